@@ -1,0 +1,1 @@
+"""Corral's published language, client and command line: the only package that services install."""

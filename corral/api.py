@@ -1,0 +1,452 @@
+"""The language services speak: frozen models for everything a service says to Corral or hears from it."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, StringConstraints, model_validator
+
+WHOLE = 1000
+"""Thousandths in one whole accelerator: the unit of every amount of accelerators."""
+
+MAXIMUM_REPLICAS = 10_000
+MAXIMUM_ACCELERATORS_PER_REPLICA = 1_024
+MAXIMUM_SECONDS = 366 * 24 * 3600
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+"""1 to 100 lower-case letters, digits, dots, dashes and underscores, beginning with a letter or a digit."""
+
+ShortText = Annotated[str, StringConstraints(max_length=1_000)]
+Seconds = Annotated[StrictInt, Field(ge=0, le=MAXIMUM_SECONDS)]
+Milli = Annotated[StrictInt, Field(ge=0, le=10**12)]
+"""Thousandths of an accelerator."""
+
+
+def _in_thousandths(accelerators: int | float) -> int | float:
+    milli = accelerators * WHOLE
+    if abs(milli - round(milli)) > 1e-6:
+        raise ValueError("a share of an accelerator is a whole number of thousandths, such as 0.25")
+    if accelerators > 1 and milli % WHOLE:
+        raise ValueError("more than one accelerator is a whole number of them")
+    return accelerators
+
+
+Accelerators = Annotated[
+    StrictInt | Annotated[float, Field(strict=True, allow_inf_nan=False)],
+    Field(ge=0, le=MAXIMUM_ACCELERATORS_PER_REPLICA),
+    AfterValidator(_in_thousandths),
+]
+"""Accelerators of one replica: a share of one device below 1 (in thousandths), else a whole number."""
+
+
+class Model(BaseModel):
+    """Frozen, and closed: a field that is not known is refused rather than ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class SlaTier(StrEnum):
+    """What is promised: the share of its entitled time that a workload really computes."""
+
+    PREMIUM = "premium"
+    STANDARD = "standard"
+    BASIC = "basic"
+
+
+class CapacityType(StrEnum):
+    """How capacity is bought."""
+
+    RESERVED = "reserved"
+    ON_DEMAND = "on-demand"
+    SPOT = "spot"
+
+
+class State(StrEnum):
+    """Where a workload stands in its life. `domain.lifecycle` holds the table of transitions."""
+
+    SUBMITTED = "submitted"
+    WAITING = "waiting"
+    SUSPENDED = "suspended"
+    RESERVING = "reserving"
+    RESERVED = "reserved"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Nothing happens to the workload any more."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.REFUSED})
+
+
+class Reason(StrEnum):
+    """The closed list of reasons for a "no", whether it waits or is refused for good."""
+
+    # The workload may never run as it stands.
+    INVALID_SPEC = "InvalidSpec"
+    ID_CONFLICT = "IdConflict"
+    UNKNOWN_QUEUE = "UnknownQueue"
+    NO_MATCHING_CAPACITY = "NoMatchingCapacity"
+    NEVER_WITHIN_QUOTA = "NeverWithinQuota"
+    # It waits for something that it or its owner controls.
+    SUSPENDED = "Suspended"
+    QUEUE_STOPPED = "QueueStopped"
+    NOT_YET_EARLIEST_START = "NotYetEarliestStart"
+    WAITING_FOR_RELAXATION = "WaitingForRelaxation"
+    # It waits for quota or for capacity.
+    WAITING_FOR_QUOTA = "WaitingForQuota"
+    BORROWING_LIMIT_REACHED = "BorrowingLimitReached"
+    QUEUE_CAP_REACHED = "QueueCapReached"
+    NO_READY_CAPACITY = "NoReadyCapacity"
+    NOT_ENOUGH_FREE_ACCELERATORS = "NotEnoughFreeAccelerators"
+    NOT_ENOUGH_FREE_CPU_OR_MEMORY = "NotEnoughFreeCpuOrMemory"
+    TOPOLOGY_DOMAIN_TOO_SMALL = "TopologyDomainTooSmall"
+    WAITING_FOR_VICTIMS = "WaitingForVictims"
+    PENDING_EVALUATION = "PendingEvaluation"
+    # Why one node, domain or target was passed over.
+    SKU_NOT_ACCEPTED = "SkuNotAccepted"
+    REGION_NOT_ACCEPTED = "RegionNotAccepted"
+    PROVIDER_NOT_ACCEPTED = "ProviderNotAccepted"
+    CAPACITY_TYPE_NOT_ACCEPTED = "CapacityTypeNotAccepted"
+    TAINT_NOT_TOLERATED = "TaintNotTolerated"
+    NODE_NOT_READY = "NodeNotReady"
+    NODE_TOO_SMALL = "NodeTooSmall"
+
+
+class Outcome(StrEnum):
+    """How one attempt to run a workload ended."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    PREEMPTED = "preempted"
+    CANCELLED = "cancelled"
+    SUSPENDED = "suspended"
+    DRAINED = "drained"
+    OUT_OF_TIME = "out-of-time"
+    LOST = "lost"
+    REFUSED_BY_PROVIDER = "refused-by-provider"
+    EXPIRED = "expired"
+
+
+class ReplicaGroup(Model):
+    """`count` identical replicas; at least `minimum` of them start together or none does."""
+
+    name: Identifier = "main"
+    count: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] = 1
+    minimum: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] | None = None
+    accelerators: Accelerators = 1
+    cpu_milli: Annotated[StrictInt, Field(ge=0, le=10**7)] = 0
+    memory_mib: Annotated[StrictInt, Field(ge=0, le=10**9)] = 0
+
+    @property
+    def fewest(self) -> int:
+        """The fewest replicas with which the group may run."""
+        return self.count if self.minimum is None else self.minimum
+
+    @property
+    def milli(self) -> int:
+        """Thousandths of an accelerator that one replica needs."""
+        return round(self.accelerators * WHOLE)
+
+    @model_validator(mode="after")
+    def _minimum_within_count(self) -> Self:
+        if self.minimum is not None and self.minimum > self.count:
+            raise ValueError(f"minimum {self.minimum} exceeds count {self.count}")
+        return self
+
+
+class Target(Model):
+    """One acceptable answer to "where and on what"; an empty list accepts anything.
+
+    `count` replaces the count (and the minimum) of the first replica group, so that 16 of one SKU can stand beside 32 of
+    another. `after_seconds` makes the target acceptable only when the workload has waited that long: a relaxation schedule.
+    """
+
+    skus: tuple[Identifier, ...] = ()
+    regions: tuple[Identifier, ...] = ()
+    providers: tuple[Identifier, ...] = ()
+    capacity_types: tuple[CapacityType, ...] = ()
+    count: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] | None = None
+    after_seconds: Seconds = 0
+
+
+class Selection(StrEnum):
+    """Which of several targets that fit is taken."""
+
+    ORDERED = "ordered"
+    PRICED = "priced"
+
+
+class Topology(Model):
+    """Levels of the node path, such as `rack`: the gang must / should fit in one domain of that level."""
+
+    required: Identifier | None = None
+    preferred: Identifier | None = None
+
+
+class Checkpoint(Model):
+    """How the workload saves its work: the notice signal, and the seconds it needs before it is stopped."""
+
+    signal: Annotated[str, StringConstraints(pattern=r"^SIG[A-Z0-9]{1,9}$")] = "SIGTERM"
+    grace_seconds: Annotated[StrictInt, Field(ge=0, le=86_400)] = 30
+
+
+class WorkloadSpec(Model):
+    """What a service asks for. The `id` is the service's own key: submitting it twice is submitting it once.
+
+    Times are seconds; `accelerators` are devices (below one: a share of one device). With `tasks`, the single group is an
+    array of that many identical, independent tasks, of which as many run at once as fit (`minimum` then counts tasks).
+    """
+
+    id: Identifier
+    queue: Identifier
+    tenant: Identifier | None = None
+    tier: SlaTier = SlaTier.STANDARD
+    priority: Annotated[StrictInt, Field(ge=-1_000, le=1_000)] = 0
+    groups: Annotated[tuple[ReplicaGroup, ...], Field(min_length=1, max_length=16)] = (ReplicaGroup(),)
+    tasks: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] | None = None
+    targets: Annotated[tuple[Target, ...], Field(max_length=32)] = ()
+    selection: Selection = Selection.ORDERED
+    topology: Topology = Topology()
+    tolerations: Annotated[tuple[Identifier, ...], Field(max_length=32)] = ()
+    command: Annotated[tuple[ShortText, ...], Field(max_length=64)] = ()
+    environment: Annotated[Mapping[Annotated[str, StringConstraints(max_length=200)], ShortText], Field(max_length=64)] = {}
+    parameters: Annotated[Mapping[Annotated[str, StringConstraints(max_length=200)], ShortText], Field(max_length=32)] = {}
+    checkpoint: Checkpoint = Checkpoint()
+    preemptible: bool = True
+    expected_seconds: Seconds | None = None
+    maximum_runtime_seconds: Annotated[Seconds, Field(ge=1)] | None = None
+    earliest_start: AwareDatetime | None = None
+    retries: Annotated[StrictInt, Field(ge=0, le=100)] = 0
+    """Further attempts after the workload itself failed; lost and preempted attempts are always repeated."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [group.name for group in self.groups]
+        if len(set(names)) < len(names):
+            raise ValueError("each replica group needs a name of its own")
+        if self.tasks is not None and (len(self.groups) > 1 or self.groups[0].count > 1):
+            raise ValueError("an array (tasks) has one replica group with count 1")
+        if self.tasks is not None and any(target.count is not None for target in self.targets):
+            raise ValueError("an array (tasks) takes no count in its targets")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the spec in canonical JSON, in hexadecimal: two specs are the same when their digests are."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def summary(self) -> str:
+        """One line by which an operator recognises the workload."""
+        replicas = sum(group.count for group in self.groups) * (self.tasks or 1)
+        milli = sum(group.count * group.milli for group in self.groups) * (self.tasks or 1)
+        return f"{self.id}: {milli / WHOLE:g} accelerators in {replicas} replicas, {self.tier}, queue {self.queue}"
+
+
+class Evidence(Model):
+    """How often a rule said no while the answer was sought, and an example in words."""
+
+    reason: Reason
+    count: int
+    example: str = ""
+
+
+class Explanation(Model):
+    """Why a workload waits or was refused: one dominant reason, the evidence, and when that was computed."""
+
+    reason: Reason
+    message: str
+    evidence: tuple[Evidence, ...] = ()
+    position: int | None = None
+    """1 is next in the workload's queue; none when it does not wait."""
+    round_id: int | None = None
+    as_of: datetime | None = None
+
+
+class Where(Model):
+    """Where an attempt runs: one provider, region and SKU; the nodes with the replicas on each."""
+
+    provider: str
+    region: str
+    cluster: str
+    sku: str
+    accelerators: float
+    nodes: Mapping[str, int]
+
+
+class WorkloadStatus(Model):
+    """What is so. `epoch` counts attempts and only rises; `since` is when the state was entered."""
+
+    id: str
+    queue: str
+    tier: SlaTier
+    priority: int
+    state: State
+    epoch: int
+    submitted_at: datetime
+    since: datetime
+    where: Where | None = None
+    explanation: Explanation | None = None
+    outcome: Outcome | None = None
+    exit_code: int | None = None
+    preemptions: int = 0
+    tasks_done: int | None = None
+    ended_at: datetime | None = None
+
+
+class WorkloadEvent(Model):
+    """One line of a workload's history; `id` only rises."""
+
+    id: int
+    workload: str
+    at: datetime
+    kind: str
+    message: str
+
+
+class StopPolicy(StrEnum):
+    """Whether a queue starts new work, and keeps what runs."""
+
+    OPEN = "open"
+    HOLD = "hold"
+    HOLD_AND_DRAIN = "hold-and-drain"
+
+
+class QuotaSpec(Model):
+    """Quota of one queue or cohort for one SKU, in accelerators: floor <= nominal <= cap; absent limits do not limit."""
+
+    sku: Identifier
+    nominal: Annotated[StrictInt, Field(ge=0, le=10**9)]
+    floor: Annotated[StrictInt, Field(ge=0, le=10**9)] = 0
+    cap: Annotated[StrictInt, Field(ge=0, le=10**9)] | None = None
+    borrowing_limit: Annotated[StrictInt, Field(ge=0, le=10**9)] | None = None
+    lending_limit: Annotated[StrictInt, Field(ge=0, le=10**9)] | None = None
+    valid_from: AwareDatetime | None = None
+    valid_until: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.floor > self.nominal:
+            raise ValueError(f"floor {self.floor} exceeds nominal {self.nominal}")
+        if self.cap is not None and self.cap < self.nominal:
+            raise ValueError(f"cap {self.cap} is below nominal {self.nominal}")
+        if self.valid_from and self.valid_until and self.valid_from >= self.valid_until:
+            raise ValueError("valid_until must be later than valid_from")
+        return self
+
+
+class QueueSpec(Model):
+    """A queue, or a cohort when others name it as their parent. Weight divides surplus; 0 never borrows first."""
+
+    name: Identifier
+    parent: Identifier | None = None
+    weight: Annotated[StrictInt, Field(ge=0, le=10**6)] = 1
+    stop: StopPolicy = StopPolicy.OPEN
+    minimum_runtime_seconds: Seconds = 0
+    """A workload of this queue is not preempted before it has run that long."""
+    quotas: Annotated[tuple[QuotaSpec, ...], Field(max_length=256)] = ()
+
+
+class QueueTree(Model):
+    """All queues and cohorts at once; applied whole or not at all."""
+
+    queues: Annotated[tuple[QueueSpec, ...], Field(min_length=1, max_length=10_000)]
+
+
+class QueueUsage(Model):
+    """One queue and SKU, in accelerators: what it owns and uses, and how much of that it borrows."""
+
+    sku: str
+    nominal: float
+    used: float
+    borrowed: float
+    cap: float | None = None
+
+
+class QueueStatus(Model):
+    """A queue with its place in the tree, its use and its line."""
+
+    name: str
+    parent: str | None
+    stop: StopPolicy
+    waiting: int
+    running: int
+    usage: tuple[QueueUsage, ...]
+
+
+class NodeStatus(Model):
+    """One machine as last observed; accelerators in devices."""
+
+    id: str
+    provider: str
+    region: str
+    cluster: str
+    sku: str
+    health: str
+    accelerators: int
+    used: float
+    capacity_type: CapacityType
+    price: float
+    reason: str = ""
+
+
+class FleetStatus(Model):
+    """The supply of one provider, region and SKU, in accelerators."""
+
+    provider: str
+    region: str
+    sku: str
+    nodes: int
+    ready_nodes: int
+    accelerators: int
+    used: float
+
+
+class Cordon(Model):
+    """Nodes that shall accept nothing new (`cordon`), empty themselves (`drain`) or come back (`uncordon`)."""
+
+    action: Annotated[str, StringConstraints(pattern=r"^(cordon|drain|uncordon)$")]
+    nodes: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...], Field(min_length=1, max_length=1_000)
+    ]
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
+
+
+class Resize(Model):
+    """Change the count (and, if given, the minimum) of a replica group of a workload that does not run."""
+
+    count: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)]
+    minimum: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] | None = None
+    group: Identifier | None = None
+
+
+class Reprioritize(Model):
+    """Change the order inside the workload's tier and queue."""
+
+    priority: Annotated[StrictInt, Field(ge=-1_000, le=1_000)]
+
+
+class Acknowledgement(Model):
+    """The answer to a change: the state after it, and what was done in words."""
+
+    state: State
+    message: str
+
+
+class WorkloadResult(Model):
+    """What the workflow of a workload returns."""
+
+    id: str
+    state: State
+    exit_code: int | None = None
+    message: str = ""

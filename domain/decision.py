@@ -1,0 +1,75 @@
+"""What a round answers: one decision a workload, each "no" with its reason as a value."""
+
+from dataclasses import dataclass
+
+from corral.api import Explanation, Reason
+from domain.fleet import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One rule's "no" to one candidate (a node, a topology domain, a target, a queue)."""
+
+    candidate: str
+    reason: Reason
+    needs: int = 0
+    has: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Capacity is free: hold it for the workload."""
+
+    workload_id: str
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class StartAfter:
+    """Capacity becomes free when these attempts have left: promise it to the workload and give them notice."""
+
+    workload_id: str
+    placement: Placement
+    victims: tuple[str, ...]
+    """Attempt ids, each at most once in a plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing can be done for the workload now."""
+
+    workload_id: str
+    explanation: Explanation
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The workload can never run as it stands."""
+
+    workload_id: str
+    explanation: Explanation
+
+
+Decision = Start | StartAfter | Wait | Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All decisions of one round, in the order in which they were taken."""
+
+    decisions: tuple[Decision, ...]
+
+    @property
+    def starts(self) -> tuple[Start, ...]:
+        """Workloads that get free capacity."""
+        return tuple(decision for decision in self.decisions if isinstance(decision, Start))
+
+    @property
+    def preempts(self) -> tuple[tuple[str, str], ...]:
+        """(attempt id of the victim, workload id of the beneficiary)."""
+        return tuple(
+            (victim, decision.workload_id)
+            for decision in self.decisions
+            if isinstance(decision, StartAfter)
+            for victim in decision.victims
+        )

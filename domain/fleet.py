@@ -1,0 +1,125 @@
+"""The supply: nodes, what is free on them, and the part of a node that one attempt has."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from corral.api import WHOLE, CapacityType
+
+Amount = int
+"""Thousandths of an accelerator."""
+
+
+class Health(StrEnum):
+    """Whether a node may be given work; only `ready` ones get any."""
+
+    READY = "ready"
+    CORDONED = "cordoned"
+    DRAINING = "draining"
+    SUSPECT = "suspect"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Room on one node: thousandths per device (by index), cpu in thousandths of a core, memory in MiB."""
+
+    devices: tuple[Amount, ...]
+    cpu_milli: int
+    memory_mib: int
+
+    def __sub__(self, other: "Room") -> "Room":
+        return Room(
+            tuple(mine - its for mine, its in zip(self.devices, other.devices, strict=True)),
+            self.cpu_milli - other.cpu_milli,
+            self.memory_mib - other.memory_mib,
+        )
+
+    def __add__(self, other: "Room") -> "Room":
+        return Room(
+            tuple(mine + its for mine, its in zip(self.devices, other.devices, strict=True)),
+            self.cpu_milli + other.cpu_milli,
+            self.memory_mib + other.memory_mib,
+        )
+
+    @property
+    def whole_devices(self) -> int:
+        """Devices of which nothing is used."""
+        return self.devices.count(WHOLE)
+
+    @property
+    def milli(self) -> Amount:
+        """Thousandths over all devices."""
+        return sum(self.devices)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine as last observed.
+
+    `topology` is its place as (level, domain) pairs, widest first; `free` is what nobody uses and nobody was promised.
+    `price` is in millionths of a dollar per accelerator and hour.
+    """
+
+    id: str
+    provider: str
+    region: str
+    cluster: str
+    sku: str
+    topology: tuple[tuple[str, str], ...]
+    total: Room
+    free: Room
+    health: Health = Health.READY
+    capacity_type: CapacityType = CapacityType.ON_DEMAND
+    price: int = 0
+    taints: tuple[str, ...] = ()
+
+    def domain(self, level: str) -> tuple[str, ...] | None:
+        """The node's path down to a level, or none when the node has no such level."""
+        path: list[str] = []
+        for name, domain in self.topology:
+            path.append(domain)
+            if name == level:
+                return tuple(path)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One placed copy: the `index`-th of its group, on these devices of its node."""
+
+    group: str
+    index: int
+    devices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeShare:
+    """What one attempt has on one node."""
+
+    node_id: str
+    room: Room
+    replicas: tuple[Replica, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a gang goes: one provider, region and SKU, its share of each node, and the target that it answers.
+
+    `target` is the index in the spec's targets, or none where the spec names none.
+    """
+
+    provider: str
+    region: str
+    sku: str
+    shares: tuple[NodeShare, ...]
+    target: int | None = None
+
+    @property
+    def milli(self) -> Amount:
+        """Thousandths of an accelerator in all."""
+        return sum(share.room.milli for share in self.shares)
+
+    @property
+    def replicas(self) -> int:
+        """Replicas in all."""
+        return sum(len(share.replicas) for share in self.shares)

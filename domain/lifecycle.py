@@ -1,0 +1,73 @@
+"""The life of a workload: which state may follow which, and what follows the end of an attempt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from corral.api import Outcome, State, WorkloadSpec
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.SUBMITTED: frozenset({State.WAITING, State.REFUSED, State.CANCELLED}),
+    State.WAITING: frozenset({State.RESERVING, State.RESERVED, State.SUSPENDED, State.REFUSED, State.CANCELLED}),
+    State.SUSPENDED: frozenset({State.WAITING, State.CANCELLED}),
+    State.RESERVING: frozenset({State.RESERVED, State.WAITING, State.SUSPENDED, State.CANCELLED}),
+    State.RESERVED: frozenset({State.STARTING, State.WAITING, State.SUSPENDED, State.CANCELLED}),
+    State.STARTING: frozenset(
+        {State.RUNNING, State.STOPPING, State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}
+    ),
+    State.RUNNING: frozenset({State.STOPPING, State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
+    State.STOPPING: frozenset({State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.REFUSED: frozenset(),
+}
+
+WITHOUT_CAPACITY = frozenset({State.SUBMITTED, State.WAITING, State.SUSPENDED})
+BEFORE_BINDING = frozenset({State.RESERVING, State.RESERVED})
+AT_A_PROVIDER = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
+
+
+class ImpossibleTransition(Exception):
+    """A state that may not follow another was asked for: a bug, never an answer."""
+
+
+def checked(before: State, after: State) -> State:
+    """Give the state after a step, when the table allows it.
+
+    Raises:
+        ImpossibleTransition: the table does not allow it.
+    """
+    if after is not before and after not in TRANSITIONS[before]:
+        raise ImpossibleTransition(f"{before} may not be followed by {after}")
+    return after
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended. `failures` counts the workload's own failures, this one included."""
+
+    outcome: Outcome
+    tasks_run: int = 0
+    tasks_done_before: int = 0
+    failures: int = 0
+
+
+def state_after(spec: WorkloadSpec, end: AttemptEnd) -> State:
+    """What becomes of a workload when an attempt is observed gone.
+
+    The workload's own end is final; whatever was done to it from outside puts it back in line with its age kept.
+    """
+    match end.outcome:
+        case Outcome.FINISHED:
+            unfinished = spec.tasks is not None and end.tasks_done_before + end.tasks_run < spec.tasks
+            return State.WAITING if unfinished else State.SUCCEEDED
+        case Outcome.FAILED | Outcome.REFUSED_BY_PROVIDER:
+            return State.FAILED if end.failures > spec.retries else State.WAITING
+        case Outcome.OUT_OF_TIME:
+            return State.FAILED
+        case Outcome.CANCELLED:
+            return State.CANCELLED
+        case Outcome.SUSPENDED:
+            return State.SUSPENDED
+        case Outcome.PREEMPTED | Outcome.DRAINED | Outcome.LOST | Outcome.EXPIRED:
+            return State.WAITING

@@ -1,0 +1,23 @@
+"""One consistent, frozen view of the pool: all that a round may know."""
+
+from dataclasses import dataclass, field
+
+from corral.api import QueueSpec
+from domain.fleet import Node
+from domain.policy import Policy
+from domain.workload import Active, Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The world at one moment. The order of rows means nothing.
+
+    `queues` hold the quota rows of every validity; the round takes those that are valid at its time.
+    `waiting` holds the workloads to decide about; `active` all that have capacity promised, held or in use.
+    """
+
+    nodes: tuple[Node, ...]
+    queues: tuple[QueueSpec, ...]
+    waiting: tuple[Waiting, ...]
+    active: tuple[Active, ...] = ()
+    policy: Policy = field(default_factory=Policy)

@@ -1,0 +1,64 @@
+"""The demand: workloads that wait, and those that have capacity."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from corral.api import ReplicaGroup, State, WorkloadSpec
+from domain.fleet import Amount, Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A workload without capacity. `epoch` is the number of attempts so far; `tasks_done` counts an array's finished tasks.
+
+    `submitted_at` decides age: it is kept over preemptions, so that nobody loses their place by being preempted.
+    """
+
+    id: str
+    spec: WorkloadSpec
+    submitted_at: datetime
+    epoch: int = 0
+    tasks_done: int = 0
+
+    def groups(self, count: int | None = None) -> tuple[ReplicaGroup, ...]:
+        """The replica groups to place now; `count` is a target's own count for the first group.
+
+        An array asks for all its unfinished tasks and is content with one.
+        """
+        first, *others = self.spec.groups
+        if self.spec.tasks is not None:
+            left = self.spec.tasks - self.tasks_done
+            return (first.model_copy(update={"count": left, "minimum": min(first.fewest, left)}),)
+        if count is not None:
+            first = first.model_copy(update={"count": count, "minimum": count})
+        return (first, *others)
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """A workload with an open attempt: capacity promised, held, or in use.
+
+    `started_at` is when it was observed running, else none; `checkpoint_at` when it last saved its work, if known.
+    `preempted` says that it has had notice to leave for other work.
+    """
+
+    id: str
+    attempt_id: str
+    epoch: int
+    spec: WorkloadSpec
+    state: State
+    placement: Placement
+    submitted_at: datetime
+    held_at: datetime
+    started_at: datetime | None = None
+    checkpoint_at: datetime | None = None
+    preempted: bool = False
+
+    @property
+    def milli(self) -> Amount:
+        """Thousandths of an accelerator that it has."""
+        return self.placement.milli
+
+    def stopping(self) -> "Active":
+        """The same with notice to leave."""
+        return replace(self, preempted=True, state=State.STOPPING)
