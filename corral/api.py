@@ -436,6 +436,32 @@ class Reprioritize(Model):
     priority: Annotated[StrictInt, Field(ge=-1_000, le=1_000)]
 
 
+class Cancel(Model):
+    """End the workload, whatever it is doing; the reason is kept in its history."""
+
+    reason: ShortText = ""
+
+
+class Hold(Model):
+    """Take the workload out of the line, stopping it with notice if it runs, until it is released."""
+
+    reason: ShortText = ""
+
+
+class Release(Model):
+    """Put a held workload back in line."""
+
+
+class WorkloadFilter(Model):
+    """Which workloads to list, newest first."""
+
+    queue: Identifier | None = None
+    state: State | None = None
+    tier: SlaTier | None = None
+    active_only: bool = False
+    limit: Annotated[StrictInt, Field(ge=1, le=10_000)] = 100
+
+
 class Acknowledgement(Model):
     """The answer to a change: the state after it, and what was done in words."""
 

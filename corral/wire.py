@@ -1,5 +1,7 @@
 """Names on the wire: workflow types and ids, task queues, message names and search attributes."""
 
+from enum import StrEnum
+
 from temporalio.common import SearchAttributeKey
 
 LIFECYCLE = "WorkloadLifecycle"
@@ -42,3 +44,44 @@ def pool_task_queue(pool: str) -> str:
 def provider_task_queue(provider: str) -> str:
     """Where calls to a provider run."""
     return f"provider-{provider}"
+
+
+class Update(StrEnum):
+    """Changes that a workload's workflow answers. All take a `Change`, and answer with an `Acknowledgement`."""
+
+    CANCEL = "cancel"
+    HOLD = "hold"
+    RELEASE = "release"
+    RESIZE = "resize"
+    REPRIORITIZE = "reprioritize"
+
+
+class Query(StrEnum):
+    """What a workload's workflow tells without asking anybody else: its last known status and explanation."""
+
+    STATUS = "status"
+    EXPLANATION = "explanation"
+
+
+class Inquiry(StrEnum):
+    """Questions that the record answers: activities that services run by themselves."""
+
+    STATUS = "inquiry.status"
+    WORKLOADS = "inquiry.workloads"
+    EVENTS = "inquiry.events"
+    QUEUES = "inquiry.queues"
+    FLEET = "inquiry.fleet"
+    NODES = "inquiry.nodes"
+    APPLY_QUEUES = "inquiry.apply-queues"
+
+
+CORDON = "cordon"
+"""The update by which a provider's workflow cordons, drains and uncordons nodes."""
+
+
+class Failure(StrEnum):
+    """Types of the failures that services are told of."""
+
+    NOT_FOUND = "NotFound"
+    INVALID = "Invalid"
+    NOT_ALLOWED = "NotAllowed"

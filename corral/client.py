@@ -1,0 +1,310 @@
+"""The client: everything a service does with Corral, over Temporal handles."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from temporalio.client import (
+    ActivityFailureError,
+    Client,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
+from temporalio.common import (
+    Priority,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
+
+from corral import wire
+from corral.api import (
+    Acknowledgement,
+    Cancel,
+    Cordon,
+    Explanation,
+    FleetStatus,
+    Hold,
+    Model,
+    NodeStatus,
+    QueueStatus,
+    QueueTree,
+    Release,
+    Reprioritize,
+    Resize,
+    State,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadResult,
+    WorkloadSpec,
+    WorkloadStatus,
+)
+
+ANSWER_WITHIN = timedelta(seconds=30)
+FAIRNESS_KEY_BYTES = 64
+
+Answer = TypeVar("Answer")
+
+
+class CorralError(Exception):
+    """Something that a person should read; the message says what was wrong and what to do."""
+
+
+class NotFound(CorralError):
+    """There is no such workload or provider."""
+
+
+class Conflict(CorralError):
+    """The id is taken by another spec, or the workload's state does not allow the change."""
+
+
+class Invalid(CorralError):
+    """What was asked makes no sense; the message names the field, the value and what was expected."""
+
+
+class Unreachable(CorralError):
+    """Temporal, or a worker behind it, did not answer in time; the request may be repeated as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A workload that Corral has taken on; `created` is false when the same spec had been submitted before."""
+
+    id: str
+    created: bool
+
+
+class Corral:
+    """A connection to one pool.
+
+    Every method raises `Unreachable` when there is no answer within 30 seconds.
+    """
+
+    def __init__(self, temporal: Client, pool: str = wire.DEFAULT_POOL) -> None:
+        """Use a Temporal client that has the pydantic data converter."""
+        self._temporal = temporal
+        self._pool = pool
+
+    @classmethod
+    async def connect(
+        cls,
+        address: str = "127.0.0.1:7233",
+        *,
+        namespace: str = "default",
+        pool: str = wire.DEFAULT_POOL,
+        api_key: str | None = None,
+        tls: bool = False,
+    ) -> "Corral":
+        """Connect to the Temporal server at `host:port`.
+
+        Raises:
+            Unreachable: nothing answers there.
+        """
+        try:
+            temporal = await Client.connect(
+                address,
+                namespace=namespace,
+                api_key=api_key,
+                tls=tls,
+                data_converter=pydantic_data_converter,
+                grpc_compression=GrpcCompression.NONE,
+            )
+        except RuntimeError as error:
+            raise Unreachable(f"no Temporal server answers at {address}: {error}; is `make up` running?") from error
+        return cls(temporal, pool)
+
+    async def submit(self, spec: WorkloadSpec) -> Submission:
+        """Hand over a workload. The same id with the same spec is the same workload, however often it is submitted.
+
+        Raises:
+            Conflict: the id belongs to a workload with another spec.
+        """
+        workflow_id = wire.workload_workflow_id(spec.id)
+        async with _plain_errors():
+            try:
+                await self._temporal.start_workflow(
+                    wire.LIFECYCLE,
+                    spec,
+                    id=workflow_id,
+                    task_queue=wire.pool_task_queue(self._pool),
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    static_summary=spec.summary,
+                    memo={wire.DIGEST_MEMO: spec.digest},
+                    search_attributes=_search_attributes(spec),
+                    priority=Priority(fairness_key=(spec.tenant or spec.queue)[:FAIRNESS_KEY_BYTES]),
+                )
+            except WorkflowAlreadyStartedError:
+                await self._require_same_spec(spec)
+                return Submission(spec.id, created=False)
+        return Submission(spec.id, created=True)
+
+    async def _require_same_spec(self, spec: WorkloadSpec) -> None:
+        description = await self._handle(spec.id).describe()
+        if await description.memo_value(wire.DIGEST_MEMO, default=None) != spec.digest:
+            raise Conflict(
+                f"id: {spec.id!r} belongs to a workload with another spec; submit this one under an id of its own, "
+                f"or see the other with `corral status {spec.id}`"
+            )
+
+    async def status(self, workload: str) -> WorkloadStatus:
+        """Tell where a workload stands, with its explanation if it waits.
+
+        Raises:
+            NotFound: there is no such workload.
+        """
+        try:
+            return await self._ask(wire.Inquiry.STATUS, workload, WorkloadStatus)
+        except NotFound:
+            async with _plain_errors(missing=f"there is no workload {workload!r}"):
+                status: WorkloadStatus = await self._handle(workload).query(wire.Query.STATUS, result_type=WorkloadStatus)
+                return status
+
+    async def explain(self, workload: str) -> Explanation | None:
+        """Tell why a workload waits or was refused; none when it does neither.
+
+        Raises:
+            NotFound: there is no such workload.
+        """
+        return (await self.status(workload)).explanation
+
+    async def workloads(self, which: WorkloadFilter | None = None) -> list[WorkloadStatus]:
+        """List workloads, newest first."""
+        return await self._ask(wire.Inquiry.WORKLOADS, which or WorkloadFilter(), list[WorkloadStatus])
+
+    async def events(self, workload: str, after: int = 0) -> list[WorkloadEvent]:
+        """List what happened to a workload, oldest first, beginning after the event with that id."""
+        return await self._ask(wire.Inquiry.EVENTS, [workload, after], list[WorkloadEvent])
+
+    async def queues(self) -> list[QueueStatus]:
+        """List the queues with their use and their lines."""
+        return await self._ask(wire.Inquiry.QUEUES, None, list[QueueStatus])
+
+    async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
+        """Make the queues what the tree says, whole or not at all; queues that it does not name stay as they are.
+
+        Raises:
+            Invalid: the tree contradicts itself; nothing was changed.
+        """
+        return await self._ask(wire.Inquiry.APPLY_QUEUES, tree, list[QueueStatus])
+
+    async def fleet(self) -> list[FleetStatus]:
+        """List the supply by provider, region and SKU."""
+        return await self._ask(wire.Inquiry.FLEET, None, list[FleetStatus])
+
+    async def nodes(self) -> list[NodeStatus]:
+        """List the nodes as last observed."""
+        return await self._ask(wire.Inquiry.NODES, None, list[NodeStatus])
+
+    async def cancel(self, workload: str, reason: str = "", *, key: str | None = None) -> Acknowledgement:
+        """End a workload. `key` makes repeating the call safe, here and in the other changes."""
+        return await self._change(workload, wire.Update.CANCEL, Cancel(reason=reason), key)
+
+    async def hold(self, workload: str, reason: str = "", *, key: str | None = None) -> Acknowledgement:
+        """Take a workload out of the line until it is released; stop it with notice if it runs."""
+        return await self._change(workload, wire.Update.HOLD, Hold(reason=reason), key)
+
+    async def release(self, workload: str, *, key: str | None = None) -> Acknowledgement:
+        """Put a held workload back in line."""
+        return await self._change(workload, wire.Update.RELEASE, Release(), key)
+
+    async def resize(self, workload: str, resize: Resize, *, key: str | None = None) -> Acknowledgement:
+        """Change the size of a workload that has no capacity yet."""
+        return await self._change(workload, wire.Update.RESIZE, resize, key)
+
+    async def reprioritize(self, workload: str, priority: int, *, key: str | None = None) -> Acknowledgement:
+        """Change a workload's order inside its tier and queue."""
+        return await self._change(workload, wire.Update.REPRIORITIZE, Reprioritize(priority=priority), key)
+
+    async def cordon(self, provider: str, order: Cordon, *, key: str | None = None) -> list[NodeStatus]:
+        """Cordon, drain or uncordon nodes of a provider; answers with the nodes.
+
+        Raises:
+            NotFound: there is no such provider.
+            Invalid: a node that the provider does not have; nothing was changed.
+        """
+        handle = self._temporal.get_workflow_handle(wire.provider_workflow_id(provider))
+        async with _plain_errors(missing=f"there is no provider {provider!r}; `corral fleet` lists them"):
+            nodes: list[NodeStatus] = await handle.execute_update(
+                wire.CORDON, order, id=key or str(uuid.uuid4()), result_type=list[NodeStatus], rpc_timeout=ANSWER_WITHIN
+            )
+            return nodes
+
+    async def wait(self, workload: str) -> WorkloadResult:
+        """Wait until a workload has ended, however long that takes.
+
+        Raises:
+            NotFound: there is no such workload.
+        """
+        handle: WorkflowHandle[object, WorkloadResult] = self._temporal.get_workflow_handle(
+            wire.workload_workflow_id(workload), result_type=WorkloadResult
+        )
+        async with _plain_errors(missing=f"there is no workload {workload!r}"):
+            try:
+                return await handle.result()
+            except WorkflowFailureError as failure:
+                return WorkloadResult(id=workload, state=State.CANCELLED, message=str(failure.cause))
+
+    def _handle(self, workload: str) -> WorkflowHandle[object, object]:
+        return self._temporal.get_workflow_handle(wire.workload_workflow_id(workload))
+
+    async def _change(self, workload: str, update: wire.Update, change: Model, key: str | None) -> Acknowledgement:
+        async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"):
+            answer: Acknowledgement = await self._handle(workload).execute_update(
+                update, change, id=key or str(uuid.uuid4()), result_type=Acknowledgement, rpc_timeout=ANSWER_WITHIN
+            )
+            return answer
+
+    async def _ask(self, inquiry: wire.Inquiry, question: object, answer: type[Answer]) -> Answer:
+        async with _plain_errors():
+            told: Answer = await self._temporal.execute_activity(
+                inquiry,
+                args=question if isinstance(question, list) else [] if question is None else [question],
+                id=f"{inquiry}/{uuid.uuid4()}",
+                task_queue=wire.pool_task_queue(self._pool),
+                result_type=answer,
+                schedule_to_close_timeout=ANSWER_WITHIN,
+            )
+            return told
+
+
+def _search_attributes(spec: WorkloadSpec) -> TypedSearchAttributes:
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(wire.QUEUE, spec.queue),
+            SearchAttributePair(wire.TIER, spec.tier),
+            SearchAttributePair(wire.STATE, State.SUBMITTED),
+            SearchAttributePair(wire.PRIORITY, spec.priority),
+        ]
+    )
+
+
+_FAILURES: dict[str, Callable[[str], CorralError]] = {
+    wire.Failure.NOT_FOUND: NotFound,
+    wire.Failure.INVALID: Invalid,
+    wire.Failure.NOT_ALLOWED: Conflict,
+}
+
+
+@asynccontextmanager
+async def _plain_errors(missing: str = "there is no such workload") -> AsyncIterator[None]:
+    """Turn what Temporal raises into errors for people."""
+    try:
+        yield
+    except (WorkflowUpdateFailedError, ActivityFailureError) as failure:
+        cause = failure.cause
+        if isinstance(cause, ApplicationError):
+            raise _FAILURES.get(cause.type or "", CorralError)(cause.message) from failure
+        raise Unreachable(f"no worker answered within {ANSWER_WITHIN.seconds} s; is one running for this pool?") from failure
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise NotFound(missing) from error
+        raise Unreachable(f"Temporal did not answer: {error.message}") from error
