@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Flag, StrEnum, auto
 from typing import Protocol
 
-from corral.api import CapacityType
+from corral.api import WHOLE, CapacityType
 from domain.fleet import Replica
 
 
@@ -108,10 +108,11 @@ Event = Observation | NodeView | Beat
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPlace:
-    """One replica on a node, named as the provider names it."""
+    """One replica on a node, named as the provider names it; `milli` is what it has of each of its devices, in thousandths."""
 
     node: str
     replica: Replica
+    milli: int = WHOLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Sources of capacity behind the provider port."""

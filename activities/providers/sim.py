@@ -1,0 +1,251 @@
+"""A provider whose nodes and workloads are simulated, and live on in a file while no worker runs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from weakref import WeakSet
+
+from activities.ports import (
+    Beat,
+    Capability,
+    Clock,
+    ErrorClass,
+    Event,
+    LaunchSpec,
+    NodeView,
+    Observation,
+    ProviderError,
+    ProviderSnapshot,
+)
+from activities.providers.sim_fleet import SimulatedFaults, SimulatedFleet
+from activities.providers.sim_life import Behaviour, Occupied, Run
+from activities.providers.sim_records import Kind, Progress, Records
+from activities.providers.sim_world import RUN, World, as_datetime
+
+POLL_SECONDS = 0.2
+"""How often, on the wall, a watcher looks for what other processes did."""
+
+BEAT_SECONDS = 0.5
+
+NO_FAULTS = SimulatedFaults()
+
+
+class SimulatedProvider:
+    """Any number of nodes that run workloads as their parameters say (see `activities.providers.sim_life`).
+
+    The world is what the file records of it: processes that open the same file share it, and time passes in it while none does.
+    A checkpoint alone is no change of an attempt: it is seen when one looks, and with the next phase.
+    """
+
+    capabilities = Capability.GANG | Capability.SIGNAL | Capability.WATCH | Capability.NATIVE_DEDUP
+
+    def __init__(
+        self, path: Path, fleet: SimulatedFleet, clock: Clock, *, faults: SimulatedFaults = NO_FAULTS, name: str = "sim"
+    ) -> None:
+        self.name = name
+        self._clock = clock
+        self._faults = faults
+        self._records = Records(path)
+        self._world = World(fleet.node_views(), faults)
+        self._watchers: WeakSet[_Watcher] = WeakSet()
+        self._is_closed = False
+        self._catch_up()
+
+    async def snapshot(self) -> ProviderSnapshot:
+        """All nodes and all attempts that are not yet forgotten, ended ones included."""
+        self._catch_up()
+        return ProviderSnapshot(tuple(self._world.nodes.values()), self._world.observe_all(), True, self._now())
+
+    def watch(self) -> AsyncIterator[Event]:
+        """What changes from this call on, with a `Beat` twice a second; ends when the provider is closed."""
+        watcher = _Watcher()
+        self._watchers.add(watcher)
+        return self._tell(watcher)
+
+    async def launch(self, order: LaunchSpec) -> Observation:
+        """Start an attempt on exactly these nodes and devices; the same order again gives the same attempt.
+
+        Raises:
+            ProviderError: as the port says.
+        """
+        behaviour = Behaviour.of(order)
+        with self._records.writing():
+            self._catch_up()
+            is_new = not self._is_repeat(order)
+            if is_new:
+                self._record_launch(order, behaviour)
+        self._catch_up()
+        if is_new and self._faults.loses_answer(order.attempt_id):
+            raise ProviderError(ErrorClass.UNAVAILABLE, f"no answer to the launch of attempt {order.attempt_id}")
+        observation = self._world.observe(order.attempt_id)
+        assert observation is not None
+        return observation
+
+    async def status(self, attempts: Collection[str]) -> Mapping[str, Observation]:
+        """The attempts that the provider knows; one that is absent never started or is forgotten."""
+        self._catch_up()
+        seen = {attempt_id: self._world.observe(attempt_id) for attempt_id in attempts}
+        return {attempt_id: observation for attempt_id, observation in seen.items() if observation is not None}
+
+    async def preempt(self, attempt_id: str, epoch: int, *, signal: str, grace_seconds: int) -> None:
+        """Give notice once; the attempt stops when its grace is over, or before that on its own."""
+        with self._records.writing():
+            self._catch_up()
+            run = self._world.run(attempt_id)
+            if run is not None and run.noticed_at is None and not self._world.is_over(attempt_id):
+                self._records.append(self._world.now, Kind.NOTICED, attempt_id, str(grace_seconds))
+        self._catch_up()
+
+    async def release(self, attempt_id: str, epoch: int) -> None:
+        """Stop the attempt at once and never start it again, even if its launch arrives later; idempotent."""
+        with self._records.writing():
+            self._catch_up()
+            if not self._records.is_fenced(attempt_id):
+                self._records.append(self._world.now, Kind.RELEASED, attempt_id)
+        self._catch_up()
+
+    async def forget(self, attempts: Collection[str]) -> None:
+        """Drop the record of ended attempts; those that still run stay, and a later launch is fenced."""
+        with self._records.writing():
+            self._catch_up()
+            for attempt_id in attempts:
+                if self._world.is_over(attempt_id):
+                    self._keep_progress(attempt_id)
+                    self._records.forget(self._world.now, attempt_id)
+        self._catch_up()
+
+    async def aclose(self) -> None:
+        """Let go of the file and end the watches; the world goes on."""
+        self._is_closed = True
+        self._records.close()
+        for watcher in self._watchers:
+            watcher.tell([])
+
+    async def lose_node(self, name: str) -> None:
+        """A node is gone until it is recovered, and every attempt with a replica on it is lost.
+
+        Raises:
+            ProviderError: `INVALID_SPEC` when there is no such node.
+        """
+        self._change_node(Kind.NODE_LOST, name)
+
+    async def recover_node(self, name: str) -> None:
+        """A lost node is back, with nothing on it.
+
+        Raises:
+            ProviderError: `INVALID_SPEC` when there is no such node.
+        """
+        self._change_node(Kind.NODE_RECOVERED, name)
+
+    def _change_node(self, kind: Kind, name: str) -> None:
+        if name not in self._world.nodes:
+            raise ProviderError(ErrorClass.INVALID_SPEC, f"there is no node {name}")
+        with self._records.writing():
+            self._catch_up()
+            self._records.append(self._world.now, kind, name)
+        self._catch_up()
+
+    async def _tell(self, watcher: "_Watcher") -> AsyncIterator[Event]:
+        beat_at = monotonic()
+        while not self._is_closed:
+            self._catch_up()
+            for event in watcher.take():
+                yield event
+            if monotonic() >= beat_at and not watcher.has_news:
+                yield Beat(self._now())
+                beat_at = monotonic() + BEAT_SECONDS
+            await watcher.wait(self._seconds_to_next())
+
+    def _is_repeat(self, order: LaunchSpec) -> bool:
+        """Whether the order was carried out before; raises when it may not be carried out any more."""
+        if self._records.is_fenced(order.attempt_id):
+            raise ProviderError(ErrorClass.FENCED, f"attempt {order.attempt_id} was released")
+        run = self._world.run(order.attempt_id)
+        if run is not None and run.digest != order.digest:
+            raise ProviderError(ErrorClass.CONFLICT, f"attempt {order.attempt_id} was launched with another order")
+        progress = self._records.progress(order.workload_id)
+        if progress is not None and progress.epoch > order.epoch:
+            message = f"workload {order.workload_id} is at epoch {progress.epoch}, past {order.epoch}"
+            raise ProviderError(ErrorClass.FENCED, message)
+        return run is not None
+
+    def _record_launch(self, order: LaunchSpec, behaviour: Behaviour) -> None:
+        occupied = tuple(Occupied(place.node, place.replica.devices, place.milli) for place in order.places)
+        self._world.refuse_unless_free(occupied)
+        delay = behaviour.start_delay_seconds + self._faults.start_delay(order.attempt_id)
+        run = Run(
+            attempt_id=order.attempt_id,
+            workload_id=order.workload_id,
+            epoch=order.epoch,
+            digest=order.digest,
+            occupied=occupied,
+            behaviour=replace(behaviour, start_delay_seconds=delay),
+            launched_at=self._world.now,
+            fails_to_start=self._faults.fails_to_start(order.attempt_id),
+            saved_before=self._saved_seconds(order.workload_id),
+        )
+        self._records.append(run.launched_at, Kind.LAUNCHED, run.attempt_id, RUN.dump_json(run).decode())
+        self._records.note_progress(run.workload_id, Progress(run.epoch, run.attempt_id, run.saved_before))
+
+    def _saved_seconds(self, workload_id: str) -> float:
+        progress = self._records.progress(workload_id)
+        if progress is None:
+            return 0.0
+        is_forgotten = self._world.run(progress.attempt_id) is None
+        return progress.saved_seconds if is_forgotten else self._world.saved_seconds(progress.attempt_id)
+
+    def _keep_progress(self, attempt_id: str) -> None:
+        run = self._world.run(attempt_id)
+        assert run is not None
+        progress = self._records.progress(run.workload_id)
+        if progress is not None and progress.attempt_id == attempt_id:
+            kept = replace(progress, saved_seconds=self._world.saved_seconds(attempt_id))
+            self._records.note_progress(run.workload_id, kept)
+
+    def _catch_up(self) -> None:
+        """Read what was recorded since, let time pass, and tell the watchers."""
+        self._world.apply(self._records.since(self._world.sequence))
+        self._world.advance(self._clock.now().timestamp())
+        events, self._world.events = self._world.events, []
+        if events:
+            for watcher in self._watchers:
+                watcher.tell(events)
+
+    def _now(self) -> datetime:
+        return as_datetime(self._world.now)
+
+    def _seconds_to_next(self) -> float:
+        """Seconds on the wall until something comes to pass, or until another process may have done something."""
+        return min(POLL_SECONDS, self._clock.wall_seconds(self._world.next_at - self._world.now))
+
+
+class _Watcher:
+    """What one watcher has not yet been told."""
+
+    def __init__(self) -> None:
+        self._events: list[Observation | NodeView] = []
+        self._told = asyncio.Event()
+
+    @property
+    def has_news(self) -> bool:
+        return self._told.is_set()
+
+    def tell(self, events: list[Observation | NodeView]) -> None:
+        self._events.extend(events)
+        self._told.set()
+
+    def take(self) -> list[Observation | NodeView]:
+        events, self._events = self._events, []
+        self._told.clear()
+        return events
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until there is something to tell, at most that long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._told.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,218 @@
+"""The life of one simulated attempt: a pure function of what was recorded of it.
+
+A workload describes its behaviour by parameters of its spec, in seconds of the pool's time:
+
+- `runtime_seconds`: how much work it is (default: its expected seconds, else 60); `exit_code`: how it ends (default 0);
+- `start_delay_seconds`: how long it starts (default 0);
+- `checkpoint_every_seconds`: it saves its work that often (default: never by itself);
+- `checkpoint_seconds`: it needs that long to save its work on notice (default 5);
+- `ignore_notice`: `true` when it goes on until its grace is over.
+
+On notice it stops computing, saves its work, and stops on its own, if its grace is long enough for that; else it goes on to the
+end of its grace. The next attempt of the workload goes on from what was saved last.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Self, TypeVar
+
+from activities.ports import ErrorClass, LaunchSpec, Phase, ProviderError
+
+DEFAULT_RUNTIME_SECONDS = 60.0
+DEFAULT_CHECKPOINT_SECONDS = 5.0
+SAVED_AND_STOPPED = "stopped with its work saved"
+
+Value = TypeVar("Value")
+Default = TypeVar("Default")
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What a workload would do if nobody disturbed it, and what it does on notice."""
+
+    runtime_seconds: float = DEFAULT_RUNTIME_SECONDS
+    exit_code: int = 0
+    start_delay_seconds: float = 0
+    checkpoint_every_seconds: float | None = None
+    checkpoint_seconds: float = DEFAULT_CHECKPOINT_SECONDS
+    ignores_notice: bool = False
+
+    @classmethod
+    def of(cls, order: LaunchSpec) -> Self:
+        """Read an order's parameters.
+
+        Raises:
+            ProviderError: `INVALID_SPEC`, naming the parameter, its value and what was expected.
+        """
+        given = order.parameters
+        expected = DEFAULT_RUNTIME_SECONDS if order.expected_seconds is None else order.expected_seconds
+        return cls(
+            runtime_seconds=_parameter(given, "runtime_seconds", _seconds, float(expected)),
+            exit_code=_parameter(given, "exit_code", int, 0),
+            start_delay_seconds=_parameter(given, "start_delay_seconds", _seconds, 0.0),
+            checkpoint_every_seconds=_parameter(given, "checkpoint_every_seconds", _interval, None),
+            checkpoint_seconds=_parameter(given, "checkpoint_seconds", _seconds, DEFAULT_CHECKPOINT_SECONDS),
+            ignores_notice=_parameter(given, "ignore_notice", _yes_or_no, False),
+        )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(text)
+    return seconds
+
+
+def _interval(text: str) -> float:
+    seconds = _seconds(text)
+    if not seconds:
+        raise ValueError(text)
+    return seconds
+
+
+def _yes_or_no(text: str) -> bool:
+    return {"true": True, "false": False}[text]
+
+
+_EXPECTED: Mapping[Callable[[str], object], str] = {
+    _seconds: "a number of seconds, 0 or more",
+    _interval: "a number of seconds above 0",
+    _yes_or_no: "true or false",
+    int: "a whole number",
+}
+
+
+def _parameter(given: Mapping[str, str], name: str, read: Callable[[str], Value], default: Default) -> Value | Default:
+    if name not in given:
+        return default
+    try:
+        return read(given[name])
+    except (ValueError, KeyError):
+        message = f"parameter {name} is {given[name]!r}; expected {_EXPECTED[read]}"
+        raise ProviderError(ErrorClass.INVALID_SPEC, message) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """What one replica has of a node: `milli` thousandths of each of these devices."""
+
+    node: str
+    devices: tuple[int, ...]
+    milli: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One launch as it was recorded, and what befell it since. Times are seconds since 1970 in the pool's time.
+
+    `saved_before` are the seconds of work that earlier attempts of the workload had saved.
+    """
+
+    attempt_id: str
+    workload_id: str
+    epoch: int
+    digest: str
+    occupied: tuple[Occupied, ...]
+    behaviour: Behaviour
+    launched_at: float
+    fails_to_start: bool = False
+    saved_before: float = 0
+    noticed_at: float | None = None
+    grace_seconds: float = 0
+    released_at: float | None = None
+    lost_at: float | None = None
+    lost_node: str = ""
+
+    @property
+    def ready_at(self) -> float:
+        """When it runs, unless something comes between."""
+        return self.launched_at + self.behaviour.start_delay_seconds
+
+    @property
+    def ends_at(self) -> float:
+        """When its work is done, unless something comes between."""
+        return self.ready_at + max(0.0, self.behaviour.runtime_seconds - self.saved_before)
+
+    @property
+    def saves_on_notice(self) -> bool:
+        """It heeds a notice, and its grace is long enough to save its work."""
+        return not self.behaviour.ignores_notice and self.behaviour.checkpoint_seconds <= self.grace_seconds
+
+    def noticed(self, at: float, grace_seconds: float) -> "Run":
+        """The same with notice to stop; a second notice changes nothing."""
+        return self if self.noticed_at is not None else replace(self, noticed_at=at, grace_seconds=grace_seconds)
+
+    def released(self, at: float) -> "Run":
+        """The same, stopped at once."""
+        return self if self.released_at is not None else replace(self, released_at=at)
+
+    def lost(self, at: float, node: str) -> "Run":
+        """The same, gone with a node."""
+        return self if self.lost_at is not None else replace(self, lost_at=at, lost_node=node)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When an attempt enters a phase."""
+
+    at: float
+    phase: Phase
+    reason: str = ""
+    exit_code: int | None = None
+
+
+Timeline = tuple[Moment, ...]
+"""All phases of an attempt, past and to come, never empty. What happens later changes only what lies after it."""
+
+
+def timeline(run: Run) -> Timeline:
+    """How the attempt goes, as far as is known now."""
+    life = _undisturbed(run)
+    if run.noticed_at is not None:
+        life = _after_notice(run, life, run.noticed_at)
+    if run.released_at is not None:
+        life = _cut(life, Moment(run.released_at, Phase.CANCELLED, "released"))
+    if run.lost_at is not None:
+        life = _cut(life, Moment(run.lost_at, Phase.LOST, f"node {run.lost_node} was lost"))
+    return life
+
+
+def _undisturbed(run: Run) -> Timeline:
+    starting = (Moment(run.launched_at, Phase.STARTING),) if run.ready_at > run.launched_at else ()
+    if run.fails_to_start:
+        return (*starting, Moment(run.ready_at, Phase.FAILED, "failed to start"))
+    code = run.behaviour.exit_code
+    end = Moment(run.ends_at, Phase.FAILED, f"exit code {code}", code) if code else Moment(run.ends_at, Phase.SUCCEEDED, "", 0)
+    return (*starting, Moment(run.ready_at, Phase.RUNNING), end)
+
+
+def _after_notice(run: Run, life: Timeline, at: float) -> Timeline:
+    if at < run.ready_at:
+        return _cut(life, Moment(at, Phase.CANCELLED, "stopped before it ran"))
+    stopping = _cut(life, Moment(at, Phase.STOPPING))
+    if run.saves_on_notice:
+        return _cut(stopping, Moment(at + run.behaviour.checkpoint_seconds, Phase.CANCELLED, SAVED_AND_STOPPED))
+    killed, own_end = Moment(at + run.grace_seconds, Phase.CANCELLED, "stopped at the end of its grace"), life[-1]
+    return _cut(stopping, own_end if own_end.at <= killed.at else killed)
+
+
+def _cut(life: Timeline, then: Moment) -> Timeline:
+    """The life up to a moment that ends or turns it, unless it was over before."""
+    before = tuple(moment for moment in life if moment.at <= then.at)
+    return life if before and before[-1].phase.is_over else (*before, then)
+
+
+def saved_seconds(run: Run, life: Timeline, now: float) -> float:
+    """Seconds of this attempt's own work that are saved by `now`.
+
+    That is all up to the notice when it has stopped on its own, else what it had computed at its last regular checkpoint.
+    """
+    computing_until = min(now, life[-1].at)
+    if run.noticed_at is not None and run.saves_on_notice:
+        computing_until = min(computing_until, run.noticed_at)
+    computed = max(0.0, computing_until - run.ready_at)
+    if life[-1].reason == SAVED_AND_STOPPED and life[-1].at <= now:
+        return computed
+    every = run.behaviour.checkpoint_every_seconds
+    return computed // every * every if every else 0.0

@@ -1,0 +1,228 @@
+"""The simulated world in memory: recorded changes and the passing of time, folded into attempts and nodes."""
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+
+from pydantic import TypeAdapter
+
+from activities.ports import ErrorClass, NodeView, Observation, Phase, ProviderError
+from activities.providers.sim_fleet import SimulatedFaults
+from activities.providers.sim_life import Occupied, Run, Timeline, saved_seconds, timeline
+from activities.providers.sim_records import Change, Kind
+from corral.api import WHOLE
+
+RUN = TypeAdapter(Run)
+"""How a launch is written down, in JSON."""
+
+FOR_EVER = float("inf")
+
+
+def as_datetime(seconds: float) -> datetime:
+    """The time that many seconds after 1970, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A run, its timeline, and how many moments of that have come to pass."""
+
+    run: Run
+    life: Timeline
+    passed: int = 0
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that it is in."""
+        return self.life[self.passed - 1].phase
+
+    def observe(self, moments: int, now: float) -> Observation:
+        """What was seen of it when that many moments had passed."""
+        moment = self.life[moments - 1]
+        saved = saved_seconds(self.run, self.life, now)
+        ran = any(earlier.phase is Phase.RUNNING for earlier in self.life[:moments])
+        return Observation(
+            attempt_id=self.run.attempt_id,
+            epoch=self.run.epoch,
+            phase=moment.phase,
+            sequence=moments,
+            at=as_datetime(moment.at),
+            started_at=as_datetime(self.run.ready_at) if ran else None,
+            exit_code=moment.exit_code,
+            reason=moment.reason,
+            checkpoint_at=as_datetime(self.run.ready_at + saved) if saved else None,
+        )
+
+
+class World:
+    """Nodes, attempts and a queue of what comes to pass at which time.
+
+    The same changes and the same times give the same world in every process. `events` collects what changed; who reads it
+    empties it.
+    """
+
+    def __init__(self, nodes: Sequence[NodeView], faults: SimulatedFaults) -> None:
+        self.events: list[Observation | NodeView] = []
+        self.sequence = 0
+        self.now = 0.0
+        self.nodes = {node.name: node for node in nodes}
+        self._names = tuple(self.nodes)
+        self._faults = faults
+        self._attempts: dict[str, Attempt] = {}
+        self._attempts_on: dict[str, set[str]] = {name: set() for name in self.nodes}
+        self._used = {node.name: [0] * node.accelerators for node in nodes}
+        self._down_until: dict[str, float] = {}
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._tie = count()
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Fold recorded changes in, in their order."""
+        for change in changes:
+            self.advance(change.at)
+            self.sequence = change.sequence
+            self._apply(change)
+
+    def advance(self, now: float) -> None:
+        """Let time pass; what comes to pass by then does so in order."""
+        if not self.now and self._faults.lost_node:
+            self._plan_outages(int(now // self._faults.outage_window_seconds))
+        while self._agenda and self._agenda[0][0] <= now:
+            at, _, action = heapq.heappop(self._agenda)
+            self.now = max(self.now, at)
+            action()
+        self.now = max(self.now, now)
+
+    @property
+    def next_at(self) -> float:
+        """When something comes to pass next."""
+        return self._agenda[0][0] if self._agenda else FOR_EVER
+
+    def run(self, attempt_id: str) -> Run | None:
+        """What is recorded of an attempt."""
+        attempt = self._attempts.get(attempt_id)
+        return attempt.run if attempt else None
+
+    def is_over(self, attempt_id: str) -> bool:
+        """The attempt is known and has ended."""
+        attempt = self._attempts.get(attempt_id)
+        return attempt is not None and attempt.phase.is_over
+
+    def saved_seconds(self, attempt_id: str) -> float:
+        """Seconds of its workload's work that are saved now, by this attempt and those before."""
+        attempt = self._attempts[attempt_id]
+        return attempt.run.saved_before + saved_seconds(attempt.run, attempt.life, self.now)
+
+    def observe(self, attempt_id: str) -> Observation | None:
+        """What is seen of an attempt now, or none when it is not known."""
+        attempt = self._attempts.get(attempt_id)
+        return attempt.observe(attempt.passed, self.now) if attempt else None
+
+    def observe_all(self) -> tuple[Observation, ...]:
+        """What is seen now of all attempts that are not forgotten."""
+        return tuple(attempt.observe(attempt.passed, self.now) for attempt in self._attempts.values())
+
+    def refuse_unless_free(self, wanted: Iterable[Occupied]) -> None:
+        """Check that the nodes are there and their devices are not taken.
+
+        Raises:
+            ProviderError: `NO_CAPACITY`.
+        """
+        more: dict[tuple[str, int], int] = {}
+        for part in wanted:
+            node = self.nodes.get(part.node)
+            if node is None or not node.ready:
+                raise ProviderError(ErrorClass.NO_CAPACITY, f"node {part.node} is {'lost' if node else 'not known'}")
+            for device in part.devices:
+                if not 0 <= device < node.accelerators:
+                    raise ProviderError(ErrorClass.NO_CAPACITY, f"node {part.node} has no device {device}")
+                more[part.node, device] = more.get((part.node, device), 0) + part.milli
+        for (name, device), milli in more.items():
+            if self._used[name][device] + milli > WHOLE:
+                raise ProviderError(ErrorClass.NO_CAPACITY, f"device {device} of node {name} is taken")
+
+    def _apply(self, change: Change) -> None:
+        # Another process may have recorded a change just before this one let time pass it: what has passed here stays.
+        at = self.now
+        match change.kind:
+            case Kind.LAUNCHED:
+                self._launch(RUN.validate_json(change.body))
+            case Kind.NOTICED:
+                self._turn(change.subject, lambda run: run.noticed(at, float(change.body)))
+            case Kind.RELEASED:
+                self._turn(change.subject, lambda run: run.released(at))
+            case Kind.FORGOTTEN:
+                self._attempts.pop(change.subject, None)
+            case Kind.NODE_LOST:
+                self._lose(change.subject, FOR_EVER)
+            case Kind.NODE_RECOVERED:
+                self._recover(change.subject)
+
+    def _launch(self, run: Run) -> None:
+        self._attempts[run.attempt_id] = Attempt(run, timeline(run))
+        self._occupy(run, 1)
+        self._unfold(run.attempt_id)
+
+    def _turn(self, attempt_id: str, turned: Callable[[Run], Run]) -> None:
+        attempt = self._attempts.get(attempt_id)
+        if attempt is None or attempt.phase.is_over:
+            return
+        attempt.run = turned(attempt.run)
+        attempt.life = timeline(attempt.run)
+        self._unfold(attempt_id)
+
+    def _unfold(self, attempt_id: str) -> None:
+        """Let the moments of an attempt pass whose time has come, and come back for the next."""
+        attempt = self._attempts.get(attempt_id)
+        if attempt is None:
+            return
+        while attempt.passed < len(attempt.life) and attempt.life[attempt.passed].at <= self.now:
+            attempt.passed += 1
+            self.events.append(attempt.observe(attempt.passed, self.now))
+            if attempt.phase.is_over:
+                self._occupy(attempt.run, -1)
+        if attempt.passed < len(attempt.life):
+            self._plan(attempt.life[attempt.passed].at, partial(self._unfold, attempt_id))
+
+    def _occupy(self, run: Run, sign: int) -> None:
+        for part in run.occupied:
+            if part.node not in self.nodes:
+                continue  # the fleet was configured anew and the node is gone
+            for device in part.devices:
+                self._used[part.node][device] += sign * part.milli
+            change = self._attempts_on[part.node].add if sign > 0 else self._attempts_on[part.node].discard
+            change(run.attempt_id)
+
+    def _plan(self, at: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (at, next(self._tie), action))
+
+    def _plan_outages(self, window: int) -> None:
+        for index, lost_at, back_at in self._faults.outages(window, len(self._names)):
+            name = self._names[index]
+            self._plan(lost_at, partial(self._lose, name, back_at))
+            self._plan(back_at, partial(self._recover_if_due, name))
+        self._plan((window + 1) * self._faults.outage_window_seconds, partial(self._plan_outages, window + 1))
+
+    def _lose(self, name: str, until: float) -> None:
+        if name not in self.nodes:
+            return
+        self._down_until[name] = max(until, self._down_until.get(name, 0.0))
+        self._set_ready(name, ready=False)
+        for attempt_id in sorted(self._attempts_on[name]):
+            self._turn(attempt_id, lambda run: run.lost(self.now, name))
+
+    def _recover_if_due(self, name: str) -> None:
+        if self._down_until.get(name, FOR_EVER) <= self.now:
+            self._recover(name)
+
+    def _recover(self, name: str) -> None:
+        if name in self.nodes:
+            self._down_until.pop(name, None)
+            self._set_ready(name, ready=True)
+
+    def _set_ready(self, name: str, *, ready: bool) -> None:
+        if self.nodes[name].ready is not ready:
+            self.nodes[name] = replace(self.nodes[name], ready=ready)
+            self.events.append(self.nodes[name])
