@@ -1,13 +1,30 @@
 """What activities need from the world: a record, providers, a clock, and the workflows of the workloads."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Flag, StrEnum, auto
 from typing import Protocol
 
-from corral.api import WHOLE, CapacityType
+from activities.answers import Adjustment, AttemptKey, Notice, Standing
+from corral.api import (
+    WHOLE,
+    CapacityType,
+    Cordon,
+    FleetStatus,
+    NodeStatus,
+    QueueStatus,
+    QueueTree,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadSpec,
+    WorkloadStatus,
+)
+from domain.decision import Plan
 from domain.fleet import Replica
+from domain.snapshot import Snapshot
 
 
 class Clock(Protocol):
@@ -190,3 +207,119 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections; what runs, runs on."""
+
+
+class NotAllowed(Exception):
+    """A workload's state does not allow a change; the message says which state does."""
+
+
+Decide = Callable[[Snapshot, datetime], tuple[Plan, Mapping[str, float]]]
+"""Decides one round, and tells the milliseconds of its steps."""
+
+
+class Store(Protocol):
+    """The record. Every method is one transaction, done whole or not at all, and safe to repeat.
+
+    Methods that change workloads answer with the notices that their workflows are to be given; the same notices stand in
+    the outbox until `delivered` is called for them.
+    """
+
+    async def round(
+        self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str
+    ) -> tuple[Mapping[str, Standing], list[Notice]]:
+        """Write new workloads and one round's plan; answers with the standings of the former."""
+
+    async def digests(self, ids: Collection[str]) -> Mapping[str, str]:
+        """The digests of the specs with which workloads were submitted, of those that are known."""
+
+    async def has_work(self) -> bool:
+        """Whether somebody waits that a round could decide about now."""
+
+    async def standing(self, workload: str) -> Standing | None:
+        """How a workload stands now, or none when there is none of that id."""
+
+    async def begin_binding(self, key: AttemptKey) -> LaunchSpec | None:
+        """Turn a hold in force into a launch; none when the epoch has no right to it any more."""
+
+    async def launch_spec(self, key: AttemptKey) -> LaunchSpec | None:
+        """What was launched for an attempt that is still open, whether or not it is to stop."""
+
+    async def settle(self, observations: Sequence[Observation], answered: frozenset[str] = frozenset()) -> list[Notice]:
+        """Believe what was observed; `answered` attempts' workflows need no notice that they run."""
+
+    async def refuse_binding(self, key: AttemptKey, reason: str, *, final: bool) -> list[Notice]:
+        """Take an attempt back that its provider will not run; `final` when no other place would do either."""
+
+    async def adjust(self, verb: str, asked: Adjustment) -> tuple[str, list[Notice]]:
+        """Do a change that somebody asked for, once; answers what was done in words.
+
+        Raises:
+            NotAllowed: the state does not allow it.
+            LookupError: there is no such workload.
+        """
+
+    async def keep_house(self) -> list[Notice]:
+        """End attempts whose hold expired, and give notice to work on draining nodes."""
+
+    async def open_attempts_at(self, provider: str) -> Mapping[str, AttemptKey]:
+        """Attempts that are open in the record and have been sent to a provider, by attempt id."""
+
+    async def untouched_workloads(self, before: datetime) -> list[str]:
+        """Live workloads that nothing happened to since a time."""
+
+    async def delivered(self, notices: Sequence[Notice]) -> None:
+        """Note that workflows have been told."""
+
+    async def undelivered(self, older_than_seconds: float, limit: int = 500) -> list[Notice]:
+        """What was to be told some (wall) time ago, and may not have been."""
+
+    async def register_provider(self, name: str, kind: str) -> None:
+        """Write a provider down."""
+
+    async def write_nodes(self, provider: str, views: Sequence[NodeView], *, complete: bool) -> None:
+        """Write what a provider reports of its nodes; of a complete report, missing nodes are not ready any more."""
+
+    async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
+        """Cordon, drain or uncordon nodes.
+
+        Raises:
+            LookupError: names the nodes that the provider does not have; nothing was changed.
+        """
+
+    async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
+        """Make the queues what the tree says.
+
+        Raises:
+            domain.quota.QuotaError: the tree contradicts itself; nothing was changed.
+        """
+
+    async def status(self, workload: str) -> WorkloadStatus | None:
+        """One workload, or none."""
+
+    async def workloads(self, which: WorkloadFilter) -> list[WorkloadStatus]:
+        """Workloads that match, newest first."""
+
+    async def events(self, workload: str, after: int) -> list[WorkloadEvent]:
+        """A workload's history after an event, oldest first."""
+
+    async def queues(self) -> list[QueueStatus]:
+        """All queues with their use."""
+
+    async def fleet(self) -> list[FleetStatus]:
+        """The supply by provider, region and SKU."""
+
+    async def nodes(self) -> list[NodeStatus]:
+        """All nodes as last observed."""
+
+    def wake_ups(self) -> AbstractAsyncContextManager[asyncio.Event]:
+        """An event that is set whenever something changed that could let waiting work start."""
+
+
+class Workloads(Protocol):
+    """The workflows of the workloads."""
+
+    async def tell(self, standing: Standing) -> None:
+        """Tell a workload's workflow how it stands; success as well when that workflow has ended or never was."""
+
+    async def have_ended(self, ids: Sequence[str]) -> list[str]:
+        """Those of the workloads whose workflow has ended, or does not exist."""

@@ -35,6 +35,11 @@ class Policy:
     """A workload preempted that often is no longer a victim: bounded waiting for everybody."""
 
     @property
+    def document(self) -> Mapping[str, object]:
+        """The policy as plain data, as it is written down."""
+        return asdict(self)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the policy in canonical JSON, in hexadecimal."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.document, sort_keys=True).encode()).hexdigest()

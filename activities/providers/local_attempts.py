@@ -1,0 +1,187 @@
+"""The directory of one attempt on this machine, as the provider sees it."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+
+from activities.ports import Observation, Phase
+from activities.providers import local_runner
+from activities.providers.local_runner import CLAIM, KILL, LOCK, NOTICE, ORDER, RESULT, RUNNING, WAKE, Ending, Order, pool_time
+
+DIRECTORY_VARIABLE = "CORRAL_DIRECTORY"
+"""In the environment of every process of an attempt: its directory."""
+
+STRAYS_SECONDS = 5.0
+
+SEQUENCE = {Phase.STARTING: 1, Phase.RUNNING: 2, Phase.STOPPING: 3}
+LAST_SEQUENCE = 4
+"""Phases follow one another in this order; some are left out."""
+
+
+def file_name(identity: str) -> str:
+    """A file name for any identity, different for different ones."""
+    return "_" + quote(identity, safe="")
+
+
+class LocalAttempt:
+    """An attempt's files. Once written they do not change, so each is read once."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._read: dict[str, Any] = {}
+        self._history: tuple[Observation, ...] = ()
+
+    @property
+    def order(self) -> Order:
+        """What was ordered."""
+        order: Order = self._file(ORDER)
+        return order
+
+    @property
+    def is_over(self) -> bool:
+        """It has ended and its end is written down."""
+        return self._file(RESULT) is not None
+
+    @property
+    def is_claimed(self) -> bool:
+        """A supervisor has, or had, it in hand."""
+        return (self.directory / CLAIM).exists()
+
+    def observe(self) -> Observation:
+        """What is seen of it now."""
+        return self.history()[-1]
+
+    def history(self) -> tuple[Observation, ...]:
+        """One observation for each phase that it has entered so far, never empty."""
+        if self._history:
+            return self._history
+        self._settle()
+        history = self._observations()
+        if self.is_over:
+            self._history = history
+        return history
+
+    def start(self) -> None:
+        """Start a supervisor and wait until it has started the attempt; it does nothing if another has it in hand."""
+        with (self.directory / "supervisor.log").open("ab") as log:
+            subprocess.run(
+                [sys.executable, "-I", "-S", local_runner.__file__, str(self.directory)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                check=False,
+            )
+
+    def tell(self, name: str, content: Mapping[str, Any]) -> None:
+        """Give the supervisor a notice or the order to kill, unless it has it."""
+        if self._file(name) is None:
+            local_runner.write(self.directory, name, content)
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            pipe = os.open(self.directory / WAKE, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return  # no supervisor listens: one that comes looks for itself
+        try:
+            os.write(pipe, b"!")
+        except BlockingIOError:
+            pass  # it has enough to wake up by
+        finally:
+            os.close(pipe)
+
+    def _observations(self) -> tuple[Observation, ...]:
+        # The result is looked for first: what is written before it is then there as well.
+        result = self._file(RESULT)
+        ending = Ending(**result) if result else None
+        running, stop = self._file(RUNNING), self._file(NOTICE) or self._file(KILL)
+        seen = [self._observation(Phase.STARTING, self.order["anchor"]["pool"])]
+        if running:
+            seen.append(self._observation(Phase.RUNNING, running["at"]))
+        if stop and (ending is None or stop["at"] <= ending.at):
+            seen.append(self._observation(Phase.STOPPING, stop["at"]))
+        if ending:
+            seen.append(self._observation(Phase(ending.phase), ending.at, ending.reason, ending.exit_code))
+        return tuple(seen)
+
+    def _observation(self, phase: Phase, at: float, reason: str = "", exit_code: int | None = None) -> Observation:
+        running = self._file(RUNNING) if phase is not Phase.STARTING else None
+        return Observation(
+            attempt_id=self.order["attempt_id"],
+            epoch=self.order["epoch"],
+            phase=phase,
+            sequence=SEQUENCE.get(phase, LAST_SEQUENCE),
+            at=_as_datetime(at),
+            started_at=_as_datetime(running["at"]) if running else None,
+            exit_code=exit_code,
+            reason=reason,
+        )
+
+    def _settle(self) -> None:
+        """Write down the end of an attempt that no supervisor has in hand and none may take in hand any more."""
+        lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self.is_over:
+                self._write_end()
+        except BlockingIOError:
+            return
+        finally:
+            os.close(lock)
+
+    def _write_end(self) -> None:
+        now = pool_time(self.order["anchor"])
+        if self.is_claimed:
+            _end_strays(self.directory)
+            ending = Ending("lost", "its supervisor died", now)
+        elif self._file(KILL) or self._file(NOTICE):
+            ending = Ending("cancelled", "stopped before it ran", now)
+        else:
+            return
+        local_runner.write(self.directory, RESULT, asdict(ending))
+
+    def _file(self, name: str) -> Any:
+        if name not in self._read:
+            content = local_runner.read(self.directory, name)
+            if content is None:
+                return None
+            self._read[name] = content
+        return self._read[name]
+
+
+def _end_strays(directory: Path) -> None:
+    """Kill what a dead supervisor left behind; only then is what the attempt had free."""
+    strays = [process for process in psutil.process_iter() if _belongs_to(process, directory)]
+    for process in strays:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(strays, timeout=STRAYS_SECONDS)
+
+
+def _belongs_to(process: psutil.Process, directory: Path) -> bool:
+    try:
+        return process.environ().get(DIRECTORY_VARIABLE) == str(directory)
+    except psutil.Error:
+        return False
+
+
+def _as_datetime(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def wall_now() -> float:
+    """Seconds since 1970 on the wall."""
+    return time.time()

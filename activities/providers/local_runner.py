@@ -1,0 +1,321 @@
+"""The supervisor of one attempt on this machine: a process of its own that outlives the worker and needs only the standard library.
+
+`python -I -S local_runner.py DIRECTORY` returns when the attempt runs or has ended; a detached copy of it stays until the end.
+Provider and supervisor talk through files in the directory, each written once, whole or not at all. Whoever holds the lock on
+`lock` is the supervisor; a claim that nobody holds the lock for is an attempt whose supervisor died.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+ORDER = "order.json"
+"""What to run: an `Order`."""
+LOCK = "lock"
+CLAIM = "claimed"
+"""Written before the first process starts: nobody starts the attempt again."""
+RUNNING = "running.json"
+NOTICE = "notice.json"
+"""From the provider: a `Notice`."""
+KILL = "kill.json"
+"""From the provider: stop at once."""
+WAKE = "wake"
+"""A pipe by which the provider says that it wrote one of the two."""
+RESULT = "result.json"
+"""How it ended: an `Ending`."""
+
+LOCK_SECONDS = 2.0
+"""The provider holds the lock for moments only; a supervisor holds it until the attempt ends."""
+LOCK_PAUSE_SECONDS = 0.02
+REAP_PAUSE_SECONDS = 0.005
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Anchor(TypedDict):
+    """Turns the wall's time into the pool's: both in seconds since 1970 at one moment, and the pool's seconds in one of the wall's."""
+
+    pool: float
+    wall: float
+    speed: float
+
+
+class Replica(TypedDict):
+    """One process to start."""
+
+    group: str
+    index: int
+    devices: list[int]
+    milli: int
+    environment: dict[str, str]
+
+
+class Order(TypedDict):
+    """One attempt."""
+
+    attempt_id: str
+    workload_id: str
+    epoch: int
+    digest: str
+    command: list[str]
+    replicas: list[Replica]
+    anchor: Anchor
+
+
+class Notice(TypedDict):
+    """Send the signal, and kill what is left after these seconds on the wall; `at` is in the pool's time."""
+
+    signal: str
+    wall_seconds: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The phase in which the attempt ended (see `activities.ports.Phase`); `at` is in the pool's time."""
+
+    phase: str
+    reason: str
+    at: float
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A started replica. It is not reaped before the end, so that its id stays its own."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+
+    def exit_code(self) -> int | None:
+        """0 to 255, a signal as 128 more than its number; none while it runs."""
+        seen = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if seen is None:
+            return None
+        return seen.si_status if seen.si_code == os.CLD_EXITED else 128 + seen.si_status
+
+    def send(self, number: int) -> None:
+        """Signal the replica with all processes of its group."""
+        try:
+            os.killpg(self.process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return
+
+
+class CannotStartError(Exception):
+    """A replica's command could not be started; says why."""
+
+
+def pool_time(anchor: Anchor) -> float:
+    """Now, in the pool's time."""
+    return anchor["pool"] + (time.time() - anchor["wall"]) * anchor["speed"]
+
+
+def write(directory: Path, name: str, content: Mapping[str, Any]) -> None:
+    """Write a file so that it is there whole or not at all, even after a power cut."""
+    draft = directory / f".{name}.{os.getpid()}"
+    with draft.open("w") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(directory / name)
+    _sync(directory)
+
+
+def read(directory: Path, name: str) -> Any:
+    """What such a file says, or none when it is not there."""
+    try:
+        return json.loads((directory / name).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def main(directory: Path) -> None:
+    """Leave a supervisor behind, and wait until it has started the attempt or has nothing to do."""
+    started, tell_started = os.pipe()
+    if os.fork():
+        os.close(tell_started)
+        os.read(started, 1)
+        os._exit(0)
+    os.close(started)
+    if _owns(directory):
+        _supervise(directory, tell_started)
+
+
+def _owns(directory: Path) -> bool:
+    """Take the lock, which the system takes back when this process ends; false when another supervisor has it."""
+    lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    give_up_at = time.monotonic() + LOCK_SECONDS
+    while time.monotonic() < give_up_at:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_SECONDS)
+            if (directory / CLAIM).exists():
+                return False
+        else:
+            return True
+    return False
+
+
+def _supervise(directory: Path, tell_started: int) -> None:
+    order: Order = read(directory, ORDER)
+    if (directory / RESULT).exists() or (directory / CLAIM).exists():
+        return
+    wake = _open_wake(directory)  # before the first look for a notice, so that none is missed
+    write(directory, CLAIM, {"supervisor": os.getpid()})
+    _adopt_orphans()
+    try:
+        ending = _run(directory, order, wake, tell_started)
+    finally:
+        _end_descendants()
+    write(directory, RESULT, asdict(ending))
+
+
+def _open_wake(directory: Path) -> int:
+    """The pipe on which both the provider and the end of a child are heard."""
+    if not (directory / WAKE).exists():
+        os.mkfifo(directory / WAKE, 0o600)
+    wake = os.open(directory / WAKE, os.O_RDWR | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    return wake
+
+
+def _run(directory: Path, order: Order, wake: int, tell_started: int) -> Ending:
+    anchor = order["anchor"]
+    if (directory / KILL).exists() or (directory / NOTICE).exists():
+        return Ending("cancelled", "stopped before it ran", pool_time(anchor))
+    children: list[Child] = []
+    try:
+        for replica in order["replicas"]:
+            children.append(_start(directory, order["command"], replica))
+        write(directory, RUNNING, {"at": pool_time(anchor)})
+        os.close(tell_started)
+        return _until_it_ends(directory, children, wake, anchor)
+    except CannotStartError as error:
+        return Ending("failed", str(error), pool_time(anchor))
+    finally:
+        for child in children:
+            child.send(signal.SIGKILL)
+
+
+def _start(directory: Path, command: Sequence[str], replica: Replica) -> Child:
+    name = f"{replica['group']}-{replica['index']}"
+    with (directory / f"{name}.out").open("ab") as out, (directory / f"{name}.err").open("ab") as err:
+        try:
+            process = subprocess.Popen(
+                command,
+                env=replica["environment"],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                process_group=0,
+                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - safe here, where there is one thread only
+            )
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise CannotStartError(f"cannot start {command[0]}: {reason}") from error
+    return Child(name, process)
+
+
+def _until_it_ends(directory: Path, children: Sequence[Child], wake: int, anchor: Anchor) -> Ending:
+    """Wait for the children; pass on a notice once; leave what still runs to be killed."""
+    kill_at: float | None = None
+    while True:
+        codes = {child.name: child.exit_code() for child in children}
+        ending = _ending(codes, pool_time(anchor), noticed=kill_at is not None)
+        if ending is not None:
+            return ending
+        if (directory / KILL).exists():
+            return Ending("cancelled", "released", pool_time(anchor))
+        if kill_at is None:
+            kill_at = _pass_on_notice(directory, children)
+        if kill_at is not None and time.monotonic() >= kill_at:
+            return Ending("cancelled", "stopped at the end of its grace", pool_time(anchor))
+        _wait(wake, kill_at)
+
+
+def _ending(codes: Mapping[str, int | None], at: float, *, noticed: bool) -> Ending | None:
+    """The first failure ends the attempt; after a notice all replicas may stop as they like."""
+    failed = next(((name, code) for name, code in codes.items() if code), None)
+    is_over = None not in codes.values()
+    if noticed:
+        how = f" ({failed[0]}: exit code {failed[1]})" if failed else ""
+        return Ending("cancelled", f"stopped after notice{how}", at) if is_over else None
+    if failed:
+        return Ending("failed", f"{failed[0]}: exit code {failed[1]}", at, failed[1])
+    return Ending("succeeded", "", at, 0) if is_over else None
+
+
+def _pass_on_notice(directory: Path, children: Sequence[Child]) -> float | None:
+    """Send the signal of a notice if there is one, and say when what is left is to be killed."""
+    notice: Notice | None = read(directory, NOTICE)
+    if notice is None:
+        return None
+    for child in children:
+        child.send(signal.Signals[notice["signal"]])
+    return time.monotonic() + notice["wall_seconds"]
+
+
+def _wait(wake: int, until: float | None) -> None:
+    seconds = None if until is None else max(0.0, until - time.monotonic())
+    if select.select([wake], [], [], seconds)[0]:
+        os.read(wake, 4096)
+
+
+def _die_with(supervisor: int) -> Any:
+    """What a child does before it becomes its command: ask to be killed when its supervisor dies (Linux only)."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != supervisor:
+            os._exit(1)
+
+    return ask
+
+
+def _adopt_orphans() -> None:
+    """Let what the children leave behind come to this process, even what left their groups (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _end_descendants() -> None:
+    """Kill and reap until nothing that the attempt started is left."""
+    mine = Path(f"/proc/self/task/{os.getpid()}/children")
+    while True:
+        if mine.exists():
+            for pid in mine.read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        try:
+            ended, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not ended:
+            time.sleep(REAP_PAUSE_SECONDS)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

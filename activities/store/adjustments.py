@@ -1,0 +1,117 @@
+"""Changes that people ask for, each done once whatever how often it is asked."""
+
+from collections.abc import Awaitable, Callable
+
+from domain.accounting import IntervalKind
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from activities.answers import Adjustment
+from activities.ports import NotAllowed
+from activities.store import tables
+from activities.store.attempts import withdraw
+from activities.store.rows import Journal, WorkloadRow, locked_workloads
+from corral.api import Outcome, State, WorkloadSpec
+from domain.lifecycle import WITHOUT_CAPACITY
+
+Change = Callable[[AsyncConnection, Journal, WorkloadRow, Adjustment], Awaitable[str]]
+"""Does one change to a locked workload, and says what was done."""
+
+
+async def once(connection: AsyncConnection, journal: Journal, verb: str, asked: Adjustment) -> str:
+    """Do a change, or find that it is done already; answers what was done in words.
+
+    Raises:
+        NotAllowed: the workload's state does not allow it; nothing was changed.
+        LookupError: there is no such workload.
+    """
+    key = f"{asked.workload}:{verb}:{asked.key}"
+    workload = (await locked_workloads(connection, [asked.workload])).get(asked.workload)
+    if workload is None:
+        raise LookupError(asked.workload)
+    done = await connection.scalar(select(tables.operations.c.result).where(tables.operations.c.key == key))
+    if done is not None:
+        return str(done["message"])
+    message = await CHANGES[verb](connection, journal, workload, asked)
+    await connection.execute(insert(tables.operations).values(key=key, result={"message": message}))
+    return message
+
+
+async def _cancel(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
+    if workload.state.is_terminal:
+        return f"it had ended already: {workload.state}"
+    await withdraw(connection, journal, workload.id, Outcome.CANCELLED, asked.reason)
+    return "cancelled" if _after(journal, workload).state.is_terminal else "cancelled; it ends when it is observed stopped"
+
+
+async def _hold(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
+    _require(not workload.state.is_terminal, workload, "hold", "one that has not ended")
+    await withdraw(connection, journal, workload.id, Outcome.SUSPENDED, asked.reason)
+    suspended = _after(journal, workload).state is State.SUSPENDED
+    return "held until it is released" if suspended else "held; it leaves the line when it is observed stopped"
+
+
+async def _release(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
+    _require(workload.state is State.SUSPENDED, workload, "release", "one that is held (suspended)")
+    moved = journal.move(workload, State.WAITING, "released: back in line")
+    journal.account(moved, IntervalKind.WAITING)
+    journal.tell(workload.id)
+    return "released: back in line"
+
+
+async def _resize(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
+    _require(workload.state in WITHOUT_CAPACITY, workload, "resize", "one without capacity (hold it, resize it, release it)")
+    spec = _resized(workload.parsed(), asked)
+    journal.change(workload, spec=spec.model_dump(mode="json"), explanation=None)
+    message = f"resized: {spec.summary}"
+    journal.note(workload.id, "resized", message)
+    journal.tell(workload.id)
+    return message
+
+
+def _resized(spec: WorkloadSpec, asked: Adjustment) -> WorkloadSpec:
+    name = asked.group or spec.groups[0].name
+    if name not in {group.name for group in spec.groups}:
+        raise NotAllowed(f"group: there is no replica group {name!r}; it has {', '.join(group.name for group in spec.groups)}")
+    groups = [
+        group.model_dump() | ({"count": asked.count, "minimum": asked.minimum} if group.name == name else {})
+        for group in spec.groups
+    ]
+    try:
+        return WorkloadSpec.model_validate(spec.model_dump() | {"groups": groups})
+    except ValueError as error:
+        raise NotAllowed(f"count: {asked.count} is not possible: {error}") from error
+
+
+async def _reprioritize(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
+    _require(not workload.state.is_terminal, workload, "reprioritize", "one that has not ended")
+    message = f"priority {workload.priority} became {asked.priority}"
+    journal.change(workload, priority=asked.priority)
+    journal.note(workload.id, "reprioritized", message)
+    journal.tell(workload.id)
+    return message
+
+
+async def _expire(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
+    await withdraw(connection, journal, workload.id, Outcome.OUT_OF_TIME, "its maximum runtime is over")
+    return "stopped: its maximum runtime is over"
+
+
+def _after(journal: Journal, workload: WorkloadRow) -> WorkloadRow:
+    return journal.workloads.get(workload.id, workload)
+
+
+def _require(allowed: bool, workload: WorkloadRow, verb: str, expected: str) -> None:
+    if not allowed:
+        raise NotAllowed(f"{verb}: workload {workload.id!r} is {workload.state}; {verb} takes {expected}")
+
+
+CHANGES: dict[str, Change] = {
+    "cancel": _cancel,
+    "hold": _hold,
+    "release": _release,
+    "resize": _resize,
+    "reprioritize": _reprioritize,
+    "expire": _expire,
+}

@@ -1,0 +1,345 @@
+"""What becomes of attempts: binding them, believing what was observed of them, and taking them back."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from domain.accounting import IntervalKind, lost_work
+from sqlalchemy import all_, bindparam, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from activities.answers import AttemptKey
+from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace
+from activities.store import tables
+from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked_workloads, open_attempts, place_of
+from activities.store.snapshots import share_of
+from corral.api import WHOLE, Outcome, State
+from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, AttemptEnd, state_after
+
+FIRST_BACK_OFF_SECONDS = 10
+LONGEST_BACK_OFF_SECONDS = 3_600
+
+
+async def begin_binding(connection: AsyncConnection, journal: Journal, key: AttemptKey) -> LaunchSpec | None:
+    """Turn a hold in force into a launch; asked again, the same launch. None: that epoch has no right to launch any more."""
+    workload, attempt = await _locked(connection, key.workload)
+    if workload is None or attempt is None or attempt.epoch != key.epoch or attempt.stop_at is not None:
+        return None
+    if workload.state is State.RESERVED:
+        attempt = journal.attempt(attempt, bound_at=journal.now)
+        workload = journal.move(workload, State.STARTING, f"starting on {place_of(attempt)}")
+        journal.account(workload, IntervalKind.STARTING, attempt=attempt)
+        await _end_hold(connection, [attempt.id], journal.now)
+    if workload.state not in AT_A_PROVIDER:
+        return None
+    return await _launch_order(connection, workload, attempt)
+
+
+async def _launch_order(connection: AsyncConnection, workload: WorkloadRow, attempt: AttemptRow) -> LaunchSpec:
+    spec = workload.parsed()
+    query = (
+        select(tables.allocations, tables.nodes.c.name.label("node_name"))
+        .join(tables.nodes, tables.nodes.c.id == tables.allocations.c.node_id)
+        .where(tables.allocations.c.attempt_id == attempt.id)
+        .order_by(tables.nodes.c.name)
+    )
+    milli = {group.name: min(group.milli, WHOLE) for group in spec.groups}
+    places = tuple(
+        ReplicaPlace(row.node_name, replica, milli[replica.group])
+        for row in await connection.execute(query)
+        for replica in share_of(row).replicas
+    )
+    return LaunchSpec(
+        attempt_id=attempt.id,
+        workload_id=workload.id,
+        epoch=attempt.epoch,
+        digest=workload.digest,
+        places=places,
+        command=spec.command,
+        environment=spec.environment,
+        parameters=spec.parameters,
+        signal=spec.checkpoint.signal,
+        grace_seconds=spec.checkpoint.grace_seconds,
+        expected_seconds=spec.expected_seconds,
+    )
+
+
+async def open_launch(connection: AsyncConnection, key: AttemptKey) -> LaunchSpec | None:
+    """What was launched for an attempt that is still open, whether or not it is to stop."""
+    workload, attempt = await _locked(connection, key.workload)
+    if workload is None or attempt is None or attempt.epoch != key.epoch or attempt.bound_at is None:
+        return None
+    return await _launch_order(connection, workload, attempt)
+
+
+async def settle(
+    connection: AsyncConnection, journal: Journal, observations: Sequence[Observation], answered: frozenset[str]
+) -> bool:
+    """Believe what was observed; answers whether capacity became free.
+
+    `answered` are the attempts whose workflow hears of it from the activity that observed it, and needs no notice that
+    they run. An observation of an ended or unknown attempt, or one of an older epoch, changes nothing.
+    """
+    latest = {observation.attempt_id: observation for observation in sorted(observations, key=lambda seen: seen.sequence)}
+    workloads, attempts = await _locked_by_attempt(connection, latest.keys())
+    over: list[AttemptRow] = []
+    for id, attempt in attempts.items():
+        _believe(journal, workloads[attempt.workload_id], attempt, latest[id], tell=id not in answered)
+        if latest[id].phase.is_over:
+            over.append(attempt)
+    await give_back(connection, journal, over)
+    return bool(over)
+
+
+def _believe(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, seen: Observation, *, tell: bool) -> None:
+    if seen.started_at and attempt.started_at is None:
+        attempt, workload = _started(journal, workload, attempt, seen, tell=tell)
+    if seen.checkpoint_at and seen.checkpoint_at != attempt.checkpoint_at:
+        attempt = journal.attempt(attempt, checkpoint_at=seen.checkpoint_at)
+        workload = journal.change(workload)
+    if seen.phase.is_over:
+        _end(journal, workload, attempt, _outcome(seen, attempt), seen)
+
+
+def _started(
+    journal: Journal, workload: WorkloadRow, attempt: AttemptRow, seen: Observation, *, tell: bool
+) -> tuple[AttemptRow, WorkloadRow]:
+    attempt = journal.attempt(attempt, started_at=seen.started_at)
+    journal.account(workload, IntervalKind.RUNNING, at=seen.started_at, attempt=attempt)
+    if workload.state is not State.STARTING:
+        return attempt, journal.change(workload)
+    workload = journal.move(workload, State.RUNNING, f"running on {place_of(attempt)}")
+    if tell:
+        journal.tell(workload.id)
+    return attempt, workload
+
+
+def _outcome(seen: Observation, attempt: AttemptRow) -> Outcome:
+    """Read an outcome from what was observed and what had been ordered."""
+    ordered = Outcome(attempt.stop_as) if attempt.stop_as else None
+    match seen.phase:
+        case Phase.SUCCEEDED:
+            return Outcome.FINISHED
+        case Phase.FAILED if ordered is None:
+            return Outcome.FAILED
+        case _:
+            return ordered or Outcome.LOST
+
+
+def _end(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, outcome: Outcome, seen: Observation | None) -> None:
+    """End an attempt: close it and its ledger interval, and bring its workload into the state that follows."""
+    spec = workload.parsed()
+    at = max(attempt.bound_at or attempt.held_at, seen.at) if seen else journal.now
+    failures = workload.failures + (outcome is Outcome.FAILED)
+    end = AttemptEnd(outcome, attempt.replicas, workload.tasks_done, failures)
+    lost = _lost(attempt, outcome, at)
+    state = state_after(spec, end)
+    exit_code = seen.exit_code if seen else None
+    reason = seen.reason if seen else ""
+    journal.attempt(attempt, ended_at=at, outcome=outcome, exit_code=exit_code, reason=reason, lost_milli_seconds=lost)
+    moved = journal.move(
+        workload,
+        state,
+        _end_message(outcome, exit_code, reason),
+        outcome=outcome,
+        exit_code=exit_code,
+        failures=failures,
+        tasks_done=workload.tasks_done + (attempt.replicas if outcome is Outcome.FINISHED and spec.tasks else 0),
+        runtime_used_seconds=workload.runtime_used_seconds + _seconds_run(attempt, at),
+        not_before=_not_before(outcome, failures, journal.now),
+        explanation=None,
+    )
+    journal.account(moved, _interval_after(state), at=at, lost_milli_seconds=lost)
+    journal.tell(workload.id)
+
+
+def _lost(attempt: AttemptRow, outcome: Outcome, at: datetime) -> int:
+    forced = outcome not in {Outcome.FINISHED, Outcome.FAILED}
+    if not forced or attempt.started_at is None:
+        return 0
+    return lost_work(attempt.started_at, attempt.checkpoint_at, at, attempt.milli)
+
+
+def _end_message(outcome: Outcome, exit_code: int | None, reason: str) -> str:
+    details = [f"exit code {exit_code}"] if exit_code is not None else []
+    details += [reason] if reason else []
+    return f"{outcome}: {', '.join(details)}" if details else str(outcome)
+
+
+def _seconds_run(attempt: AttemptRow, at: datetime) -> int:
+    return max(0, int((at - attempt.started_at).total_seconds())) if attempt.started_at else 0
+
+
+def _not_before(outcome: Outcome, failures: int, now: datetime) -> datetime | None:
+    if outcome not in {Outcome.FAILED, Outcome.REFUSED_BY_PROVIDER}:
+        return None
+    return now + timedelta(seconds=min(LONGEST_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** min(failures, 10)))
+
+
+def _interval_after(state: State) -> IntervalKind | None:
+    if state.is_terminal:
+        return None
+    return IntervalKind.SUSPENDED if state is State.SUSPENDED else IntervalKind.WAITING
+
+
+async def refuse_binding(connection: AsyncConnection, journal: Journal, key: AttemptKey, reason: str, *, final: bool) -> None:
+    """Take an attempt back that its provider will not run; `final` when no other place would do either."""
+    workload, attempt = await _locked(connection, key.workload)
+    if workload is None or attempt is None or attempt.epoch != key.epoch:
+        return
+    outcome = Outcome(attempt.stop_as) if attempt.stop_as else Outcome.FAILED if final else Outcome.REFUSED_BY_PROVIDER
+    if final and attempt.stop_as is None:
+        # Trying again elsewhere would end the same way.
+        workload = journal.change(workload, failures=workload.parsed().retries)
+    seen = Observation(attempt.id, attempt.epoch, Phase.FAILED, 0, journal.now, reason=reason)
+    _end(journal, workload, attempt, outcome, seen)
+    await give_back(connection, journal, [attempt])
+
+
+async def withdraw(connection: AsyncConnection, journal: Journal, workload_id: str, outcome: Outcome, reason: str) -> None:
+    """Take a workload out of where it is: at once where nothing runs, else by an order to stop that its workflow carries out.
+
+    Only a cancellation or a suspension takes it out of the line as well. Of several orders to stop the most final counts.
+    """
+    workload, attempt = await _locked(connection, workload_id)
+    if workload is None or workload.state.is_terminal:
+        return
+    message = f"{outcome}: {reason}" if reason else str(outcome)
+    if attempt is None:
+        if outcome in {Outcome.CANCELLED, Outcome.SUSPENDED}:
+            _leave_line(journal, workload, outcome, message)
+    elif workload.state in BEFORE_BINDING:
+        _end(journal, workload, attempt, outcome, None)
+        await give_back(connection, journal, [attempt])
+    elif outcome is not Outcome.EXPIRED and _finality(outcome) > _finality(attempt.stop_as):
+        journal.attempt(attempt, stop_at=attempt.stop_at or journal.now, stop_as=outcome)
+        journal.move(workload, State.STOPPING, f"has notice to leave: {message}")
+        journal.tell(workload.id)
+
+
+async def end_overdue(connection: AsyncConnection, journal: Journal, workloads: Sequence[str]) -> None:
+    """End what housekeeping found overdue: holds that expired, and work on nodes that drain."""
+    for workload in workloads:
+        hold = tables.holds.c
+        expired = await connection.scalar(
+            select(hold.attempt_id)
+            .join(tables.attempts, tables.attempts.c.id == hold.attempt_id)
+            .where(tables.attempts.c.workload_id == workload, hold.ended_at.is_(None), hold.expires_at < journal.now)
+        )
+        outcome, reason = (Outcome.EXPIRED, "its hold expired") if expired else (Outcome.DRAINED, "its node is drained")
+        await withdraw(connection, journal, workload, outcome, reason)
+
+
+def _finality(stop_as: str | None) -> int:
+    if stop_as is None:
+        return 0
+    return {Outcome.CANCELLED: 4, Outcome.OUT_OF_TIME: 3, Outcome.SUSPENDED: 2}.get(Outcome(stop_as), 1)
+
+
+def _leave_line(journal: Journal, workload: WorkloadRow, outcome: Outcome, message: str) -> None:
+    state = State.SUSPENDED if outcome is Outcome.SUSPENDED else State.CANCELLED
+    if workload.state is state:
+        return
+    moved = journal.move(workload, state, message, outcome=outcome if state.is_terminal else workload.outcome, explanation=None)
+    journal.account(moved, _interval_after(state))
+    journal.tell(workload.id)
+
+
+async def give_back(connection: AsyncConnection, journal: Journal, attempts: Sequence[AttemptRow]) -> None:
+    """Free what ended attempts had, and hand it in the same transaction to those to whom it is promised."""
+    if not attempts:
+        return
+    ids = [attempt.id for attempt in attempts]
+    await _end_hold(connection, ids, journal.now)
+    allocations = tables.allocations.c
+    freed = set(
+        await connection.scalars(
+            update(tables.allocations)
+            .where(allocations.attempt_id.in_(ids), allocations.phase != "released")
+            .values(phase="released")
+            .returning(allocations.node_id)
+        )
+    )
+    await _keep_promises(connection, journal, freed)
+
+
+async def _keep_promises(connection: AsyncConnection, journal: Journal, nodes: Iterable[str]) -> None:
+    """Claim what is promised on nodes where room was freed, as far as it is free now."""
+    promised = await connection.execute(
+        select(tables.allocations)
+        .where(tables.allocations.c.node_id.in_(sorted(nodes)), tables.allocations.c.phase == "promised")
+        .order_by(tables.allocations.c.attempt_id, tables.allocations.c.node_id)
+    )
+    touched: dict[str, None] = {}
+    for allocation in promised:
+        if await _claim_if_free(connection, allocation.attempt_id, allocation.node_id):
+            touched[allocation.attempt_id] = None
+    for attempt_id in touched:
+        await _reserve_if_whole(connection, journal, attempt_id)
+
+
+async def _claim_if_free(connection: AsyncConnection, attempt_id: str, node_id: str) -> bool:
+    claimed = await connection.execute(_CLAIM_IF_FREE, {"b_attempt": attempt_id, "b_node": node_id})
+    return claimed.rowcount == 1
+
+
+async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attempt_id: str) -> None:
+    still_promised = await connection.scalar(
+        select(tables.allocations.c.attempt_id)
+        .where(tables.allocations.c.attempt_id == attempt_id, tables.allocations.c.phase == "promised")
+        .limit(1)
+    )
+    if still_promised is not None:
+        return
+    workloads, attempts = await _locked_by_attempt(connection, [attempt_id])
+    for attempt in attempts.values():
+        workload = journal.workloads.get(attempt.workload_id, workloads[attempt.workload_id])
+        if workload.state is not State.RESERVING:
+            continue
+        journal.opened[workload.id] = attempt
+        journal.move(workload, State.RESERVED, f"{place_of(attempt)} held: those who had to leave have left", explanation=None)
+        journal.tell(workload.id)
+        await connection.execute(
+            update(tables.holds)
+            .where(tables.holds.c.attempt_id == attempt_id)
+            .values(expires_at=journal.now + timedelta(seconds=journal.policy.hold_seconds))
+        )
+
+
+_CLAIM_IF_FREE = (
+    update(tables.allocations)
+    .where(
+        tables.allocations.c.attempt_id == bindparam("b_attempt"),
+        tables.allocations.c.node_id == bindparam("b_node"),
+        tables.allocations.c.phase == "promised",
+        tables.nodes.c.id == tables.allocations.c.node_id,
+        all_(func.corral_sum(tables.nodes.c.device_use, tables.allocations.c.uses)) <= WHOLE,
+        tables.nodes.c.cpu_use + tables.allocations.c.cpu_milli <= tables.nodes.c.cpu_milli,
+        tables.nodes.c.memory_use + tables.allocations.c.memory_mib <= tables.nodes.c.memory_mib,
+    )
+    .values(phase="claimed")
+)
+
+
+async def _end_hold(connection: AsyncConnection, attempts: Sequence[str], now: datetime) -> None:
+    await connection.execute(
+        update(tables.holds)
+        .where(tables.holds.c.attempt_id.in_(attempts), tables.holds.c.ended_at.is_(None))
+        .values(ended_at=now)
+    )
+
+
+async def _locked(connection: AsyncConnection, workload: str) -> tuple[WorkloadRow | None, AttemptRow | None]:
+    workloads = await locked_workloads(connection, [workload])
+    attempts = await open_attempts(connection, [workload])
+    return workloads.get(workload), attempts.get(workload)
+
+
+async def _locked_by_attempt(
+    connection: AsyncConnection, attempt_ids: Iterable[str]
+) -> tuple[Mapping[str, WorkloadRow], Mapping[str, AttemptRow]]:
+    """Lock the workloads of attempts; answers with the attempts that are open, by attempt id."""
+    ids = sorted(attempt_ids)
+    found = await connection.scalars(select(tables.attempts.c.workload_id).where(tables.attempts.c.id.in_(ids)))
+    workloads = await locked_workloads(connection, sorted(set(found)))
+    attempts = await open_attempts(connection, list(workloads))
+    return workloads, {attempt.id: attempt for attempt in attempts.values() if attempt.id in ids}

@@ -1,0 +1,106 @@
+"""The invariants that must hold in the record at any moment, each as one query for what breaks it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+FINDINGS_PER_RULE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One breach: the rule in words, and where it is broken."""
+
+    rule: str
+    where: str
+
+
+RULES: Mapping[str, str] = {
+    "what a node has in use is the sum of what is claimed on it": """
+        WITH claimed AS (
+            SELECT node_id, device, sum(milli) AS milli
+            FROM allocations, unnest(uses) WITH ORDINALITY AS use(milli, device)
+            WHERE phase = 'claimed' GROUP BY node_id, device)
+        SELECT n.id || ' device ' || use.device - 1 || ': ' || use.milli || ' in use, ' || coalesce(c.milli, 0) || ' claimed'
+        FROM nodes n CROSS JOIN unnest(n.device_use) WITH ORDINALITY AS use(milli, device)
+        LEFT JOIN claimed c ON c.node_id = n.id AND c.device = use.device
+        WHERE use.milli <> coalesce(c.milli, 0)""",
+    "no device, cpu or memory is claimed beyond what the node has": """
+        SELECT n.id || ': ' || n.device_use::text FROM nodes n
+        WHERE 1000 < ANY (n.device_use) OR n.cpu_use > n.cpu_milli OR n.memory_use > n.memory_mib""",
+    "a workload has at most one open attempt": """
+        SELECT workload_id || ': ' || count(*) FROM attempts WHERE ended_at IS NULL GROUP BY workload_id HAVING count(*) > 1""",
+    "an ended attempt has no capacity": """
+        SELECT a.id || ' on ' || l.node_id || ': ' || l.phase
+        FROM attempts a JOIN allocations l ON l.attempt_id = a.id WHERE a.ended_at IS NOT NULL AND l.phase <> 'released'""",
+    "an ended attempt has no hold": """
+        SELECT a.id FROM attempts a JOIN holds h ON h.attempt_id = a.id WHERE a.ended_at IS NOT NULL AND h.ended_at IS NULL""",
+    "an open attempt has capacity": """
+        SELECT a.id FROM attempts a WHERE a.ended_at IS NULL
+        AND NOT EXISTS (SELECT 1 FROM allocations l WHERE l.attempt_id = a.id AND l.phase <> 'released')""",
+    "only an attempt that waits for its victims has promised capacity": """
+        SELECT a.id || ': ' || w.state FROM attempts a JOIN workloads w ON w.id = a.workload_id
+        JOIN allocations l ON l.attempt_id = a.id WHERE l.phase = 'promised' AND w.state <> 'reserving'""",
+    "a workload with an open attempt is in a state that has one": """
+        SELECT w.id || ': ' || w.state FROM workloads w
+        LEFT JOIN attempts a ON a.workload_id = w.id AND a.ended_at IS NULL
+        WHERE (a.id IS NOT NULL) <> (w.state IN ('reserving', 'reserved', 'starting', 'running', 'stopping'))""",
+    "a workload has ended exactly when its state says so": """
+        SELECT id || ': ' || state FROM workloads
+        WHERE (ended_at IS NOT NULL) <> (state IN ('succeeded', 'failed', 'cancelled', 'refused'))""",
+    "gangs are whole": """
+        SELECT a.id || ': ' || sum(jsonb_array_length(l.replicas)) || ' of ' || a.replicas || ' replicas'
+        FROM attempts a JOIN allocations l ON l.attempt_id = a.id GROUP BY a.id, a.replicas
+        HAVING sum(jsonb_array_length(l.replicas)) <> a.replicas""",
+    "a gang has at least its minimum": """
+        SELECT a.id || ': ' || placed.replicas || ' replicas of ' || (g ->> 'name') || ', at least ' || need.fewest
+        FROM attempts a JOIN workloads w ON w.id = a.workload_id
+        CROSS JOIN jsonb_array_elements(w.spec -> 'groups') WITH ORDINALITY AS gs(g, n)
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN gs.n = 1 AND a.target IS NOT NULL AND w.spec -> 'targets' -> a.target ->> 'count' IS NOT NULL
+                        THEN (w.spec -> 'targets' -> a.target ->> 'count')::int
+                        ELSE coalesce((g ->> 'minimum')::int, (g ->> 'count')::int) END AS fewest) AS need
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS replicas FROM allocations l, jsonb_array_elements(l.replicas) r
+            WHERE l.attempt_id = a.id AND r ->> 0 = g ->> 'name') AS placed
+        WHERE a.ended_at IS NULL AND placed.replicas < need.fewest""",
+    "no queue and no cohort exceeds its cap": """
+        WITH RECURSIVE up AS (
+            SELECT name AS leaf, name, parent FROM queues
+            UNION ALL SELECT up.leaf, q.name, q.parent FROM up JOIN queues q ON q.name = up.parent),
+        used AS (
+            SELECT up.name, a.sku, sum(use.milli) AS milli
+            FROM attempts a JOIN workloads w ON w.id = a.workload_id JOIN up ON up.leaf = w.queue
+            JOIN allocations l ON l.attempt_id = a.id AND l.phase = 'claimed' CROSS JOIN unnest(l.uses) AS use(milli)
+            GROUP BY up.name, a.sku)
+        SELECT used.name || ': ' || used.milli || ' of ' || max(q.cap) || ' ' || used.sku
+        FROM used JOIN quotas q ON q.queue = used.name AND q.sku = used.sku
+        WHERE q.cap IS NOT NULL GROUP BY used.name, used.sku, used.milli HAVING used.milli > max(q.cap)""",
+    "a live workload has exactly one open interval in the ledger, an ended one has none": """
+        SELECT w.id || ': ' || count(l.id) FROM workloads w LEFT JOIN ledger l ON l.workload_id = w.id AND l.ended_at IS NULL
+        GROUP BY w.id, w.ended_at HAVING count(l.id) <> (CASE WHEN w.ended_at IS NULL THEN 1 ELSE 0 END)""",
+    "the intervals of a workload follow each other without gap or overlap": """
+        SELECT id || ' of ' || workload_id FROM (
+            SELECT id, workload_id, began_at,
+                   lag(ended_at) OVER (PARTITION BY workload_id ORDER BY id) AS before, row_number() OVER w AS n
+            FROM ledger WINDOW w AS (PARTITION BY workload_id ORDER BY id)) AS i
+        WHERE n > 1 AND before IS DISTINCT FROM began_at""",
+    "epochs rise one by one": """
+        SELECT w.id || ': ' || w.epoch || ' epochs, ' || count(a.id) || ' attempts' FROM workloads w
+        LEFT JOIN attempts a ON a.workload_id = w.id GROUP BY w.id, w.epoch
+        HAVING count(a.id) <> w.epoch OR coalesce(max(a.epoch), 0) <> w.epoch""",
+    "nobody is preempted twice for the same beneficiary": """
+        SELECT workload_id || ' for ' || beneficiary FROM attempts WHERE beneficiary IS NOT NULL AND outcome = 'preempted'
+        GROUP BY workload_id, beneficiary HAVING count(*) > 1""",
+}
+
+
+async def audit(connection: AsyncConnection) -> list[Finding]:
+    """Look for breaches of every rule; the first twenty of each."""
+    findings: list[Finding] = []
+    for rule, query in RULES.items():
+        breaches = await connection.scalars(text(f"SELECT * FROM ({query}) AS breach LIMIT {FINDINGS_PER_RULE}"))
+        findings.extend(Finding(rule, str(where)) for where in breaches)
+    return findings

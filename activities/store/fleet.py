@@ -1,0 +1,115 @@
+"""The supply in the record: what providers report of their nodes, and what operators order for them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from activities.ports import NodeView
+from activities.store import tables
+from corral.api import Cordon
+from domain.fleet import Health
+
+_CORDONS = {"cordon": Health.CORDONED, "drain": Health.DRAINING, "uncordon": None}
+
+
+async def register_provider(connection: AsyncConnection, name: str, kind: str, now: datetime) -> None:
+    """Write a provider down; one that is known already keeps its registration."""
+    statement = insert(tables.providers).values(name=name, kind=kind, registered_at=now, seen_at=now)
+    await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"kind": kind, "seen_at": now}))
+
+
+async def seen(connection: AsyncConnection, name: str, now: datetime) -> None:
+    """Note that a provider is alive."""
+    await connection.execute(update(tables.providers).where(tables.providers.c.name == name).values(seen_at=now))
+
+
+async def write_nodes(connection: AsyncConnection, provider: str, views: Sequence[NodeView], *, complete: bool) -> bool:
+    """Write what a provider reports of its nodes; answers whether anything changed.
+
+    Of a complete report, nodes that are missing are not ready any more; their rows stay, as work may still be booked there.
+    """
+    changed = 0
+    if views:
+        result = await connection.scalars(
+            _upsert_node().returning(tables.nodes.c.id), [_values(provider, view) for view in views]
+        )
+        changed += len(result.all())
+    if complete:
+        gone = await connection.execute(
+            update(tables.nodes)
+            .where(
+                tables.nodes.c.provider == provider,
+                tables.nodes.c.ready,
+                tables.nodes.c.name.not_in([view.name for view in views]),
+            )
+            .values(ready=False)
+        )
+        changed += gone.rowcount
+    return changed > 0
+
+
+def _upsert_node() -> Any:
+    statement = insert(tables.nodes)
+    observed = ("region", "cluster", "sku", "topology", "cpu_milli", "memory_mib", "capacity_type", "price", "taints", "ready")
+    new = statement.excluded
+    # The number of devices stays as first reported: what is booked by device index must keep its meaning.
+    return statement.on_conflict_do_update(
+        index_elements=["id"],
+        set_={name: new[name] for name in observed},
+        where=or_(*(tables.nodes.c[name].is_distinct_from(new[name]) for name in observed)),
+    )
+
+
+def _values(provider: str, view: NodeView) -> dict[str, Any]:
+    return {
+        "id": f"{provider}/{view.name}",
+        "provider": provider,
+        "name": view.name,
+        "region": view.region,
+        "cluster": view.cluster,
+        "sku": view.sku,
+        "topology": [list(pair) for pair in view.topology],
+        "accelerators": view.accelerators,
+        "cpu_milli": view.cpu_milli,
+        "memory_mib": view.memory_mib,
+        "capacity_type": view.capacity_type,
+        "price": view.price,
+        "taints": list(view.taints),
+        "ready": view.ready,
+        "device_use": [0] * view.accelerators,
+    }
+
+
+async def order(connection: AsyncConnection, provider: str, cordon: Cordon) -> list[str]:
+    """Cordon, drain or uncordon nodes; answers with those that the provider does not have, and then changes nothing.
+
+    Nodes are named as the provider names them, or by their id.
+    """
+    ids = [node if node.startswith(f"{provider}/") else f"{provider}/{node}" for node in cordon.nodes]
+    known = set(await connection.scalars(select(tables.nodes.c.id).where(tables.nodes.c.id.in_(ids))))
+    missing = [id for id in ids if id not in known]
+    if not missing:
+        state = _CORDONS[cordon.action]
+        await connection.execute(
+            update(tables.nodes)
+            .where(tables.nodes.c.id.in_(ids))
+            .values(cordon=state, cordon_reason=cordon.reason if state else None)
+        )
+    return missing
+
+
+async def note_change(connection: AsyncConnection, pool: str) -> None:
+    """Note that something changed which could let waiting work start."""
+    statement = insert(tables.pools).values(name=bindparam("b_pool"), changes=1)
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=["name"], set_={"changes": tables.pools.c.changes + 1}), {"b_pool": pool}
+    )
+    await connection.execute(select(func.pg_notify(CHANNEL, pool)))
+
+
+CHANNEL = "corral_changes"
+"""Where the record tells planners, by the pool's name, that there is something to decide."""

@@ -1,0 +1,393 @@
+"""The store: transactions over the record, each of them one step that is done whole, once, or not at all."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TypeVar
+
+import asyncpg
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from activities.answers import Adjustment, AttemptKey, Notice, Standing
+from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation
+from activities.store import adjustments, attempts, audit, fleet, queues, tables, views
+from activities.store.plans import PlanWriter, RoundRecord, register
+from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
+from activities.store.snapshots import SnapshotReader, anybody_waits, housekeeping_due, pool_changes
+from corral.api import (
+    Cordon,
+    FleetStatus,
+    NodeStatus,
+    QueueStatus,
+    QueueTree,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadSpec,
+    WorkloadStatus,
+)
+from domain.policy import Policy
+
+Result = TypeVar("Result")
+
+SERIALIZATION_FAILURE = "40001"
+DEADLOCK = "40P01"
+
+
+def _is_conflict(error: BaseException) -> bool:
+    """Whether the world changed under a transaction, so that deciding again is the answer."""
+    if isinstance(error, IntegrityError):
+        return True
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in {SERIALIZATION_FAILURE, DEADLOCK}
+
+
+_again_on_conflict = retry(
+    retry=retry_if_exception(_is_conflict),
+    stop=stop_after_attempt(10),
+    wait=wait_random_exponential(multiplier=0.01, max=0.5),
+    reraise=True,
+)
+
+
+class PostgresStore:
+    """The `Store` port on PostgreSQL.
+
+    Writers of one process take turns, which spares them conflicts; between processes the database decides.
+    """
+
+    def __init__(self, engine: AsyncEngine, clock: Clock, pool: str, policy: Policy | None = None) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._pool = pool
+        self._policy = policy or Policy()
+        self._reader = SnapshotReader(self._policy)
+        self._turn = asyncio.Lock()
+        self._considered: int | None = None
+
+    @classmethod
+    def connect(cls, url: str, clock: Clock, pool: str, policy: Policy | None = None) -> "PostgresStore":
+        """Use the database at a URL of the form `postgresql+asyncpg://user@host:port/name`."""
+        return cls(create_async_engine(url, pool_size=8, max_overflow=4, pool_pre_ping=False), clock, pool, policy)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+    # Rounds
+
+    async def round(
+        self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str
+    ) -> tuple[dict[str, Standing], list[Notice]]:
+        """Run one round in one transaction: write the new workloads, read the world, decide, write the plan.
+
+        Answers with the standings of the submitted workloads (of one whose id was taken: how that one stands), and with
+        what other workloads are to be told. Where nothing changed that could let the others start, only the new ones
+        are decided about.
+        """
+        async with self._turn:
+            return await self._round(specs, decide, trigger)
+
+    @_again_on_conflict
+    async def _round(
+        self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str
+    ) -> tuple[dict[str, Standing], list[Notice]]:
+        journal = self._journal()
+        async with self._transaction("REPEATABLE READ") as connection:
+            ours = await register(connection, journal, specs)
+            everybody = not specs or await pool_changes(connection, self._pool) != self._considered
+            world = await self._reader.read(connection, self._pool, journal.now, None if everybody else ours)
+            plan, milliseconds = decide(world.snapshot, journal.now)
+            record = RoundRecord(self._pool, trigger, milliseconds)
+            notices = await PlanWriter(connection, journal, world, record, ours).write(plan)
+            standings = await self._standings(connection, [spec.id for spec in specs], journal)
+        if everybody:
+            self._considered = world.changes
+        return standings, notices
+
+    async def _standings(self, connection: AsyncConnection, ids: list[str], journal: Journal) -> dict[str, Standing]:
+        standings = {id: journal.standing(id) for id in ids if id in journal.workloads}
+        missing = [id for id in ids if id not in standings]
+        if missing:
+            query = select(tables.workloads).where(tables.workloads.c.id.in_(missing))
+            rows = [WorkloadRow.of(row) for row in await connection.execute(query)]
+            open_now = await open_attempts(connection, missing)
+            standings |= {row.id: standing_of(row, open_now.get(row.id), self._clock) for row in rows}
+        return standings
+
+    async def digests(self, ids: Collection[str]) -> dict[str, str]:
+        """The digests of the specs with which workloads were submitted, of those that are known."""
+        async with self._engine.connect() as connection:
+            query = select(tables.workloads.c.id, tables.workloads.c.digest).where(tables.workloads.c.id.in_(ids))
+            return {row.id: row.digest for row in await connection.execute(query)}
+
+    async def has_work(self) -> bool:
+        """Whether a round could decide anything now: somebody waits."""
+        async with self._engine.connect() as connection:
+            return await anybody_waits(connection, self._clock.now())
+
+    async def changed(self) -> bool:
+        """Whether something changed since everybody who waits was last considered here."""
+        async with self._engine.connect() as connection:
+            return await pool_changes(connection, self._pool) != self._considered
+
+    # Attempts
+
+    async def standing(self, workload: str) -> Standing | None:
+        """How a workload stands now, or none when there is none of that id."""
+        async with self._engine.connect() as connection:
+            rows = [
+                WorkloadRow.of(row)
+                for row in await connection.execute(select(tables.workloads).where(tables.workloads.c.id == workload))
+            ]
+            open_now = await open_attempts(connection, [workload])
+            return standing_of(rows[0], open_now.get(workload), self._clock) if rows else None
+
+    async def begin_binding(self, key: AttemptKey) -> LaunchSpec | None:
+        """Turn a hold in force into a launch, or find that this was done; none when the epoch has no right to it any more."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> LaunchSpec | None:
+            return await attempts.begin_binding(connection, journal, key)
+
+        return (await self._write(work))[0]
+
+    async def launch_spec(self, key: AttemptKey) -> LaunchSpec | None:
+        """What was launched for an attempt that is still open, whether or not it is to stop."""
+        async with self._engine.connect() as connection:
+            return await attempts.open_launch(connection, key)
+
+    async def settle(self, observations: Sequence[Observation], answered: frozenset[str] = frozenset()) -> list[Notice]:
+        """Believe what was observed of attempts; capacity that became free goes to whom it is promised, or to everybody."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> None:
+            if await attempts.settle(connection, journal, observations, answered):
+                await fleet.note_change(connection, self._pool)
+
+        return (await self._write(work))[1]
+
+    async def refuse_binding(self, key: AttemptKey, reason: str, *, final: bool) -> list[Notice]:
+        """Take an attempt back that its provider will not run."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> None:
+            await attempts.refuse_binding(connection, journal, key, reason, final=final)
+            await fleet.note_change(connection, self._pool)
+
+        return (await self._write(work))[1]
+
+    async def adjust(self, verb: str, asked: Adjustment) -> tuple[str, list[Notice]]:
+        """Do a change that somebody asked for, once.
+
+        Raises:
+            activities.ports.NotAllowed: the state does not allow it, and why.
+            LookupError: there is no such workload.
+        """
+
+        async def work(connection: AsyncConnection, journal: Journal) -> str:
+            message = await adjustments.once(connection, journal, verb, asked)
+            await fleet.note_change(connection, self._pool)
+            return message
+
+        return await self._write(work)
+
+    async def keep_house(self) -> list[Notice]:
+        """End attempts whose hold expired, and give notice to work on draining nodes."""
+        now = self._clock.now()
+        async with self._engine.connect() as connection:
+            due = await housekeeping_due(connection, now)
+        if not due:
+            return []
+
+        async def work(connection: AsyncConnection, journal: Journal) -> None:
+            await attempts.end_overdue(connection, journal, due)
+            await fleet.note_change(connection, self._pool)
+
+        return (await self._write(work))[1]
+
+    async def open_attempts_at(self, provider: str) -> dict[str, AttemptKey]:
+        """Attempts that are open in the record and have been sent to a provider, by attempt id."""
+        columns = tables.attempts.c
+        query = select(columns.id, columns.workload_id, columns.epoch).where(
+            columns.provider == provider, columns.ended_at.is_(None), columns.bound_at.is_not(None)
+        )
+        async with self._engine.connect() as connection:
+            return {row.id: AttemptKey(row.workload_id, row.epoch) for row in await connection.execute(query)}
+
+    async def untouched_workloads(self, before: datetime) -> list[str]:
+        """Live workloads that nothing happened to since a time."""
+        columns = tables.workloads.c
+        query = select(columns.id).where(columns.ended_at.is_(None), columns.since < before).order_by(columns.id)
+        async with self._engine.connect() as connection:
+            return list(await connection.scalars(query))
+
+    # Outbox
+
+    async def delivered(self, notices: Sequence[Notice]) -> None:
+        """Note that workflows have been told."""
+        if notices:
+            async with self._engine.begin() as connection:
+                await connection.execute(
+                    update(tables.outbox)
+                    .where(tables.outbox.c.id.in_([notice.id for notice in notices]))
+                    .values(delivered=func.clock_timestamp())
+                )
+
+    async def undelivered(self, older_than_seconds: float, limit: int = 500) -> list[Notice]:
+        """What was to be told some time ago, and may not have been."""
+        columns = tables.outbox.c
+        age = func.make_interval(0, 0, 0, 0, 0, 0, older_than_seconds)
+        query = (
+            select(columns.id, columns.notice)
+            .where(columns.delivered.is_(None), columns.written < func.clock_timestamp() - age)
+            .order_by(columns.id)
+            .limit(limit)
+        )
+        async with self._engine.connect() as connection:
+            return [Notice(row.id, from_json(row.notice)) for row in await connection.execute(query)]
+
+    # Supply and queues
+
+    async def register_provider(self, name: str, kind: str) -> None:
+        """Write a provider down."""
+        async with self._engine.begin() as connection:
+            await fleet.register_provider(connection, name, kind, self._clock.now())
+
+    async def write_nodes(self, provider: str, views: Sequence[NodeView], *, complete: bool) -> None:
+        """Write what a provider reports of its nodes; of a complete report, missing nodes are not ready any more."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> None:
+            await fleet.seen(connection, provider, journal.now)
+            if await fleet.write_nodes(connection, provider, views, complete=complete):
+                await fleet.note_change(connection, self._pool)
+
+        await self._write(work)
+
+    async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
+        """Cordon, drain or uncordon nodes.
+
+        Raises:
+            LookupError: names the nodes that the provider does not have; nothing was changed.
+        """
+
+        async def work(connection: AsyncConnection, _: Journal) -> list[NodeStatus]:
+            if missing := await fleet.order(connection, provider, order):
+                raise LookupError(", ".join(missing))
+            await fleet.note_change(connection, self._pool)
+            prefix = f"{provider}/"
+            ids = [node if node.startswith(prefix) else prefix + node for node in order.nodes]
+            return await views.nodes(connection, ids)
+
+        return (await self._write(work))[0]
+
+    async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
+        """Make the queues what the tree says.
+
+        Raises:
+            domain.quota.QuotaError: the tree contradicts itself; nothing was changed.
+        """
+
+        async def work(connection: AsyncConnection, journal: Journal) -> list[QueueStatus]:
+            await queues.apply(connection, tree)
+            await fleet.note_change(connection, self._pool)
+            return await views.queues(connection, journal.now)
+
+        return (await self._write(work))[0]
+
+    async def record_policy(self) -> None:
+        """Write the policy in force down, when it is not the last one that is written there."""
+        columns = tables.policies.c
+        async with self._engine.begin() as connection:
+            last = await connection.scalar(
+                select(columns.digest).where(columns.pool == self._pool).order_by(columns.version.desc()).limit(1)
+            )
+            if last != self._policy.digest:
+                document = self._policy.document
+                values = {
+                    "pool": self._pool,
+                    "digest": self._policy.digest,
+                    "document": document,
+                    "applied_at": self._clock.now(),
+                }
+                await connection.execute(insert(tables.policies).values(values))
+
+    # Views
+
+    async def status(self, workload: str) -> WorkloadStatus | None:
+        """One workload, or none."""
+        async with self._engine.connect() as connection:
+            return await views.status(connection, workload)
+
+    async def workloads(self, which: WorkloadFilter) -> list[WorkloadStatus]:
+        """Workloads that match, newest first."""
+        async with self._engine.connect() as connection:
+            return await views.workloads(connection, which)
+
+    async def events(self, workload: str, after: int) -> list[WorkloadEvent]:
+        """A workload's history after an event, oldest first."""
+        async with self._engine.connect() as connection:
+            return await views.events(connection, workload, after)
+
+    async def queues(self) -> list[QueueStatus]:
+        """All queues with their use."""
+        async with self._engine.connect() as connection:
+            return await views.queues(connection, self._clock.now())
+
+    async def fleet(self) -> list[FleetStatus]:
+        """The supply by provider, region and SKU."""
+        async with self._engine.connect() as connection:
+            return await views.fleet(connection)
+
+    async def nodes(self) -> list[NodeStatus]:
+        """All nodes as last observed."""
+        async with self._engine.connect() as connection:
+            return await views.nodes(connection)
+
+    async def audit(self) -> list[audit.Finding]:
+        """Look for breaches of the invariants."""
+        async with self._engine.connect() as connection:
+            return await audit.audit(connection)
+
+    # Waking up
+
+    @asynccontextmanager
+    async def wake_ups(self) -> AsyncIterator[asyncio.Event]:
+        """An event that is set whenever something changed that could let waiting work start, by whatever process."""
+        woken = asyncio.Event()
+
+        def wake(_connection: object, _pid: int, _channel: str, pool: object) -> None:
+            if pool == self._pool:
+                woken.set()
+
+        url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        connection = await asyncpg.connect(url)
+        try:
+            connection.add_termination_listener(lambda _: woken.set())
+            await connection.add_listener(fleet.CHANNEL, wake)
+            yield woken
+        finally:
+            await connection.close(timeout=2)
+
+    # Transactions
+
+    def _journal(self) -> Journal:
+        return Journal(self._clock, self._policy, self._clock.now())
+
+    @asynccontextmanager
+    async def _transaction(self, isolation: str) -> AsyncIterator[AsyncConnection]:
+        async with self._engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level=isolation)
+            async with connection.begin():
+                yield connection
+
+    async def _write(self, work: Callable[[AsyncConnection, Journal], Awaitable[Result]]) -> tuple[Result, list[Notice]]:
+        async with self._turn:
+            return await self._write_now(work)
+
+    @_again_on_conflict
+    async def _write_now(self, work: Callable[[AsyncConnection, Journal], Awaitable[Result]]) -> tuple[Result, list[Notice]]:
+        journal = self._journal()
+        async with self._engine.begin() as connection:
+            result = await work(connection, journal)
+            return result, await journal.write(connection)

@@ -1,0 +1,258 @@
+"""Reading the world: everything that a round may know, as frozen facts."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, and_, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from activities.store import tables
+from activities.store.rows import AttemptRow, WorkloadRow
+from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
+from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
+from domain.policy import Policy
+from domain.snapshot import Snapshot
+from domain.workload import Active, Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class WorldRows:
+    """A snapshot together with the rows that a commit of its plan changes."""
+
+    snapshot: Snapshot
+    workloads: dict[str, WorkloadRow]
+    attempts: dict[str, AttemptRow]
+    """Open attempts by attempt id."""
+    changes: int
+
+
+@dataclass
+class SnapshotReader:
+    """Reads snapshots; remembers what it built of each workload until the workload's version rises."""
+
+    policy: Policy
+    _live: dict[str, tuple[WorkloadRow, AttemptRow | None, Waiting | Active | None]] = field(default_factory=dict)
+    _nodes: dict[str, tuple[tuple[Any, ...], Node]] = field(default_factory=dict)
+
+    async def read(self, connection: AsyncConnection, pool: str, now: datetime, only: frozenset[str] | None) -> WorldRows:
+        """Read the world at the transaction's snapshot; `only` limits whose turn it may be to some workloads."""
+        changes = await pool_changes(connection, pool)
+        await self._refresh_live(connection)
+        promised = await self._promised(connection)
+        live = self._live.values()
+        snapshot = Snapshot(
+            nodes=tuple(await self._read_nodes(connection, promised)),
+            queues=await read_queues(connection),
+            waiting=tuple(
+                fact
+                for row, _, fact in live
+                if isinstance(fact, Waiting)
+                and (only is None or row.id in only)
+                and (row.not_before is None or row.not_before <= now)
+            ),
+            active=tuple(fact for _, _, fact in live if isinstance(fact, Active)),
+            policy=self.policy,
+        )
+        return WorldRows(
+            snapshot=snapshot,
+            workloads={row.id: row for row, _, _ in live},
+            attempts={attempt.id: attempt for _, attempt, _ in live if attempt},
+            changes=changes,
+        )
+
+    async def _refresh_live(self, connection: AsyncConnection) -> None:
+        columns = tables.workloads.c
+        versions: dict[str, int] = {
+            row.id: row.version
+            for row in await connection.execute(select(columns.id, columns.version).where(columns.ended_at.is_(None)))
+        }
+        for gone in self._live.keys() - versions.keys():
+            del self._live[gone]
+        stale = [id for id, version in versions.items() if id not in self._live or self._live[id][0].version != version]
+        if stale:
+            await self._read_live(connection, stale)
+
+    async def _read_live(self, connection: AsyncConnection, ids: list[str]) -> None:
+        rows = [
+            WorkloadRow.of(row)
+            for row in await connection.execute(select(tables.workloads).where(tables.workloads.c.id.in_(ids)))
+        ]
+        attempts = {
+            row.workload_id: AttemptRow.of(row)
+            for row in await connection.execute(
+                select(tables.attempts).where(tables.attempts.c.workload_id.in_(ids), tables.attempts.c.ended_at.is_(None))
+            )
+        }
+        shares = await self._read_shares(connection, [attempt.id for attempt in attempts.values()])
+        for row in rows:
+            attempt = attempts.get(row.id)
+            self._live[row.id] = (row, attempt, _fact(row, attempt, shares))
+
+    async def _read_shares(self, connection: AsyncConnection, attempts: list[str]) -> dict[str, list[NodeShare]]:
+        shares: dict[str, list[NodeShare]] = {}
+        if attempts:
+            query = select(tables.allocations).where(
+                tables.allocations.c.attempt_id.in_(attempts), tables.allocations.c.phase != "released"
+            )
+            for row in await connection.execute(query):
+                shares.setdefault(row.attempt_id, []).append(share_of(row))
+        return shares
+
+    async def _promised(self, connection: AsyncConnection) -> dict[str, list[Room]]:
+        promised: dict[str, list[Room]] = {}
+        query = select(tables.allocations).where(tables.allocations.c.phase == "promised")
+        for row in await connection.execute(query):
+            promised.setdefault(row.node_id, []).append(Room(tuple(row.uses), row.cpu_milli, row.memory_mib))
+        return promised
+
+    async def _read_nodes(self, connection: AsyncConnection, promised: dict[str, list[Room]]) -> list[Node]:
+        nodes: list[Node] = []
+        for row in await connection.execute(_SELECT_NODES):
+            known = self._nodes.get(row.id)
+            key = (tuple(row), promised.get(row.id))
+            if known is None or known[0] != key:
+                known = (key, node_of(row, promised.get(row.id, [])))
+                self._nodes[row.id] = known
+            nodes.append(known[1])
+        return nodes
+
+
+_SELECT_NODES = select(tables.nodes)
+
+
+async def pool_changes(connection: AsyncConnection, pool: str) -> int:
+    """The number of the last change that could let waiting work start."""
+    return await connection.scalar(select(tables.pools.c.changes).where(tables.pools.c.name == pool)) or 0
+
+
+async def anybody_waits(connection: AsyncConnection, now: datetime) -> bool:
+    """Whether a workload waits that a round may decide about now."""
+    columns = tables.workloads.c
+    query = select(func.count()).where(
+        columns.ended_at.is_(None),
+        columns.state == State.WAITING,
+        or_(columns.not_before.is_(None), columns.not_before <= now),
+    )
+    return bool(await connection.scalar(query))
+
+
+async def read_queues(connection: AsyncConnection) -> tuple[QueueSpec, ...]:
+    """All queues with their quota rows of every validity."""
+    quotas: dict[str, list[QuotaSpec]] = {}
+    for row in await connection.execute(select(tables.quotas).order_by(tables.quotas.c.id)):
+        quotas.setdefault(row.queue, []).append(_quota_of(row))
+    return tuple(
+        QueueSpec.model_construct(
+            name=row.name,
+            parent=row.parent,
+            weight=row.weight,
+            stop=StopPolicy(row.stop),
+            minimum_runtime_seconds=row.minimum_runtime_seconds,
+            quotas=tuple(quotas.get(row.name, ())),
+        )
+        for row in await connection.execute(select(tables.queues).order_by(tables.queues.c.name))
+    )
+
+
+def _quota_of(row: Row[Any]) -> QuotaSpec:
+    def whole(milli: int | None) -> int | None:
+        return None if milli is None else milli // WHOLE
+
+    return QuotaSpec.model_construct(
+        sku=row.sku,
+        nominal=row.nominal // WHOLE,
+        floor=row.floor // WHOLE,
+        cap=whole(row.cap),
+        borrowing_limit=whole(row.borrowing_limit),
+        lending_limit=whole(row.lending_limit),
+        valid_from=row.valid_from,
+        valid_until=row.valid_until,
+    )
+
+
+def node_of(row: Row[Any], promised: list[Room]) -> Node:
+    """A node as the domain sees it; what is promised is not free, though nobody may be using it yet."""
+    total = Room((WHOLE,) * row.accelerators, row.cpu_milli, row.memory_mib)
+    left = total - Room(tuple(row.device_use), row.cpu_use, row.memory_use)
+    for room in promised:
+        left -= room
+    return Node(
+        id=row.id,
+        provider=row.provider,
+        region=row.region,
+        cluster=row.cluster,
+        sku=row.sku,
+        topology=tuple((level, domain) for level, domain in row.topology),
+        total=total,
+        # A promise overlaps with what its victims still use: below zero means that nothing is free.
+        free=Room(tuple(max(0, milli) for milli in left.devices), max(0, left.cpu_milli), max(0, left.memory_mib)),
+        health=health_of(row),
+        capacity_type=CapacityType(row.capacity_type),
+        price=row.price,
+        taints=tuple(row.taints),
+    )
+
+
+def health_of(row: Row[Any]) -> Health:
+    """A node's health: what was ordered counts before what was observed."""
+    if row.cordon is not None:
+        return Health(row.cordon)
+    return Health.READY if row.ready else Health.SUSPECT
+
+
+def share_of(row: Row[Any]) -> NodeShare:
+    """What an attempt has on one node, from a row of `allocations`."""
+    return NodeShare(
+        row.node_id,
+        Room(tuple(row.uses), row.cpu_milli, row.memory_mib),
+        tuple(Replica(group, index, tuple(devices)) for group, index, devices in row.replicas),
+    )
+
+
+def _fact(row: WorkloadRow, attempt: AttemptRow | None, shares: dict[str, list[NodeShare]]) -> Waiting | Active | None:
+    spec = row.parsed()
+    if row.state is State.WAITING:
+        return Waiting(row.id, spec, row.submitted_at, row.epoch, row.tasks_done)
+    if attempt is None:
+        return None
+    placement = Placement(
+        attempt.provider,
+        attempt.region,
+        attempt.sku,
+        tuple(sorted(shares.get(attempt.id, []), key=lambda share: share.node_id)),
+        attempt.target,
+    )
+    return Active(
+        id=row.id,
+        attempt_id=attempt.id,
+        epoch=attempt.epoch,
+        spec=spec,
+        state=row.state,
+        placement=placement,
+        submitted_at=row.submitted_at,
+        held_at=attempt.held_at,
+        started_at=attempt.started_at,
+        checkpoint_at=attempt.checkpoint_at,
+        preempted=attempt.stop_as == Outcome.PREEMPTED,
+    )
+
+
+async def housekeeping_due(connection: AsyncConnection, now: datetime) -> list[str]:
+    """Workloads whose attempt must be ended from outside: expired holds, and work on draining nodes."""
+    attempts, holds, allocations, nodes = tables.attempts.c, tables.holds.c, tables.allocations.c, tables.nodes.c
+    expired = (
+        select(attempts.workload_id)
+        .join(tables.holds, holds.attempt_id == attempts.id)
+        .where(holds.ended_at.is_(None), holds.expires_at < now, attempts.ended_at.is_(None))
+    )
+    draining = (
+        select(attempts.workload_id)
+        .join(tables.allocations, allocations.attempt_id == attempts.id)
+        .join(tables.nodes, nodes.id == allocations.node_id)
+        .where(
+            and_(attempts.ended_at.is_(None), attempts.stop_at.is_(None), allocations.phase != "released"),
+            nodes.cordon == Health.DRAINING,
+        )
+    )
+    return sorted(set(await connection.scalars(expired.union(draining))))

@@ -1,0 +1,279 @@
+"""The tables. Amounts of accelerators are thousandths, times are the pool's, prices millionths of a dollar."""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Instant = DateTime(timezone=True)
+
+pools = Table(
+    "pools",
+    metadata,
+    Column("name", Text, primary_key=True),
+    # Rises with whatever could let waiting work start; a planner remembers up to which one it has considered everybody.
+    Column("changes", BigInteger, nullable=False, server_default="0"),
+)
+
+providers = Table(
+    "providers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("registered_at", Instant, nullable=False),
+    Column("seen_at", Instant),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("provider", ForeignKey("providers.name"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("topology", JSONB, nullable=False),
+    Column("accelerators", Integer, nullable=False),
+    Column("cpu_milli", BigInteger, nullable=False),
+    Column("memory_mib", BigInteger, nullable=False),
+    Column("capacity_type", Text, nullable=False),
+    Column("price", BigInteger, nullable=False),
+    Column("taints", ARRAY(Text), nullable=False),
+    Column("ready", Boolean, nullable=False),
+    Column("cordon", Text),
+    Column("cordon_reason", Text),
+    # Kept by a trigger on allocations, so that the checks below refuse oversubscription whoever writes.
+    Column("device_use", ARRAY(Integer), nullable=False),
+    Column("cpu_use", BigInteger, nullable=False, server_default="0"),
+    Column("memory_use", BigInteger, nullable=False, server_default="0"),
+    UniqueConstraint("provider", "name"),
+    CheckConstraint("cardinality(device_use) = accelerators", name="one_use_per_device"),
+    CheckConstraint("0 <= ALL (device_use) AND 1000 >= ALL (device_use)", name="devices_not_oversubscribed"),
+    CheckConstraint("cpu_use BETWEEN 0 AND cpu_milli", name="cpu_not_oversubscribed"),
+    CheckConstraint("memory_use BETWEEN 0 AND memory_mib", name="memory_not_oversubscribed"),
+    CheckConstraint("cordon IN ('cordoned', 'draining')", name="known_cordon"),
+)
+
+queues = Table(
+    "queues",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("parent", ForeignKey("queues.name", deferrable=True, initially="DEFERRED")),
+    Column("weight", Integer, nullable=False),
+    Column("stop", Text, nullable=False),
+    Column("minimum_runtime_seconds", Integer, nullable=False),
+    # Written by every plan that takes quota, so that two plans for one tree cannot both commit on the same snapshot.
+    Column("plans", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("parent <> name", name="not_its_own_parent"),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("queue", ForeignKey("queues.name"), nullable=False, index=True),
+    Column("sku", Text, nullable=False),
+    Column("nominal", BigInteger, nullable=False),
+    Column("floor", BigInteger, nullable=False),
+    Column("cap", BigInteger),
+    Column("borrowing_limit", BigInteger),
+    Column("lending_limit", BigInteger),
+    Column("valid_from", Instant),
+    Column("valid_until", Instant),
+    CheckConstraint("0 <= floor AND floor <= nominal AND nominal <= coalesce(cap, nominal)", name="ordered"),
+    CheckConstraint("valid_from < valid_until", name="some_validity"),
+)
+
+workloads = Table(
+    "workloads",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("spec", JSONB, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default="0"),
+    # Rises with every change of the row or of its attempt: what is told about a workload is ordered by it.
+    Column("version", BigInteger, nullable=False, server_default="1"),
+    Column("submitted_at", Instant, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("preemptions", Integer, nullable=False, server_default="0"),
+    Column("tasks_done", Integer, nullable=False, server_default="0"),
+    Column("runtime_used_seconds", BigInteger, nullable=False, server_default="0"),
+    Column("not_before", Instant),
+    Column("outcome", Text),
+    Column("exit_code", Integer),
+    Column("explanation", JSONB),
+    Index("ix_workloads_live", "state", postgresql_where=text("ended_at IS NULL")),
+    Index("ix_workloads_submitted_at", text("submitted_at DESC")),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("workload_id", ForeignKey("workloads.id"), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("target", Integer),
+    Column("milli", BigInteger, nullable=False),
+    Column("replicas", Integer, nullable=False),
+    Column("held_at", Instant, nullable=False),
+    Column("bound_at", Instant),
+    Column("started_at", Instant),
+    Column("checkpoint_at", Instant),
+    Column("stop_at", Instant),
+    Column("stop_as", Text),
+    Column("beneficiary", Text),
+    Column("ended_at", Instant),
+    Column("outcome", Text),
+    Column("exit_code", Integer),
+    Column("reason", Text),
+    Column("lost_milli_seconds", BigInteger, nullable=False, server_default="0"),
+    UniqueConstraint("workload_id", "epoch"),
+    Index("uq_attempts_one_open", "workload_id", unique=True, postgresql_where=text("ended_at IS NULL")),
+    Index("ix_attempts_open", "provider", postgresql_where=text("ended_at IS NULL")),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("attempt_id", ForeignKey("attempts.id"), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Index("ix_holds_in_force", "expires_at", postgresql_where=text("ended_at IS NULL")),
+)
+
+allocations = Table(
+    "allocations",
+    metadata,
+    Column("attempt_id", ForeignKey("attempts.id"), primary_key=True),
+    Column("node_id", ForeignKey("nodes.id"), primary_key=True),
+    # A promise becomes a claim in the transaction that frees what it waits for; a claim counts on the node.
+    Column("phase", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("uses", ARRAY(Integer), nullable=False),
+    Column("cpu_milli", BigInteger, nullable=False),
+    Column("memory_mib", BigInteger, nullable=False),
+    Column("replicas", JSONB, nullable=False),
+    CheckConstraint("phase IN ('promised', 'claimed', 'released')", name="known_phase"),
+    CheckConstraint("0 <= ALL (uses)", name="nothing_negative"),
+    Index("ix_allocations_in_force", "node_id", postgresql_where=text("phase <> 'released'")),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("pool", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("considered", Integer, nullable=False),
+    Column("started", Integer, nullable=False),
+    Column("preempted", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("milliseconds", JSONB, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("round_id", ForeignKey("rounds.id"), primary_key=True),
+    Column("workload_id", ForeignKey("workloads.id"), primary_key=True, index=True),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text),
+    Column("detail", JSONB, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("workload_id", ForeignKey("workloads.id"), nullable=False, index=True),
+    Column("at", Instant, nullable=False),
+    Column("wall", Instant, nullable=False, server_default=text("clock_timestamp()")),
+    Column("kind", Text, nullable=False),
+    Column("message", Text, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("workload_id", ForeignKey("workloads.id"), nullable=False),
+    Column("notice", JSONB, nullable=False),
+    Column("written", Instant, nullable=False, server_default=text("clock_timestamp()")),
+    Column("delivered", Instant),
+    Index("ix_outbox_undelivered", "id", postgresql_where=text("delivered IS NULL")),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("result", JSONB, nullable=False),
+    Column("written", Instant, nullable=False, server_default=text("clock_timestamp()")),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("workload_id", ForeignKey("workloads.id"), nullable=False, index=True),
+    Column("attempt_id", Text),
+    Column("queue", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("sku", Text),
+    Column("entitled_milli", BigInteger, nullable=False),
+    Column("allocated_milli", BigInteger, nullable=False),
+    Column("began_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("lost_milli_seconds", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("began_at <= ended_at", name="forward_in_time"),
+    Index("uq_ledger_one_open", "workload_id", unique=True, postgresql_where=text("ended_at IS NULL")),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("version", BigInteger, Identity(), primary_key=True),
+    Column("pool", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("document", JSONB, nullable=False),
+    Column("applied_at", Instant, nullable=False),
+)

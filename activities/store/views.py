@@ -1,0 +1,250 @@
+"""What people ask of the record: statuses, histories, queues and fleet, as the published language says them."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from activities.store import tables
+from activities.store.rows import AttemptRow, WorkloadRow
+from activities.store.snapshots import health_of, read_queues
+from corral.api import (
+    WHOLE,
+    CapacityType,
+    Explanation,
+    FleetStatus,
+    NodeStatus,
+    Outcome,
+    QueueSpec,
+    QueueStatus,
+    QueueUsage,
+    QuotaSpec,
+    SlaTier,
+    State,
+    Where,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadStatus,
+)
+from domain.fleet import Health
+
+DOLLAR = 1_000_000
+
+
+async def status(connection: AsyncConnection, workload: str) -> WorkloadStatus | None:
+    """One workload, or none."""
+    found = await _statuses(connection, select(tables.workloads).where(tables.workloads.c.id == workload))
+    return found[0] if found else None
+
+
+async def workloads(connection: AsyncConnection, which: WorkloadFilter) -> list[WorkloadStatus]:
+    """Workloads that match, newest first."""
+    columns = tables.workloads.c
+    query = select(tables.workloads).order_by(columns.submitted_at.desc(), columns.id).limit(which.limit)
+    for column, value in ((columns.queue, which.queue), (columns.state, which.state), (columns.tier, which.tier)):
+        if value is not None:
+            query = query.where(column == value)
+    if which.active_only:
+        query = query.where(columns.ended_at.is_(None))
+    return await _statuses(connection, query)
+
+
+async def _statuses(connection: AsyncConnection, query: Select[Any]) -> list[WorkloadStatus]:
+    rows = [WorkloadRow.of(row) for row in await connection.execute(query)]
+    attempts = await _latest_attempts(connection, [row.id for row in rows])
+    nodes = await _nodes_of(connection, [attempt.id for attempt in attempts.values()])
+    positions = await _positions(connection) if any(row.state is State.WAITING for row in rows) else {}
+    return [
+        _status_of(row, _where(attempts.get(row.id), nodes) if row.state not in _NOWHERE else None, positions.get(row.id))
+        for row in rows
+    ]
+
+
+_NOWHERE = frozenset({State.WAITING, State.SUSPENDED, State.REFUSED})
+
+
+async def _latest_attempts(connection: AsyncConnection, ids: list[str]) -> dict[str, AttemptRow]:
+    attempts = tables.attempts.c
+    query = (
+        select(tables.attempts)
+        .where(attempts.workload_id.in_(ids))
+        .distinct(attempts.workload_id)
+        .order_by(attempts.workload_id, attempts.epoch.desc())
+    )
+    return {row.workload_id: AttemptRow.of(row) for row in await connection.execute(query)}
+
+
+async def _nodes_of(connection: AsyncConnection, attempts: list[str]) -> dict[str, dict[str, int]]:
+    nodes: dict[str, dict[str, int]] = {}
+    query = select(
+        tables.allocations.c.attempt_id,
+        tables.allocations.c.node_id,
+        func.jsonb_array_length(tables.allocations.c.replicas).label("replicas"),
+    ).where(tables.allocations.c.attempt_id.in_(attempts))
+    for row in await connection.execute(query.order_by(tables.allocations.c.node_id)):
+        nodes.setdefault(row.attempt_id, {})[row.node_id] = row.replicas
+    return nodes
+
+
+async def _positions(connection: AsyncConnection) -> dict[str, int]:
+    columns = tables.workloads.c
+    rank = func.row_number().over(
+        partition_by=columns.queue,
+        order_by=(func.array_position(list(SlaTier), columns.tier), columns.priority.desc(), columns.submitted_at, columns.id),
+    )
+    query = select(columns.id, rank.label("position")).where(columns.ended_at.is_(None), columns.state == State.WAITING)
+    return {row.id: row.position for row in await connection.execute(query)}
+
+
+def _where(attempt: AttemptRow | None, nodes: dict[str, dict[str, int]]) -> Where | None:
+    if attempt is None:
+        return None
+    return Where(
+        provider=attempt.provider,
+        region=attempt.region,
+        cluster=attempt.cluster,
+        sku=attempt.sku,
+        accelerators=attempt.milli / WHOLE,
+        nodes=nodes.get(attempt.id, {}),
+    )
+
+
+def _status_of(row: WorkloadRow, where: Where | None, position: int | None) -> WorkloadStatus:
+    explanation = Explanation.model_validate(row.explanation) if row.explanation else None
+    return WorkloadStatus(
+        id=row.id,
+        queue=row.queue,
+        tier=SlaTier(row.tier),
+        priority=row.priority,
+        state=row.state,
+        epoch=row.epoch,
+        submitted_at=row.submitted_at,
+        since=row.since,
+        where=where,
+        explanation=explanation.model_copy(update={"position": position}) if explanation else None,
+        outcome=Outcome(row.outcome) if row.outcome else None,
+        exit_code=row.exit_code,
+        preemptions=row.preemptions,
+        tasks_done=row.tasks_done if row.spec.get("tasks") else None,
+        ended_at=row.ended_at,
+    )
+
+
+async def events(connection: AsyncConnection, workload: str, after: int) -> list[WorkloadEvent]:
+    """A workload's history after an event, oldest first."""
+    columns = tables.events.c
+    query = select(tables.events).where(columns.workload_id == workload, columns.id > after).order_by(columns.id).limit(10_000)
+    return [
+        WorkloadEvent(id=row.id, workload=row.workload_id, at=row.at, kind=row.kind, message=row.message)
+        for row in await connection.execute(query)
+    ]
+
+
+async def queues(connection: AsyncConnection, now: datetime) -> list[QueueStatus]:
+    """All queues; what a cohort uses is the sum of its children's use."""
+    tree = await read_queues(connection)
+    counts = await _counts(connection)
+    used = _with_ancestors(await _used(connection), tree)
+    return [
+        QueueStatus(
+            name=queue.name,
+            parent=queue.parent,
+            stop=queue.stop,
+            waiting=counts.get((queue.name, "waiting"), 0),
+            running=counts.get((queue.name, "active"), 0),
+            usage=tuple(_usage(quota, used.get((queue.name, quota.sku), 0)) for quota in queue.quotas if _valid(quota, now)),
+        )
+        for queue in tree
+    ]
+
+
+async def _counts(connection: AsyncConnection) -> dict[tuple[str, str], int]:
+    columns = tables.workloads.c
+    query = select(columns.queue, columns.state, func.count().label("n")).where(columns.ended_at.is_(None))
+    counts: dict[tuple[str, str], int] = {}
+    for row in await connection.execute(query.group_by(columns.queue, columns.state)):
+        if row.state != State.SUSPENDED:
+            key = (row.queue, "waiting" if row.state == State.WAITING else "active")
+            counts[key] = counts.get(key, 0) + row.n
+    return counts
+
+
+async def _used(connection: AsyncConnection) -> dict[tuple[str, str], int]:
+    attempts = tables.attempts.c
+    query = (
+        select(tables.workloads.c.queue, attempts.sku, func.sum(attempts.milli).label("milli"))
+        .join(tables.workloads, tables.workloads.c.id == attempts.workload_id)
+        .where(attempts.ended_at.is_(None))
+        .group_by(tables.workloads.c.queue, attempts.sku)
+    )
+    return {(row.queue, row.sku): int(row.milli) for row in await connection.execute(query)}
+
+
+def _with_ancestors(used: dict[tuple[str, str], int], tree: Iterable[QueueSpec]) -> dict[tuple[str, str], int]:
+    parents = {queue.name: queue.parent for queue in tree}
+    total: dict[tuple[str, str], int] = {}
+    for (queue, sku), milli in used.items():
+        node: str | None = queue
+        while node is not None:
+            total[node, sku] = total.get((node, sku), 0) + milli
+            node = parents.get(node)
+    return total
+
+
+def _usage(quota: QuotaSpec, milli: int) -> QueueUsage:
+    return QueueUsage(
+        sku=quota.sku,
+        nominal=quota.nominal,
+        used=milli / WHOLE,
+        borrowed=max(0, milli - quota.nominal * WHOLE) / WHOLE,
+        cap=quota.cap,
+    )
+
+
+def _valid(quota: QuotaSpec, now: datetime) -> bool:
+    return (quota.valid_from is None or quota.valid_from <= now) and (quota.valid_until is None or now < quota.valid_until)
+
+
+async def nodes(connection: AsyncConnection, only: Iterable[str] | None = None) -> list[NodeStatus]:
+    """Nodes as last observed, all or those with the given ids."""
+    query = select(tables.nodes).order_by(tables.nodes.c.id)
+    if only is not None:
+        query = query.where(tables.nodes.c.id.in_(list(only)))
+    return [_node_status(row) for row in await connection.execute(query)]
+
+
+def _node_status(row: Row[Any]) -> NodeStatus:
+    return NodeStatus(
+        id=row.id,
+        provider=row.provider,
+        region=row.region,
+        cluster=row.cluster,
+        sku=row.sku,
+        health=health_of(row),
+        accelerators=row.accelerators,
+        used=sum(row.device_use) / WHOLE,
+        capacity_type=CapacityType(row.capacity_type),
+        price=row.price / DOLLAR,
+        reason=row.cordon_reason or "",
+    )
+
+
+async def fleet(connection: AsyncConnection) -> list[FleetStatus]:
+    """The supply by provider, region and SKU."""
+    groups: dict[tuple[str, str, str], list[NodeStatus]] = {}
+    for node in await nodes(connection):
+        groups.setdefault((node.provider, node.region, node.sku), []).append(node)
+    return [
+        FleetStatus(
+            provider=provider,
+            region=region,
+            sku=sku,
+            nodes=len(members),
+            ready_nodes=sum(node.health == Health.READY for node in members),
+            accelerators=sum(node.accelerators for node in members),
+            used=sum(node.used for node in members),
+        )
+        for (provider, region, sku), members in sorted(groups.items())
+    ]
