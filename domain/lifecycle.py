@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from corral.api import Outcome, State, WorkloadSpec
+from corral.api import TERMINAL, Outcome, State, WorkloadSpec
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.SUBMITTED: frozenset({State.WAITING, State.REFUSED, State.CANCELLED}),
@@ -25,6 +25,26 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 WITHOUT_CAPACITY = frozenset({State.SUBMITTED, State.WAITING, State.SUSPENDED})
 BEFORE_BINDING = frozenset({State.RESERVING, State.RESERVED})
 AT_A_PROVIDER = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
+
+
+LIVE = frozenset(State) - TERMINAL
+ALLOWED: Mapping[str, frozenset[State]] = {
+    "cancel": LIVE,
+    "hold": LIVE - {State.SUSPENDED},
+    "release": frozenset({State.SUSPENDED}),
+    "resize": WITHOUT_CAPACITY,
+    "reprioritize": LIVE,
+    "expire": AT_A_PROVIDER,
+}
+"""In which states a workload takes which change."""
+
+
+def objection(verb: str, workload: str, state: State) -> str | None:
+    """Why a workload in that state does not take the change, in words, or none when it does."""
+    if state in ALLOWED[verb]:
+        return None
+    takes = ", ".join(sorted(ALLOWED[verb], key=list(State).index))
+    return f"{verb}: workload {workload!r} is {state}; {verb} needs it to be one of: {takes}"
 
 
 class ImpossibleTransition(Exception):

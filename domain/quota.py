@@ -1,8 +1,13 @@
 """Quota: the tree of queues and cohorts, and how much of it a request may use."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
+from math import inf
 
-from corral.api import QueueSpec, QueueTree
+from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec, Reason
+from domain.decision import Rejection
 from domain.fleet import Amount
 
 
@@ -29,9 +34,8 @@ def check_tree(tree: QueueTree) -> None:
         path = [queue.name]
         while (parent := by_name[path[-1]].parent) is not None:
             if parent in path:
-                raise QuotaError(
-                    f"queues[{index}].parent: the parents form a cycle: {' -> '.join([*path, parent])}; one of them must be a root"
-                )
+                cycle = " -> ".join([*path, parent])
+                raise QuotaError(f"queues[{index}].parent: the parents form a cycle: {cycle}; one of them must be a root")
             path.append(parent)
 
 
@@ -44,3 +48,280 @@ class Quota:
     cap: Amount | None = None
     borrowing_limit: Amount | None = None
     lending_limit: Amount | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one node of the tree has for one SKU, in thousandths (Kueue, `resource_node.go`).
+
+    `subtree` is what it may dispose of: its nominal and what its children lend it. `guaranteed` is the part that it lends to
+    nobody. `nominal_below` is the nominal of the node and of everything below it, lent or not. `has_row` says whether it has
+    a quota of its own for the SKU.
+    """
+
+    quota: Quota
+    subtree: Amount
+    guaranteed: Amount
+    nominal_below: Amount
+    has_row: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaTree:
+    """The tree with every number that follows from its rows. `paths` lead from a queue to its root."""
+
+    paths: Mapping[str, tuple[str, ...]]
+    weights: Mapping[str, int]
+    skus: tuple[str, ...]
+    standings: Mapping[tuple[str, str], Standing]
+
+    @classmethod
+    def at(cls, queues: Iterable[QueueSpec], now: datetime) -> "QuotaTree":
+        """The tree of a checked set of queues with the rows that are valid now."""
+        return cls._from_rows(queues, lambda rows: _valid(rows, now))
+
+    @classmethod
+    def ever(cls, queues: Iterable[QueueSpec]) -> "QuotaTree":
+        """The tree with the most generous of all rows, whatever their validity: what exceeds it never fits."""
+        return cls._from_rows(queues, _most_generous)
+
+    @classmethod
+    def _from_rows(cls, queues: Iterable[QueueSpec], choose: Callable[[Sequence[QuotaSpec]], Quota | None]) -> "QuotaTree":
+        by_name = {queue.name: queue for queue in sorted(queues, key=lambda queue: queue.name)}
+        rows = {
+            (queue.name, sku): quota
+            for queue in by_name.values()
+            for sku in sorted({row.sku for row in queue.quotas})
+            if (quota := choose([row for row in queue.quotas if row.sku == sku])) is not None
+        }
+        skus = tuple(sorted({sku for _, sku in rows}))
+        paths = {name: _path_to_root(name, by_name) for name in by_name}
+        weights = {name: queue.weight for name, queue in by_name.items()}
+        return cls(paths, weights, skus, _standings(paths, skus, rows))
+
+    def root(self, queue: str) -> str:
+        """The root of the tree that the queue belongs to."""
+        return self.paths[queue][-1]
+
+    def has_quota(self, queue: str, sku: str) -> bool:
+        """Whether the queue has a row for the SKU; without one it may not use it (a row with nominal 0 opts in)."""
+        return (standing := self.standings.get((queue, sku))) is not None and standing.has_row
+
+    def nominal(self, queue: str, sku: str) -> Amount:
+        """What the queue itself owns."""
+        return standing.quota.nominal if (standing := self.standings.get((queue, sku))) else 0
+
+    def ceiling(self, queue: str, sku: str, *, preemptible: bool) -> Amount:
+        """The most that one workload of the queue could ever have if nobody else used anything."""
+        if not self.has_quota(queue, sku):
+            return 0
+        standings = [self.standings[name, sku] for name in self.paths[queue]]
+        caps = [standing.quota.cap for standing in standings if standing.quota.cap is not None]
+        owned = [] if preemptible else [standing.nominal_below for standing in standings if standing.has_row]
+        return min([self._potential(self.paths[queue], sku), *caps, *owned])
+
+    def lendable(self, queue: str, sku: str) -> Amount:
+        """What the parent's subtree could lend if nobody used anything; 0 for a root."""
+        above = self.paths[queue][1:]
+        return self._potential(above, sku) if above else 0
+
+    def _potential(self, path: Sequence[str], sku: str) -> Amount:
+        """What a node could have with nothing in use: its guaranteed part, and what flows down from its root."""
+        *below, root = (self.standings[name, sku] for name in path)
+        amount = root.subtree
+        for standing in reversed(below):
+            amount += standing.guaranteed
+            if standing.quota.borrowing_limit is not None:
+                amount = min(amount, standing.subtree + standing.quota.borrowing_limit)
+        return amount
+
+
+def _path_to_root(name: str, by_name: Mapping[str, QueueSpec]) -> tuple[str, ...]:
+    path = [name]
+    while (parent := by_name[path[-1]].parent) is not None:
+        path.append(parent)
+    return tuple(path)
+
+
+def _valid(rows: Sequence[QuotaSpec], now: datetime) -> Quota | None:
+    """The row that counts now: one with dates (a temporary grant) replaces the one without; of several the last to begin."""
+    valid = [
+        row
+        for row in rows
+        if (row.valid_from is None or row.valid_from <= now) and (row.valid_until is None or now < row.valid_until)
+    ]
+    return _in_thousandths(max(valid, key=_precedence)) if valid else None
+
+
+def _precedence(row: QuotaSpec) -> tuple[bool, float, float, str]:
+    is_dated = row.valid_from is not None or row.valid_until is not None
+    begins = row.valid_from.timestamp() if row.valid_from else -inf
+    ends = row.valid_until.timestamp() if row.valid_until else inf
+    return is_dated, begins, -ends, row.model_dump_json()
+
+
+def _most_generous(rows: Sequence[QuotaSpec]) -> Quota | None:
+    return Quota(
+        nominal=max(row.nominal for row in rows) * WHOLE,
+        floor=min(row.floor for row in rows) * WHOLE,
+        cap=_loosest(row.cap for row in rows),
+        borrowing_limit=_loosest(row.borrowing_limit for row in rows),
+        lending_limit=_loosest(row.lending_limit for row in rows),
+    )
+
+
+def _loosest(limits: Iterable[int | None]) -> Amount | None:
+    known = list(limits)
+    given = [limit for limit in known if limit is not None]
+    return max(given) * WHOLE if len(given) == len(known) else None
+
+
+def _in_thousandths(row: QuotaSpec) -> Quota:
+    def milli(limit: int | None) -> Amount | None:
+        return None if limit is None else limit * WHOLE
+
+    return Quota(row.nominal * WHOLE, row.floor * WHOLE, milli(row.cap), milli(row.borrowing_limit), milli(row.lending_limit))
+
+
+def _standings(
+    paths: Mapping[str, tuple[str, ...]], skus: Sequence[str], rows: Mapping[tuple[str, str], Quota]
+) -> dict[tuple[str, str], Standing]:
+    """Every node's numbers, children before their parents."""
+    standings: dict[tuple[str, str], Standing] = {}
+    for name in sorted(paths, key=lambda name: -len(paths[name])):
+        children = [child for child, path in paths.items() if path[1:2] == (name,)]
+        for sku in skus:
+            quota = rows.get((name, sku))
+            standings[name, sku] = _standing(quota, [standings[child, sku] for child in children])
+    return standings
+
+
+def _standing(row: Quota | None, children: Sequence[Standing]) -> Standing:
+    quota = row or Quota()
+    subtree = quota.nominal + sum(child.subtree - child.guaranteed for child in children)
+    kept = 0 if quota.lending_limit is None else max(0, subtree - quota.lending_limit)
+    return Standing(
+        quota=quota,
+        subtree=subtree,
+        guaranteed=max(kept, quota.floor),
+        nominal_below=quota.nominal + sum(child.nominal_below for child in children),
+        has_row=row is not None,
+    )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DominantShare:
+    """How far a queue is beyond its own: use above nominal over what its parent can lend, divided by its weight."""
+
+    is_infinite: bool
+    value: Fraction
+
+
+NOT_BORROWING = DominantShare(False, Fraction(0))
+BORROWING_WITHOUT_RIGHT = DominantShare(True, Fraction(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Use of one node of the tree for one SKU, in thousandths.
+
+    `total` is all use in its subtree; `charged` leaves out what its children cover from their guaranteed parts (what Kueue
+    calls usage); `fixed` is the part of the total that may not be preempted.
+    """
+
+    total: Amount = 0
+    charged: Amount = 0
+    fixed: Amount = 0
+
+
+UNUSED = Use()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Who uses how much of the tree; changed copies are cheap."""
+
+    tree: QuotaTree
+    uses: Mapping[tuple[str, str], Use] = field(default_factory=dict)
+
+    def use(self, queue: str, sku: str) -> Use:
+        """The use of one node of the tree."""
+        return self.uses.get((queue, sku), UNUSED)
+
+    def plus(self, queue: str, sku: str, amount: Amount, *, preemptible: bool) -> "Usage":
+        """The same with this much more (or less, when negative) in use by one workload of the queue.
+
+        Use in a queue or of a SKU that the tree does not know is not counted: nothing bounds it, nothing new starts there.
+        """
+        uses, charge = dict(self.uses), amount
+        for name in self.tree.paths.get(queue, ()):
+            if (standing := self.tree.standings.get((name, sku))) is None:
+                break
+            before = self.use(name, sku)
+            after = Use(before.total + amount, before.charged + charge, before.fixed + (0 if preemptible else amount))
+            charge = max(0, after.charged - standing.guaranteed) - max(0, before.charged - standing.guaranteed)
+            uses[name, sku] = after
+        return Usage(self.tree, uses)
+
+    def room(self, queue: str, sku: str, *, preemptible: bool) -> Amount:
+        """How much more a workload of the queue may have now; never negative."""
+        if not self.tree.has_quota(queue, sku):
+            return 0
+        below_caps = [left for left, _ in self._below_caps(queue, sku)]
+        owned = [] if preemptible else [self._within_owned(queue, sku)]
+        return max(0, min([self._available(queue, sku), *below_caps, *owned]))
+
+    def rejection(self, queue: str, sku: str, amount: Amount, *, preemptible: bool) -> Rejection | None:
+        """Why the queue may not use this much more, or none when it may. Needs and has are thousandths."""
+        room = self.room(queue, sku, preemptible=preemptible)
+        if amount <= room:
+            return None
+        left, capped = min(self._below_caps(queue, sku), default=(amount, queue))
+        if self.tree.has_quota(queue, sku) and left < amount:
+            return Rejection(capped, Reason.QUEUE_CAP_REACHED, needs=amount, has=max(0, left))
+        is_limited = self._available(queue, sku) < amount <= self._available(queue, sku, limited=False)
+        reason = Reason.BORROWING_LIMIT_REACHED if is_limited else Reason.WAITING_FOR_QUOTA
+        return Rejection(queue, reason, needs=amount, has=room)
+
+    def is_within_nominal(self, queue: str, sku: str, amount: Amount) -> bool:
+        """Whether the queue would still live on its own with this much more."""
+        return self.use(queue, sku).total + amount <= self.tree.nominal(queue, sku)
+
+    def dominant_share(self, queue: str) -> DominantShare:
+        """The share of `semantics.md` 4: accelerators of all SKUs are one resource."""
+        borrowed = sum(max(0, self.use(queue, sku).charged - self.tree.standings[queue, sku].subtree) for sku in self.tree.skus)
+        if borrowed == 0:
+            return NOT_BORROWING
+        weighted = self.tree.weights[queue] * sum(self.tree.lendable(queue, sku) for sku in self.tree.skus)
+        return DominantShare(False, Fraction(borrowed, weighted)) if weighted else BORROWING_WITHOUT_RIGHT
+
+    def _available(self, queue: str, sku: str, *, limited: bool = True) -> Amount:
+        """Kueue's `available`, from the root down: what the node keeps unused, and what its parent can still lend it.
+
+        Negative where more is in use than there is quota for, as after the end of a grant.
+        """
+        *below, root = ((self.tree.standings[name, sku], self.use(name, sku)) for name in self.tree.paths[queue])
+        amount = root[0].subtree - root[1].charged
+        for standing, use in reversed(below):
+            if limited and standing.quota.borrowing_limit is not None:
+                stored = standing.subtree - standing.guaranteed
+                taken = max(0, use.charged - standing.guaranteed)
+                amount = min(amount, stored - taken + standing.quota.borrowing_limit)
+            amount += max(0, standing.guaranteed - use.charged)
+        return amount
+
+    def _below_caps(self, queue: str, sku: str) -> list[tuple[Amount, str]]:
+        """What every cap from the queue to its root leaves, and whose cap that is."""
+        return [
+            (standing.quota.cap - self.use(name, sku).total, name)
+            for name in self.tree.paths[queue]
+            if (standing := self.tree.standings.get((name, sku))) is not None and standing.quota.cap is not None
+        ]
+
+    def _within_owned(self, queue: str, sku: str) -> Amount:
+        """What work that may not be preempted may still have: it counts against nominal alone, for nobody can reclaim it."""
+        return min(
+            standing.nominal_below - self.use(name, sku).fixed
+            for name in self.tree.paths[queue]
+            if (standing := self.tree.standings[name, sku]).has_row
+        )

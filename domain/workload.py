@@ -39,7 +39,7 @@ class Active:
     """A workload with an open attempt: capacity promised, held, or in use.
 
     `started_at` is when it was observed running, else none; `checkpoint_at` when it last saved its work, if known.
-    `preempted` says that it has had notice to leave for other work.
+    `preempted` says that it has had notice to leave for other work, `preemptions` how often that happened so far.
     """
 
     id: str
@@ -53,6 +53,7 @@ class Active:
     started_at: datetime | None = None
     checkpoint_at: datetime | None = None
     preempted: bool = False
+    preemptions: int = 0
 
     @property
     def milli(self) -> Amount:

@@ -1,0 +1,335 @@
+"""Explanations: many rejections summed up for a person, equal for equal situations."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from corral.api import WHOLE, Evidence, Explanation, Reason, StopPolicy
+from domain.decision import Rejection
+from domain.fleet import Amount
+from domain.quota import QuotaTree
+from domain.request import Gang, Request
+from domain.world import Supply, World
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one supply answered to one request, and how many nodes that concerns."""
+
+    rejection: Rejection
+    request: Request
+    supply: Supply
+    nodes: int
+
+    @property
+    def shortage(self) -> int:
+        """How much is missing, in the unit of the rejection."""
+        return self.rejection.needs - self.rejection.has
+
+
+FURTHEST_FIRST = (
+    Reason.TOPOLOGY_DOMAIN_TOO_SMALL,
+    Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY,
+    Reason.NOT_ENOUGH_FREE_ACCELERATORS,
+    Reason.BORROWING_LIMIT_REACHED,
+    Reason.QUEUE_CAP_REACHED,
+    Reason.WAITING_FOR_QUOTA,
+    Reason.NODE_NOT_READY,
+    Reason.TAINT_NOT_TOLERATED,
+    Reason.CAPACITY_TYPE_NOT_ACCEPTED,
+    Reason.PROVIDER_NOT_ACCEPTED,
+    Reason.REGION_NOT_ACCEPTED,
+    Reason.SKU_NOT_ACCEPTED,
+)
+"""The rules, from the last that a candidate meets to the first: the one that stopped whoever got furthest dominates."""
+
+MOST_EVIDENCE = 8
+
+
+def dominant(findings: Iterable[Finding]) -> Finding:
+    """The finding that got furthest; among equals the one that is short by least."""
+    return min(findings, key=_furthest)
+
+
+def _furthest(finding: Finding) -> tuple[int, int, Supply, int]:
+    reason = finding.rejection.reason
+    return FURTHEST_FIRST.index(reason), finding.shortage, finding.supply, finding.request.index or 0
+
+
+def evidence(findings: Iterable[Finding]) -> tuple[Evidence, ...]:
+    """How many nodes each rule refused, the furthest rule first, with its nearest miss as the example."""
+    by_reason: dict[Reason, list[Finding]] = {}
+    for finding in findings:
+        by_reason.setdefault(finding.rejection.reason, []).append(finding)
+    rows = sorted(by_reason.items(), key=lambda item: FURTHEST_FIRST.index(item[0]))
+    return tuple(
+        Evidence(reason=reason, count=sum(finding.nodes for finding in found), example=_sentence(dominant(found)))
+        for reason, found in rows[:MOST_EVIDENCE]
+    )
+
+
+def no_room(findings: Sequence[Finding], as_of: datetime) -> Explanation:
+    """Why nothing fits now, among the targets that are open."""
+    nearest = dominant(findings)
+    reason = nearest.rejection.reason
+    if reason is Reason.NODE_NOT_READY:
+        reason = Reason.NO_READY_CAPACITY
+    return Explanation(reason=reason, message=_sentence(nearest), evidence=evidence(findings), as_of=as_of)
+
+
+# Wording
+
+
+def amount(milli: Amount) -> str:
+    """Thousandths as a number of accelerators."""
+    return f"{milli / WHOLE:g}"
+
+
+def asked(gang: Gang, sku: str) -> str:
+    """The gang's minimum in words, such as `16 whole b200 (2 replicas of 8)`."""
+    milli, replicas = gang.minimum_milli, gang.minimum_replicas
+    if not milli:
+        return "1 replica without accelerators" if replicas == 1 else f"{replicas} replicas without accelerators"
+    sizes = {shape.milli for shape in gang.shapes}
+    if len(sizes) > 1:
+        return f"{amount(milli)} {sku} ({replicas} replicas in {len(gang.shapes)} groups)"
+    if (size := sizes.pop()) < WHOLE:
+        share = f"{amount(size)} of a {sku}"
+        return share if replicas == 1 else f"{replicas} times {share}"
+    return f"{amount(milli)} whole {sku}" + (
+        f" ({replicas} replicas of {amount(size)})" if replicas > 1 and size > WHOLE else ""
+    )
+
+
+def _place_name(supply: Supply) -> str:
+    return f"{supply.provider} {supply.region}"
+
+
+def _too_few_accelerators(finding: Finding) -> str:
+    needs = asked(finding.request.gang, finding.supply.sku)
+    return (
+        f"needs {needs} in one region; the most that fit in one now is {amount(finding.rejection.has)}"
+        f" ({_place_name(finding.supply)})"
+    )
+
+
+def _too_little_cpu_or_memory(finding: Finding) -> str:
+    return (
+        f"needs cpu and memory for {finding.rejection.needs} replicas beside their accelerators in one region; the most that"
+        f" fit in one now is {finding.rejection.has} ({_place_name(finding.supply)})"
+    )
+
+
+def _domain_too_small(finding: Finding) -> str:
+    level = finding.request.gang.topology.required
+    needs = asked(finding.request.gang, finding.supply.sku)
+    return (
+        f"needs {needs} in one {level}; the most that fit in one now is {amount(finding.rejection.has)}"
+        f" ({_place_name(finding.supply)})"
+    )
+
+
+def _short_of_quota(finding: Finding) -> str:
+    rejection, spec = finding.rejection, finding.request.spec
+    kind = "has" if spec.preemptible else "has, for work that may not be preempted,"
+    return (
+        f"needs quota for {asked(finding.request.gang, finding.supply.sku)};"
+        f" queue {rejection.candidate} {kind} room for {amount(rejection.has)} now"
+    )
+
+
+def _borrowing_limit(finding: Finding) -> str:
+    rejection = finding.rejection
+    return (
+        f"needs quota for {asked(finding.request.gang, finding.supply.sku)};"
+        f" the borrowing limit leaves queue {rejection.candidate} {amount(rejection.has)}"
+    )
+
+
+def _cap(finding: Finding) -> str:
+    rejection = finding.rejection
+    return (
+        f"needs quota for {asked(finding.request.gang, finding.supply.sku)};"
+        f" the cap of {rejection.candidate} leaves {amount(rejection.has)}"
+    )
+
+
+def _not_ready(finding: Finding) -> str:
+    return f"no ready node is acceptable; {finding.supply.sku} in {_place_name(finding.supply)} would be, once ready"
+
+
+def _tainted(finding: Finding) -> str:
+    return f"{finding.supply.sku} nodes in {_place_name(finding.supply)} have a taint that is not tolerated"
+
+
+def _capacity_type(finding: Finding) -> str:
+    wanted = ", ".join(finding.request.target.capacity_types)
+    return f"{finding.supply.sku} in {_place_name(finding.supply)} is not bought as {wanted}"
+
+
+def _provider(finding: Finding) -> str:
+    return f"{finding.supply.sku} of provider {finding.supply.provider} is not accepted"
+
+
+def _region(finding: Finding) -> str:
+    return f"{finding.supply.sku} in region {finding.supply.region} is not accepted"
+
+
+def _sku(finding: Finding) -> str:
+    return f"{finding.supply.sku} is not accepted"
+
+
+SENTENCES: Mapping[Reason, Callable[[Finding], str]] = {
+    Reason.TOPOLOGY_DOMAIN_TOO_SMALL: _domain_too_small,
+    Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY: _too_little_cpu_or_memory,
+    Reason.NOT_ENOUGH_FREE_ACCELERATORS: _too_few_accelerators,
+    Reason.BORROWING_LIMIT_REACHED: _borrowing_limit,
+    Reason.QUEUE_CAP_REACHED: _cap,
+    Reason.WAITING_FOR_QUOTA: _short_of_quota,
+    Reason.NODE_NOT_READY: _not_ready,
+    Reason.TAINT_NOT_TOLERATED: _tainted,
+    Reason.CAPACITY_TYPE_NOT_ACCEPTED: _capacity_type,
+    Reason.PROVIDER_NOT_ACCEPTED: _provider,
+    Reason.REGION_NOT_ACCEPTED: _region,
+    Reason.SKU_NOT_ACCEPTED: _sku,
+}
+
+
+def _sentence(finding: Finding) -> str:
+    return SENTENCES[finding.rejection.reason](finding)
+
+
+# Waiting for something else than room
+
+
+def empty_fleet(as_of: datetime) -> Explanation:
+    """No node is known at all."""
+    return Explanation(reason=Reason.NO_READY_CAPACITY, message="no node of the fleet is known yet", as_of=as_of)
+
+
+def queue_stopped(queue: str, stop: StopPolicy, as_of: datetime) -> Explanation:
+    """The queue, or a cohort above it, starts nothing new."""
+    message = f"queue {queue} is stopped ({stop}); nothing new starts below it until it is open"
+    return Explanation(reason=Reason.QUEUE_STOPPED, message=message, as_of=as_of)
+
+
+def too_early(earliest_start: datetime, as_of: datetime) -> Explanation:
+    """The workload's own earliest start is ahead."""
+    message = f"asked to start no earlier than {earliest_start.isoformat()}"
+    return Explanation(reason=Reason.NOT_YET_EARLIEST_START, message=message, as_of=as_of)
+
+
+def waiting_for_relaxation(opens_at: datetime, findings: Sequence[Finding], as_of: datetime) -> Explanation:
+    """Nothing of the fleet is acceptable yet, and more will be."""
+    message = f"nothing in the fleet is acceptable yet; the next target opens at {opens_at.isoformat()}"
+    return Explanation(reason=Reason.WAITING_FOR_RELAXATION, message=message, evidence=evidence(findings), as_of=as_of)
+
+
+def waiting_for_victims(findings: Sequence[Finding], as_of: datetime) -> Explanation:
+    """Enough becomes free when work that has had notice has left."""
+    message = "enough room becomes free when work that has had notice to leave has left"
+    return Explanation(reason=Reason.WAITING_FOR_VICTIMS, message=message, evidence=evidence(findings), as_of=as_of)
+
+
+# Refusals: what was asked, what exists, what to do
+
+
+def unknown_queue(queue: str, known: Iterable[str], as_of: datetime) -> Explanation:
+    """The workload names a queue that does not exist."""
+    message = f"queue {queue} does not exist; there are: {_list(known)}; submit to one of them or define {queue}"
+    return Explanation(reason=Reason.UNKNOWN_QUEUE, message=message, as_of=as_of)
+
+
+def no_matching_capacity(findings: Sequence[Finding], idle: World, as_of: datetime) -> Explanation:
+    """No node of the fleet could ever take the workload, whatever becomes free."""
+    nearest = dominant(findings)
+    message = IMPOSSIBLE[nearest.rejection.reason](nearest, idle)
+    return Explanation(reason=Reason.NO_MATCHING_CAPACITY, message=message, evidence=evidence(findings), as_of=as_of)
+
+
+def never_fits_quota(fitting: Sequence[tuple[Request, Supply]], widest: QuotaTree, as_of: datetime) -> Explanation:
+    """The workload exceeds what its queue could have if nobody else used anything."""
+    ceilings = {
+        (
+            widest.ceiling(request.spec.queue, supply.sku, preemptible=request.spec.preemptible),
+            supply.sku,
+            request.index or 0,
+        ): (request)
+        for request, supply in fitting
+    }
+    (most, sku, _), request = min(ceilings.items(), key=lambda item: (item[1].gang.minimum_milli - item[0][0], item[0][1:]))
+    queue = request.spec.queue
+    own = "" if request.spec.preemptible else " as work that may not be preempted"
+    has = f"could never have more than {amount(most)}{own}" if widest.has_quota(queue, sku) else "has no quota for it"
+    message = f"asks for {asked(request.gang, sku)}; queue {queue} {has}; ask for less, use another queue or raise its quota"
+    return Explanation(reason=Reason.NEVER_WITHIN_QUOTA, message=message, as_of=as_of)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names))) or "none"
+
+
+def _never_enough(finding: Finding, idle: World) -> str:
+    needs = asked(finding.request.gang, finding.supply.sku)
+    where = f"one {level} of a" if (level := finding.request.gang.topology.required) else "one"
+    return (
+        f"asks for {needs} in {where} region; the most that fits in one, were it idle, is {amount(finding.rejection.has)}"
+        f" ({_place_name(finding.supply)}); ask for fewer or smaller replicas, or add a target"
+    )
+
+
+def _never_enough_cpu_or_memory(finding: Finding, idle: World) -> str:
+    return (
+        f"asks for {finding.rejection.needs} replicas; were {_place_name(finding.supply)} idle, its nodes would have cpu and"
+        f" memory for {finding.rejection.has}; ask for less cpu or memory per replica, or add a target"
+    )
+
+
+def _never_tolerated(finding: Finding, idle: World) -> str:
+    taints = {taint for traits in idle.classes if traits.supply == finding.supply for taint in traits.taints}
+    return (
+        f"every acceptable node has a taint that is not tolerated ({_list(taints)}); add it to tolerations,"
+        " if the work may run there"
+    )
+
+
+def _never_accepted(
+    what: str, accepted: Callable[[Request], Iterable[str]], existing: Callable[[Finding, World], Iterable[str]]
+) -> Callable[[Finding, World], str]:
+    def sentence(finding: Finding, idle: World) -> str:
+        return (
+            f"asks for {what} {_list(accepted(finding.request))}; the fleet has {_list(existing(finding, idle))};"
+            f" correct the {what} or add a target"
+        )
+
+    return sentence
+
+
+IMPOSSIBLE: Mapping[Reason, Callable[[Finding, World], str]] = {
+    Reason.TOPOLOGY_DOMAIN_TOO_SMALL: _never_enough,
+    Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY: _never_enough_cpu_or_memory,
+    Reason.NOT_ENOUGH_FREE_ACCELERATORS: _never_enough,
+    Reason.TAINT_NOT_TOLERATED: _never_tolerated,
+    Reason.CAPACITY_TYPE_NOT_ACCEPTED: _never_accepted(
+        "capacity type",
+        lambda request: request.target.capacity_types,
+        lambda finding, idle: (traits.capacity_type for traits in idle.classes if traits.supply == finding.supply),
+    ),
+    Reason.PROVIDER_NOT_ACCEPTED: _never_accepted(
+        "provider",
+        lambda request: request.target.providers,
+        lambda finding, idle: (
+            traits.supply.provider
+            for traits in idle.classes
+            if (traits.supply.sku, traits.supply.region) == (finding.supply.sku, finding.supply.region)
+        ),
+    ),
+    Reason.REGION_NOT_ACCEPTED: _never_accepted(
+        "region",
+        lambda request: request.target.regions,
+        lambda finding, idle: (traits.supply.region for traits in idle.classes if traits.supply.sku == finding.supply.sku),
+    ),
+    Reason.SKU_NOT_ACCEPTED: _never_accepted(
+        "SKU", lambda request: request.target.skus, lambda finding, idle: (traits.supply.sku for traits in idle.classes)
+    ),
+}

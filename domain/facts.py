@@ -1,0 +1,52 @@
+"""What no decision of a round changes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from corral.api import QueueSpec
+from domain.policy import Policy
+from domain.protection import is_stoppable
+from domain.quota import QuotaTree
+from domain.snapshot import Snapshot
+from domain.workload import Active
+from domain.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The time, the rules, the pool as it would be if nothing ran, and who may be stopped at all.
+
+    `tree` has the quota rows that are valid now, `widest` the most generous of any validity. `idle` is the fleet with all
+    of its room, whatever the health of its nodes. `stoppable` is by SKU.
+    """
+
+    now: datetime
+    policy: Policy
+    queues: Mapping[str, QueueSpec]
+    tree: QuotaTree
+    widest: QuotaTree
+    idle: World
+    stoppable: Mapping[str, tuple[Active, ...]]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, now: datetime) -> "Facts":
+        """What the snapshot says at this time."""
+        queues = {queue.name: queue for queue in sorted(snapshot.queues, key=lambda queue: queue.name)}
+        widest = QuotaTree.ever(queues.values())
+        return cls(
+            now=now,
+            policy=snapshot.policy,
+            queues=queues,
+            tree=QuotaTree.at(queues.values(), now),
+            widest=widest,
+            idle=World.idle(snapshot.nodes, widest),
+            stoppable=_by_sku(active for active in snapshot.active if is_stoppable(active, queues, snapshot.policy, now)),
+        )
+
+
+def _by_sku(actives: Iterable[Active]) -> dict[str, tuple[Active, ...]]:
+    by_sku: dict[str, list[Active]] = {}
+    for active in actives:
+        by_sku.setdefault(active.placement.sku, []).append(active)
+    return {sku: tuple(found) for sku, found in by_sku.items()}

@@ -1,0 +1,109 @@
+"""What a workload asks for under one of its targets."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from corral.api import WHOLE, ReplicaGroup, Selection, Target, Topology, WorkloadSpec
+from domain.fleet import Amount
+from domain.workload import Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One group of identical replicas: what each needs, the fewest that must start together, and the most wanted."""
+
+    name: str
+    milli: Amount
+    cpu_milli: int
+    memory_mib: int
+    minimum: int
+    count: int
+
+    @property
+    def devices(self) -> int:
+        """Whole devices that one replica takes; 0 for a share of one, or for none."""
+        return self.milli // WHOLE
+
+
+@dataclass(frozen=True, slots=True)
+class Gang:
+    """What must start together, and the topology that it must or should sit in."""
+
+    shapes: tuple[Shape, ...]
+    topology: Topology
+
+    @classmethod
+    def of(cls, groups: Iterable[ReplicaGroup], topology: Topology) -> "Gang":
+        """The gang of a workload's replica groups."""
+        shapes = (
+            Shape(group.name, group.milli, group.cpu_milli, group.memory_mib, group.fewest, group.count) for group in groups
+        )
+        return cls(tuple(shapes), topology)
+
+    @property
+    def minimum_milli(self) -> Amount:
+        """Thousandths that its fewest replicas need."""
+        return sum(shape.minimum * shape.milli for shape in self.shapes)
+
+    @property
+    def minimum_replicas(self) -> int:
+        """The fewest replicas, over all groups."""
+        return sum(shape.minimum for shape in self.shapes)
+
+    def at_minimum(self) -> "Gang":
+        """The same without the wish to grow."""
+        return replace(self, shapes=tuple(replace(shape, count=shape.minimum) for shape in self.shapes))
+
+    def within(self, quota: Amount) -> "Gang":
+        """The same with no more replicas than this many thousandths allow; groups grow in the order they are given in."""
+        spare = quota - self.minimum_milli
+        shapes = []
+        for shape in self.shapes:
+            extra = shape.count - shape.minimum
+            if shape.milli:
+                extra = max(0, min(extra, spare // shape.milli))
+            spare -= extra * shape.milli
+            shapes.append(replace(shape, count=shape.minimum + extra))
+        return replace(self, shapes=tuple(shapes))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A workload under one target; `index` is the target's place in the spec, or none where the spec names none."""
+
+    spec: WorkloadSpec
+    target: Target
+    index: int | None
+    gang: Gang
+    opens_at: datetime
+
+    def at_minimum(self) -> "Request":
+        """The same without the wish to grow."""
+        return replace(self, gang=self.gang.at_minimum())
+
+
+ANYWHERE = Target()
+
+
+def requests(workload: Waiting) -> tuple[Request, ...]:
+    """One request for each target of the workload, in their order; a spec without targets takes anything."""
+    spec = workload.spec
+    indexed: Sequence[tuple[int | None, Target]] = list(enumerate(spec.targets)) or [(None, ANYWHERE)]
+    return tuple(
+        Request(
+            spec=spec,
+            target=target,
+            index=index,
+            gang=Gang.of(workload.groups(target.count), spec.topology),
+            opens_at=workload.submitted_at + timedelta(seconds=target.after_seconds),
+        )
+        for index, target in indexed
+    )
+
+
+def ranked(opened: Sequence[Request]) -> list[Sequence[Request]]:
+    """Requests in the order in which they are tried; those of one rank compete by score."""
+    if opened and opened[0].spec.selection is Selection.PRICED:
+        return [opened]
+    return [(request,) for request in opened]

@@ -1,0 +1,200 @@
+"""The pool as the decisions of a round change it: an immutable what-if of room and quota use."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from operator import attrgetter
+from typing import NamedTuple
+
+from corral.api import CapacityType, State, WorkloadSpec
+from domain.fleet import Amount, Health, Node, Placement, Room
+from domain.quota import QuotaTree, Usage
+from domain.snapshot import Snapshot
+from domain.workload import Active
+
+
+class Supply(NamedTuple):
+    """What a gang must sit within: one provider, region and SKU."""
+
+    provider: str
+    region: str
+    sku: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Traits:
+    """All that a filter may look at: nodes with the same traits pass the same filters."""
+
+    supply: Supply
+    capacity_type: CapacityType
+    taints: tuple[str, ...]
+    health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRoom:
+    """A node with the room that it has in one world. `order` sorts cheap nodes first, and the fullest among equal prices."""
+
+    node: Node
+    room: Room
+    whole: int
+    order: tuple[int, int, Amount, int, int, str]
+
+    @classmethod
+    def of(cls, node: Node, room: Room) -> "NodeRoom":
+        """The node with this much room."""
+        whole = room.whole_devices
+        return cls(node, room, whole, (node.price, whole, room.milli, room.cpu_milli, room.memory_mib, node.id))
+
+
+Nodes = tuple[NodeRoom, ...]
+"""Nodes in order: cheap ones first, the fullest first among equal prices."""
+
+
+def in_order(nodes: Iterable[NodeRoom]) -> Nodes:
+    """Sort nodes into the order in which replicas are offered them."""
+    return tuple(sorted(nodes, key=attrgetter("order")))
+
+
+def with_rooms(nodes: Nodes, rooms: Mapping[str, Room]) -> Nodes:
+    """The same nodes in order, some of them with another room (by node id)."""
+    return in_order(NodeRoom.of(entry.node, rooms[entry.node.id]) if entry.node.id in rooms else entry for entry in nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is free and who uses how much quota, after the decisions taken so far.
+
+    `classes` holds the nodes by their traits, `homes` the traits of each node. `coming` is room, by node, that becomes free
+    when attempts with notice to leave have left, and that nobody was promised. `stopped` are victims taken in this round.
+    """
+
+    classes: Mapping[Traits, Nodes]
+    homes: Mapping[str, Traits]
+    rooms: Mapping[str, Room]
+    usage: Usage
+    coming: Mapping[str, Room]
+    stopped: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, tree: QuotaTree) -> "World":
+        """The world that the snapshot shows."""
+        world = cls.idle(snapshot.nodes, tree, {node.id: node.free for node in snapshot.nodes})
+        usage = world.usage
+        for active in snapshot.active:
+            if not active.preempted:
+                usage = usage.plus(active.spec.queue, active.placement.sku, active.milli, preemptible=active.spec.preemptible)
+        return replace(world, usage=usage, coming=_coming(snapshot))
+
+    @classmethod
+    def idle(cls, nodes: Iterable[Node], tree: QuotaTree, rooms: Mapping[str, Room] | None = None) -> "World":
+        """A world in which nothing has quota in use and nodes have the given room, or all of theirs."""
+        by_traits: dict[Traits, list[NodeRoom]] = {}
+        homes: dict[str, Traits] = {}
+        for node in nodes:
+            homes[node.id] = _traits(node)
+            entry = NodeRoom.of(node, rooms[node.id] if rooms else node.total)
+            by_traits.setdefault(homes[node.id], []).append(entry)
+        classes = {traits: in_order(by_traits[traits]) for traits in sorted(by_traits)}
+        free = {entry.node.id: entry.room for entry in chain(*classes.values())}
+        return cls(classes, homes, free, Usage(tree), {})
+
+    def with_(self, spec: WorkloadSpec, placement: Placement) -> "World":
+        """The world after the workload has been given free capacity."""
+        taken = {share.node_id: self.rooms[share.node_id] - share.room for share in placement.shares}
+        return replace(self._with_rooms(taken), usage=_charged(self.usage, spec, placement))
+
+    def without(self, victims: Iterable[Active]) -> "World":
+        """The world once these attempts have left: their room is free and their quota is not in use."""
+        freed: dict[str, Room] = {}
+        usage = self.usage
+        for victim in victims:
+            usage = _charged(usage, victim.spec, victim.placement, sign=-1)
+            for node_id, room in _rooms(victim, self.rooms):
+                freed[node_id] = freed.get(node_id, self.rooms[node_id]) + room
+        return replace(self._with_rooms(freed), usage=usage)
+
+    def promising(self, spec: WorkloadSpec, placement: Placement, victims: Iterable[Active]) -> "World":
+        """The world after capacity was promised that is free only when the victims have left.
+
+        What is promised counts as not free at once, even where it will come from a victim; whatever the victims and the
+        promise leave over beyond that is coming.
+        """
+        stopped = tuple(victims)
+        later = self.without(stopped).with_(spec, placement)
+        promised = {share.node_id: share.room for share in placement.shares}
+        free = {node_id: _not_negative(self.rooms[node_id] - room) for node_id, room in promised.items()}
+        coming = dict(self.coming)
+        for node_id in promised.keys() | {node_id for victim in stopped for node_id, _ in _rooms(victim, self.rooms)}:
+            left_over = later.rooms[node_id] - free.get(node_id, self.rooms[node_id])
+            coming[node_id] = coming[node_id] + left_over if node_id in coming else left_over
+        return replace(
+            self._with_rooms(free),
+            usage=later.usage,
+            coming=coming,
+            stopped=self.stopped | {victim.attempt_id for victim in stopped},
+        )
+
+    def nodes(self, classes: Iterable[Traits]) -> Nodes:
+        """The nodes with any of these traits, in order."""
+        found = [self.classes[traits] for traits in classes]
+        return found[0] if len(found) == 1 else in_order(chain(*found))
+
+    def when_all_have_left(self) -> "World":
+        """The world once every attempt with notice to leave has left."""
+        return self._with_rooms({node_id: self.rooms[node_id] + room for node_id, room in self.coming.items()})
+
+    def _with_rooms(self, rooms: Mapping[str, Room]) -> "World":
+        by_traits: dict[Traits, dict[str, Room]] = {}
+        for node_id, room in rooms.items():
+            by_traits.setdefault(self.homes[node_id], {})[node_id] = room
+        changed = {traits: with_rooms(self.classes[traits], rooms) for traits, rooms in by_traits.items()}
+        return replace(self, classes={**self.classes, **changed}, rooms={**self.rooms, **rooms})
+
+
+def _traits(node: Node) -> Traits:
+    supply = Supply(node.provider, node.region, node.sku)
+    return Traits(supply, node.capacity_type, tuple(sorted(node.taints)), node.health)
+
+
+def _charged(usage: Usage, spec: WorkloadSpec, placement: Placement, sign: int = 1) -> Usage:
+    return usage.plus(spec.queue, placement.sku, sign * placement.milli, preemptible=spec.preemptible)
+
+
+def _rooms(active: Active, rooms: Mapping[str, Room]) -> Iterable[tuple[str, Room]]:
+    """What the attempt has on nodes that still exist as it knew them: a node may come back with fewer devices."""
+    return (
+        (share.node_id, share.room)
+        for share in active.placement.shares
+        if share.node_id in rooms and len(rooms[share.node_id].devices) == len(share.room.devices)
+    )
+
+
+def _coming(snapshot: Snapshot) -> dict[str, Room]:
+    """Room that attempts on their way out still have and that nobody was promised, by node."""
+    totals = {node.id: node.total for node in snapshot.nodes}
+    leaving: dict[str, Room] = {}
+    unclaimed = {node.id: node.total - node.free for node in snapshot.nodes}
+    for active in snapshot.active:
+        is_leaving = active.preempted or active.state is State.STOPPING
+        for node_id, room in _rooms(active, totals):
+            if is_leaving:
+                leaving[node_id] = leaving[node_id] + room if node_id in leaving else room
+            else:
+                unclaimed[node_id] -= room
+    return {node_id: _not_negative(_least(room, unclaimed[node_id])) for node_id, room in leaving.items()}
+
+
+def _least(one: Room, other: Room) -> Room:
+    return Room(
+        tuple(map(min, one.devices, other.devices)),
+        min(one.cpu_milli, other.cpu_milli),
+        min(one.memory_mib, other.memory_mib),
+    )
+
+
+def _not_negative(room: Room) -> Room:
+    return Room(tuple(max(0, milli) for milli in room.devices), max(0, room.cpu_milli), max(0, room.memory_mib))

@@ -1,0 +1,205 @@
+"""Builders: the few words that a situation needs, with everything else filled in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from corral.api import (
+    WHOLE,
+    CapacityType,
+    QueueSpec,
+    QuotaSpec,
+    ReplicaGroup,
+    Selection,
+    SlaTier,
+    State,
+    Target,
+    Topology,
+    WorkloadSpec,
+)
+from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
+from domain.policy import Policy
+from domain.snapshot import Snapshot
+from domain.workload import Active, Waiting
+
+NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
+LONG_AGO = NOON - timedelta(days=1)
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def a_node(
+    id: str,
+    *,
+    gpus: int = 8,
+    used: int = 0,
+    free: Sequence[int] | None = None,
+    sku: str = "h100",
+    provider: str = "aws",
+    region: str = "eu-west",
+    topology: Sequence[tuple[str, str]] = (),
+    cpu_milli: int = 100_000,
+    memory_mib: int = 1_000_000,
+    price: int = 2_000_000,
+    capacity_type: CapacityType = CapacityType.ON_DEMAND,
+    health: Health = Health.READY,
+    taints: Sequence[str] = (),
+) -> Node:
+    """A node; its first `used` devices are taken, or `free` gives what is left of each in thousandths."""
+    devices = tuple(free) if free is not None else (0,) * used + (WHOLE,) * (gpus - used)
+    return Node(
+        id=id,
+        provider=provider,
+        region=region,
+        cluster=f"{region}-1",
+        sku=sku,
+        topology=tuple(topology),
+        total=Room((WHOLE,) * len(devices), cpu_milli, memory_mib),
+        free=Room(devices, cpu_milli, memory_mib),
+        health=health,
+        capacity_type=capacity_type,
+        price=price,
+        taints=tuple(taints),
+    )
+
+
+def nodes(number: int, prefix: str = "n", **fields: Any) -> list[Node]:
+    return [a_node(f"{prefix}{index}", **fields) for index in range(number)]
+
+
+def a_quota(nominal: int, *, sku: str = "h100", **limits: Any) -> QuotaSpec:
+    return QuotaSpec(sku=sku, nominal=nominal, **limits)
+
+
+def a_queue(
+    name: str,
+    nominal: int | None = None,
+    *,
+    parent: str | None = None,
+    quotas: Sequence[QuotaSpec] = (),
+    weight: int = 1,
+    minimum_runtime_seconds: int = 0,
+    **limits: Any,
+) -> QueueSpec:
+    """A queue; `nominal` and further limits make its row for h100."""
+    own = () if nominal is None else (a_quota(nominal, **limits),)
+    return QueueSpec(
+        name=name, parent=parent, weight=weight, minimum_runtime_seconds=minimum_runtime_seconds, quotas=(*own, *quotas)
+    )
+
+
+def a_cohort(*queues: QueueSpec, name: str = "cohort", **fields: Any) -> list[QueueSpec]:
+    """Queues that lend to each other, and the cohort above them."""
+    members = [queue.model_copy(update={"parent": name}) for queue in queues]
+    return [a_queue(name, **fields), *members]
+
+
+@dataclass(frozen=True)
+class AWorkload:
+    """A workload that waits, unless `on` puts it somewhere."""
+
+    spec: WorkloadSpec
+    submitted_at: datetime = LONG_AGO
+    tasks_done: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.spec.id
+
+    @property
+    def attempt_id(self) -> str:
+        return f"{self.id}.1"
+
+    def waiting(self) -> Waiting:
+        return Waiting(self.id, self.spec, self.submitted_at, tasks_done=self.tasks_done)
+
+    def on(self, *placed: tuple[Node, int], **fields: Any) -> Active:
+        """Running, with the first so many devices of each node; give the node as it is without the workload."""
+        shares = tuple(_share(self.spec.groups[0], node, number) for node, number in placed)
+        first = placed[0][0]
+        return replace(
+            Active(
+                id=self.id,
+                attempt_id=self.attempt_id,
+                epoch=1,
+                spec=self.spec,
+                state=State.RUNNING,
+                placement=Placement(first.provider, first.region, first.sku, shares),
+                submitted_at=self.submitted_at,
+                held_at=LONG_AGO,
+                started_at=LONG_AGO,
+            ),
+            **fields,
+        )
+
+
+def _share(group: ReplicaGroup, node: Node, number: int) -> NodeShare:
+    free = [index for index, milli in enumerate(node.free.devices) if milli == WHOLE][:number]
+    per_replica = max(1, group.milli // WHOLE)
+    replicas = tuple(
+        Replica(group.name, index, tuple(free[index * per_replica : (index + 1) * per_replica]))
+        for index in range(number // per_replica)
+    )
+    devices = tuple(WHOLE if index in free else 0 for index in range(len(node.free.devices)))
+    return NodeShare(node.id, Room(devices, group.cpu_milli * len(replicas), group.memory_mib * len(replicas)), replicas)
+
+
+def a_workload(
+    id: str = "w",
+    *,
+    queue: str = "research",
+    gpus: float = 1,
+    count: int = 1,
+    minimum: int | None = None,
+    cpu_milli: int = 0,
+    memory_mib: int = 0,
+    groups: Sequence[ReplicaGroup] | None = None,
+    tier: SlaTier = SlaTier.STANDARD,
+    targets: Sequence[Target] = (),
+    selection: Selection = Selection.ORDERED,
+    required: str | None = None,
+    preferred: str | None = None,
+    submitted_at: datetime = LONG_AGO,
+    tasks_done: int = 0,
+    **fields: Any,
+) -> AWorkload:
+    """A workload of `count` replicas with `gpus` accelerators each."""
+    accelerators = int(gpus) if gpus == int(gpus) else gpus
+    group = ReplicaGroup(count=count, minimum=minimum, accelerators=accelerators, cpu_milli=cpu_milli, memory_mib=memory_mib)
+    spec = WorkloadSpec(
+        id=id,
+        queue=queue,
+        tier=tier,
+        groups=tuple(groups) if groups else (group,),
+        targets=tuple(targets),
+        selection=selection,
+        topology=Topology(required=required, preferred=preferred),
+        **fields,
+    )
+    return AWorkload(spec, submitted_at, tasks_done)
+
+
+def a_snapshot(
+    fleet: Sequence[Node], queues: Sequence[QueueSpec], *workloads: AWorkload | Active, policy: Policy | None = None
+) -> Snapshot:
+    """A snapshot; what runs is taken off the nodes' free room."""
+    active = tuple(workload for workload in workloads if isinstance(workload, Active))
+    return Snapshot(
+        nodes=tuple(without_room_of(node, active) for node in fleet),
+        queues=tuple(queues),
+        waiting=tuple(workload.waiting() for workload in workloads if isinstance(workload, AWorkload)),
+        active=active,
+        policy=policy or Policy(),
+    )
+
+
+def without_room_of(node: Node, active: Sequence[Active]) -> Node:
+    free = node.free
+    for workload in active:
+        for share in workload.placement.shares:
+            if share.node_id == node.id:
+                free -= share.room
+    return replace(node, free=free)
