@@ -1,0 +1,214 @@
+"""Settings from the environment: what each means, and which values are refused."""
+
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Field,
+    FilePath,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from corral import wire
+from corral.api import Identifier
+from worker.clock import EPOCH, PoolClock
+
+PREFIX = "CORRAL_"
+LOOPBACK = "127.0.0.1"
+DATABASE = "corral"
+"""Name of the embedded database, and of the role that owns it."""
+
+NOT_OURS = frozenset({"CORRAL_CASES"})
+"""Variables with our prefix that tests read and a worker passes over."""
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the message names the variable, the value and what was expected."""
+
+
+class LogLevel(StrEnum):
+    """The least important messages that are still written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _asynchronous(url: str) -> str:
+    if not url.startswith("postgresql+asyncpg://"):
+        raise ValueError("an address such as postgresql+asyncpg://user:password@host:5432/database is expected")
+    return url
+
+
+def embedded_database_url(port: int, database: str = DATABASE) -> str:
+    """Where the embedded PostgreSQL answers. It trusts whoever reaches it, and is reached from this machine alone."""
+    return f"postgresql+asyncpg://{DATABASE}@{LOOPBACK}:{port}/{database}"
+
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Address = Annotated[str, StringConstraints(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
+DatabaseUrl = Annotated[str, AfterValidator(_asynchronous)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=3_600)]
+
+
+class Settings(BaseSettings):
+    """Everything that a worker may be told; each field is read from `CORRAL_` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True)
+
+    pool: Identifier = Field(wire.DEFAULT_POOL, description="the pool of accelerators that this worker schedules")
+
+    temporal_address: Address = Field(f"{LOOPBACK}:7233", description="host:port of the Temporal server")
+    temporal_namespace: str = Field("default", min_length=1, description="Temporal namespace of the pool's workflows")
+    temporal_api_key: SecretStr | None = Field(None, description="API key for the Temporal server; needs TLS")
+    temporal_tls: bool = Field(False, description="talk to the Temporal server over TLS")
+
+    database_url: DatabaseUrl = Field(
+        embedded_database_url(15432),
+        repr=False,
+        description="PostgreSQL, as postgresql+asyncpg://user:password@host:port/database",
+    )
+
+    clock_speed: float = Field(1, gt=0, le=100_000, description="how much faster than the wall's the pool's time runs")
+    clock_origin: AwareDatetime | None = Field(
+        None, description="when pool and wall showed the same time, such as 2026-01-31T12:00:00Z; needed unless the speed is 1"
+    )
+
+    fleet_file: FilePath | None = Field(
+        None, description="YAML file with the providers and their fleets; a simulated one without it"
+    )
+    tick_seconds: PositiveSeconds = Field(5, description="longest pause between two rounds, in seconds of the wall")
+    sandbox: bool = Field(False, description="run workflows in Temporal's sandbox: slower, but strict")
+    workflow_pollers: int = Field(40, ge=2, le=1_000, description="how many requests for workflow tasks a worker keeps open")
+    log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")
+
+    state_dir: Path = Field(Path("var"), description="where the embedded servers keep their data, and the logs are")
+    temporal_port: Port = Field(7233, description="port of the embedded Temporal server")
+    temporal_ui_port: Port = Field(8233, description="port of the embedded Temporal server's web pages")
+    postgres_port: Port = Field(15432, description="port of the embedded PostgreSQL")
+
+    @field_validator("clock_origin")
+    @classmethod
+    def _origin_of_a_fast_clock(cls, origin: datetime | None, info: ValidationInfo) -> datetime | None:
+        if origin is None and info.data.get("clock_speed", 1) != 1:
+            raise ValueError(f"{variable('clock_speed')} is not 1, so the time at which the clocks agreed is expected")
+        return origin
+
+    @field_validator("temporal_tls")
+    @classmethod
+    def _no_key_in_the_clear(cls, tls: bool, info: ValidationInfo) -> bool:
+        if info.data.get("temporal_api_key") is not None and not tls:
+            raise ValueError(f"true is expected beside {variable('temporal_api_key')}, which must not travel in the clear")
+        return tls
+
+    def clock(self) -> PoolClock:
+        """The pool's clock; equal in all processes with these settings."""
+        return PoolClock(self.clock_origin or EPOCH, self.clock_speed)
+
+    def embedded(self) -> Self:
+        """The same settings, with the embedded servers as the ones to talk to."""
+        return self.model_copy(
+            update={
+                "temporal_address": f"{LOOPBACK}:{self.temporal_port}",
+                "temporal_namespace": "default",
+                "temporal_api_key": None,
+                "temporal_tls": False,
+                "database_url": embedded_database_url(self.postgres_port),
+            }
+        )
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, so that a child process has the same ones. Holds the secrets."""
+        given = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {variable(name): _spelled(value) for name, value in given if value is not None}
+
+
+class Description(NamedTuple):
+    """One setting, in words: its name, its environment variable, its default and what it means."""
+
+    name: str
+    variable: str
+    default: str
+    meaning: str
+
+
+def describe() -> list[Description]:
+    """All settings, in the order in which they are declared."""
+    return [
+        Description(name, variable(name), _default(field), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def load_settings() -> Settings:
+    """The settings in the environment.
+
+    Raises:
+        SettingsError: a variable is unknown, or has a value that cannot be used; all of them are named at once.
+    """
+    unknown = [_unknown(name) for name in _strangers(os.environ)]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise SettingsError("\n".join([*unknown, *map(_refusal, error.errors())])) from None
+    if unknown:
+        raise SettingsError("\n".join(unknown))
+    return settings
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def _strangers(environment: Mapping[str, str]) -> Iterable[str]:
+    known = {variable(name) for name in Settings.model_fields} | NOT_OURS
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
+
+def _unknown(name: str) -> str:
+    return f"{name} is not a setting of Corral; `python -m worker settings` lists them all"
+
+
+def _refusal(error: ErrorDetails) -> str:
+    name = str(error["loc"][0])
+    value = "its value (not shown)" if _is_secret(name) else f"{str(error['input'])!r}"
+    expected = error["msg"].removeprefix("Value error, ")
+    return f"{variable(name)}: {value} cannot be used: {expected} ({Settings.model_fields[name].description})"
+
+
+def _is_secret(name: str) -> bool:
+    field = Settings.model_fields[name]
+    return not field.repr or "Secret" in str(field.annotation)
+
+
+def _default(field: FieldInfo) -> str:
+    return "" if field.default is None else _spelled(field.default)
+
+
+def _spelled(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case SecretStr():
+            return value.get_secret_value()
+        case datetime():
+            return value.isoformat()
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
