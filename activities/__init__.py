@@ -1,0 +1,1 @@
+"""Retryable steps: fetch facts, ask the domain, commit the answer."""

@@ -1,6 +1,7 @@
 """What activities tell workflows: small frozen values, never a spec or a snapshot."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from corral.api import Outcome, Reason, State
 
@@ -45,6 +46,15 @@ class AttemptKey:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenAttempt:
+    """An attempt that has been sent to its provider and has not ended in the record."""
+
+    id: str
+    key: AttemptKey
+    has_run: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Adjustment:
     """A change asked for by somebody; `key` is the same when it is asked again."""
 
@@ -55,3 +65,27 @@ class Adjustment:
     group: str | None = None
     count: int | None = None
     minimum: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionOrder:
+    """A workload as its workflow was started: the spec as it came, checked by nobody yet."""
+
+    workload: str
+    spec: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Adjusted:
+    """What came of a change that somebody asked for."""
+
+    message: str
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class RoundsDone:
+    """What a stretch of planning did."""
+
+    rounds: int = 0
+    told: int = 0

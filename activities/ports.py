@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Flag, StrEnum, auto
 from typing import Protocol
 
-from activities.answers import Adjustment, AttemptKey, Notice, Standing
+from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAttempt, Standing
 from corral.api import (
     WHOLE,
     CapacityType,
@@ -150,6 +150,7 @@ class LaunchSpec:
     signal: str = "SIGTERM"
     grace_seconds: int = 30
     expected_seconds: int | None = None
+    provider: str = ""
 
 
 class ErrorClass(StrEnum):
@@ -227,10 +228,10 @@ class Store(Protocol):
     async def round(
         self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str
     ) -> tuple[Mapping[str, Standing], list[Notice]]:
-        """Write new workloads and one round's plan; answers with the standings of the former."""
+        """Write new workloads and one round's plan; answers with the standings of the former.
 
-    async def digests(self, ids: Collection[str]) -> Mapping[str, str]:
-        """The digests of the specs with which workloads were submitted, of those that are known."""
+        A workload whose id is taken by another spec stands refused, for `Reason.ID_CONFLICT`.
+        """
 
     async def has_work(self) -> bool:
         """Whether somebody waits that a round could decide about now."""
@@ -244,14 +245,19 @@ class Store(Protocol):
     async def launch_spec(self, key: AttemptKey) -> LaunchSpec | None:
         """What was launched for an attempt that is still open, whether or not it is to stop."""
 
-    async def settle(self, observations: Sequence[Observation], answered: frozenset[str] = frozenset()) -> list[Notice]:
-        """Believe what was observed; `answered` attempts' workflows need no notice that they run."""
+    async def settle(
+        self, observations: Sequence[Observation], answered: frozenset[str] = frozenset()
+    ) -> tuple[Mapping[str, Standing], list[Notice]]:
+        """Believe what was observed; answers with the standings of the workloads that this changed.
+
+        The workflows of `answered` attempts hear of it from the activity that observed it.
+        """
 
     async def refuse_binding(self, key: AttemptKey, reason: str, *, final: bool) -> list[Notice]:
         """Take an attempt back that its provider will not run; `final` when no other place would do either."""
 
-    async def adjust(self, verb: str, asked: Adjustment) -> tuple[str, list[Notice]]:
-        """Do a change that somebody asked for, once; answers what was done in words.
+    async def adjust(self, verb: str, asked: Adjustment) -> tuple[Adjusted, list[Notice]]:
+        """Do a change that somebody asked for, once.
 
         Raises:
             NotAllowed: the state does not allow it.
@@ -261,8 +267,11 @@ class Store(Protocol):
     async def keep_house(self) -> list[Notice]:
         """End attempts whose hold expired, and give notice to work on draining nodes."""
 
-    async def open_attempts_at(self, provider: str) -> Mapping[str, AttemptKey]:
-        """Attempts that are open in the record and have been sent to a provider, by attempt id."""
+    async def open_attempts_at(self, provider: str) -> list[OpenAttempt]:
+        """Attempts that are open in the record and have been sent to a provider."""
+
+    async def stops_due(self, provider: str, older_than_seconds: float) -> list[AttemptKey]:
+        """Attempts at a provider that were to stop some (wall) time ago, and have not been observed gone."""
 
     async def untouched_workloads(self, before: datetime) -> list[str]:
         """Live workloads that nothing happened to since a time."""

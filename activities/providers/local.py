@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 from pydantic import Field, StrictInt
 
 from activities.ports import (
@@ -29,7 +28,7 @@ from activities.ports import (
 )
 from activities.providers import local_runner
 from activities.providers.local_attempts import DIRECTORY_VARIABLE, LAST_SEQUENCE, LocalAttempt, file_name
-from activities.providers.local_runner import KILL, NOTICE, ORDER, Anchor, Order, Replica
+from activities.providers.local_runner import KILL, NOTICE, ORDER, Anchor, Notice, Order, Replica
 from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, WHOLE, CapacityType, Identifier, Model
 
 POLL_SECONDS = 0.075
@@ -44,7 +43,7 @@ def _own_cpu_milli() -> int:
 
 
 def _own_memory_mib() -> int:
-    return int(psutil.virtual_memory().total // 2**20)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
 
 class LocalNode(Model):
@@ -70,9 +69,9 @@ class LocalProvider:
     """Runs each replica of an attempt as a process, under a supervisor that outlives the worker (see `local_runner`).
 
     A process sees who it is and what it has in `CORRAL_WORKLOAD`, `CORRAL_ATTEMPT`, `CORRAL_EPOCH`, `CORRAL_GROUP`,
-    `CORRAL_REPLICA`, `CORRAL_DEVICES` (such as `0,3`) and `CORRAL_DIRECTORY`, where its output is; it works in the directory in
-    which the worker was started. After a notice every end is `CANCELLED`, for the provider cannot know whether the work was done.
-    The first replica that fails ends the others at once. Cpu and memory are not enforced.
+    `CORRAL_REPLICA`, `CORRAL_DEVICES` (such as `0,3`) and `CORRAL_DIRECTORY`, where its output is; it works in the directory
+    in which the worker was started. After a notice every end is `CANCELLED`, for the provider cannot know whether the work was
+    done. The first replica that fails ends the others at once. Cpu and memory are not enforced.
     """
 
     capabilities = Capability.GANG | Capability.SIGNAL | Capability.WATCH | Capability.NATIVE_DEDUP
@@ -89,12 +88,12 @@ class LocalProvider:
 
     async def snapshot(self) -> ProviderSnapshot:
         """The node and all attempts that are not yet forgotten, ended ones included."""
-        attempts = await asyncio.to_thread(lambda: tuple(attempt.observe() for attempt in self._attempts()))
+        attempts = await asyncio.to_thread(self._observe_all)
         return ProviderSnapshot((self._node,), attempts, True, self._clock.now())
 
     def watch(self) -> AsyncIterator[Event]:
         """What changes from this call on, with a `Beat` twice a second; ends when the provider is closed."""
-        return self._tell({attempt.directory.name: attempt.observe().sequence for attempt in self._attempts()})
+        return self._tell({file_name(seen.attempt_id): seen.sequence for seen in self._observe_all()})
 
     async def launch(self, order: LaunchSpec) -> Observation:
         """Start an attempt on exactly these devices; the same order again gives the same attempt.
@@ -145,12 +144,18 @@ class LocalProvider:
     def _news(self, told: dict[str, int]) -> list[Observation]:
         """What has not been told, and is now."""
         news: list[Observation] = []
-        for attempt in self._attempts():
-            name = attempt.directory.name
-            if told.get(name, 0) < LAST_SEQUENCE:
-                news += (seen for seen in attempt.history() if seen.sequence > told.get(name, 0))
-                told[name] = attempt.observe().sequence
+        with self._alone():
+            for attempt in self._attempts():
+                last = told.get(attempt.directory.name, 0)
+                if last < LAST_SEQUENCE:
+                    history = attempt.history()
+                    news += (seen for seen in history if seen.sequence > last)
+                    told[attempt.directory.name] = history[-1].sequence
         return news
+
+    def _observe_all(self) -> tuple[Observation, ...]:
+        with self._alone():
+            return tuple(attempt.observe() for attempt in self._attempts())
 
     def _launch(self, order: LaunchSpec) -> Observation:
         with self._alone():
@@ -220,32 +225,37 @@ class LocalProvider:
         return Anchor(pool=self._clock.now().timestamp(), wall=time.time(), speed=1 / self._clock.wall_seconds(1))
 
     def _status(self, attempts: Collection[str]) -> dict[str, Observation]:
-        found = {attempt_id: self._find(attempt_id) for attempt_id in attempts}
-        return {attempt_id: attempt.observe() for attempt_id, attempt in found.items() if attempt is not None}
+        with self._alone():
+            found = {attempt_id: self._find(attempt_id) for attempt_id in attempts}
+            return {attempt_id: attempt.observe() for attempt_id, attempt in found.items() if attempt is not None}
 
     def _preempt(self, attempt_id: str, signal: str, wall_seconds: float) -> None:
-        attempt = self._find(attempt_id)
-        if attempt is not None and not attempt.observe().phase.is_over:
-            at = self._clock.now().timestamp()
-            attempt.tell(NOTICE, local_runner.Notice(signal=signal, wall_seconds=wall_seconds, at=at))
-            attempt.observe()
+        notice = Notice(signal=signal, wall_seconds=wall_seconds, at=self._clock.now().timestamp())
+        with self._alone():
+            self._stop(attempt_id, NOTICE, notice)
 
     def _release(self, attempt_id: str) -> None:
         with self._alone():
             self._fence(attempt_id).touch()
-            attempt = self._find(attempt_id)
+            self._stop(attempt_id, KILL, {"at": self._clock.now().timestamp()})
+
+    def _stop(self, attempt_id: str, how: str, told: Mapping[str, object]) -> None:
+        attempt = self._find(attempt_id)
         if attempt is not None and not attempt.observe().phase.is_over:
-            attempt.tell(KILL, {"at": self._clock.now().timestamp()})
-            attempt.observe()
+            attempt.tell(how, told)
+            attempt.observe()  # an attempt that no supervisor took in hand ends here
 
     def _forget(self, attempts: Collection[str]) -> None:
-        for attempt_id in attempts:
-            attempt = self._find(attempt_id)
-            if attempt is not None and attempt.is_over:
-                with self._alone():
+        forgotten = self._directory / "forgotten"
+        with self._alone():
+            forgotten.mkdir(exist_ok=True)  # a deletion cut short is finished by the next
+            for attempt_id in attempts:
+                attempt = self._find(attempt_id)
+                if attempt is not None and attempt.is_over:
                     self._fence(attempt_id).touch()
-                shutil.rmtree(attempt.directory, ignore_errors=True)
-                self._seen.pop(attempt.directory.name, None)
+                    self._seen.pop(attempt.directory.name, None)
+                    attempt.directory.rename(forgotten / attempt.directory.name)
+            shutil.rmtree(forgotten)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -4,7 +4,6 @@ import fcntl
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -67,7 +66,7 @@ class LocalAttempt:
             return self._history
         self._settle()
         history = self._observations()
-        if self.is_over:
+        if history[-1].phase.is_over:
             self._history = history
         return history
 
@@ -173,15 +172,10 @@ def _end_strays(directory: Path) -> None:
 
 def _belongs_to(process: psutil.Process, directory: Path) -> bool:
     try:
-        return process.environ().get(DIRECTORY_VARIABLE) == str(directory)
+        return bool(process.environ().get(DIRECTORY_VARIABLE) == str(directory))
     except psutil.Error:
         return False
 
 
 def _as_datetime(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def wall_now() -> float:
-    """Seconds since 1970 on the wall."""
-    return time.time()

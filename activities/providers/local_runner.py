@@ -1,4 +1,6 @@
-"""The supervisor of one attempt on this machine: a process of its own that outlives the worker and needs only the standard library.
+"""The supervisor of one attempt on this machine: a process of its own that outlives the worker.
+
+It needs only the standard library, so that it starts quickly.
 
 `python -I -S local_runner.py DIRECTORY` returns when the attempt runs or has ended; a detached copy of it stays until the end.
 Provider and supervisor talk through files in the directory, each written once, whole or not at all. Whoever holds the lock on
@@ -14,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -43,7 +45,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 class Anchor(TypedDict):
-    """Turns the wall's time into the pool's: both in seconds since 1970 at one moment, and the pool's seconds in one of the wall's."""
+    """Both times at one moment, in seconds since 1970, and how many of the pool's seconds one of the wall's has."""
 
     pool: float
     wall: float
@@ -207,7 +209,7 @@ def _run(directory: Path, order: Order, wake: int, tell_started: int) -> Ending:
     children: list[Child] = []
     try:
         for replica in order["replicas"]:
-            children.append(_start(directory, order["command"], replica))
+            children.append(_start(directory, order["command"], replica))  # noqa: PERF401 - those before a failure are kept
         write(directory, RUNNING, {"at": pool_time(anchor)})
         os.close(tell_started)
         return _until_it_ends(directory, children, wake, anchor)
@@ -282,7 +284,7 @@ def _wait(wake: int, until: float | None) -> None:
         os.read(wake, 4096)
 
 
-def _die_with(supervisor: int) -> Any:
+def _die_with(supervisor: int) -> Callable[[], None] | None:
     """What a child does before it becomes its command: ask to be killed when its supervisor dies (Linux only)."""
     if sys.platform != "linux":
         return None
@@ -304,17 +306,26 @@ def _adopt_orphans() -> None:
 
 def _end_descendants() -> None:
     """Kill and reap until nothing that the attempt started is left."""
-    mine = Path(f"/proc/self/task/{os.getpid()}/children")
     while True:
-        if mine.exists():
-            for pid in mine.read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
         try:
             ended, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if not ended:
+            for pid in _own_children():
+                os.kill(pid, signal.SIGKILL)
             time.sleep(REAP_PAUSE_SECONDS)
+
+
+def _own_children() -> Iterator[int]:
+    """Process ids, which stay theirs as long as nobody else reaps; none where there is no /proc."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = stat.read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue  # it ended meanwhile
+        if int(parent) == os.getpid():
+            yield int(stat.parent.name)
 
 
 if __name__ == "__main__":

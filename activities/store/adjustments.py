@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 
-from domain.accounting import IntervalKind
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,7 +12,8 @@ from activities.store import tables
 from activities.store.attempts import withdraw
 from activities.store.rows import Journal, WorkloadRow, locked_workloads
 from corral.api import Outcome, State, WorkloadSpec
-from domain.lifecycle import WITHOUT_CAPACITY
+from domain.accounting import IntervalKind
+from domain.lifecycle import objection
 
 Change = Callable[[AsyncConnection, Journal, WorkloadRow, Adjustment], Awaitable[str]]
 """Does one change to a locked workload, and says what was done."""
@@ -33,27 +33,25 @@ async def once(connection: AsyncConnection, journal: Journal, verb: str, asked: 
     done = await connection.scalar(select(tables.operations.c.result).where(tables.operations.c.key == key))
     if done is not None:
         return str(done["message"])
+    if problem := objection(verb, workload.id, workload.state):
+        raise NotAllowed(problem)
     message = await CHANGES[verb](connection, journal, workload, asked)
     await connection.execute(insert(tables.operations).values(key=key, result={"message": message}))
     return message
 
 
 async def _cancel(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
-    if workload.state.is_terminal:
-        return f"it had ended already: {workload.state}"
     await withdraw(connection, journal, workload.id, Outcome.CANCELLED, asked.reason)
     return "cancelled" if _after(journal, workload).state.is_terminal else "cancelled; it ends when it is observed stopped"
 
 
 async def _hold(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
-    _require(not workload.state.is_terminal, workload, "hold", "one that has not ended")
     await withdraw(connection, journal, workload.id, Outcome.SUSPENDED, asked.reason)
     suspended = _after(journal, workload).state is State.SUSPENDED
     return "held until it is released" if suspended else "held; it leaves the line when it is observed stopped"
 
 
 async def _release(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
-    _require(workload.state is State.SUSPENDED, workload, "release", "one that is held (suspended)")
     moved = journal.move(workload, State.WAITING, "released: back in line")
     journal.account(moved, IntervalKind.WAITING)
     journal.tell(workload.id)
@@ -61,7 +59,6 @@ async def _release(connection: AsyncConnection, journal: Journal, workload: Work
 
 
 async def _resize(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
-    _require(workload.state in WITHOUT_CAPACITY, workload, "resize", "one without capacity (hold it, resize it, release it)")
     spec = _resized(workload.parsed(), asked)
     journal.change(workload, spec=spec.model_dump(mode="json"), explanation=None)
     message = f"resized: {spec.summary}"
@@ -85,7 +82,6 @@ def _resized(spec: WorkloadSpec, asked: Adjustment) -> WorkloadSpec:
 
 
 async def _reprioritize(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
-    _require(not workload.state.is_terminal, workload, "reprioritize", "one that has not ended")
     message = f"priority {workload.priority} became {asked.priority}"
     journal.change(workload, priority=asked.priority)
     journal.note(workload.id, "reprioritized", message)
@@ -100,11 +96,6 @@ async def _expire(connection: AsyncConnection, journal: Journal, workload: Workl
 
 def _after(journal: Journal, workload: WorkloadRow) -> WorkloadRow:
     return journal.workloads.get(workload.id, workload)
-
-
-def _require(allowed: bool, workload: WorkloadRow, verb: str, expected: str) -> None:
-    if not allowed:
-        raise NotAllowed(f"{verb}: workload {workload.id!r} is {workload.state}; {verb} takes {expected}")
 
 
 CHANGES: dict[str, Change] = {

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from domain.accounting import IntervalKind, lost_work
 from sqlalchemy import all_, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +12,7 @@ from activities.store import tables
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked_workloads, open_attempts, place_of
 from activities.store.snapshots import share_of
 from corral.api import WHOLE, Outcome, State
+from domain.accounting import IntervalKind, lost_work
 from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, AttemptEnd, state_after
 
 FIRST_BACK_OFF_SECONDS = 10
@@ -60,6 +60,7 @@ async def _launch_order(connection: AsyncConnection, workload: WorkloadRow, atte
         signal=spec.checkpoint.signal,
         grace_seconds=spec.checkpoint.grace_seconds,
         expected_seconds=spec.expected_seconds,
+        provider=attempt.provider,
     )
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from domain.accounting import IntervalKind
 from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,6 +14,7 @@ from activities.store import tables
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, interval, place_of
 from activities.store.snapshots import WorldRows
 from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
+from domain.accounting import IntervalKind
 from domain.decision import Plan, Refuse, Start, StartAfter, Wait
 from domain.fleet import Node, NodeShare
 
@@ -112,22 +112,21 @@ class PlanWriter:
         return said is not None and _same(said, decision.explanation)
 
     async def _insert_round(self, plan: Plan) -> int:
-        return (
-            await self.connection.execute(
-                insert(tables.rounds).returning(tables.rounds.c.id),
-                {
-                    "pool": self.record.pool,
-                    "at": self.journal.now,
-                    "trigger": self.record.trigger,
-                    "considered": len(plan.decisions),
-                    "started": len(plan.starts),
-                    "preempted": len(plan.preempts),
-                    "refused": sum(isinstance(decision, Refuse) for decision in plan.decisions),
-                    "policy": self.world.snapshot.policy.digest,
-                    "milliseconds": dict(self.record.milliseconds),
-                },
-            )
-        ).scalar_one()
+        inserted = await self.connection.execute(
+            insert(tables.rounds).returning(tables.rounds.c.id),
+            {
+                "pool": self.record.pool,
+                "at": self.journal.now,
+                "trigger": self.record.trigger,
+                "considered": len(plan.decisions),
+                "started": len(plan.starts),
+                "preempted": len(plan.preempts),
+                "refused": sum(isinstance(decision, Refuse) for decision in plan.decisions),
+                "policy": self.world.snapshot.policy.digest,
+                "milliseconds": dict(self.record.milliseconds),
+            },
+        )
+        return int(inserted.scalar_one())
 
     def _hold(self, decision: Start | StartAfter) -> AttemptRow:
         row = self.world.workloads[decision.workload_id]

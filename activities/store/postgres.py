@@ -1,9 +1,9 @@
 """The store: transactions over the record, each of them one step that is done whole, once, or not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import asyncpg
@@ -11,9 +11,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from activities.answers import Adjustment, AttemptKey, Notice, Standing
+from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAttempt, Standing
 from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation
 from activities.store import adjustments, attempts, audit, fleet, queues, tables, views
 from activities.store.plans import PlanWriter, RoundRecord, register
@@ -25,6 +25,8 @@ from corral.api import (
     NodeStatus,
     QueueStatus,
     QueueTree,
+    Reason,
+    State,
     WorkloadEvent,
     WorkloadFilter,
     WorkloadSpec,
@@ -45,12 +47,20 @@ def _is_conflict(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in {SERIALIZATION_FAILURE, DEADLOCK}
 
 
-_again_on_conflict = retry(
-    retry=retry_if_exception(_is_conflict),
-    stop=stop_after_attempt(10),
-    wait=wait_random_exponential(multiplier=0.01, max=0.5),
-    reraise=True,
-)
+async def _again_on_conflict(transaction: Callable[[], Awaitable[Result]]) -> Result:
+    """Run a transaction until it commits on the world that it has read."""
+    attempts = AsyncRetrying(
+        retry=retry_if_exception(_is_conflict),
+        stop=stop_after_attempt(10),
+        wait=wait_random_exponential(multiplier=0.01, max=0.5),
+        reraise=True,
+    )
+    return await attempts(transaction)
+
+
+def _id_is_taken(workload: str) -> Standing:
+    message = f"id: {workload!r} belongs to a workload with another spec; submit this one under an id of its own"
+    return Standing(workload, 0, State.REFUSED, 0, reason=Reason.ID_CONFLICT, message=message)
 
 
 class PostgresStore:
@@ -89,9 +99,8 @@ class PostgresStore:
         are decided about.
         """
         async with self._turn:
-            return await self._round(specs, decide, trigger)
+            return await _again_on_conflict(lambda: self._round(specs, decide, trigger))
 
-    @_again_on_conflict
     async def _round(
         self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str
     ) -> tuple[dict[str, Standing], list[Notice]]:
@@ -103,26 +112,23 @@ class PostgresStore:
             plan, milliseconds = decide(world.snapshot, journal.now)
             record = RoundRecord(self._pool, trigger, milliseconds)
             notices = await PlanWriter(connection, journal, world, record, ours).write(plan)
-            standings = await self._standings(connection, [spec.id for spec in specs], journal)
+            standings = await self._standings(connection, specs, ours, journal)
         if everybody:
             self._considered = world.changes
         return standings, notices
 
-    async def _standings(self, connection: AsyncConnection, ids: list[str], journal: Journal) -> dict[str, Standing]:
-        standings = {id: journal.standing(id) for id in ids if id in journal.workloads}
-        missing = [id for id in ids if id not in standings]
-        if missing:
-            query = select(tables.workloads).where(tables.workloads.c.id.in_(missing))
-            rows = [WorkloadRow.of(row) for row in await connection.execute(query)]
-            open_now = await open_attempts(connection, missing)
-            standings |= {row.id: standing_of(row, open_now.get(row.id), self._clock) for row in rows}
+    async def _standings(
+        self, connection: AsyncConnection, specs: Sequence[WorkloadSpec], ours: frozenset[str], journal: Journal
+    ) -> dict[str, Standing]:
+        standings = {id: journal.standing(id) for id in ours if id in journal.workloads}
+        others = {spec.id: spec.digest for spec in specs if spec.id not in standings}
+        if others:
+            query = select(tables.workloads).where(tables.workloads.c.id.in_(others))
+            open_now = await open_attempts(connection, list(others))
+            for row in [WorkloadRow.of(row) for row in await connection.execute(query)]:
+                same = row.digest == others[row.id]
+                standings[row.id] = standing_of(row, open_now.get(row.id), self._clock) if same else _id_is_taken(row.id)
         return standings
-
-    async def digests(self, ids: Collection[str]) -> dict[str, str]:
-        """The digests of the specs with which workloads were submitted, of those that are known."""
-        async with self._engine.connect() as connection:
-            query = select(tables.workloads.c.id, tables.workloads.c.digest).where(tables.workloads.c.id.in_(ids))
-            return {row.id: row.digest for row in await connection.execute(query)}
 
     async def has_work(self) -> bool:
         """Whether a round could decide anything now: somebody waits."""
@@ -159,14 +165,18 @@ class PostgresStore:
         async with self._engine.connect() as connection:
             return await attempts.open_launch(connection, key)
 
-    async def settle(self, observations: Sequence[Observation], answered: frozenset[str] = frozenset()) -> list[Notice]:
+    async def settle(
+        self, observations: Sequence[Observation], answered: frozenset[str] = frozenset()
+    ) -> tuple[dict[str, Standing], list[Notice]]:
         """Believe what was observed of attempts; capacity that became free goes to whom it is promised, or to everybody."""
 
-        async def work(connection: AsyncConnection, journal: Journal) -> None:
+        async def work(connection: AsyncConnection, journal: Journal) -> Callable[[], dict[str, Standing]]:
             if await attempts.settle(connection, journal, observations, answered):
                 await fleet.note_change(connection, self._pool)
+            return lambda: {workload: journal.standing(workload) for workload in journal.workloads}
 
-        return (await self._write(work))[1]
+        standings, notices = await self._write(work)
+        return standings(), notices
 
     async def refuse_binding(self, key: AttemptKey, reason: str, *, final: bool) -> list[Notice]:
         """Take an attempt back that its provider will not run."""
@@ -177,7 +187,7 @@ class PostgresStore:
 
         return (await self._write(work))[1]
 
-    async def adjust(self, verb: str, asked: Adjustment) -> tuple[str, list[Notice]]:
+    async def adjust(self, verb: str, asked: Adjustment) -> tuple[Adjusted, list[Notice]]:
         """Do a change that somebody asked for, once.
 
         Raises:
@@ -187,10 +197,15 @@ class PostgresStore:
 
         async def work(connection: AsyncConnection, journal: Journal) -> str:
             message = await adjustments.once(connection, journal, verb, asked)
+            journal.to_tell.pop(asked.workload, None)  # its workflow hears of it by the answer
             await fleet.note_change(connection, self._pool)
             return message
 
-        return await self._write(work)
+        message, notices = await self._write(work)
+        standing = await self.standing(asked.workload)
+        if standing is None:
+            raise LookupError(asked.workload)
+        return Adjusted(message, standing), notices
 
     async def keep_house(self) -> list[Notice]:
         """End attempts whose hold expired, and give notice to work on draining nodes."""
@@ -206,14 +221,27 @@ class PostgresStore:
 
         return (await self._write(work))[1]
 
-    async def open_attempts_at(self, provider: str) -> dict[str, AttemptKey]:
-        """Attempts that are open in the record and have been sent to a provider, by attempt id."""
+    async def open_attempts_at(self, provider: str) -> list[OpenAttempt]:
+        """Attempts that are open in the record and have been sent to a provider."""
         columns = tables.attempts.c
-        query = select(columns.id, columns.workload_id, columns.epoch).where(
+        query = select(columns.id, columns.workload_id, columns.epoch, columns.started_at).where(
             columns.provider == provider, columns.ended_at.is_(None), columns.bound_at.is_not(None)
         )
         async with self._engine.connect() as connection:
-            return {row.id: AttemptKey(row.workload_id, row.epoch) for row in await connection.execute(query)}
+            return [
+                OpenAttempt(row.id, AttemptKey(row.workload_id, row.epoch), row.started_at is not None)
+                for row in await connection.execute(query)
+            ]
+
+    async def stops_due(self, provider: str, older_than_seconds: float) -> list[AttemptKey]:
+        """Attempts at a provider that were to stop some (wall) time ago, and have not been observed gone."""
+        columns = tables.attempts.c
+        before = self._clock.now() - timedelta(seconds=older_than_seconds / self._clock.wall_seconds(1))
+        query = select(columns.workload_id, columns.epoch).where(
+            columns.provider == provider, columns.ended_at.is_(None), columns.stop_at < before
+        )
+        async with self._engine.connect() as connection:
+            return [AttemptKey(row.workload_id, row.epoch) for row in await connection.execute(query)]
 
     async def untouched_workloads(self, before: datetime) -> list[str]:
         """Live workloads that nothing happened to since a time."""
@@ -383,11 +411,11 @@ class PostgresStore:
 
     async def _write(self, work: Callable[[AsyncConnection, Journal], Awaitable[Result]]) -> tuple[Result, list[Notice]]:
         async with self._turn:
-            return await self._write_now(work)
+            return await _again_on_conflict(lambda: self._write_now(work))
 
-    @_again_on_conflict
     async def _write_now(self, work: Callable[[AsyncConnection, Journal], Awaitable[Result]]) -> tuple[Result, list[Notice]]:
         journal = self._journal()
         async with self._engine.begin() as connection:
             result = await work(connection, journal)
-            return result, await journal.write(connection)
+            notices = await journal.write(connection)
+        return result, notices

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 
-from domain.accounting import IntervalKind
 from pydantic import TypeAdapter
 from sqlalchemy import Row, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,6 +12,7 @@ from activities.answers import Notice, Standing
 from activities.ports import Clock
 from activities.store import tables
 from corral.api import Explanation, Outcome, State, WorkloadSpec
+from domain.accounting import IntervalKind
 from domain.lifecycle import checked
 from domain.policy import Policy
 

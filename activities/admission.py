@@ -1,0 +1,75 @@
+"""Admission: a submitted workload is refused for good, or written down and decided about in the round that is next."""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from pydantic import ValidationError
+from temporalio import activity
+
+from activities.answers import AdmissionOrder, Standing
+from activities.batching import Batcher
+from activities.courier import Courier
+from activities.ports import Store
+from corral.api import Reason, State, WorkloadSpec
+from domain.decision import Plan
+from domain.round import schedule
+from domain.snapshot import Snapshot
+
+LONGEST_VALUE = 60
+
+
+def timed_round(snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
+    """Decide one round, and tell how many milliseconds that took."""
+    began = time.perf_counter()
+    plan = schedule(snapshot, now)
+    return plan, {"decide": round((time.perf_counter() - began) * 1000, 3)}
+
+
+class Admission:
+    """All workloads that arrive together are decided about together: one snapshot, one round, one transaction."""
+
+    def __init__(self, store: Store, courier: Courier) -> None:
+        self._store = store
+        self._courier = courier
+        self._arrivals: Batcher[WorkloadSpec, Standing] = Batcher(self._round)
+
+    @activity.defn(name="admission.admit")
+    async def admit(self, order: AdmissionOrder) -> Standing:
+        """Answer how the workload stands after its first round; asked again, how it stands now."""
+        try:
+            spec = WorkloadSpec.model_validate(order.spec)
+        except ValidationError as error:
+            return _refused(order.workload, in_words(error))
+        if spec.id != order.workload:
+            return _refused(order.workload, f"id: {spec.id!r} differs from the id of its workflow, {order.workload!r}")
+        return await self._arrivals.ask(spec)
+
+    async def _round(self, specs: Sequence[WorkloadSpec]) -> list[Standing]:
+        first_of_id = {spec.id: spec for spec in reversed(specs)}
+        standings, notices = await self._store.round(list(first_of_id.values()), timed_round, "admission")
+        self._courier.post(notices)
+        return [await self._standing(spec, first_of_id[spec.id], standings[spec.id]) for spec in specs]
+
+    async def _standing(self, spec: WorkloadSpec, decided: WorkloadSpec, standing: Standing) -> Standing:
+        if spec.digest == decided.digest:
+            return standing
+        conflicting, _ = await self._store.round([spec], timed_round, "admission")
+        return conflicting[spec.id]
+
+
+def _refused(workload: str, message: str) -> Standing:
+    return Standing(workload, 0, State.REFUSED, 0, reason=Reason.INVALID_SPEC, message=message)
+
+
+def in_words(error: ValidationError) -> str:
+    """Every problem of a spec: the field, the value (shortened) and what was expected."""
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'spec'}: {_shortened(problem['input'])} - {problem['msg']}"
+        for problem in error.errors(include_url=False)[:20]
+    )
+
+
+def _shortened(value: object) -> str:
+    text = repr(value) if not isinstance(value, str) else repr(value[: LONGEST_VALUE + 1])
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."

@@ -1,0 +1,56 @@
+"""Inquiry: what services ask of the record, and the queues that owners write into it."""
+
+from temporalio import activity
+
+from activities.errors import final_failures
+from activities.ports import Store
+from corral.api import FleetStatus, NodeStatus, QueueStatus, QueueTree, WorkloadEvent, WorkloadFilter, WorkloadStatus
+from corral.wire import Inquiry as Name
+
+
+class Inquiry:
+    """Activities that services run by themselves, without a workflow."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @activity.defn(name=Name.STATUS)
+    async def status(self, workload: str) -> WorkloadStatus:
+        """One workload."""
+        with final_failures():
+            status = await self._store.status(workload)
+            if status is None:
+                raise LookupError(f"there is no workload {workload!r}")
+            return status
+
+    @activity.defn(name=Name.WORKLOADS)
+    async def workloads(self, which: WorkloadFilter) -> list[WorkloadStatus]:
+        """Workloads that match, newest first."""
+        return await self._store.workloads(which)
+
+    @activity.defn(name=Name.EVENTS)
+    async def events(self, workload: str, after: int) -> list[WorkloadEvent]:
+        """A workload's history after an event, oldest first."""
+        await self.status(workload)
+        return await self._store.events(workload, after)
+
+    @activity.defn(name=Name.QUEUES)
+    async def queues(self) -> list[QueueStatus]:
+        """All queues with their use."""
+        return await self._store.queues()
+
+    @activity.defn(name=Name.FLEET)
+    async def fleet(self) -> list[FleetStatus]:
+        """The supply by provider, region and SKU."""
+        return await self._store.fleet()
+
+    @activity.defn(name=Name.NODES)
+    async def nodes(self) -> list[NodeStatus]:
+        """All nodes as last observed."""
+        return await self._store.nodes()
+
+    @activity.defn(name=Name.APPLY_QUEUES)
+    async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
+        """Make the queues what the tree says, whole or not at all."""
+        with final_failures():
+            return await self._store.apply_queues(tree)

@@ -1,0 +1,135 @@
+"""Inventory: keeping the record true to what one provider is observed to have and to run."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from temporalio import activity
+
+from activities.answers import OpenAttempt
+from activities.courier import Courier
+from activities.errors import final_failures
+from activities.observing import Observer
+from activities.placement import Placement
+from activities.ports import Beat, Event, NodeView, Observation, Phase, Provider, ProviderSnapshot, Store
+from corral.api import Cordon, NodeStatus
+
+SNAPSHOT_EVERY_SECONDS = 20.0
+GATHER_SECONDS = 0.005
+STOP_AGAIN_AFTER_SECONDS = 15.0
+MOST_EVENTS_AT_ONCE = 500
+LAST_SEQUENCE = 2**62
+
+log = logging.getLogger(__name__)
+
+
+class Inventory:
+    """Watches a provider, one long activity at a time, and compares its whole state with the record now and then."""
+
+    def __init__(
+        self, store: Store, providers: Mapping[str, Provider], observer: Observer, placement: Placement, courier: Courier
+    ) -> None:
+        self._store = store
+        self._providers = providers
+        self._observer = observer
+        self._placement = placement
+        self._courier = courier
+
+    @activity.defn(name="inventory.watch")
+    async def watch(self, provider: str, seconds: float) -> int:
+        """Write down what a provider does, for a while; answers with the number of its events."""
+        with final_failures():
+            source = self._providers[provider]
+        loop = asyncio.get_running_loop()
+        over, compare_at, count = loop.time() + seconds, loop.time(), 0
+        async for events in _gathered(source.watch()):
+            activity.heartbeat(count)
+            if loop.time() >= compare_at:
+                await self._compare(source)
+                compare_at = loop.time() + SNAPSHOT_EVERY_SECONDS
+            await self._write_down(source, events)
+            count += sum(not isinstance(event, Beat) for event in events)
+            if loop.time() >= over or activity.is_worker_shutdown():
+                break
+        return count
+
+    @activity.defn(name="inventory.cordon")
+    async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
+        """Cordon, drain or uncordon nodes; answers with them."""
+        with final_failures():
+            try:
+                nodes = await self._store.cordon(provider, order)
+            except LookupError as error:
+                raise LookupError(f"nodes: provider {provider!r} has no {error}; `corral fleet nodes` lists them") from error
+        self._courier.post(await self._store.keep_house())
+        return nodes
+
+    async def _write_down(self, source: Provider, events: Sequence[Event]) -> None:
+        if views := [event for event in events if isinstance(event, NodeView)]:
+            await self._store.write_nodes(source.name, views, complete=False)
+        await self._settle(source, [event for event in events if isinstance(event, Observation)])
+
+    async def _settle(self, source: Provider, observations: Sequence[Observation]) -> None:
+        await asyncio.gather(*(self._observer.note(observation) for observation in observations))
+        if over := [observation.attempt_id for observation in observations if observation.phase.is_over]:
+            await source.forget(over)
+
+    async def _compare(self, source: Provider) -> None:
+        """Bring the record up to the provider's whole state, and the provider up to the record."""
+        open_before = await self._store.open_attempts_at(source.name)
+        snapshot = await source.snapshot()
+        await self._store.write_nodes(source.name, snapshot.nodes, complete=snapshot.complete)
+        await self._settle(source, snapshot.attempts)
+        await self._release_strangers(source, snapshot)
+        if snapshot.complete:
+            known = {seen.attempt_id for seen in snapshot.attempts}
+            await self._give_up((attempt for attempt in open_before if attempt.id not in known), snapshot.taken_at)
+        for key in await self._store.stops_due(source.name, STOP_AGAIN_AFTER_SECONDS):
+            if order := await self._store.launch_spec(key):
+                await self._placement.give_notice(order)
+
+    async def _release_strangers(self, source: Provider, snapshot: ProviderSnapshot) -> None:
+        """Stop what runs there without a right to: attempts that the record has ended, or never had."""
+        running = [seen for seen in snapshot.attempts if not seen.phase.is_over]
+        rightful = {attempt.id for attempt in await self._store.open_attempts_at(source.name)}
+        for seen in running:
+            if seen.attempt_id not in rightful:
+                log.warning("attempt %s runs at %s without a right to; releasing it", seen.attempt_id, source.name)
+                await source.release(seen.attempt_id, seen.epoch)
+
+    async def _give_up(self, attempts: Iterable[OpenAttempt], now: datetime) -> None:
+        """End attempts that ran and are gone without an end that anybody saw; those that never ran may be on their way."""
+        for attempt in attempts:
+            if attempt.has_run:
+                key = attempt.key
+                gone = Observation(attempt.id, key.epoch, Phase.LOST, LAST_SEQUENCE, now, reason="gone from its provider")
+                await self._observer.note(gone)
+
+
+async def _gathered(events: AsyncIterator[Event]) -> AsyncIterator[list[Event]]:
+    """Events in batches: what comes within a few milliseconds is written down together."""
+    queue: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    async def pump() -> None:
+        try:
+            async for event in events:
+                queue.put_nowait(event)
+        finally:
+            queue.put_nowait(None)
+
+    pumping = asyncio.create_task(pump())
+    try:
+        while (event := await queue.get()) is not None:
+            await asyncio.sleep(GATHER_SECONDS)
+            batch = [event]
+            while not queue.empty() and len(batch) < MOST_EVENTS_AT_ONCE:
+                following = queue.get_nowait()
+                if following is None:
+                    queue.put_nowait(None)
+                    break
+                batch.append(following)
+            yield batch
+        await pumping
+    finally:
+        pumping.cancel()

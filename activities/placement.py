@@ -1,0 +1,80 @@
+"""Placement: making a hold so at its provider, and taking it back there."""
+
+from collections.abc import Mapping
+
+from temporalio import activity
+
+from activities.answers import AttemptKey, Standing
+from activities.courier import Courier
+from activities.errors import REFUSALS, final_failures, is_refusal
+from activities.observing import Observer
+from activities.ports import Clock, LaunchSpec, Observation, Phase, Provider, ProviderError, Store
+
+
+class Placement:
+    """Calls to providers on behalf of one attempt; each may be repeated, and finds what it has done."""
+
+    def __init__(
+        self, store: Store, providers: Mapping[str, Provider], observer: Observer, courier: Courier, clock: Clock
+    ) -> None:
+        self._store = store
+        self._providers = providers
+        self._observer = observer
+        self._courier = courier
+        self._clock = clock
+
+    @activity.defn(name="placement.bind")
+    async def bind(self, key: AttemptKey) -> Standing:
+        """Launch an attempt whose hold is in force; answers how the workload stands then.
+
+        While the provider does not answer, the result is unknown, and the same attempt is tried again.
+        """
+        order = await self._store.begin_binding(key)
+        if order is None:
+            return await self._standing(key)
+        try:
+            observation = await self._provider(order).launch(order)
+        except ProviderError as error:
+            if not is_refusal(error):
+                raise
+            self._courier.post(await self._store.refuse_binding(key, str(error), final=REFUSALS[error.kind]))
+            return await self._standing(key)
+        return await self._observer.note(observation, answered=True) or await self._standing(key)
+
+    @activity.defn(name="placement.stop")
+    async def stop(self, key: AttemptKey) -> Standing:
+        """Give an attempt notice to leave, with the grace that it asked for; one that never ran will never run."""
+        order = await self._store.launch_spec(key)
+        if order is not None:
+            await self.give_notice(order)
+        return await self._standing(key)
+
+    async def give_notice(self, order: LaunchSpec) -> None:
+        """Stop an attempt at its provider, and write down when it is gone at once."""
+        provider = self._provider(order)
+        if await _is_under_way(provider, order.attempt_id):
+            await provider.preempt(order.attempt_id, order.epoch, signal=order.signal, grace_seconds=order.grace_seconds)
+        else:
+            await provider.release(order.attempt_id, order.epoch)
+        seen = (await provider.status([order.attempt_id])).get(order.attempt_id)
+        if seen is None:
+            # Released before it began, it can never begin: that is an end as good as one that was seen.
+            seen = Observation(order.attempt_id, order.epoch, Phase.CANCELLED, 0, self._clock.now(), reason="never started")
+        if seen.phase.is_over:
+            await self._observer.note(seen)
+
+    def _provider(self, order: LaunchSpec) -> Provider:
+        with final_failures():
+            return self._providers[order.provider]
+
+    async def _standing(self, key: AttemptKey) -> Standing:
+        with final_failures():
+            standing = await self._store.standing(key.workload)
+            if standing is None:
+                raise LookupError(f"there is no workload {key.workload!r}")
+            return standing
+
+
+async def _is_under_way(provider: Provider, attempt: str) -> bool:
+    seen = (await provider.status([attempt])).get(attempt)
+    return seen is not None and seen.phase in {Phase.RUNNING, Phase.STOPPING}

@@ -1,0 +1,88 @@
+"""Rounds: deciding about everybody who waits, whenever something changed and now and then besides."""
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from temporalio import activity
+
+from activities.admission import timed_round
+from activities.answers import Adjustment, RoundsDone
+from activities.courier import Courier
+from activities.ports import Clock, NotAllowed, Store, Workloads
+
+COALESCE_SECONDS = 0.02
+UNTOLD_AFTER_SECONDS = 10.0
+UNTOUCHED_AFTER_SECONDS = 60.0
+ORPHANS_EVERY_SECONDS = 20.0
+ORPHANS_AT_ONCE = 50
+
+log = logging.getLogger(__name__)
+
+
+class Rounds:
+    """The planner of a pool: one long activity that runs rounds until its time is over or its worker stops."""
+
+    def __init__(
+        self, store: Store, courier: Courier, workloads: Workloads, clock: Clock, *, tick_seconds: float = 1.0
+    ) -> None:
+        self._store = store
+        self._courier = courier
+        self._workloads = workloads
+        self._clock = clock
+        self._tick_seconds = tick_seconds
+        self._checked = ""
+
+    @activity.defn(name="rounds.keep_deciding")
+    async def keep_deciding(self, seconds: float) -> RoundsDone:
+        """Decide for a while; answers with what was done."""
+        loop = asyncio.get_running_loop()
+        over, orphans_due = loop.time() + seconds, loop.time()
+        rounds = told = 0
+        async with self._store.wake_ups() as woken:
+            while loop.time() < over and not activity.is_worker_shutdown():
+                activity.heartbeat(rounds)
+                woken.clear()
+                if await self._store.has_work():
+                    told += await self._decide()
+                    rounds += 1
+                await self._keep_house()
+                if loop.time() >= orphans_due:
+                    await self._find_orphans()
+                    orphans_due = loop.time() + ORPHANS_EVERY_SECONDS
+                await self._pause(woken)
+        return RoundsDone(rounds, told)
+
+    async def _decide(self) -> int:
+        _, notices = await self._store.round([], timed_round, "planner")
+        self._courier.post(notices)
+        return len(notices)
+
+    async def _keep_house(self) -> None:
+        self._courier.post(await self._store.keep_house())
+        self._courier.post(await self._store.undelivered(UNTOLD_AFTER_SECONDS))
+
+    async def _pause(self, woken: asyncio.Event) -> None:
+        """Wait for a change or the next tick; changes that come close together wake once."""
+        await asyncio.sleep(COALESCE_SECONDS)
+        stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
+        waking = asyncio.create_task(woken.wait())
+        try:
+            await asyncio.wait({stopping, waking}, timeout=self._tick_seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            waking.cancel()
+
+    async def _find_orphans(self) -> None:
+        """Cancel what no workflow drives any more, a few at a time: a terminated workflow could not do it itself."""
+        quiet = timedelta(seconds=UNTOUCHED_AFTER_SECONDS / self._clock.wall_seconds(1))
+        untouched = await self._store.untouched_workloads(self._clock.now() - quiet)
+        batch = [id for id in untouched if id > self._checked][:ORPHANS_AT_ONCE]
+        self._checked = batch[-1] if len(batch) == ORPHANS_AT_ONCE else ""
+        for workload in await self._workloads.have_ended(batch):
+            log.warning("the workflow of workload %s ended without releasing it; cancelling it", workload)
+            try:
+                _, notices = await self._store.adjust("cancel", Adjustment(workload, "orphan", "its workflow ended"))
+            except (NotAllowed, LookupError):
+                continue
+            self._courier.post(notices)

@@ -1,0 +1,43 @@
+"""Timeouts and retries, by name."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+Answer = TypeVar("Answer")
+
+BRIEFLY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(milliseconds=400), maximum_attempts=3
+)
+UNTIL_IT_WORKS = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10))
+
+QUICK = timedelta(seconds=5)
+ONE_CALL = timedelta(seconds=20)
+A_STRETCH = timedelta(minutes=10)
+STRETCH_SECONDS = 240.0
+HEARTBEAT = timedelta(seconds=8)
+
+
+async def quick(step: Callable[..., Awaitable[Answer]], args: Sequence[object], summary: str) -> Answer:
+    """Run a step in the worker itself; when that keeps failing, as an ordinary activity, which operators can see retrying.
+
+    Both are the same step with the same key, so that whichever comes second finds what the first has done.
+    """
+    try:
+        return await workflow.execute_local_activity_method(
+            step, args=args, start_to_close_timeout=QUICK, retry_policy=BRIEFLY, summary=summary
+        )
+    except ActivityError as error:
+        if is_cancelled_exception(error) or _is_answer(error):
+            raise
+    return await workflow.execute_activity_method(
+        step, args=args, start_to_close_timeout=ONE_CALL, retry_policy=UNTIL_IT_WORKS, summary=summary
+    )
+
+
+def _is_answer(error: ActivityError) -> bool:
+    return isinstance(error.cause, ApplicationError) and error.cause.non_retryable

@@ -1,0 +1,271 @@
+"""The life of one workload: admit, wait, bind, run, stop, release."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeUpdate
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.adjusting import Adjusting
+    from activities.admission import Admission
+    from activities.answers import Adjusted, Adjustment, AdmissionOrder, AttemptKey, Standing
+    from activities.placement import Placement
+    from corral import wire
+    from corral.api import (
+        Acknowledgement,
+        Cancel,
+        Explanation,
+        Hold,
+        Release,
+        Reprioritize,
+        Resize,
+        State,
+        WorkloadResult,
+        WorkloadSpec,
+        WorkloadStatus,
+    )
+    from domain.lifecycle import objection
+    from workflows.contracts import HandOver, Signal
+    from workflows.policies import ONE_CALL, UNTIL_IT_WORKS, quick
+
+LOOK_AGAIN = timedelta(minutes=10)
+"""A workload that waits looks at the record that often, in case a signal was lost."""
+
+
+@workflow.defn(name=wire.LIFECYCLE)
+class WorkloadLifecycle:
+    """Does what the record says comes next, until the workload has ended. The newest standing decides."""
+
+    @workflow.init
+    def __init__(self, spec: Any, hand_over: HandOver | None = None) -> None:
+        """Take the spec as it came: admission checks it, so that a bad one is an answer rather than a failed task."""
+        self._spec = spec
+        self._workload = workflow.info().workflow_id.removeprefix(wire.workload_workflow_id(""))
+        self._standing = hand_over.standing if hand_over else None
+        self._noticed_epoch = hand_over.noticed_epoch if hand_over else 0
+        self._since = workflow.now()
+        self._shown: State | None = None
+        self._admission: asyncio.Task[Standing] | None = None
+
+    @workflow.run
+    async def run(self, spec: Any, hand_over: HandOver | None = None) -> WorkloadResult:
+        """Drive the workload to its end; cancelled, give back everything that it has first."""
+        try:
+            if self._standing is None:
+                self._admission = asyncio.create_task(self._admit())
+                self._learn(await asyncio.shield(self._admission))
+            await self._drive()
+        except BaseException as error:
+            if not is_cancelled_exception(error):
+                raise
+            await asyncio.shield(asyncio.create_task(self._wind_down()))
+            raise
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return self._result()
+
+    async def _drive(self) -> None:
+        while not self._now.state.is_terminal:
+            match self._now.state:
+                case State.RESERVED:
+                    self._learn(await self._at_provider(Placement.bind, f"bind {self._now.place}"))
+                case State.STOPPING if self._noticed_epoch < self._now.epoch:
+                    self._noticed_epoch = self._now.epoch
+                    self._learn(await self._at_provider(Placement.stop, f"stop {self._now.place}"))
+                case _:
+                    self._show()
+                    await self._news()
+        self._show()
+
+    async def _admit(self) -> Standing:
+        order = AdmissionOrder(self._workload, self._spec)
+        return await quick(Admission.admit, [order], "admit")
+
+    async def _at_provider(self, step: Callable[..., Awaitable[Standing]], summary: str) -> Standing:
+        provider = self._now.provider
+        assert provider is not None, "a workload with capacity has a provider"
+        return await workflow.execute_activity_method(
+            step,
+            args=[AttemptKey(self._workload, self._now.epoch)],
+            task_queue=wire.provider_task_queue(provider),
+            start_to_close_timeout=ONE_CALL,
+            retry_policy=UNTIL_IT_WORKS,
+            summary=summary,
+        )
+
+    async def _news(self) -> None:
+        """Wait until the workload stands differently; where its time is limited, until that is over."""
+        if workflow.info().is_continue_as_new_suggested():
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            workflow.continue_as_new(args=[self._spec, HandOver(self._now, self._noticed_epoch)])
+        known = self._now
+        runs = known.state in {State.STARTING, State.RUNNING}
+        limit = known.runtime_left if runs else LOOK_AGAIN.total_seconds()
+        try:
+            await workflow.wait_condition(
+                lambda: self._now.version > known.version, timeout=None if limit is None else timedelta(seconds=limit)
+            )
+        except TimeoutError:
+            await (self._expire() if runs else self._look())
+
+    async def _expire(self) -> None:
+        await self._look()
+        left = self._now.runtime_left
+        if left is not None and left < 1:
+            await self._adjust("expire", Adjustment(self._workload, key=f"epoch-{self._now.epoch}"))
+
+    async def _look(self) -> None:
+        standing = await quick(Adjusting.standing, [self._workload], "look again")
+        if standing is not None:
+            self._learn(standing)
+
+    async def _wind_down(self) -> None:
+        """Cancel the workload, whatever step it is in, and see it gone."""
+        if self._admission is not None:
+            self._learn(await self._admission)
+        if not self._now.state.is_terminal:
+            await self._adjust(
+                "cancel", Adjustment(self._workload, key="workflow-cancelled", reason="its workflow was cancelled")
+            )
+        await self._drive()
+
+    @property
+    def _now(self) -> Standing:
+        assert self._standing is not None, "nothing is asked of a workload before it has been admitted"
+        return self._standing
+
+    def _learn(self, standing: Standing) -> None:
+        if self._standing is None or standing.version > self._standing.version:
+            if self._standing is None or standing.state is not self._standing.state:
+                self._since = workflow.now()
+            self._standing = standing
+
+    def _show(self) -> None:
+        """Let operators see state, place and reason in the Temporal UI; attributes only when the state has changed."""
+        now = self._now
+        workflow.set_current_details(_details(now))
+        if now.state is self._shown:
+            return
+        self._shown = now.state
+        updates: list[SearchAttributeUpdate[Any]] = [wire.STATE.value_set(now.state)]
+        if now.region and now.sku:
+            updates += [wire.REGION.value_set(now.region), wire.SKU.value_set(now.sku)]
+        workflow.upsert_search_attributes(updates)
+
+    def _result(self) -> WorkloadResult:
+        return WorkloadResult(
+            id=self._workload, state=self._now.state, exit_code=self._now.exit_code, message=self._now.message
+        )
+
+    # Signals
+
+    @workflow.signal(name=Signal.STANDING)
+    def stands(self, standing: Standing) -> None:
+        """The record says that this is so; an older or repeated saying changes nothing."""
+        self._learn(standing)
+
+    # Updates
+
+    @workflow.update(name=wire.Update.CANCEL)
+    async def cancel(self, change: Cancel) -> Acknowledgement:
+        """End the workload, whatever it is doing."""
+        return await self._change("cancel", reason=change.reason)
+
+    @workflow.update(name=wire.Update.HOLD)
+    async def hold(self, change: Hold) -> Acknowledgement:
+        """Take the workload out of the line until it is released."""
+        return await self._change("hold", reason=change.reason)
+
+    @workflow.update(name=wire.Update.RELEASE)
+    async def release(self, change: Release) -> Acknowledgement:
+        """Put a held workload back in line."""
+        return await self._change("release")
+
+    @workflow.update(name=wire.Update.RESIZE)
+    async def resize(self, change: Resize) -> Acknowledgement:
+        """Change the size of a workload that has no capacity."""
+        return await self._change("resize", group=change.group, count=change.count, minimum=change.minimum)
+
+    @workflow.update(name=wire.Update.REPRIORITIZE)
+    async def reprioritize(self, change: Reprioritize) -> Acknowledgement:
+        """Change the workload's order inside its tier and queue."""
+        return await self._change("reprioritize", priority=change.priority)
+
+    @cancel.validator
+    def _may_cancel(self, change: Cancel) -> None:
+        self._require("cancel")
+
+    @hold.validator
+    def _may_hold(self, change: Hold) -> None:
+        self._require("hold")
+
+    @release.validator
+    def _may_release(self, change: Release) -> None:
+        self._require("release")
+
+    @resize.validator
+    def _may_resize(self, change: Resize) -> None:
+        self._require("resize")
+
+    @reprioritize.validator
+    def _may_reprioritize(self, change: Reprioritize) -> None:
+        self._require("reprioritize")
+
+    def _require(self, verb: str) -> None:
+        state = self._standing.state if self._standing else State.SUBMITTED
+        if problem := objection(verb, self._workload, state):
+            raise ApplicationError(problem, type=wire.Failure.NOT_ALLOWED, non_retryable=True)
+
+    async def _change(self, verb: str, **asked: Any) -> Acknowledgement:
+        await workflow.wait_condition(lambda: self._standing is not None)
+        update = workflow.current_update_info()
+        assert update is not None, "changes are asked for by updates"
+        adjusted = await self._adjust(verb, Adjustment(self._workload, key=update.id, **asked))
+        return Acknowledgement(state=adjusted.standing.state, message=adjusted.message)
+
+    async def _adjust(self, verb: str, asked: Adjustment) -> Adjusted:
+        try:
+            adjusted = await quick(Adjusting.apply, [verb, asked], verb)
+        except ActivityError as error:
+            # The record's answer, such as "not in this state", is the answer to whoever asked.
+            raise error.cause if isinstance(error.cause, ApplicationError) else error from None
+        self._learn(adjusted.standing)
+        return adjusted
+
+    # Queries
+
+    @workflow.query(name=wire.Query.STATUS)
+    def status(self) -> WorkloadStatus:
+        """The last known status, from the workflow alone."""
+        spec = WorkloadSpec.model_validate(self._spec)
+        now = self._standing
+        return WorkloadStatus(
+            id=spec.id,
+            queue=spec.queue,
+            tier=spec.tier,
+            priority=spec.priority,
+            state=now.state if now else State.SUBMITTED,
+            epoch=now.epoch if now else 0,
+            submitted_at=workflow.info().workflow_start_time,
+            since=self._since,
+            explanation=self.explanation(),
+            outcome=now.outcome if now else None,
+            exit_code=now.exit_code if now else None,
+        )
+
+    @workflow.query(name=wire.Query.EXPLANATION)
+    def explanation(self) -> Explanation | None:
+        """Why the workload waits or was refused, as last told."""
+        now = self._standing
+        return Explanation(reason=now.reason, message=now.message) if now and now.reason else None
+
+
+def _details(now: Standing) -> str:
+    """State, place and reason as Markdown."""
+    lines = [f"**{now.state}**" + (f" on {now.place}" if now.place else "")]
+    lines += [f"{now.reason}: {now.message}"] if now.reason else []
+    lines += [f"attempt {now.epoch}"] if now.epoch else []
+    return "\n\n".join(lines)
