@@ -42,7 +42,7 @@ async def run_sql(settings: Settings, statement: str) -> object:
 def lives(process: psutil.Process) -> bool:
     """Not one that is dead, but that nobody has asked how it ended."""
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

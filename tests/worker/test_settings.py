@@ -1,0 +1,99 @@
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from worker.settings import PREFIX, Settings, SettingsError, describe, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    for name, value in variables.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    return str(refused.value)
+
+
+def test_without_an_environment_the_embedded_servers_are_meant() -> None:
+    settings = load_settings()
+    assert settings == settings.embedded()
+    assert settings.clock().wall_seconds(1) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("TEMPORAL_PORT", "70000", "less than or equal to 65535"),
+        ("TEMPORAL_ADDRESS", "localhost", "pattern"),
+        ("CLOCK_SPEED", "0", "greater than 0"),
+        ("CLOCK_SPEED", "nan", "less than or equal to 100000"),
+        ("CLOCK_ORIGIN", "2026-01-31T12:00:00", "timezone"),
+        ("POOL", "Main", "pattern"),
+        ("TICK_SECONDS", "soon", "valid number"),
+        ("SANDBOX", "perhaps", "valid boolean"),
+        ("WORKFLOW_POLLERS", "1", "greater than or equal to 2"),
+        ("LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("FLEET_FILE", "no-such-file.yaml", "file"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str) -> None:
+    told = refusal(monkeypatch, **{name: value})
+    assert told.startswith(f"CORRAL_{name}: {value!r} cannot be used: ")
+    assert expected in told
+
+
+def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = refusal(monkeypatch, TEMPRAL_PORT="7233", POSTGRES_PORT="x", TICK_SECONDS="0").splitlines()
+    assert [line.split(" ")[0] for line in told] == ["CORRAL_TEMPRAL_PORT", "CORRAL_TICK_SECONDS:", "CORRAL_POSTGRES_PORT:"]
+
+
+def test_a_variable_of_the_tests_is_no_typing_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRAL_CASES", "somewhere")
+    load_settings()
+
+
+def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "hidden" not in refusal(monkeypatch, DATABASE_URL="postgresql://user:hidden@host/db", TEMPORAL_API_KEY="hidden")
+    kept = Settings(database_url="postgresql+asyncpg://u:hidden@h/db", temporal_api_key="hidden", temporal_tls=True)
+    assert "hidden" not in f"{kept} {kept!r}"
+
+
+def test_an_api_key_needs_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refusal(monkeypatch, TEMPORAL_API_KEY="key").startswith("CORRAL_TEMPORAL_TLS: 'False' cannot be used")
+
+
+def test_a_fast_clock_needs_an_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refusal(monkeypatch, CLOCK_SPEED="60").startswith("CORRAL_CLOCK_ORIGIN")
+    monkeypatch.setenv("CORRAL_CLOCK_ORIGIN", "2026-01-31T12:00:00Z")
+    origin = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert load_settings().clock().at(origin) == origin
+
+
+def test_a_child_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.yaml"
+    fleet.touch()
+    given = Settings(
+        temporal_api_key="key",
+        temporal_tls=True,
+        clock_speed=60.5,
+        clock_origin=datetime(2026, 1, 31, tzinfo=UTC),
+        fleet_file=fleet,
+        state_dir=tmp_path,
+    )
+    for name, value in given.environment().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == given
+
+
+def test_every_setting_is_described() -> None:
+    rows = {row.variable: row for row in describe()}
+    assert len(rows) == len(Settings.model_fields)
+    assert all(row.meaning for row in rows.values())
+    assert rows["CORRAL_TEMPORAL_PORT"].default == "7233"

@@ -1,0 +1,115 @@
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from worker.supervision import CannotStart, Child, Supervisor
+
+FOREVER = "import time; print('up', flush=True); time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+NOTES_ITS_END = """
+import pathlib, signal, sys, time
+def end(*_):
+    with pathlib.Path(sys.argv[1]).open("a") as notes: notes.write(sys.argv[2] + " ")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+def a_child(directory: Path, program: str, *arguments: str, name: str = "child", stop_seconds: float = 10) -> Child:
+    """Runs a Python program; it is ready when this process wrote `up`."""
+    log = directory / f"{name}.log"
+
+    async def wrote_up(pid: int) -> bool:
+        return log.exists() and log.read_text().count("up") > earlier.setdefault(pid, len(earlier))
+
+    earlier: dict[int, int] = {}
+    return Child(name, (sys.executable, "-c", program, *arguments), log, wrote_up, stop_seconds=stop_seconds)
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+async def test_a_child_that_dies_is_started_again_and_one_line_tells_it(tmp_path: Path) -> None:
+    said: list[str] = []
+    async with Supervisor(tmp_path, said.append) as supervisor:
+        await supervisor.start(a_child(tmp_path, FOREVER))
+        first = supervisor.pid("child")
+        os.kill(first, signal.SIGKILL)
+        await supervisor.until_ready("child", after=first)
+        assert supervisor.pid("child") != first
+    assert said == ["child stopped unexpectedly (signal 9); starting it again"]
+
+
+async def test_a_child_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
+    async with Supervisor(tmp_path, silent) as supervisor:
+        await supervisor.start(a_child(tmp_path, "print('up', flush=True); import time; time.sleep(0.3); exit(3)"))
+        with pytest.raises(
+            CannotStart, match=r"child stopped 5 times within a minute, lastly by exit code 3 \(see .*child.log\)"
+        ):
+            await supervisor.serve()
+
+
+async def test_a_child_that_ends_at_once_is_refused_with_its_last_words(tmp_path: Path) -> None:
+    async with Supervisor(tmp_path, silent) as supervisor:
+        with pytest.raises(CannotStart, match=r"child did not start: out of luck \(see .*child.log\)"):
+            await supervisor.start(a_child(tmp_path, "print('out of luck'); exit(1)"), a_child(tmp_path, FOREVER, name="other"))
+
+
+async def test_children_stop_in_good_order_the_latest_first(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    async with Supervisor(tmp_path, silent) as supervisor:
+        for name in ("first", "second"):
+            await supervisor.start(a_child(tmp_path, NOTES_ITS_END, str(notes), name, name=name))
+    assert notes.read_text() == "second first "
+
+
+async def test_a_child_that_will_not_stop_is_killed(tmp_path: Path) -> None:
+    said: list[str] = []
+    async with Supervisor(tmp_path, said.append) as supervisor:
+        await supervisor.start(a_child(tmp_path, STUBBORN, stop_seconds=0.2))
+        pid = supervisor.pid("child")
+    assert said == ["child did not stop within 0.2 seconds; killing it"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_one_child_can_be_stopped_and_started_alone(tmp_path: Path) -> None:
+    async with Supervisor(tmp_path, silent) as supervisor:
+        child = a_child(tmp_path, FOREVER)
+        await supervisor.start(child, a_child(tmp_path, FOREVER, name="other"))
+        other = supervisor.pid("other")
+        await supervisor.stop("child")
+        await supervisor.start(child)
+        assert supervisor.pid("other") == other
+
+
+async def test_a_signal_in_the_terminal_reaches_the_supervisor_alone(tmp_path: Path) -> None:
+    async with Supervisor(tmp_path, silent) as supervisor:
+        await supervisor.start(a_child(tmp_path, FOREVER))
+        assert os.getsid(supervisor.pid("child")) == supervisor.pid("child") != os.getsid(0)
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_serving_ends_when_told_to(tmp_path: Path, told: signal.Signals) -> None:
+    async with Supervisor(tmp_path, silent) as supervisor:
+        serving = asyncio.create_task(supervisor.serve())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), told)
+        await serving
+
+
+async def test_a_directory_has_one_supervisor_at_a_time(tmp_path: Path) -> None:
+    async with Supervisor(tmp_path, silent):
+        with pytest.raises(CannotStart, match="in use by another Corral"):
+            async with Supervisor(tmp_path, silent):
+                pass
+    async with Supervisor(tmp_path, silent):
+        pass
