@@ -1,0 +1,1 @@
+"""Tests of the activities and of what they reach the world by."""

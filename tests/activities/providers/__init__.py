@@ -1,0 +1,1 @@
+"""Tests of the providers: one contract for all of them, and what is particular to each."""

@@ -1,0 +1,265 @@
+"""What every provider promises (see `activities.ports.Provider`)."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from activities.ports import Beat, ErrorClass, Event, LaunchSpec, Observation, Phase, Provider, ProviderError
+from tests.activities.providers.worlds import DEVICES, World, ended, seen, told
+
+
+async def refusal(provider: Provider, order: LaunchSpec) -> ErrorClass:
+    with pytest.raises(ProviderError) as raised:
+        await provider.launch(order)
+    return raised.value.kind
+
+
+def is_end_of(attempt: str) -> "Ends":
+    return Ends(attempt)
+
+
+class Ends:
+    def __init__(self, attempt: str) -> None:
+        self._attempt = attempt
+
+    def __call__(self, event: Event) -> bool:
+        return isinstance(event, Observation) and event.attempt_id == self._attempt and event.phase.is_over
+
+
+async def test_a_launched_attempt_runs(world: World) -> None:
+    await world.provider.launch(world.order())
+
+    observation = await seen(world.provider, "attempt-1", Phase.RUNNING)
+
+    assert observation.epoch == 1
+    assert observation.started_at is not None
+
+
+async def test_launching_twice_is_launching_once(world: World) -> None:
+    first = await world.provider.launch(world.order())
+    again = await world.provider.launch(world.order())
+
+    assert (again.attempt_id, again.started_at) == (first.attempt_id, first.started_at)
+    assert len((await world.provider.snapshot()).attempts) == 1
+
+
+async def test_launching_an_ended_attempt_again_tells_its_end(world: World) -> None:
+    await world.provider.launch(world.order(seconds=0.05))
+    end = await ended(world.provider, "attempt-1")
+
+    assert await world.provider.launch(world.order(seconds=0.05)) == end
+
+
+async def test_the_same_attempt_with_another_order_is_a_conflict(world: World) -> None:
+    await world.provider.launch(world.order())
+
+    assert await refusal(world.provider, replace(world.order(), digest="another")) is ErrorClass.CONFLICT
+
+
+async def test_work_that_ends_well_succeeds(world: World) -> None:
+    await world.provider.launch(world.order(seconds=0.1))
+
+    end = await ended(world.provider, "attempt-1")
+
+    assert (end.phase, end.exit_code) == (Phase.SUCCEEDED, 0)
+    assert end.started_at is not None
+    assert end.started_at < end.at
+
+
+async def test_work_that_ends_badly_fails_with_its_exit_code(world: World) -> None:
+    await world.provider.launch(world.order(seconds=0.1, exit_code=3))
+
+    end = await ended(world.provider, "attempt-1")
+
+    assert (end.phase, end.exit_code) == (Phase.FAILED, 3)
+    assert "3" in end.reason
+
+
+async def test_preempted_work_leaves_within_its_grace(world: World) -> None:
+    await world.provider.launch(world.order())
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+
+    await world.provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=30)
+    end = await ended(world.provider, "attempt-1")
+
+    assert (end.phase, end.exit_code) == (Phase.CANCELLED, None)
+
+
+async def test_work_that_ignores_its_notice_is_stopped_when_its_grace_is_over(world: World) -> None:
+    await world.provider.launch(world.order(ignores_notice=True))
+    running = await seen(world.provider, "attempt-1", Phase.RUNNING)
+
+    await world.provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=1)
+    stopping = await seen(world.provider, "attempt-1", Phase.STOPPING)
+    end = await ended(world.provider, "attempt-1")
+
+    assert running.sequence < stopping.sequence < end.sequence
+    assert 0.9 < (end.at - stopping.at).total_seconds() < 2
+
+
+async def test_a_second_notice_does_not_prolong_the_grace(world: World) -> None:
+    await world.provider.launch(world.order(ignores_notice=True))
+    await world.provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=1)
+    await world.provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=300)
+
+    assert (await ended(world.provider, "attempt-1")).phase is Phase.CANCELLED
+
+
+async def test_giving_notice_to_what_is_gone_or_unknown_is_no_error(world: World) -> None:
+    await world.provider.launch(world.order(seconds=0.05))
+    await ended(world.provider, "attempt-1")
+
+    await world.provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=1)
+    await world.provider.preempt("never-launched", 1, signal="SIGTERM", grace_seconds=1)
+
+    assert (await ended(world.provider, "attempt-1")).phase is Phase.SUCCEEDED
+
+
+async def test_a_released_attempt_stops_and_never_starts_again(world: World) -> None:
+    await world.provider.launch(world.order(ignores_notice=True))
+
+    await world.provider.release("attempt-1", 1)
+    await world.provider.release("attempt-1", 1)
+
+    assert (await ended(world.provider, "attempt-1")).phase is Phase.CANCELLED
+    assert await refusal(world.provider, world.order(ignores_notice=True)) is ErrorClass.FENCED
+
+
+async def test_a_launch_that_arrives_after_its_release_is_fenced(world: World) -> None:
+    await world.provider.release("attempt-1", 1)
+
+    assert await refusal(world.provider, world.order()) is ErrorClass.FENCED
+    assert await world.provider.status(["attempt-1"]) == {}
+
+
+async def test_a_later_epoch_fences_the_earlier_ones(world: World) -> None:
+    await world.provider.launch(world.order("later", epoch=2, devices=(0,)))
+
+    assert await refusal(world.provider, world.order("earlier", epoch=1, devices=(1,))) is ErrorClass.FENCED
+
+
+async def test_a_device_is_not_given_twice(world: World) -> None:
+    await world.provider.launch(world.order("first", workload="a", devices=(0, 1)))
+
+    assert await refusal(world.provider, world.order("second", workload="b", devices=(1, 2))) is ErrorClass.NO_CAPACITY
+    await world.provider.launch(world.order("third", workload="c", devices=(2, 3)))
+
+
+async def test_a_device_that_was_left_is_given_again(world: World) -> None:
+    await world.provider.launch(world.order("first", workload="a", seconds=0.05))
+    await ended(world.provider, "first")
+
+    await world.provider.launch(world.order("second", workload="b"))
+
+
+async def test_a_device_is_shared_up_to_the_whole_of_it(world: World) -> None:
+    await world.provider.launch(world.order("first", workload="a", milli=600))
+    await world.provider.launch(world.order("second", workload="b", milli=400))
+
+    assert await refusal(world.provider, world.order("third", workload="c", milli=1)) is ErrorClass.NO_CAPACITY
+
+
+async def test_nodes_and_devices_that_are_not_there_are_refused(world: World) -> None:
+    elsewhere = replace(world.order(), places=(replace(world.order().places[0], node="elsewhere"),))
+
+    assert await refusal(world.provider, elsewhere) is ErrorClass.NO_CAPACITY
+    assert await refusal(world.provider, world.order(devices=(DEVICES,))) is ErrorClass.NO_CAPACITY
+
+
+async def test_a_snapshot_is_complete(world: World) -> None:
+    await world.provider.launch(world.order("runs", workload="a", devices=(0,)))
+    await world.provider.launch(world.order("ends", workload="b", devices=(1,), seconds=0.05))
+    await ended(world.provider, "ends")
+
+    snapshot = await world.provider.snapshot()
+
+    assert snapshot.complete
+    assert {attempt.attempt_id: attempt.phase.is_over for attempt in snapshot.attempts} == {"runs": False, "ends": True}
+    assert any(node.name == world.node and node.accelerators == DEVICES and node.ready for node in snapshot.nodes)
+
+
+async def test_what_was_never_launched_is_not_known(world: World) -> None:
+    assert await world.provider.status(["never-launched"]) == {}
+
+
+async def test_a_forgotten_attempt_is_not_known_but_still_fenced(world: World) -> None:
+    await world.provider.launch(world.order(seconds=0.05))
+    await ended(world.provider, "attempt-1")
+
+    await world.provider.forget(["attempt-1", "never-launched"])
+
+    assert await world.provider.status(["attempt-1"]) == {}
+    assert (await world.provider.snapshot()).attempts == ()
+    assert await refusal(world.provider, world.order(seconds=0.05)) is ErrorClass.FENCED
+
+
+async def test_what_still_runs_is_not_forgotten(world: World) -> None:
+    await world.provider.launch(world.order())
+
+    await world.provider.forget(["attempt-1"])
+
+    assert "attempt-1" in await world.provider.status(["attempt-1"])
+
+
+async def test_a_new_worker_finds_what_runs_and_what_has_ended(world: World) -> None:
+    await world.provider.launch(world.order("runs", workload="a", devices=(0,)))
+    await world.provider.launch(world.order("ends", workload="b", devices=(1,), seconds=0.05, exit_code=7))
+    end = await ended(world.provider, "ends")
+    await seen(world.provider, "runs", Phase.RUNNING)
+    await world.provider.aclose()
+
+    world.provider = world.open_again()
+
+    found = await world.provider.status(["runs", "ends"])
+    assert (found["runs"].phase, found["ends"]) == (Phase.RUNNING, end)
+    assert await refusal(world.provider, world.order("third", workload="c")) is ErrorClass.NO_CAPACITY
+
+
+async def test_a_watch_tells_each_phase_once(world: World) -> None:
+    events = world.provider.watch()
+    await world.provider.launch(world.order(seconds=0.3))
+
+    observations = [event for event in await told(events, is_end_of("attempt-1")) if isinstance(event, Observation)]
+
+    phases = [observation.phase for observation in observations]
+    assert phases in ([Phase.RUNNING, Phase.SUCCEEDED], [Phase.STARTING, Phase.RUNNING, Phase.SUCCEEDED])
+    assert [each.sequence for each in observations] == sorted({each.sequence for each in observations})
+
+
+async def test_a_watch_does_not_tell_what_was_before(world: World) -> None:
+    await world.provider.launch(world.order("before", workload="a", devices=(0,), seconds=0.05))
+    await ended(world.provider, "before")
+    events = world.provider.watch()
+    await world.provider.launch(world.order("after", workload="b", devices=(1,), seconds=0.05))
+
+    told_of = {event.attempt_id for event in await told(events, is_end_of("after")) if isinstance(event, Observation)}
+
+    assert told_of == {"after"}
+
+
+async def test_a_watch_hears_what_another_worker_does(world: World) -> None:
+    other = world.open_again()
+    events = world.provider.watch()
+
+    await other.launch(world.order(seconds=0.05))
+
+    assert await told(events, is_end_of("attempt-1"))
+    await other.aclose()
+
+
+async def test_a_quiet_watch_beats(world: World) -> None:
+    events = world.provider.watch()
+    async with asyncio.timeout(3):
+        assert isinstance(await anext(events), Beat)
+        assert isinstance(await anext(events), Beat)
+
+
+async def test_a_watch_ends_when_the_provider_is_closed(world: World) -> None:
+    events = world.open_again()
+    watch = events.watch()
+    await anext(watch)
+
+    await events.aclose()
+
+    assert [event async for event in watch if not isinstance(event, Beat)] == []

@@ -1,0 +1,272 @@
+"""What is particular to the simulated provider: behaviour by parameters, faults, and a world that outlives its workers."""
+
+import asyncio
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from activities.ports import ErrorClass, NodeView, Observation, Phase, ProviderError
+from activities.providers.sim import SimulatedProvider
+from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedFaults, SimulatedFleet, SimulatedRegion
+from tests.activities.providers.worlds import FastClock, HandClock, a_simulation, an_order, ended, first_node, told
+
+NOON = HandClock().now()
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+async def look(provider: SimulatedProvider, attempt: str = "attempt-1") -> Observation:
+    return (await provider.status([attempt]))[attempt]
+
+
+def after(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+async def test_without_a_start_delay_the_launch_answers_running(tmp_path: Path, clock: HandClock) -> None:
+    observation = await a_simulation(tmp_path, clock).launch(an_order(seconds=60))
+
+    assert (observation.phase, observation.sequence, observation.started_at) == (Phase.RUNNING, 1, NOON)
+
+
+async def test_a_start_may_take_time(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock)
+    first = await provider.launch(an_order(seconds=60, start_delay_seconds="20"))
+    clock.move(20)
+    second = await look(provider)
+    clock.move(60)
+    third = await look(provider)
+
+    assert [each.phase for each in (first, second, third)] == [Phase.STARTING, Phase.RUNNING, Phase.SUCCEEDED]
+    assert [each.sequence for each in (first, second, third)] == [1, 2, 3]
+    assert (first.started_at, second.started_at, third.at) == (None, after(20), after(80))
+
+
+async def test_the_expected_seconds_are_the_runtime_where_no_parameter_says_otherwise(tmp_path: Path, clock: HandClock) -> None:
+    order = an_order()
+    parameters = {name: value for name, value in order.parameters.items() if name != "runtime_seconds"}
+    provider = a_simulation(tmp_path, clock)
+    await provider.launch(replace(order, parameters=parameters, expected_seconds=10))
+    clock.move(10)
+
+    assert (await look(provider)).phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("runtime_seconds", "soon"),
+        ("runtime_seconds", "-1"),
+        ("runtime_seconds", "nan"),
+        ("exit_code", "1.5"),
+        ("start_delay_seconds", "inf"),
+        ("checkpoint_every_seconds", "0"),
+        ("ignore_notice", "perhaps"),
+    ],
+)
+async def test_a_parameter_that_makes_no_sense_is_named(tmp_path: Path, clock: HandClock, name: str, value: str) -> None:
+    with pytest.raises(ProviderError, match=f"parameter {name} is '{value}'; expected") as raised:
+        await a_simulation(tmp_path, clock).launch(an_order(**{name: value}))  # type: ignore[arg-type]
+
+    assert raised.value.kind is ErrorClass.INVALID_SPEC
+
+
+async def test_regular_checkpoints_are_seen(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock)
+    await provider.launch(an_order(seconds=60, checkpoint_every_seconds="10"))
+    assert (await look(provider)).checkpoint_at is None
+
+    clock.move(27)
+
+    assert (await look(provider)).checkpoint_at == after(20)
+
+
+async def test_on_notice_work_is_saved_and_the_next_attempt_goes_on_from_there(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock)
+    await provider.launch(an_order("first", seconds=60, checkpoint_seconds="5"))
+    clock.move(40)
+    await provider.preempt("first", 1, signal="SIGTERM", grace_seconds=30)
+    assert (await look(provider, "first")).phase is Phase.STOPPING
+    clock.move(5)
+    stopped = await look(provider, "first")
+    await provider.forget(["first"])
+
+    await provider.launch(an_order("second", epoch=2, seconds=60))
+    clock.move(20)
+
+    assert (stopped.phase, stopped.at, stopped.checkpoint_at) == (Phase.CANCELLED, after(45), after(40))
+    assert (await look(provider, "second")).at == after(65)
+
+
+async def test_too_short_a_grace_saves_nothing_new(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock)
+    await provider.launch(an_order(seconds=60, checkpoint_every_seconds="15", checkpoint_seconds="5"))
+    clock.move(40)
+    await provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=4)
+    clock.move(10)
+
+    stopped = await look(provider)
+
+    assert (stopped.phase, stopped.at, stopped.checkpoint_at) == (Phase.CANCELLED, after(44), after(30))
+
+
+async def test_work_that_ignores_its_notice_may_finish_within_its_grace(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock)
+    await provider.launch(an_order(seconds=60, ignores_notice=True))
+    clock.move(50)
+    await provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=30)
+    clock.move(30)
+
+    assert (await look(provider)).phase is Phase.SUCCEEDED
+
+
+async def test_a_lost_node_takes_its_attempts_along_and_comes_back_empty(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock)
+    events = provider.watch()
+    await provider.launch(an_order("there", workload="a", node=first_node(0)))
+    await provider.launch(an_order("elsewhere", workload="b", node=first_node(1)))
+
+    await provider.lose_node(first_node(0))
+
+    assert (await look(provider, "there")).phase is Phase.LOST
+    assert (await look(provider, "elsewhere")).phase is Phase.RUNNING
+    with pytest.raises(ProviderError, match="is lost"):
+        await provider.launch(an_order("again", workload="c", node=first_node(0)))
+    await provider.recover_node(first_node(0))
+    await provider.launch(an_order("again", workload="c", node=first_node(0)))
+    changes = await told(events, lambda event: isinstance(event, NodeView) and event.ready)
+    assert [change.ready for change in changes if isinstance(change, NodeView)] == [False, True]
+
+
+async def test_an_unknown_node_cannot_be_lost(tmp_path: Path, clock: HandClock) -> None:
+    with pytest.raises(ProviderError, match="there is no node nowhere"):
+        await a_simulation(tmp_path, clock).lose_node("nowhere")
+
+
+async def test_a_slow_start_is_slow(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock, SimulatedFaults(slow_start=1, slow_start_seconds=90))
+    assert (await provider.launch(an_order())).phase is Phase.STARTING
+    clock.move(90)
+
+    assert (await look(provider)).phase is Phase.RUNNING
+
+
+async def test_a_failed_start_fails(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock, SimulatedFaults(failed_start=1))
+
+    observation = await provider.launch(an_order())
+
+    assert (observation.phase, observation.reason, observation.started_at) == (Phase.FAILED, "failed to start", None)
+
+
+async def test_a_lost_answer_is_resolved_by_a_look_or_by_asking_again(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock, SimulatedFaults(lost_answer=1))
+
+    with pytest.raises(ProviderError) as raised:
+        await provider.launch(an_order())
+
+    assert raised.value.kind is ErrorClass.UNAVAILABLE
+    assert (await look(provider)).phase is Phase.RUNNING
+    assert (await provider.launch(an_order())).phase is Phase.RUNNING
+
+
+async def test_faults_depend_on_the_seed_and_the_attempt_alone() -> None:
+    attempts = [f"attempt-{number}" for number in range(1000)]
+    faults, same, other = (SimulatedFaults(seed=seed, failed_start=0.3) for seed in (1, 1, 2))
+    struck = [attempt for attempt in attempts if faults.fails_to_start(attempt)]
+
+    assert struck == [attempt for attempt in reversed(attempts) if same.fails_to_start(attempt)][::-1]
+    assert struck != [attempt for attempt in attempts if other.fails_to_start(attempt)]
+    assert 250 < len(struck) < 350
+
+
+async def test_nodes_are_lost_at_the_given_rate_and_come_back() -> None:
+    faults = SimulatedFaults(seed=3, lost_node=0.1, recovery_seconds=600)
+
+    outages = [outage for window in range(100) for outage in faults.outages(window, nodes=50)]
+
+    node_hours = 100 * 50 * faults.outage_window_seconds / 3600
+    assert 0.08 < len(outages) / node_hours < 0.12
+    assert {round(back_at - lost_at) for _, lost_at, back_at in outages} == {600}
+
+
+async def test_the_world_that_time_made_is_the_same_for_one_who_watched_and_one_who_did_not(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    faults = SimulatedFaults(seed=5, lost_node=0.5, recovery_seconds=300, slow_start=0.5, failed_start=0.1)
+    watched = a_simulation(tmp_path, clock, faults, nodes=30)
+    ready = [node.name for node in (await watched.snapshot()).nodes if node.ready]
+    for number, node in enumerate(ready):
+        await watched.launch(an_order(f"attempt-{number}", workload=f"w-{number}", node=node, seconds=5000))
+    await watched.preempt("attempt-3", 1, signal="SIGTERM", grace_seconds=100)
+    for _ in range(100):
+        clock.move(30)
+        await watched.snapshot()
+
+    assert await a_simulation(tmp_path, clock, faults, nodes=30).snapshot() == await watched.snapshot()
+    assert {attempt.phase for attempt in (await watched.snapshot()).attempts} >= {Phase.LOST, Phase.RUNNING}
+
+
+async def test_time_goes_on_while_no_worker_runs(tmp_path: Path, clock: HandClock) -> None:
+    first = a_simulation(tmp_path, clock)
+    await first.launch(an_order(seconds=60))
+    await first.aclose()
+    clock.move(3600)
+
+    assert (await look(a_simulation(tmp_path, clock))).at == after(60)
+
+
+async def test_a_watch_keeps_up_with_a_hurrying_clock(tmp_path: Path) -> None:
+    provider = a_simulation(tmp_path, FastClock(speed=1000))
+    events = provider.watch()
+    await provider.launch(an_order(seconds=200))
+
+    async with asyncio.timeout(1):
+        await told(events, lambda event: isinstance(event, Observation) and event.phase is Phase.SUCCEEDED)
+
+
+LAUNCHES = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.activities.providers.worlds import FastClock, a_simulation, an_order
+provider = a_simulation(Path(sys.argv[1]), FastClock())
+asyncio.run(provider.launch(an_order(seconds=0.2)))
+os.kill(os.getpid(), 9)
+"""
+
+
+async def test_what_a_killed_worker_launched_is_seen_by_others(tmp_path: Path) -> None:
+    provider = a_simulation(tmp_path, FastClock())
+    events = provider.watch()
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", LAUNCHES, str(tmp_path))
+    await worker.wait()
+
+    assert (await ended(provider, "attempt-1")).phase is Phase.SUCCEEDED
+    assert await told(events, lambda event: isinstance(event, Observation) and event.phase.is_over)
+
+
+def test_a_node_knows_its_place() -> None:
+    shape = NodeShape(sku="h100", count=9, nodes_per_rack=2, racks_per_block=2)
+    spot = NodeShape(sku="h100", name="h100-spot", count=1)
+    cluster = SimulatedCluster(name="a", zone="eu-1", nodes=(shape, spot))
+    nodes = SimulatedFleet(regions=(SimulatedRegion(name="eu", clusters=(cluster,)),)).node_views()
+
+    above = (("region", "eu"), ("zone", "eu-1"), ("cluster", "a"))
+    assert nodes[5].topology == (*above, ("block", "h100-block-001"), ("rack", "h100-rack-002"))
+    assert (nodes[9].name, nodes[9].topology) == ("a-h100-spot-0000", above)
+
+
+def test_names_that_would_collide_are_refused() -> None:
+    shape = NodeShape(sku="h100", count=1)
+    with pytest.raises(ValidationError, match="need names of their own"):
+        SimulatedCluster(name="a", nodes=(shape, shape))
+    cluster = SimulatedCluster(name="a", nodes=(shape,))
+    with pytest.raises(ValidationError, match="needs a name of its own"):
+        SimulatedFleet(regions=(SimulatedRegion(name="eu", clusters=(cluster, cluster)),))
