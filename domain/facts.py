@@ -1,12 +1,12 @@
 """What no decision of a round changes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from corral.api import QueueSpec
 from domain.policy import Policy
-from domain.protection import is_stoppable
+from domain.protection import Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
 from domain.snapshot import Snapshot
 from domain.workload import Active
@@ -18,7 +18,7 @@ class Facts:
     """The time, the rules, the pool as it would be if nothing ran, and who may be stopped at all.
 
     `tree` has the quota rows that are valid now, `widest` the most generous of any validity. `idle` is the fleet with all
-    of its room, whatever the health of its nodes. `stoppable` is by SKU.
+    of its room, whatever the health of its nodes. `active` is by attempt id, `stoppable` by SKU.
     """
 
     now: datetime
@@ -27,7 +27,8 @@ class Facts:
     tree: QuotaTree
     widest: QuotaTree
     idle: World
-    stoppable: Mapping[str, tuple[Active, ...]]
+    active: Mapping[str, Active]
+    stoppable: Mapping[str, tuple[Stoppable, ...]]
 
     @classmethod
     def of(cls, snapshot: Snapshot, now: datetime) -> "Facts":
@@ -41,12 +42,6 @@ class Facts:
             tree=QuotaTree.at(queues.values(), now),
             widest=widest,
             idle=World.idle(snapshot.nodes, widest),
-            stoppable=_by_sku(active for active in snapshot.active if is_stoppable(active, queues, snapshot.policy, now)),
+            active={active.attempt_id: active for active in snapshot.active},
+            stoppable=stoppable_by_sku(snapshot.active, queues, snapshot.policy, now),
         )
-
-
-def _by_sku(actives: Iterable[Active]) -> dict[str, tuple[Active, ...]]:
-    by_sku: dict[str, list[Active]] = {}
-    for active in actives:
-        by_sku.setdefault(active.placement.sku, []).append(active)
-    return {sku: tuple(found) for sku, found in by_sku.items()}

@@ -8,7 +8,7 @@ from domain.decision import Rejection
 from domain.explanation import Finding, never_fits_quota, no_matching_capacity, unknown_queue
 from domain.facts import Facts
 from domain.fleet import Health
-from domain.placement import place
+from domain.placement import lay_out, why_no_room
 from domain.request import Request, requests
 from domain.workload import Waiting
 from domain.world import Supply, Traits, World
@@ -103,9 +103,8 @@ def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
         findings += sifted.findings
         for supply, classes in sifted.classes.items():
             nodes = facts.idle.nodes(classes)
-            layout = place(request.gang.at_minimum(), nodes)
-            if isinstance(layout, Rejection):
-                findings.append(Finding(layout, request, supply, len(nodes)))
+            if lay_out(request.gang.at_minimum(), nodes) is None:
+                findings.append(Finding(why_no_room(request.gang, nodes), request, supply, len(nodes)))
             elif _could_have_quota(request, supply, facts):
                 return None
             else:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from operator import itemgetter
 
 from corral.api import WHOLE, Reason, Topology
 from domain.decision import Rejection
@@ -39,28 +41,34 @@ class Candidate:
     wanted: Gang
 
 
-def settle(request: Request, supply: Supply, nodes: Nodes, usage: Usage) -> Candidate | Rejection:
-    """Place a request on the nodes of one supply within its quota, or say which of the two is short."""
-    spec, needed = request.spec, request.gang.minimum_milli
-    short_of_quota = usage.rejection(spec.queue, supply.sku, needed, preemptible=spec.preemptible) if needed else None
-    if short_of_quota is not None:
-        return short_of_quota
+def best_on(request: Request, supply: Supply, nodes: Nodes, usage: Usage) -> Candidate | None:
+    """Place a request on the nodes of one supply within its quota, or none when either is short."""
+    spec, gang = request.spec, request.gang
     quota = usage.room(spec.queue, supply.sku, preemptible=spec.preemptible)
-    layout = place(request.gang.within(quota), nodes)
-    if isinstance(layout, Rejection):
-        return layout
-    return Candidate(Placement(supply.provider, supply.region, supply.sku, layout.shares, request.index), layout, request.gang)
+    if quota < gang.minimum_milli:
+        return None
+    layout = lay_out(gang.within(quota), nodes)
+    if layout is None:
+        return None
+    return Candidate(Placement(supply.provider, supply.region, supply.sku, layout.shares, request.index), layout, gang)
 
 
-def place(gang: Gang, nodes: Nodes) -> Layout | Rejection:
-    """Lay the gang out on nodes of one provider, region and SKU, or say why there is no room.
+def why_not_on(request: Request, supply: Supply, nodes: Nodes, usage: Usage) -> Rejection:
+    """Why `best_on` found nothing: the quota, or else the room."""
+    spec, needed = request.spec, request.gang.minimum_milli
+    no_quota = usage.rejection(spec.queue, supply.sku, needed, preemptible=spec.preemptible) if needed else None
+    return no_quota or why_no_room(request.gang, nodes)
+
+
+def lay_out(gang: Gang, nodes: Nodes) -> Layout | None:
+    """Lay the gang out on nodes of one provider, region and SKU, or none when there is no room.
 
     The preferred topology is tried first, then the required one, then (where none is required) all nodes together.
     """
-    for levels in _levels(gang.topology):
-        if (layout := _in_one_domain(gang, domains(nodes, levels))) is not None:
-            return layout
-    return _why_not(gang, nodes)
+    if _surely_too_small(gang, nodes):
+        return None
+    layouts = (_in_one_domain(gang, domains(nodes, levels)) for levels in _levels(gang.topology))
+    return next((layout for layout in layouts if layout is not None), None)
 
 
 def _levels(topology: Topology) -> Iterator[tuple[str, ...]]:
@@ -85,7 +93,7 @@ def domains(nodes: Nodes, levels: tuple[str, ...]) -> tuple[Nodes, ...]:
 def _in_one_domain(gang: Gang, candidates: Sequence[Nodes]) -> Layout | None:
     """The domain with least room of those that take the whole gang, else the one in which it can grow most."""
     best: Layout | None = None
-    for nodes in sorted(candidates, key=_free_milli):
+    for nodes in sorted(candidates, key=_free_milli) if len(candidates) > 1 else candidates:
         layout = fill(gang, nodes)
         if layout is not None and layout.is_whole:
             return layout
@@ -95,7 +103,7 @@ def _in_one_domain(gang: Gang, candidates: Sequence[Nodes]) -> Layout | None:
 
 
 def _free_milli(nodes: Nodes) -> Amount:
-    return sum(entry.room.milli for entry in nodes)
+    return sum(entry.milli for entry in nodes)
 
 
 def fill(gang: Gang, nodes: Nodes) -> Layout | None:
@@ -166,20 +174,22 @@ class _Draft:
 def offered(shape: Shape, nodes: Nodes) -> Iterable[NodeRoom]:
     """Nodes with devices for a replica, in the order in which it tries them.
 
-    Whole devices come from the fullest node. A share of a device goes to the fullest device anywhere, so that none is broken
-    without need.
+    Whole devices come from the fullest node. A share of a device goes to the fullest broken device anywhere, so that none is
+    broken without need.
     """
     if shape.devices:
-        return [entry for entry in nodes if entry.whole >= shape.devices]
+        return (entry for entry in nodes if entry.whole >= shape.devices)
     if not shape.milli:
         return nodes
-    fitting = ((_fullest_fit(entry.room, shape.milli), entry) for entry in nodes)
-    found = [(entry.node.price, free, entry.order, entry) for free, entry in fitting if free is not None]
-    return [entry for *_, entry in sorted(found, key=lambda item: item[:3])]
+    fits = [(fit, entry.order, entry) for entry in nodes if (fit := _fullest_fit(entry, shape.milli)) is not None]
+    broken = [entry for *_, entry in sorted(fits, key=itemgetter(0, 1))]
+    named = {entry.node.id for entry in broken}
+    return chain(broken, (entry for entry in nodes if entry.whole and entry.node.id not in named))
 
 
-def _fullest_fit(room: Room, milli: Amount) -> Amount | None:
-    return min((free for free in room.devices if free >= milli), default=None)
+def _fullest_fit(entry: NodeRoom, milli: Amount) -> Amount | None:
+    """What is left of the fullest broken device that still has this much."""
+    return next((free for free in entry.broken if free >= milli), None)
 
 
 def capacity(room: Room, shape: Shape) -> int:
@@ -219,7 +229,7 @@ def _devices(free: Sequence[Amount], shape: Shape) -> tuple[int, ...]:
     return (min((amount, device) for device, amount in enumerate(free) if amount >= shape.milli)[1],)
 
 
-def _why_not(gang: Gang, nodes: Nodes) -> Rejection:
+def why_no_room(gang: Gang, nodes: Nodes) -> Rejection:
     """The first thing that is short: devices, then cpu and memory, then room within one topology domain."""
     bare = replace(
         gang,

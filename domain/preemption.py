@@ -3,18 +3,20 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from itertools import accumulate
 
 from domain.facts import Facts
 from domain.feasibility import sift
 from domain.fleet import Amount
-from domain.placement import Candidate, settle
+from domain.placement import Candidate, best_on
+from domain.protection import Stoppable
 from domain.quota import Usage
-from domain.ranking import TIERS, standing
 from domain.request import Request
 from domain.scoring import Preference, preference
-from domain.workload import Active
+from domain.standing import standing
 from domain.world import Supply, Traits, World
+
+Victims = tuple[Stoppable, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,12 @@ class Eviction:
     """Once these victims have left, the candidate fits."""
 
     candidate: Candidate
-    victims: tuple[Active, ...]
+    victims: Victims
+
+    @property
+    def attempt_ids(self) -> tuple[str, ...]:
+        """The victims' attempts."""
+        return tuple(victim.active.attempt_id for victim in self.victims)
 
 
 def choose_victims(ranks: Iterable[Sequence[Request]], world: World, facts: Facts) -> Eviction | None:
@@ -33,12 +40,12 @@ def choose_victims(ranks: Iterable[Sequence[Request]], world: World, facts: Fact
     if not facts.policy.preemption:
         return None
     for rank in ranks:
-        evictions = [
-            eviction
+        attempts = [
+            _Attempt(request.at_minimum(), supply, tuple(classes), world)
             for request in rank
             for supply, classes in sift(request, world).classes.items()
-            if (eviction := _smallest(request.at_minimum(), supply, classes, world, facts)) is not None
         ]
+        evictions = [eviction for attempt in attempts if (eviction := _smallest(attempt, facts)) is not None]
         if evictions:
             return min(evictions, key=_disruption)
     return None
@@ -46,45 +53,58 @@ def choose_victims(ranks: Iterable[Sequence[Request]], world: World, facts: Fact
 
 def _disruption(eviction: Eviction) -> tuple[int, Amount, Preference]:
     """Stop low tiers rather than high ones, then little rather than much, then for a good place."""
-    highest_tier = min(TIERS.index(victim.spec.tier) for victim in eviction.victims)
-    return -highest_tier, sum(victim.milli for victim in eviction.victims), preference(eviction.candidate)
-
-
-def _smallest(request: Request, supply: Supply, classes: Sequence[Traits], world: World, facts: Facts) -> Eviction | None:
-    """The first victims in order with which the request fits, without those that turn out not to be needed.
-
-    More victims never make less room, so the number of them can be found by bisection.
-    """
-    attempt = _Attempt(request, supply, tuple(classes), world)
-    candidates = _candidates(attempt, facts)
-    if not candidates or not attempt.fits(candidates):
-        return None
-    number = bisect_left(range(len(candidates)), True, key=lambda number: attempt.fits(candidates[:number]))
-    victims = _without_needless(candidates[:number], attempt)
-    candidate = attempt.candidate(victims)
-    return Eviction(candidate, victims) if candidate is not None and victims else None
+    highest_tier = max(victim.standing[0] for victim in eviction.victims)
+    return highest_tier, sum(victim.milli for victim in eviction.victims), preference(eviction.candidate)
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One request on one supply, to be tried without different victims."""
+    """One request on one supply, to be tried without these victims or those."""
 
     request: Request
     supply: Supply
     classes: tuple[Traits, ...]
     world: World
 
-    def candidate(self, victims: Iterable[Active]) -> Candidate | None:
-        after = self.world.without(victims)
-        answer = settle(self.request, self.supply, after.nodes(self.classes), after.usage)
-        return answer if isinstance(answer, Candidate) else None
+    def candidate(self, victims: Victims) -> Candidate | None:
+        after = self.world.without(victim.active for victim in victims)
+        return best_on(self.request, self.supply, after.nodes(self.classes), after.usage)
 
-    def fits(self, victims: Iterable[Active]) -> bool:
+    def fits(self, victims: Victims) -> bool:
         return self.candidate(victims) is not None
 
+    def has_quota(self) -> bool:
+        spec, usage = self.request.spec, self.world.usage
+        return self.request.gang.minimum_milli <= usage.room(spec.queue, self.supply.sku, preemptible=spec.preemptible)
 
-def _without_needless(victims: tuple[Active, ...], attempt: _Attempt) -> tuple[Active, ...]:
-    """Spare every victim that is not needed, beginning with the one that it is hardest on."""
+    def missing(self) -> Amount:
+        """What the victims must give back at the very least; 0 when it is not for accelerators that the request waits."""
+        free = sum(entry.milli for traits in self.classes for entry in self.world.classes[traits])
+        return max(0, self.request.gang.minimum_milli - free)
+
+
+def _smallest(attempt: _Attempt, facts: Facts) -> Eviction | None:
+    """The first victims in order with which the request fits, without those that turn out not to be needed.
+
+    More victims never leave less room, so their number can be found by bisection.
+    """
+    possible = _in_order(attempt, facts)
+    given_back = list(accumulate((victim.milli for victim in possible), initial=0))
+    fewest = bisect_left(given_back, max(1, attempt.missing()))
+    if fewest > len(possible) or not attempt.fits(possible):
+        return None
+    number = bisect_left(range(len(possible)), True, lo=fewest, key=lambda number: attempt.fits(possible[:number]))
+    victims = _without_needless(possible[:number], attempt)
+    candidate = attempt.candidate(victims)
+    return Eviction(candidate, victims) if candidate is not None and victims else None
+
+
+def _without_needless(victims: Victims, attempt: _Attempt) -> Victims:
+    """Spare all who do not sit where the request would go, and then one by one, the one it is hardest on first."""
+    if (candidate := attempt.candidate(victims)) is not None:
+        wanted = {share.node_id for share in candidate.placement.shares}
+        in_the_way = tuple(victim for victim in victims if victim.nodes & wanted)
+        victims = in_the_way if attempt.fits(in_the_way) else victims
     for spared in reversed(victims):
         fewer = tuple(victim for victim in victims if victim is not spared)
         if attempt.fits(fewer):
@@ -92,68 +112,43 @@ def _without_needless(victims: tuple[Active, ...], attempt: _Attempt) -> tuple[A
     return victims
 
 
-def _candidates(attempt: _Attempt, facts: Facts) -> tuple[Active, ...]:
-    """Work that may be stopped for the request and whose stop could help it, the first to go first."""
-    world, request = attempt.world, attempt.request
+def _in_order(attempt: _Attempt, facts: Facts) -> Victims:
+    """Work that may be stopped for the request and whose stop could help it, the first to go first.
+
+    Either it is lower work of the same queue, or its queue borrows while the request lives on what its own queue owns.
+    Low tiers go first, then borrowers before the own queue, then in the order in which they lose least.
+    """
+    spec, world, sku = attempt.request.spec, attempt.world, attempt.supply.sku
+    mine, own = standing(spec.tier, spec.priority), spec.queue
+    borrowers = _reclaimable(attempt.request, sku, world.usage)
     allowed = [
-        active
-        for active in facts.stoppable.get(attempt.supply.sku, ())
-        if active.attempt_id not in world.stopped and _may_stop(request, active, world.usage)
+        victim
+        for victim in facts.stoppable.get(sku, ())
+        if (victim.standing < mine if victim.queue == own else victim.queue in borrowers)
+        and victim.active.attempt_id not in world.stopped
     ]
-    if _has_quota(attempt):
-        allowed = [active for active in allowed if _is_on(active, attempt)]
-    own = request.spec.queue
-    allowed.sort(key=lambda active: _order(active, is_own=active.spec.queue == own, now=facts.now))
-    return _while_borrowing(allowed, own, world.usage)
+    if attempt.has_quota():
+        allowed = [victim for victim in allowed if any(world.homes.get(node) in attempt.classes for node in victim.nodes)]
+    allowed.sort(key=lambda victim: (victim.standing[0], victim.queue == own))
+    return _while_borrowing(allowed, own, sku, world.usage)
 
 
-def _may_stop(beneficiary: Request, active: Active, usage: Usage) -> bool:
-    """Whether the rules let the beneficiary take this victim: its own queue's lower work, or what others borrow."""
-    mine, its = beneficiary.spec, active.spec
-    if its.queue == mine.queue:
-        return standing(its.tier, its.priority) < standing(mine.tier, mine.priority)
-    sku, tree = active.placement.sku, usage.tree
-    return (
-        mine.queue in tree.paths
-        and its.queue in tree.paths
-        and tree.root(mine.queue) == tree.root(its.queue)
-        and not usage.is_within_nominal(its.queue, sku, 0)
-        and usage.is_within_nominal(mine.queue, sku, beneficiary.gang.minimum_milli)
-    )
+def _reclaimable(request: Request, sku: str, usage: Usage) -> frozenset[str]:
+    """Queues of the same tree that borrow, if the request would leave its own queue within what it owns."""
+    queue = request.spec.queue
+    if not usage.is_within_nominal(queue, sku, request.gang.minimum_milli):
+        return frozenset()
+    return usage.borrowers(usage.tree.root(queue), sku)
 
 
-def _has_quota(attempt: _Attempt) -> bool:
-    spec, needed = attempt.request.spec, attempt.request.gang.minimum_milli
-    return needed <= attempt.world.usage.room(spec.queue, attempt.supply.sku, preemptible=spec.preemptible)
-
-
-def _is_on(active: Active, attempt: _Attempt) -> bool:
-    """Whether the workload sits on a node that the request accepts."""
-    homes = attempt.world.homes
-    return any(homes.get(share.node_id) in attempt.classes for share in active.placement.shares)
-
-
-def _order(active: Active, *, is_own: bool, now: datetime) -> tuple[int, bool, int, float, float, str]:
-    """Lowest tier, borrowers before the own queue, lowest priority, least work lost per accelerator, newest, id."""
-    began = active.started_at or active.held_at
-    lost = (now - max(began, active.checkpoint_at or began)).total_seconds() if active.started_at else 0.0
-    return (
-        -TIERS.index(active.spec.tier),
-        is_own,
-        active.spec.priority,
-        lost,
-        -began.timestamp(),
-        active.attempt_id,
-    )
-
-
-def _while_borrowing(ordered: Iterable[Active], own: str, usage: Usage) -> tuple[Active, ...]:
+def _while_borrowing(ordered: Iterable[Stoppable], own: str, sku: str, usage: Usage) -> Victims:
     """Leave out whom a queue would lose once the victims before have taken it back to its nominal."""
+    borrowed: dict[str, Amount] = {}
     taken = []
-    for active in ordered:
-        queue, sku = active.spec.queue, active.placement.sku
-        if queue != own and usage.is_within_nominal(queue, sku, 0):
-            continue
-        taken.append(active)
-        usage = usage.plus(queue, sku, -active.milli, preemptible=active.spec.preemptible)
+    for victim in ordered:
+        queue = victim.queue
+        left = borrowed.get(queue, usage.use(queue, sku).total - usage.tree.nominal(queue, sku))
+        if queue == own or left > 0:
+            taken.append(victim)
+            borrowed[queue] = left - victim.milli
     return tuple(taken)

@@ -287,6 +287,15 @@ class Usage:
         """Whether the queue would still live on its own with this much more."""
         return self.use(queue, sku).total + amount <= self.tree.nominal(queue, sku)
 
+    def borrowers(self, root: str, sku: str) -> frozenset[str]:
+        """The queues below a root that use more of a SKU than they own."""
+        paths = self.tree.paths
+        return frozenset(
+            name
+            for (name, used), use in self.uses.items()
+            if used == sku and paths[name][-1] == root and use.total > self.tree.nominal(name, sku)
+        )
+
     def dominant_share(self, queue: str) -> DominantShare:
         """The share of `semantics.md` 4: accelerators of all SKUs are one resource."""
         borrowed = sum(max(0, self.use(queue, sku).charged - self.tree.standings[queue, sku].subtree) for sku in self.tree.skus)

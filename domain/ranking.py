@@ -3,23 +3,12 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from corral.api import SlaTier
 from domain.facts import Facts
 from domain.quota import NOT_BORROWING, DominantShare, Usage
 from domain.request import Request, requests
+from domain.standing import TIERS
 from domain.workload import Waiting
 from domain.world import World
-
-TIERS = (SlaTier.PREMIUM, SlaTier.STANDARD, SlaTier.BASIC)
-"""From the strongest promise to the weakest."""
-
-Standing = tuple[int, int]
-"""Tier and priority as numbers of which the higher ranks first; a tier outweighs every priority."""
-
-
-def standing(tier: SlaTier, priority: int) -> Standing:
-    """Where work stands beside other work of its own queue."""
-    return -TIERS.index(tier), priority
 
 
 def in_rank_order(waiting: Iterable[Waiting], world: World, facts: Facts) -> list[Waiting]:

@@ -5,11 +5,11 @@ from datetime import datetime
 
 from corral.api import Explanation, StopPolicy
 from domain import explanation
-from domain.decision import Decision, Plan, Refuse, Rejection, Start, StartAfter, Wait
+from domain.decision import Plan, Refuse, Start, StartAfter, Wait
 from domain.explanation import Finding
 from domain.facts import Facts
 from domain.feasibility import LASTING_REASONS, sift, why_never
-from domain.placement import Candidate, settle
+from domain.placement import Candidate, best_on, why_not_on
 from domain.preemption import choose_victims
 from domain.ranking import in_rank_order
 from domain.request import Request, ranked, requests
@@ -24,13 +24,8 @@ def schedule(snapshot: Snapshot, now: datetime) -> Plan:
     facts = Facts.of(snapshot, now)  # 1. what no decision changes
     world = World.of(snapshot, facts.tree)  # 2. what decisions change
     refused, waiting = refuse(snapshot.waiting, facts)  # 3. what can never run
-    started: list[Decision] = []
-    while True:  # 4. whose turn it is, until nothing moves any more
-        moved, waits, world = take_turns(waiting, world, facts)
-        started += moved
-        if not moved:
-            return Plan((*refused, *started, *waits))
-        waiting = [workload for workload in waiting if workload.id in {wait.workload_id for wait in waits}]
+    moved, waiting, world = take_turns_until_quiet(waiting, world, facts)  # 4. whose turn it is; place, or preempt
+    return Plan((*refused, *moved, *explain(waiting, world, facts)))  # 5. why the others wait
 
 
 def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list[Waiting]]:
@@ -44,35 +39,62 @@ def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list
     return refused, others
 
 
-def take_turns(waiting: Iterable[Waiting], world: World, facts: Facts) -> tuple[list[Decision], list[Wait], World]:
+def take_turns_until_quiet(
+    waiting: list[Waiting], world: World, facts: Facts
+) -> tuple[list[Start | StartAfter], list[Waiting], World]:
+    """Take turns again until nothing moves: a victim may free quota for work whose turn was before.
+
+    So a second round over the outcome of the first has nothing left to do.
+    """
+    moved: list[Start | StartAfter] = []
+    while True:
+        moves, waiting, world = take_turns(waiting, world, facts)
+        moved += moves
+        if not moves:
+            return moved, waiting, world
+
+
+def take_turns(waiting: Iterable[Waiting], world: World, facts: Facts) -> tuple[list[Start | StartAfter], list[Waiting], World]:
     """Decide about each workload once, in rank order, in the world that the decisions before it left."""
-    moved: list[Decision] = []
-    waits: list[Wait] = []
+    moves: list[Start | StartAfter] = []
+    others: list[Waiting] = []
+    later = world.when_all_have_left()
     for workload in in_rank_order(waiting, world, facts):
-        decision, world = decide(workload, world, facts)
-        if isinstance(decision, Wait):
-            waits.append(decision)
+        decision = decide(workload, world, later, facts)
+        if decision is None:
+            others.append(workload)
         else:
-            moved.append(decision)
-    return moved, waits, world
+            moves.append(decision)
+            world = after(decision, workload, world, facts)
+            later = world.when_all_have_left()
+    return moves, others, world
 
 
-def decide(workload: Waiting, world: World, facts: Facts) -> tuple[Start | StartAfter | Wait, World]:
-    """Place the workload, or preempt for it, or say why it waits; gives the world afterwards as well."""
-    if (gate := why_not_yet(workload, facts)) is not None:
-        return Wait(workload.id, gate), world
-    asked = requests(workload)
-    ranks = ranked([request for request in asked if request.opens_at <= facts.now])
-    candidate, findings = best_candidate(ranks, world)
-    if candidate is not None:
-        return Start(workload.id, candidate.placement), world.with_(workload.spec, candidate.placement)
-    if world.coming and best_candidate(ranks, world.when_all_have_left())[0] is not None:
-        return Wait(workload.id, explanation.waiting_for_victims(findings, facts.now)), world
+def decide(workload: Waiting, world: World, later: World, facts: Facts) -> Start | StartAfter | None:
+    """Place the workload, or preempt for it, or let it wait.
+
+    Nobody is stopped for it while enough is being freed by work that already has notice to leave (`later`).
+    """
+    if why_not_yet(workload, facts) is not None:
+        return None
+    ranks = open_ranks(workload, facts)
+    if (candidate := best_candidate(ranks, world)) is not None:
+        return Start(workload.id, candidate.placement)
+    if later is not world and best_candidate(ranks, later) is not None:
+        return None
     if (eviction := choose_victims(ranks, world, facts)) is not None:
-        placement, victims = eviction.candidate.placement, eviction.victims
-        after = world.promising(workload.spec, placement, victims)
-        return StartAfter(workload.id, placement, tuple(victim.attempt_id for victim in victims)), after
-    return Wait(workload.id, why_no_room(asked, findings, facts)), world
+        return StartAfter(workload.id, eviction.candidate.placement, eviction.attempt_ids)
+    return None
+
+
+def after(decision: Start | StartAfter, workload: Waiting, world: World, facts: Facts) -> World:
+    """The world once the decision has been taken."""
+    match decision:
+        case Start():
+            return world.with_(workload.spec, decision.placement)
+        case StartAfter():
+            victims = [facts.active[attempt_id] for attempt_id in decision.victims]
+            return world.promising(workload.spec, decision.placement, victims)
 
 
 def why_not_yet(workload: Waiting, facts: Facts) -> Explanation | None:
@@ -90,29 +112,50 @@ def why_not_yet(workload: Waiting, facts: Facts) -> Explanation | None:
     return None
 
 
-def best_candidate(ranks: Sequence[Sequence[Request]], world: World) -> tuple[Candidate | None, list[Finding]]:
-    """The best placement of the first rank of targets that has one, else what every supply said instead."""
-    findings: list[Finding] = []
+def open_ranks(workload: Waiting, facts: Facts) -> list[Sequence[Request]]:
+    """The requests under targets that are open by now, by rank."""
+    return ranked([request for request in requests(workload) if request.opens_at <= facts.now])
+
+
+def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidate | None:
+    """The best placement of the first rank of targets that has any."""
     for rank in ranks:
-        candidates = []
-        for request in rank:
-            sifted = sift(request, world)
-            findings += sifted.findings
-            for supply, classes in sifted.classes.items():
-                nodes = world.nodes(classes)
-                answer = settle(request, supply, nodes, world.usage)
-                if isinstance(answer, Rejection):
-                    findings.append(Finding(answer, request, supply, len(nodes)))
-                else:
-                    candidates.append(answer)
+        candidates = [
+            candidate
+            for request in rank
+            for supply, classes in sift(request, world).classes.items()
+            if (candidate := best_on(request, supply, world.nodes(classes), world.usage)) is not None
+        ]
         if candidates:
-            return min(candidates, key=preference), findings
-    return None, findings
+            return min(candidates, key=preference)
+    return None
 
 
-def why_no_room(asked: Sequence[Request], findings: Sequence[Finding], facts: Facts) -> Explanation:
-    """Why nothing fits now: the rule that stopped the nearest candidate, or that none is acceptable yet."""
-    later = [request.opens_at for request in asked if request.opens_at > facts.now]
-    if later and explanation.dominant(findings).rejection.reason in LASTING_REASONS:
-        return explanation.waiting_for_relaxation(min(later), findings, facts.now)
+def explain(waiting: Iterable[Waiting], world: World, facts: Facts) -> list[Wait]:
+    """Why each workload waits, in the world in which the round ends."""
+    later = world.when_all_have_left()
+    return [Wait(workload.id, why_waits(workload, world, later, facts)) for workload in waiting]
+
+
+def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Explanation:
+    """The gate that is closed, the leaving work that is waited for, or the rule that stopped the nearest candidate."""
+    if (gate := why_not_yet(workload, facts)) is not None:
+        return gate
+    ranks = open_ranks(workload, facts)
+    findings = [finding for rank in ranks for request in rank for finding in findings_of(request, world)]
+    if later is not world and best_candidate(ranks, later) is not None:
+        return explanation.waiting_for_victims(findings, facts.now)
+    closed = [request.opens_at for request in requests(workload) if request.opens_at > facts.now]
+    if closed and explanation.dominant(findings).rejection.reason in LASTING_REASONS:
+        return explanation.waiting_for_relaxation(min(closed), findings, facts.now)
     return explanation.no_room(findings, facts.now)
+
+
+def findings_of(request: Request, world: World) -> list[Finding]:
+    """What every supply says to a request that fits nowhere."""
+    sifted = sift(request, world)
+    answers = []
+    for supply, classes in sifted.classes.items():
+        nodes = world.nodes(classes)
+        answers.append(Finding(why_not_on(request, supply, nodes, world.usage), request, supply, len(nodes)))
+    return [*sifted.findings, *answers]

@@ -6,7 +6,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
-from corral.api import CapacityType, State, WorkloadSpec
+from corral.api import WHOLE, CapacityType, State, WorkloadSpec
 from domain.fleet import Amount, Health, Node, Placement, Room
 from domain.quota import QuotaTree, Usage
 from domain.snapshot import Snapshot
@@ -36,18 +36,25 @@ class Traits:
 
 @dataclass(frozen=True, slots=True)
 class NodeRoom:
-    """A node with the room that it has in one world. `order` sorts cheap nodes first, and the fullest among equal prices."""
+    """A node with the room that it has in one world.
+
+    `whole` counts its wholly free devices, `broken` has what is left of those in part use, the fullest first. `order` sorts
+    cheap nodes first, and the fullest first among equal prices.
+    """
 
     node: Node
     room: Room
     whole: int
+    broken: tuple[Amount, ...]
+    milli: Amount
     order: tuple[int, int, Amount, int, int, str]
 
     @classmethod
     def of(cls, node: Node, room: Room) -> "NodeRoom":
         """The node with this much room."""
-        whole = room.whole_devices
-        return cls(node, room, whole, (node.price, whole, room.milli, room.cpu_milli, room.memory_mib, node.id))
+        whole, milli = room.whole_devices, room.milli
+        broken = () if milli == whole * WHOLE else tuple(sorted(free for free in room.devices if 0 < free < WHOLE))
+        return cls(node, room, whole, broken, milli, (node.price, whole, milli, room.cpu_milli, room.memory_mib, node.id))
 
 
 Nodes = tuple[NodeRoom, ...]
@@ -83,10 +90,7 @@ class World:
     def of(cls, snapshot: Snapshot, tree: QuotaTree) -> "World":
         """The world that the snapshot shows."""
         world = cls.idle(snapshot.nodes, tree, {node.id: node.free for node in snapshot.nodes})
-        usage = world.usage
-        for active in snapshot.active:
-            if not active.preempted:
-                usage = usage.plus(active.spec.queue, active.placement.sku, active.milli, preemptible=active.spec.preemptible)
+        usage = _with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
         return replace(world, usage=usage, coming=_coming(snapshot))
 
     @classmethod
@@ -105,17 +109,17 @@ class World:
     def with_(self, spec: WorkloadSpec, placement: Placement) -> "World":
         """The world after the workload has been given free capacity."""
         taken = {share.node_id: self.rooms[share.node_id] - share.room for share in placement.shares}
-        return replace(self._with_rooms(taken), usage=_charged(self.usage, spec, placement))
+        usage = self.usage.plus(spec.queue, placement.sku, placement.milli, preemptible=spec.preemptible)
+        return replace(self._with_rooms(taken), usage=usage)
 
     def without(self, victims: Iterable[Active]) -> "World":
         """The world once these attempts have left: their room is free and their quota is not in use."""
+        leaving = tuple(victims)
         freed: dict[str, Room] = {}
-        usage = self.usage
-        for victim in victims:
-            usage = _charged(usage, victim.spec, victim.placement, sign=-1)
+        for victim in leaving:
             for node_id, room in _rooms(victim, self.rooms):
                 freed[node_id] = freed.get(node_id, self.rooms[node_id]) + room
-        return replace(self._with_rooms(freed), usage=usage)
+        return replace(self._with_rooms(freed), usage=_with_uses(self.usage, leaving, sign=-1))
 
     def promising(self, spec: WorkloadSpec, placement: Placement, victims: Iterable[Active]) -> "World":
         """The world after capacity was promised that is free only when the victims have left.
@@ -144,7 +148,9 @@ class World:
         return found[0] if len(found) == 1 else in_order(chain(*found))
 
     def when_all_have_left(self) -> "World":
-        """The world once every attempt with notice to leave has left."""
+        """The world once every attempt with notice to leave has left; the world itself when none has notice."""
+        if not self.coming:
+            return self
         return self._with_rooms({node_id: self.rooms[node_id] + room for node_id, room in self.coming.items()})
 
     def _with_rooms(self, rooms: Mapping[str, Room]) -> "World":
@@ -160,8 +166,15 @@ def _traits(node: Node) -> Traits:
     return Traits(supply, node.capacity_type, tuple(sorted(node.taints)), node.health)
 
 
-def _charged(usage: Usage, spec: WorkloadSpec, placement: Placement, sign: int = 1) -> Usage:
-    return usage.plus(spec.queue, placement.sku, sign * placement.milli, preemptible=spec.preemptible)
+def _with_uses(usage: Usage, actives: Iterable[Active], sign: int = 1) -> Usage:
+    """The usage with that of these attempts added or taken away, like ones together."""
+    amounts: dict[tuple[str, str, bool], Amount] = {}
+    for active in actives:
+        key = active.spec.queue, active.placement.sku, active.spec.preemptible
+        amounts[key] = amounts.get(key, 0) + active.milli
+    for (queue, sku, preemptible), amount in amounts.items():
+        usage = usage.plus(queue, sku, sign * amount, preemptible=preemptible)
+    return usage
 
 
 def _rooms(active: Active, rooms: Mapping[str, Room]) -> Iterable[tuple[str, Room]]:
