@@ -1,1 +1,1 @@
-"""Wiring: settings, real adapters and processes; the only package that sees everything."""
+"""Wiring: the only folder that sees everything."""

@@ -55,7 +55,10 @@ async def _again_on_conflict(transaction: Callable[[], Awaitable[Result]]) -> Re
         wait=wait_random_exponential(multiplier=0.01, max=0.5),
         reraise=True,
     )
-    return await attempts(transaction)
+    async for attempt in attempts:
+        with attempt:
+            return await transaction()
+    raise AssertionError("the last attempt raises what it met")
 
 
 def _id_is_taken(workload: str) -> Standing:

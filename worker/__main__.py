@@ -1,0 +1,93 @@
+"""`python -m worker`: serve a pool, bring up everything on one machine, migrate, audit, and show the settings."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from activities.store.audit import RULES
+from activities.store.migrations import upgrade
+from activities.store.postgres import PostgresStore
+from corral.cli.problems import InvalidInput
+from worker.settings import Settings, SettingsError, describe, load_settings
+from worker.supervision import CannotStart
+from worker.wiring import serve as serve_pool
+
+Result = TypeVar("Result")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console()
+
+
+def _run(work: Callable[[Settings], Coroutine[Any, Any, Result]]) -> Result:
+    """Run one command with the settings of the environment; what people must put right is told without a traceback."""
+    try:
+        settings = load_settings()
+        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work(settings))
+    except (SettingsError, CannotStart, InvalidInput) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def stop_event() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+@app.command()
+def serve() -> None:
+    """Work for the pool until told to stop."""
+
+    async def until_stopped(settings: Settings) -> None:
+        await serve_pool(settings, stop_event())
+
+    _run(until_stopped)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest version."""
+    _run(lambda settings: upgrade(settings.database_url))
+
+
+@app.command()
+def audit() -> None:
+    """Check every invariant of the record; exit 1 when one is broken."""
+
+    async def check(settings: Settings) -> int:
+        store = PostgresStore.connect(settings.database_url, settings.clock(), settings.pool)
+        try:
+            findings = await store.audit()
+        finally:
+            await store.aclose()
+        for finding in findings:
+            console.print(f"[red]broken[/]: {finding.rule}: {finding.where}", highlight=False)
+        console.print(f"{len(RULES)} invariants checked, {len(findings)} findings", highlight=False)
+        return 1 if findings else 0
+
+    raise typer.Exit(_run(check))
+
+
+@app.command(name="settings")
+def show_settings() -> None:
+    """List the settings: environment variable, default, meaning."""
+    table = Table("variable", "default", "meaning", box=None, pad_edge=False)
+    for row in describe():
+        table.add_row(row.variable, row.default, row.meaning)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()

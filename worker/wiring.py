@@ -1,0 +1,207 @@
+"""Wiring: the real store, providers, clock and Temporal client into activities and workflows."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
+from temporalio.worker import PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRunner, Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.adjusting import Adjusting
+from activities.admission import Admission
+from activities.answers import Standing
+from activities.courier import Courier
+from activities.inquiry import Inquiry
+from activities.inventory import Inventory
+from activities.observing import Observer
+from activities.placement import Placement
+from activities.ports import Provider
+from activities.rounds import Rounds
+from activities.store.postgres import PostgresStore
+from corral import wire
+from worker.fleet_file import FleetFile, read_fleet
+from worker.settings import Settings
+from workflows.contracts import Signal
+from workflows.provider import ProviderReconcile
+from workflows.rounds import SchedulingRounds
+from workflows.workload import WorkloadLifecycle
+
+WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile)
+OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types")
+GRACE = timedelta(seconds=5)
+DESCRIBE_AT_ONCE = 10
+
+
+class TemporalWorkloads:
+    """The `Workloads` port over a Temporal client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def tell(self, standing: Standing) -> None:
+        """Signal a workload's workflow; one that is over needs to be told nothing."""
+        handle = self._client.get_workflow_handle(wire.workload_workflow_id(standing.workload))
+        try:
+            await handle.signal(Signal.STANDING, standing)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+
+    async def have_ended(self, ids: Sequence[str]) -> list[str]:
+        """Those of the workloads whose workflow has ended, or does not exist."""
+        ended: list[str] = []
+        for start in range(0, len(ids), DESCRIBE_AT_ONCE):
+            some = ids[start : start + DESCRIBE_AT_ONCE]
+            over = await asyncio.gather(*(self._has_ended(id) for id in some))
+            ended += [id for id, is_over in zip(some, over, strict=True) if is_over]
+        return ended
+
+    async def _has_ended(self, workload: str) -> bool:
+        try:
+            description = await self._client.get_workflow_handle(wire.workload_workflow_id(workload)).describe()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return True
+            raise
+        return description.status is not WorkflowExecutionStatus.RUNNING
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a running worker is made of."""
+
+    store: PostgresStore
+    providers: Mapping[str, Provider]
+    pool_activities: Sequence[Callable[..., Awaitable[Any]]]
+    provider_activities: Sequence[Callable[..., Awaitable[Any]]]
+
+
+async def connect(settings: Settings) -> Client:
+    """A client of the Temporal server that the settings name."""
+    return await Client.connect(
+        settings.temporal_address,
+        namespace=settings.temporal_namespace,
+        api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
+        tls=settings.temporal_tls,
+        data_converter=pydantic_data_converter,
+        grpc_compression=GrpcCompression.NONE,
+        identity=f"{os.getpid()}@{socket.gethostname()}",
+    )
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
+    """Store, providers and activities, until the context is left."""
+    async with AsyncExitStack() as stack:
+        clock = settings.clock()
+        store = PostgresStore.connect(settings.database_url, clock, settings.pool)
+        stack.push_async_callback(store.aclose)
+        fleet = read_fleet(settings.fleet_file)
+        providers = await _open_providers(fleet, settings, store, stack)
+        await store.record_policy()
+        workloads = TemporalWorkloads(client)
+        courier = Courier(store, workloads)
+        observer = Observer(store, courier)
+        placement = Placement(store, providers, observer, courier, clock)
+        inventory = Inventory(store, providers, observer, placement, courier)
+        inquiry, adjusting = Inquiry(store), Adjusting(store, courier)
+        yield Parts(
+            store=store,
+            providers=providers,
+            pool_activities=(
+                Admission(store, courier).admit,
+                adjusting.apply,
+                adjusting.standing,
+                Rounds(store, courier, workloads, clock, tick_seconds=settings.tick_seconds).keep_deciding,
+                *(inquiry.status, inquiry.workloads, inquiry.events, inquiry.queues),
+                *(inquiry.fleet, inquiry.nodes, inquiry.apply_queues),
+            ),
+            provider_activities=(placement.bind, placement.stop, inventory.watch, inventory.cordon),
+        )
+
+
+async def _open_providers(
+    fleet: FleetFile, settings: Settings, store: PostgresStore, stack: AsyncExitStack
+) -> dict[str, Provider]:
+    state = settings.state_dir / "providers"
+    state.mkdir(parents=True, exist_ok=True)
+    providers: dict[str, Provider] = {}
+    for entry in fleet.providers:
+        provider = providers[entry.name] = entry.open(state, settings.clock())
+        stack.push_async_callback(provider.aclose)
+        await store.register_provider(entry.name, entry.kind)
+    return providers
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Work for the pool and its providers until told to stop."""
+    client = await connect(settings)
+    async with assembled(settings, client) as parts, AsyncExitStack() as stack:
+        for worker in _workers(settings, client, parts):
+            await stack.enter_async_context(worker)
+        await _start_singletons(client, settings, parts.providers)
+        await stop.wait()
+
+
+def _workers(settings: Settings, client: Client, parts: Parts) -> list[Worker]:
+    pool = Worker(
+        client,
+        task_queue=wire.pool_task_queue(settings.pool),
+        workflows=WORKFLOWS,
+        activities=parts.pool_activities,
+        workflow_runner=_sandbox() if settings.sandbox else UnsandboxedWorkflowRunner(),
+        workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(settings.workflow_pollers),
+        nonsticky_to_sticky_poll_ratio=0.8,
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
+        max_cached_workflows=5_000,
+        max_concurrent_workflow_tasks=200,
+        max_concurrent_local_activities=500,
+        graceful_shutdown_timeout=GRACE,
+    )
+    return [
+        pool,
+        *(
+            Worker(
+                client,
+                task_queue=wire.provider_task_queue(provider),
+                activities=parts.provider_activities,
+                max_concurrent_activities=500,
+                graceful_shutdown_timeout=GRACE,
+            )
+            for provider in parts.providers
+        ),
+    ]
+
+
+def _sandbox() -> SandboxedWorkflowRunner:
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*OURS))
+
+
+async def _start_singletons(client: Client, settings: Settings, providers: Mapping[str, Provider]) -> None:
+    """Start the planner and one reconciler a provider, unless they run already."""
+    queue = wire.pool_task_queue(settings.pool)
+    await client.start_workflow(
+        wire.ROUNDS,
+        id=wire.rounds_workflow_id(settings.pool),
+        task_queue=queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary=f"plans the pool {settings.pool}",
+    )
+    for provider in providers:
+        await client.start_workflow(
+            wire.PROVIDER,
+            provider,
+            id=wire.provider_workflow_id(provider),
+            task_queue=queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=f"watches the provider {provider}",
+        )
