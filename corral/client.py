@@ -13,6 +13,7 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import (
     Priority,
@@ -304,6 +305,8 @@ async def _plain_errors(missing: str = "there is no such workload") -> AsyncIter
         if isinstance(cause, ApplicationError):
             raise _FAILURES.get(cause.type or "", CorralError)(cause.message) from failure
         raise Unreachable(f"no worker answered within {ANSWER_WITHIN.seconds} s; is one running for this pool?") from failure
+    except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+        raise Unreachable(f"no worker answered within {ANSWER_WITHIN.seconds} s; is one running for this pool?") from error
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise NotFound(missing) from error

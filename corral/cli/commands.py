@@ -1,0 +1,285 @@
+"""The commands: each reads its arguments, makes one call, and prints the answer."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from typing import Annotated
+
+import typer
+
+from corral import wire
+from corral.api import (
+    Acknowledgement,
+    Cancel,
+    Hold,
+    Reprioritize,
+    Resize,
+    SlaTier,
+    State,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadResult,
+    WorkloadSpec,
+    WorkloadStatus,
+)
+from corral.cli import supply, tables, tenancy
+from corral.cli.documents import read_documents
+from corral.cli.exits import EPILOG, Commands, code_of_end
+from corral.cli.options import Interval, Output, Reason, Watch, WorkloadId
+from corral.cli.problems import InvalidInput, checked, checked_id
+from corral.cli.render import Form, View, show
+from corral.cli.session import Ask, Connection, Session, Watching
+from corral.client import Corral, CorralError, Submission
+
+app = typer.Typer(
+    cls=Commands,
+    help="Submit work to Corral's pool of accelerators, and see where it stands and why.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def corral(
+    context: typer.Context,
+    address: Annotated[
+        str, typer.Option(envvar="CORRAL_TEMPORAL_ADDRESS", help="The Temporal server, as host:port.")
+    ] = "127.0.0.1:7233",
+    namespace: Annotated[str, typer.Option(envvar="CORRAL_TEMPORAL_NAMESPACE", help="The Temporal namespace.")] = "default",
+    pool: Annotated[str, typer.Option(envvar="CORRAL_POOL", help="The pool of accelerators.")] = wire.DEFAULT_POOL,
+    api_key: Annotated[str | None, typer.Option(envvar="CORRAL_TEMPORAL_API_KEY", help="The key to Temporal.")] = None,
+    tls: Annotated[bool, typer.Option("--tls", envvar="CORRAL_TEMPORAL_TLS", help="Encrypt the connection.")] = False,
+    output: Output = None,
+) -> None:
+    """Take the options that all commands share."""
+    session = context.obj or Session(Connection(address, namespace, pool, api_key, tls).open)
+    context.obj = replace(session, form=output or Form.TABLE)
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="YAML files; `-` is the standard input.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended.")] = False,
+    output: Output = None,
+) -> None:
+    """Hand over the workloads in YAML files.
+
+    All of them must be valid before any is submitted. Submitting a workload again is safe: it is the same workload.
+    """
+    session = Session.of(context, output)
+    specs = read_specs(files)
+    submitted, refusal = session.run(lambda corral: _submit(corral, specs))
+    if submitted and (refusal or not wait):
+        show(submitted, session.form, View(tables.submissions))
+    if refusal:
+        raise refusal
+    if wait:
+        _wait(session, [spec.id for spec in specs])
+
+
+def read_specs(files: Sequence[str]) -> list[WorkloadSpec]:
+    """Read the workloads in YAML files.
+
+    Raises:
+        InvalidInput: a document is not valid, or two have the same id.
+    """
+    try:
+        documents = read_documents(files, WorkloadSpec)
+        seen: dict[str, object] = {}
+        repeated = [
+            f"{document.position}: id: {document.content.id!r} is the id of the workload at {first}; each needs its own"
+            for document in documents
+            if (first := seen.setdefault(document.content.id, document.position)) is not document.position
+        ]
+        if repeated:
+            raise InvalidInput(repeated)
+    except InvalidInput as error:
+        raise InvalidInput(error.lines, "nothing was submitted") from error
+    return [document.content for document in documents]
+
+
+async def _submit(corral: Corral, specs: Sequence[WorkloadSpec]) -> tuple[list[Submission], CorralError | None]:
+    """Hand over the workloads one after the other, until one is refused."""
+    submitted: list[Submission] = []
+    for spec in specs:
+        try:
+            submitted.append(await corral.submit(spec))
+        except CorralError as error:
+            return submitted, error
+    return submitted, None
+
+
+def _wait(session: Session, workloads: Sequence[str]) -> None:
+    """Wait for workloads, print how they ended, and exit."""
+
+    async def ended(corral: Corral) -> list[WorkloadResult]:
+        return list(await asyncio.gather(*(corral.wait(workload) for workload in workloads)))
+
+    results = session.ask(ended, View(tables.results))
+    raise typer.Exit(max(code_of_end(result.state) for result in results))
+
+
+@app.command("list")
+def list_workloads(
+    context: typer.Context,
+    queue: Annotated[str | None, typer.Option(help="Only those of this queue.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    tier: Annotated[SlaTier | None, typer.Option(help="Only those of this tier.")] = None,
+    active: Annotated[bool, typer.Option("--active", help="Only those that have not ended.")] = False,
+    limit: Annotated[int, typer.Option(help="At most so many, 1 to 10000.")] = 100,
+    watch: Watch = False,
+    interval: Interval = 2,
+    output: Output = None,
+) -> None:
+    """List workloads, newest first."""
+    which = checked(WorkloadFilter, queue=queue, state=state, tier=tier, active_only=active, limit=limit)
+    session = Session.of(context, output)
+    session.follow(lambda corral: corral.workloads(which), View(tables.workloads), Watching(watch, interval))
+
+
+@app.command()
+def status(
+    context: typer.Context, workload: WorkloadId, watch: Watch = False, interval: Interval = 2, output: Output = None
+) -> None:
+    """Tell where a workload stands.
+
+    With --watch, until it has ended.
+    """
+    name = checked_id(workload)
+    view = View(tables.status)
+    Session.of(context, output).follow(lambda corral: corral.status(name), view, Watching(watch, interval), has_ended)
+
+
+def has_ended(status: WorkloadStatus) -> bool:
+    """Whether there is nothing more to watch."""
+    return status.state.is_terminal
+
+
+@app.command()
+def explain(
+    context: typer.Context, workload: WorkloadId, watch: Watch = False, interval: Interval = 2, output: Output = None
+) -> None:
+    """Tell why a workload waits or was refused.
+
+    The evidence says how often each rule said no. With --watch, until it has ended.
+    """
+    name = checked_id(workload)
+    view = View(tables.explanation, data=lambda status: status.explanation)
+    Session.of(context, output).follow(lambda corral: corral.status(name), view, Watching(watch, interval), has_ended)
+
+
+@app.command()
+def events(
+    context: typer.Context,
+    workload: WorkloadId,
+    after: Annotated[int, typer.Option(min=0, help="Only those after the event with this id.")] = 0,
+    watch: Watch = False,
+    interval: Interval = 2,
+    output: Output = None,
+) -> None:
+    """List what happened to a workload, oldest first.
+
+    With --watch, a line for each event until it has ended.
+    """
+    name = checked_id(workload)
+    session = Session.of(context, output)
+    if watch:
+        session.follow_events(name, after, interval)
+    else:
+        session.ask(lambda corral: _events(corral, name, after), View(tables.events))
+
+
+async def _events(corral: Corral, workload: str, after: int) -> list[WorkloadEvent]:
+    """The events of a workload, which must exist: the record has no events of one that does not."""
+    happened = await corral.events(workload, after)
+    if not happened:
+        await corral.status(workload)
+    return happened
+
+
+@app.command()
+def cancel(context: typer.Context, workload: WorkloadId, reason: Reason = "", output: Output = None) -> None:
+    """End a workload, whatever it is doing."""
+    name, why = checked_id(workload), checked(Cancel, reason=reason).reason
+    _change(context, output, lambda corral: corral.cancel(name, why))
+
+
+@app.command()
+def hold(context: typer.Context, workload: WorkloadId, reason: Reason = "", output: Output = None) -> None:
+    """Take a workload out of the line until it is released.
+
+    If it runs, it is stopped, with notice.
+    """
+    name, why = checked_id(workload), checked(Hold, reason=reason).reason
+    _change(context, output, lambda corral: corral.hold(name, why))
+
+
+@app.command()
+def release(context: typer.Context, workload: WorkloadId, output: Output = None) -> None:
+    """Put a held workload back in line."""
+    name = checked_id(workload)
+    _change(context, output, lambda corral: corral.release(name))
+
+
+@app.command()
+def resize(
+    context: typer.Context,
+    workload: WorkloadId,
+    count: Annotated[int, typer.Option(help="Replicas of the group.", show_default=False)],
+    minimum: Annotated[int | None, typer.Option(help="The fewest with which it may start.")] = None,
+    group: Annotated[str | None, typer.Option(help="The replica group, if there are several.")] = None,
+    output: Output = None,
+) -> None:
+    """Change the size of a workload that has no capacity yet."""
+    name, change = checked_id(workload), checked(Resize, count=count, minimum=minimum, group=group)
+    _change(context, output, lambda corral: corral.resize(name, change))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def reprioritize(
+    context: typer.Context,
+    workload: WorkloadId,
+    priority: Annotated[int, typer.Argument(metavar="PRIORITY", help="-1000 to 1000; higher goes first.")],
+    output: Output = None,
+) -> None:
+    """Change a workload's order inside its tier and queue."""
+    name, order = checked_id(workload), checked(Reprioritize, priority=priority).priority
+    _change(context, output, lambda corral: corral.reprioritize(name, order))
+
+
+def _change(context: typer.Context, output: Form | None, ask: Ask[Acknowledgement]) -> None:
+    Session.of(context, output).ask(ask, View(tables.acknowledgement))
+
+
+@app.command()
+def wait(context: typer.Context, workload: WorkloadId, output: Output = None) -> None:
+    """Wait until a workload has ended.
+
+    The exit code is 0 only if it succeeded.
+    """
+    name = checked_id(workload)
+    result = Session.of(context, output).ask(lambda corral: corral.wait(name), View(tables.result))
+    raise typer.Exit(code_of_end(result.state))
+
+
+@app.command()
+def version(context: typer.Context, output: Output = None) -> None:
+    """Tell the version of this command line."""
+    try:
+        installed = version_of("corral")
+    except PackageNotFoundError:
+        installed = "not installed"
+    show({"version": installed}, Session.of(context, output).form, View(tables.facts))
+
+
+app.add_typer(tenancy.queue, name="queue")
+app.add_typer(supply.fleet, name="fleet")
+app.command()(supply.cordon)
+app.command()(supply.drain)
+app.command()(supply.uncordon)

@@ -1,0 +1,90 @@
+"""Documents: YAML files read into models, with a line for each problem that names file, line, column and field."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from corral.cli.problems import InvalidInput, problems
+from corral.cli.trees import Position, Tree, parse
+
+STANDARD_INPUT = "-"
+MAXIMUM_BYTES = 1 << 20
+
+Content = TypeVar("Content", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Document(Generic[Content]):
+    """A valid document, and where it begins."""
+
+    position: Position
+    content: Content
+
+
+def read_documents(files: Iterable[str], model: type[Content]) -> list[Document[Content]]:
+    """Read all documents of all files; `-` is the standard input.
+
+    Raises:
+        InvalidInput: something is wrong with them; all problems of all files are told.
+    """
+    documents: list[Document[Content]] = []
+    lines: list[str] = []
+    for file in files:
+        try:
+            documents += parse_documents("<stdin>" if file == STANDARD_INPUT else file, _bytes_of(file), model)
+        except InvalidInput as error:
+            lines += error.lines
+    if lines:
+        raise InvalidInput(lines)
+    return documents
+
+
+def _bytes_of(file: str) -> bytes:
+    """The content of a file, of which no more is read than shows that there is too much."""
+    try:
+        if file == STANDARD_INPUT:
+            return sys.stdin.buffer.read(MAXIMUM_BYTES + 1)
+        with Path(file).open("rb") as stream:
+            return stream.read(MAXIMUM_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput([f"{file}: cannot be read: {error.strerror}"]) from error
+
+
+def parse_documents(file: str, content: bytes, model: type[Content]) -> list[Document[Content]]:
+    """Parse the documents in a file's content; empty ones do not count, but there must be one that is not.
+
+    Raises:
+        InvalidInput: something is wrong with them.
+    """
+    trees = parse(file, _text(file, content))
+    if not trees:
+        needed = " and ".join(f"`{name}`" for name, info in model.model_fields.items() if info.is_required())
+        raise InvalidInput([f"{file}: empty; expected a YAML document with {needed}"])
+    lines = [line for tree in trees for line in tree.complaints or _complaints(tree, model)]
+    if lines:
+        raise InvalidInput(lines)
+    return [Document(tree.values[()], model.model_validate(tree.data)) for tree in trees]
+
+
+def _text(file: str, content: bytes) -> str:
+    if len(content) > MAXIMUM_BYTES:
+        raise InvalidInput([f"{file}: larger than 1 MiB ({MAXIMUM_BYTES} bytes); split it into several files"])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        raise InvalidInput([f"{Position(file, line, column)}: not text in UTF-8; expected a YAML file"]) from error
+
+
+def _complaints(tree: Tree, model: type[BaseModel]) -> list[str]:
+    try:
+        model.model_validate(tree.data)
+    except ValidationError as error:
+        placed = [(tree.position(problem), str(problem)) for problem in problems(error, model, tree.data)]
+        return [f"{position}: {problem}" for position, problem in sorted(placed)]
+    return []

@@ -1,0 +1,245 @@
+"""Problems with what a person wrote, in words: what was wrong, where, and what was expected."""
+
+import difflib
+import json
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from corral.api import Identifier
+from corral.client import Invalid
+
+LONGEST_VALUE = 60
+"""Characters of a value that an error repeats."""
+
+MOST_PROBLEMS = 50
+"""Problems that are told at once."""
+
+Path = tuple[str | int, ...]
+"""The keys and indices that lead to a value."""
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: the path to the value, and a sentence that begins after it."""
+
+    path: Path
+    message: str
+    is_about_key: bool = False
+
+    def __str__(self) -> str:
+        return f"{path_in_words(self.path)}: {self.message}" if self.path else self.message
+
+
+class InvalidInput(Invalid):
+    """Input in which something is wrong; one line for each problem."""
+
+    def __init__(self, lines: Sequence[str], consequence: str = "") -> None:
+        """Tell the problems, of which at most `MOST_PROBLEMS` are shown, and what became of the command."""
+        hidden = len(lines) - MOST_PROBLEMS
+        rest = f"... and {hidden} more problems" if hidden > 0 else ""
+        super().__init__("\n".join(line for line in [*lines[:MOST_PROBLEMS], rest, consequence] if line))
+        self.lines = tuple(lines)
+
+
+def checked(model: type[Checked], **options: object) -> Checked:
+    """Build a model from options of the command line.
+
+    Raises:
+        InvalidInput: an option's value is not acceptable.
+    """
+    try:
+        return model.model_validate(options)
+    except ValidationError as error:
+        raise InvalidInput([str(problem) for problem in problems(error, model, options)]) from error
+
+
+class _Named(BaseModel):
+    id: Identifier
+
+
+def checked_id(text: str) -> str:
+    """A workload's id as a person typed it.
+
+    Raises:
+        InvalidInput: it cannot be the id of any workload.
+    """
+    return checked(_Named, id=text).id
+
+
+def problems(error: ValidationError, model: type[BaseModel], data: object) -> list[Problem]:
+    """Put pydantic's errors about the data in words, one for each value that is wrong."""
+    by_path: dict[Path, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        if not _is_echo(detail):
+            by_path.setdefault(_path_in(data, detail), []).append(detail)
+    return [_in_words(details, path, model) for path, details in by_path.items()]
+
+
+def _is_echo(detail: ErrorDetails) -> bool:
+    """Whether a list is called too short only because an entry of it is wrong."""
+    return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
+
+
+def _path_in(data: Any, detail: ErrorDetails) -> Path:
+    """Where in the data the error is. Beyond the data, `loc` names the branch of a union, or a key that is missing."""
+    location = detail["loc"]
+    if detail["type"] == "missing":
+        return location
+    for length, step in enumerate(location):
+        is_field = isinstance(data, Mapping) and step in data
+        is_entry = isinstance(data, (list, tuple)) and isinstance(step, int)
+        if not (is_field or is_entry):
+            return location[:length]
+        data = data[step]
+    return location
+
+
+def _in_words(details: Sequence[ErrorDetails], path: Path, model: type[BaseModel]) -> Problem:
+    """Describe the errors of one value: the most telling one, where the branches of a union disagree."""
+    telling = [detail for detail in details if detail["type"] not in {"int_type", "float_type"}]
+    if not telling and len(details) > 1:
+        return Problem(path, f"{shown(details[0]['input'])} is not a number")
+    detail = (telling or details)[0]
+    if detail["type"] == "extra_forbidden":
+        return Problem(path, _unknown_field(str(path[-1]), fields_at(model, path[:-1])), is_about_key=True)
+    describe = _WORDS.get(detail["type"])
+    return Problem(path, describe(detail) if describe else f"{shown(detail['input'])}: {detail['msg']}")
+
+
+def _unknown_field(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name[:LONGEST_VALUE], known, n=1)
+    return f"no such field; did you mean `{near[0]}`?" if near else f"no such field; the fields are {', '.join(known)}"
+
+
+def fields_at(model: type[BaseModel], path: Path) -> list[str]:
+    """The names of the fields of the model that is found at a path within a model."""
+    annotation: Any = model
+    for step in path:
+        annotation = _plain(annotation)
+        is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        annotation = annotation.model_fields[step].annotation if is_model else get_args(annotation)[0]
+    return list(_plain(annotation).model_fields)
+
+
+def _plain(annotation: Any) -> Any:
+    """An annotation without its constraints and without `None`."""
+    while get_origin(annotation) in {Annotated, Union, types.UnionType}:
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
+def shown(value: object) -> str:
+    """A value as an error repeats it: on one line, without control characters, and short."""
+    match value:
+        case None:
+            return "an empty value"
+        case Mapping():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case str() if len(value) > LONGEST_VALUE:
+            return f"{_quoted(value[:LONGEST_VALUE])}... ({len(value)} characters)"
+        case str():
+            return _quoted(value)
+    return _shortened(json.dumps(value, default=str))
+
+
+def printable(text: str) -> str:
+    """Text in which characters that a terminal would obey, such as escape and newline, are spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _quoted(text: str) -> str:
+    return printable(json.dumps(text, ensure_ascii=False))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."
+
+
+def path_in_words(path: Iterable[str | int]) -> str:
+    """A path as people write it, such as `groups[0].count`."""
+    written = "".join(f"[{step}]" if isinstance(step, int) else f".{_shortened(printable(step))}" for step in path)
+    return written.removeprefix(".")
+
+
+_PATTERNS: Mapping[str, str] = {
+    r"^[a-z0-9][a-z0-9._-]{0,99}$": (
+        "1 to 100 lower-case letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
+    ),
+    r"^SIG[A-Z0-9]{1,9}$": "the name of a signal, such as SIGTERM",
+}
+
+
+def _says(complaint: str) -> Callable[[ErrorDetails], str]:
+    """Describe an error by the value and a complaint, which may use what pydantic tells about the constraint."""
+    return lambda detail: f"{shown(detail['input'])} " + complaint.format(**detail.get("ctx", {}))
+
+
+def _counts(complaint: str) -> Callable[[ErrorDetails], str]:
+    """Describe an error by the length of the value."""
+    return lambda detail: complaint.format(length=len(detail["input"]), **detail.get("ctx", {}))
+
+
+def _pattern(detail: ErrorDetails) -> str:
+    pattern = detail["ctx"]["pattern"]
+    return f"{shown(detail['input'])} is not acceptable; expected {_PATTERNS.get(pattern, f'text that matches {pattern}')}"
+
+
+def _not_text(detail: ErrorDetails) -> str:
+    value = detail["input"]
+    advice = "expected text" if value is None or isinstance(value, (Mapping, list)) else "write it in quotes"
+    return f"{shown(value)} is not text; {advice}"
+
+
+def _not_whole(detail: ErrorDetails) -> str:
+    value = detail["input"]
+    advice = "; write it without quotes" if isinstance(value, str) and value.lstrip("-").isdecimal() else ""
+    return f"{shown(value)} is not a whole number{advice}"
+
+
+def _broken_rule(detail: ErrorDetails) -> str:
+    """The words of a rule of the model itself, after the value if it is a single one."""
+    rule = str(detail["ctx"]["error"])
+    return rule if isinstance(detail["input"], (Mapping, list)) else f"{shown(detail['input'])} is not acceptable: {rule}"
+
+
+_NOT_A_LIST = _says("is not a list; write [one, two], or one line beginning with `- ` for each entry")
+_NOT_FIELDS = _says("is not a mapping; expected fields, each written `name: value`")
+_NOT_A_TIME = _says("is not a time; write it like 2026-01-31T08:00:00Z")
+_NOT_TRUE_OR_FALSE = _says("is neither true nor false")
+
+_WORDS: Mapping[str, Callable[[ErrorDetails], str]] = {
+    "missing": lambda detail: "required, but not given",
+    "enum": _says("is not known; expected {expected}"),
+    "string_pattern_mismatch": _pattern,
+    "string_type": _not_text,
+    "string_unicode": _says("is not text; it contains half of a surrogate pair"),
+    "string_too_short": _counts("has {length} characters; expected at least {min_length}"),
+    "string_too_long": _counts("has {length} characters; expected at most {max_length}"),
+    "int_type": _not_whole,
+    "float_type": _says("is not a number"),
+    "finite_number": _says("is not a finite number"),
+    "greater_than_equal": _says("is too small; expected at least {ge}"),
+    "less_than_equal": _says("is too large; expected at most {le}"),
+    "bool_type": _NOT_TRUE_OR_FALSE,
+    "bool_parsing": _NOT_TRUE_OR_FALSE,
+    "tuple_type": _NOT_A_LIST,
+    "too_short": _counts("has {length} entries; expected at least {min_length}"),
+    "too_long": _counts("has {length} entries; expected at most {max_length}"),
+    "model_type": _NOT_FIELDS,
+    "mapping_type": _NOT_FIELDS,
+    "dict_type": _NOT_FIELDS,
+    "timezone_aware": _says("has no time zone; add Z for UTC, or an offset such as +02:00"),
+    "datetime_type": _NOT_A_TIME,
+    "datetime_parsing": _NOT_A_TIME,
+    "datetime_from_date_parsing": _NOT_A_TIME,
+    "value_error": _broken_rule,
+}

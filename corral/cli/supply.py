@@ -1,0 +1,53 @@
+"""The commands about the fleet: what there is, and which nodes take work."""
+
+from typing import Annotated
+
+import typer
+
+from corral.api import Cordon
+from corral.cli import tables
+from corral.cli.options import Interval, Output, Watch
+from corral.cli.problems import checked
+from corral.cli.render import Form, View
+from corral.cli.session import Session, Watching
+
+Provider = Annotated[str, typer.Argument(metavar="PROVIDER", help="The provider of the nodes.", show_default=False)]
+Nodes = Annotated[list[str], typer.Argument(metavar="NODE...", help="The nodes.", show_default=False)]
+Why = Annotated[str, typer.Option("--reason", help="Why; shown to everybody who asks about the nodes.", show_default=False)]
+
+fleet = typer.Typer(help="See the supply.", invoke_without_command=True, rich_markup_mode=None)
+
+
+@fleet.callback()
+def show_fleet(context: typer.Context, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
+    """List the supply by provider, region and SKU."""
+    if context.invoked_subcommand is None:
+        Session.of(context, output).follow(lambda corral: corral.fleet(), View(tables.fleet), Watching(watch, interval))
+
+
+@fleet.command("nodes")
+def list_nodes(context: typer.Context, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
+    """List the nodes as last observed."""
+    Session.of(context, output).follow(lambda corral: corral.nodes(), View(tables.nodes), Watching(watch, interval))
+
+
+def cordon(context: typer.Context, provider: Provider, nodes: Nodes, reason: Why, output: Output = None) -> None:
+    """Let nodes accept nothing new."""
+    _order(context, output, provider, checked(Cordon, action="cordon", nodes=tuple(nodes), reason=reason))
+
+
+def drain(context: typer.Context, provider: Provider, nodes: Nodes, reason: Why, output: Output = None) -> None:
+    """Empty nodes.
+
+    They accept nothing new, and what runs there moves elsewhere, with notice.
+    """
+    _order(context, output, provider, checked(Cordon, action="drain", nodes=tuple(nodes), reason=reason))
+
+
+def uncordon(context: typer.Context, provider: Provider, nodes: Nodes, reason: Why, output: Output = None) -> None:
+    """Let nodes accept work again."""
+    _order(context, output, provider, checked(Cordon, action="uncordon", nodes=tuple(nodes), reason=reason))
+
+
+def _order(context: typer.Context, output: Form | None, provider: str, order: Cordon) -> None:
+    Session.of(context, output).ask(lambda corral: corral.cordon(provider, order), View(tables.nodes))

@@ -1,0 +1,197 @@
+"""A Corral that answers from memory, and the command line in front of it."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from typer.testing import CliRunner, Result
+
+from corral.api import (
+    Acknowledgement,
+    CapacityType,
+    Cordon,
+    Evidence,
+    Explanation,
+    FleetStatus,
+    NodeStatus,
+    QueueStatus,
+    QueueTree,
+    QueueUsage,
+    Reason,
+    Resize,
+    SlaTier,
+    State,
+    StopPolicy,
+    Where,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadResult,
+    WorkloadSpec,
+    WorkloadStatus,
+)
+from corral.cli.commands import app
+from corral.cli.session import Session
+from corral.client import Corral, CorralError, Submission, Unreachable
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+LONG_ID = "a-workload-whose-name-is-as-long-as-names-may-be-" + "x" * 50
+
+A_WAITING_WORKLOAD = WorkloadStatus(
+    id="waiting",
+    queue="team",
+    tier=SlaTier.STANDARD,
+    priority=5,
+    state=State.WAITING,
+    epoch=0,
+    submitted_at=NOON,
+    since=NOON,
+    explanation=Explanation(
+        reason=Reason.NOT_ENOUGH_FREE_ACCELERATORS,
+        message="needs 8 free on one node, the fullest has 5",
+        evidence=(Evidence(reason=Reason.SKU_NOT_ACCEPTED, count=12, example="node-1 has a100"),),
+        position=3,
+        round_id=7,
+        as_of=NOON,
+    ),
+)
+A_RUNNING_WORKLOAD = WorkloadStatus(
+    id=LONG_ID,
+    queue="team",
+    tier=SlaTier.PREMIUM,
+    priority=0,
+    state=State.RUNNING,
+    epoch=2,
+    submitted_at=NOON,
+    since=NOON,
+    where=Where(provider="cloud", region="north", cluster="c1", sku="h100", accelerators=8.0, nodes={"node-1": 1}),
+    preemptions=1,
+)
+AN_ENDED_WORKLOAD = A_RUNNING_WORKLOAD.model_copy(update={"state": State.SUCCEEDED, "exit_code": 0, "ended_at": NOON})
+EVENTS = [
+    WorkloadEvent(id=1, workload="waiting", at=NOON, kind="submitted", message="by \x1b[31mteam\nteam"),
+    WorkloadEvent(id=2, workload="waiting", at=NOON, kind="waiting", message="for capacity"),
+]
+QUEUES = [
+    QueueStatus(name="all", parent=None, stop=StopPolicy.OPEN, waiting=0, running=0, usage=()),
+    QueueStatus(
+        name="team",
+        parent="all",
+        stop=StopPolicy.HOLD,
+        waiting=4,
+        running=2,
+        usage=(QueueUsage(sku="h100", nominal=16, used=24.25, borrowed=8.25),),
+    ),
+]
+FLEET = [FleetStatus(provider="cloud", region="north", sku="h100", nodes=2, ready_nodes=1, accelerators=16, used=8.5)]
+NODES = [
+    NodeStatus(
+        id="node-1",
+        provider="cloud",
+        region="north",
+        cluster="c1",
+        sku="h100",
+        health="ready",
+        accelerators=8,
+        used=8.0,
+        capacity_type=CapacityType.SPOT,
+        price=2.5,
+    )
+]
+DONE = Acknowledgement(state=State.WAITING, message="done")
+
+
+class FakeCorral(Corral):
+    """Remembers what it was asked; answers what it was told to answer, or raises the error it was given."""
+
+    def __init__(self, *statuses: WorkloadStatus, error: CorralError | None = None) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.submitted: list[WorkloadSpec] = []
+        self.refused: dict[str, CorralError] = {}
+        self.ends: dict[str, WorkloadResult] = {}
+        self.events_told: Sequence[WorkloadEvent] = EVENTS
+        self._statuses = list(statuses or (A_WAITING_WORKLOAD,))
+        self._error = error
+
+    async def connected(self) -> Corral:
+        """What a session calls to connect."""
+        return self
+
+    async def submit(self, spec: WorkloadSpec) -> Submission:
+        self._note("submit", spec.id)
+        if spec.id in self.refused:
+            raise self.refused[spec.id]
+        self.submitted.append(spec)
+        return Submission(spec.id, created=spec.id != "again")
+
+    async def status(self, workload: str) -> WorkloadStatus:
+        self._note("status", workload)
+        return self._next_status()
+
+    async def workloads(self, which: WorkloadFilter | None = None) -> list[WorkloadStatus]:
+        self._note("workloads", which)
+        return [self._next_status(), A_RUNNING_WORKLOAD]
+
+    async def events(self, workload: str, after: int = 0) -> list[WorkloadEvent]:
+        self._note("events", workload, after)
+        return [event for event in self.events_told if event.id > after]
+
+    async def queues(self) -> list[QueueStatus]:
+        self._note("queues")
+        return QUEUES
+
+    async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
+        self._note("apply_queues", tree)
+        return QUEUES
+
+    async def fleet(self) -> list[FleetStatus]:
+        self._note("fleet")
+        return FLEET
+
+    async def nodes(self) -> list[NodeStatus]:
+        self._note("nodes")
+        return NODES
+
+    async def cancel(self, workload: str, reason: str = "", *, key: str | None = None) -> Acknowledgement:
+        return self._changed("cancel", workload, reason)
+
+    async def hold(self, workload: str, reason: str = "", *, key: str | None = None) -> Acknowledgement:
+        return self._changed("hold", workload, reason)
+
+    async def release(self, workload: str, *, key: str | None = None) -> Acknowledgement:
+        return self._changed("release", workload)
+
+    async def resize(self, workload: str, resize: Resize, *, key: str | None = None) -> Acknowledgement:
+        return self._changed("resize", workload, resize)
+
+    async def reprioritize(self, workload: str, priority: int, *, key: str | None = None) -> Acknowledgement:
+        return self._changed("reprioritize", workload, priority)
+
+    async def cordon(self, provider: str, order: Cordon, *, key: str | None = None) -> list[NodeStatus]:
+        self._note("cordon", provider, order)
+        return NODES
+
+    async def wait(self, workload: str) -> WorkloadResult:
+        self._note("wait", workload)
+        return self.ends.get(workload, WorkloadResult(id=workload, state=State.SUCCEEDED, exit_code=0))
+
+    def _note(self, *question: object) -> None:
+        self.asked.append(question)
+        if self._error:
+            raise self._error
+
+    def _changed(self, *question: object) -> Acknowledgement:
+        self._note(*question)
+        return DONE
+
+    def _next_status(self) -> WorkloadStatus:
+        """The statuses in turn; when all have been told and the last is not an end, nobody answers any more."""
+        if not self._statuses:
+            raise Unreachable("nobody answers any more")
+        return self._statuses.pop(0)
+
+
+def run(corral: FakeCorral, *arguments: str, given: bytes = b"", terminal: bool = False) -> Result:
+    """Run a command in front of a Corral, with what is given on the standard input."""
+    environment = {"FORCE_COLOR": "1" if terminal else None, "COLUMNS": "80", "CORRAL_POOL": None}
+    return CliRunner(env=environment).invoke(
+        app, arguments, input=given, obj=Session(corral.connected), prog_name="corral", catch_exceptions=False
+    )

@@ -1,0 +1,185 @@
+"""Each command asks the right question, and writes the answer in each form."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic_core import to_jsonable_python
+from ruamel.yaml import YAML
+
+from corral.api import Cordon, QueueSpec, QueueTree, QuotaSpec, Resize, SlaTier, State, WorkloadFilter, WorkloadResult
+from corral.client import Conflict, Submission
+from tests.corral.fakes import (
+    A_RUNNING_WORKLOAD,
+    A_WAITING_WORKLOAD,
+    AN_ENDED_WORKLOAD,
+    DONE,
+    EVENTS,
+    FLEET,
+    LONG_ID,
+    NODES,
+    QUEUES,
+    FakeCorral,
+    run,
+)
+
+A_TREE = b"queues:\n  - name: team\n    quotas:\n      - {sku: h100, nominal: 8}\n"
+THE_TREE = QueueTree(queues=(QueueSpec(name="team", quotas=(QuotaSpec(sku="h100", nominal=8),)),))
+ACTIVE_BASIC = WorkloadFilter(queue="team", state=State.WAITING, tier=SlaTier.BASIC, active_only=True, limit=7)
+SMALLER = Resize(count=4, minimum=2, group="main")
+
+CASES = [
+    ("list", ("workloads", WorkloadFilter()), [A_WAITING_WORKLOAD, A_RUNNING_WORKLOAD]),
+    (
+        "list --queue team --state waiting --tier basic --active --limit 7",
+        ("workloads", ACTIVE_BASIC),
+        [A_WAITING_WORKLOAD, A_RUNNING_WORKLOAD],
+    ),
+    ("status waiting", ("status", "waiting"), A_WAITING_WORKLOAD),
+    ("explain waiting", ("status", "waiting"), A_WAITING_WORKLOAD.explanation),
+    ("events waiting --after 1", ("events", "waiting", 1), EVENTS[1:]),
+    ("cancel w --reason typo", ("cancel", "w", "typo"), DONE),
+    ("hold w", ("hold", "w", ""), DONE),
+    ("release w", ("release", "w"), DONE),
+    ("resize w --count 4 --minimum 2 --group main", ("resize", "w", SMALLER), DONE),
+    ("reprioritize w -5", ("reprioritize", "w", -5), DONE),
+    ("wait w", ("wait", "w"), WorkloadResult(id="w", state=State.SUCCEEDED, exit_code=0)),
+    ("submit -", ("submit", "train"), [Submission("train", created=True)]),
+    ("queue list", ("queues",), QUEUES),
+    ("queue apply -", ("apply_queues", THE_TREE), QUEUES),
+    ("fleet", ("fleet",), FLEET),
+    ("fleet nodes", ("nodes",), NODES),
+    ("cordon p n1 --reason x", ("cordon", "p", Cordon(action="cordon", nodes=("n1",), reason="x")), NODES),
+    ("drain p n1 n2 --reason x", ("cordon", "p", Cordon(action="drain", nodes=("n1", "n2"), reason="x")), NODES),
+    ("uncordon p n1 --reason x", ("cordon", "p", Cordon(action="uncordon", nodes=("n1",), reason="x")), NODES),
+]
+GIVEN = {"submit -": b"id: train\nqueue: team\n", "queue apply -": A_TREE}
+
+
+@pytest.mark.parametrize(("command", "question", "answer"), CASES)
+def test_json_is_the_answer_itself(command: str, question: tuple[object, ...], answer: object) -> None:
+    corral = FakeCorral()
+    result = run(corral, *command.split(), "-o", "json", given=GIVEN.get(command, b""))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == to_jsonable_python(answer)
+    assert corral.asked == [question]
+
+
+@pytest.mark.parametrize(("command", "question", "answer"), CASES)
+def test_yaml_is_the_answer_itself_and_the_form_may_be_said_first(
+    command: str, question: tuple[object, ...], answer: object
+) -> None:
+    corral = FakeCorral()
+    result = run(corral, "-o", "yaml", *command.split(), given=GIVEN.get(command, b""))
+    assert result.exit_code == 0
+    data = YAML(typ="safe", pure=True).load(result.stdout)
+    assert to_jsonable_python(data) == _with_times_as_yaml_reads_them(to_jsonable_python(answer))
+    assert corral.asked == [question]
+
+
+def _with_times_as_yaml_reads_them(data: object) -> object:
+    return to_jsonable_python(YAML(typ="safe", pure=True).load(json.dumps(data)))
+
+
+@pytest.mark.parametrize(("command", "question", "answer"), CASES)
+def test_a_table_is_plain_text(command: str, question: tuple[object, ...], answer: object) -> None:
+    corral = FakeCorral()
+    result = run(corral, *command.split(), given=GIVEN.get(command, b""))
+    assert result.exit_code == 0
+    assert result.stdout.strip()
+    assert "\x1b" not in result.stdout
+    assert all(line == line.rstrip() for line in result.stdout.splitlines())
+    assert corral.asked == [question]
+
+
+def test_the_list_has_a_line_for_each_workload_and_cuts_no_id_off() -> None:
+    header, waiting, running = run(FakeCorral(), "list").stdout.splitlines()
+    assert header.split() == ["ID", "QUEUE", "TIER", "PRIO", "STATE", "SINCE", "WHERE", "REASON"]
+    assert waiting.split() == [
+        "waiting", "team", "standard", "5", "waiting", "2026-01-31T12:00:00Z", "-", "NotEnoughFreeAccelerators",
+    ]  # fmt: skip
+    assert running.startswith(LONG_ID)
+    assert "cloud/north 8 h100" in running
+
+
+def test_status_is_a_card_of_what_is_known() -> None:
+    waiting, running = run(FakeCorral(), "status", "w").stdout, run(FakeCorral(A_RUNNING_WORKLOAD), "status", "w").stdout
+    assert ["Position", "3"] in [line.split() for line in waiting.splitlines()]
+    assert "Where" not in waiting
+    assert "cloud/north/c1" in running
+    assert "node-1 (1)" in running
+
+
+def test_explain_shows_reason_message_evidence_and_when_that_was_so() -> None:
+    lines = [line.split(maxsplit=2) for line in run(FakeCorral(), "explain", "w").stdout.splitlines()]
+    assert ["Reason", "NotEnoughFreeAccelerators"] in lines
+    assert ["Message", "needs", "8 free on one node, the fullest has 5"] in lines
+    assert ["As", "of", "round 7, 2026-01-31T12:00:00Z"] in lines
+    assert ["SkuNotAccepted", "12", "node-1 has a100"] in lines
+
+
+def test_explain_says_so_when_there_is_nothing_to_explain() -> None:
+    assert "neither waits nor was refused" in run(FakeCorral(A_RUNNING_WORKLOAD), "explain", "w").stdout
+    assert run(FakeCorral(A_RUNNING_WORKLOAD), "explain", "w", "-o", "json").stdout == "null\n"
+
+
+def test_what_others_wrote_cannot_command_the_terminal() -> None:
+    result = run(FakeCorral(), "events", "w")
+    assert "by \\x1b[31mteam\\nteam" in result.stdout
+
+
+def test_a_terminal_gets_colours_and_folded_cells_but_whole_ids() -> None:
+    result = run(FakeCorral(), "list", terminal=True)
+    assert "\x1b[32m" in result.stdout
+    assert "…" not in result.stdout
+
+
+def test_queues_and_fleet_show_amounts() -> None:
+    queues, fleet = run(FakeCorral(), "queue", "list").stdout, run(FakeCorral(), "fleet").stdout
+    assert queues.splitlines()[2].split() == ["team", "all", "hold", "4", "2", "h100", "16", "24.25", "8.25", "-"]
+    assert fleet.splitlines()[1].split() == ["cloud", "north", "h100", "2", "1", "16", "8.5", "7.5"]
+
+
+def test_all_workloads_of_all_files_are_submitted(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("# two\nid: one\nqueue: q\n---\nid: again\nqueue: q\n---\n")
+    second.write_text("id: three\nqueue: q\nearliest_start: 2026-01-31T08:00:00Z\ngroups: [{accelerators: 0.25}]\n")
+    corral = FakeCorral()
+    result = run(corral, "submit", str(first), str(second))
+    assert [spec.id for spec in corral.submitted] == ["one", "again", "three"]
+    assert result.stdout.splitlines()[1:] == ["one    now", "again  before, with the same spec", "three  now"]
+
+
+def test_a_refused_submission_ends_the_command_and_tells_what_was_submitted() -> None:
+    corral = FakeCorral()
+    corral.refused["two"] = Conflict("id: 'two' belongs to a workload with another spec")
+    given = b"{id: one, queue: q}\n---\n{id: two, queue: q}\n---\n{id: three, queue: q}\n"
+    result = run(corral, "submit", "-", "--wait", given=given)
+    assert (result.exit_code, result.stderr) == (4, "id: 'two' belongs to a workload with another spec\n")
+    assert result.stdout.splitlines()[1:] == ["one  now"]
+
+
+def test_submit_can_wait_for_the_end() -> None:
+    corral = FakeCorral()
+    corral.ends["two"] = WorkloadResult(id="two", state=State.FAILED, exit_code=3, message="out of memory")
+    result = run(corral, "submit", "-", "--wait", "-o", "json", given=b"{id: one, queue: q}\n---\n{id: two, queue: q}\n")
+    assert result.exit_code == 6
+    assert [end["state"] for end in json.loads(result.stdout)] == ["succeeded", "failed"]
+
+
+def test_help_shows_the_exit_codes_and_completion() -> None:
+    shown = run(FakeCorral(), "--help").stdout
+    assert "  5  Corral did not answer" in shown
+    assert "--show-completion" in shown
+
+
+def test_the_version_is_told_without_a_connection() -> None:
+    corral = FakeCorral()
+    assert set(json.loads(run(corral, "version", "-o", "json").stdout)) == {"version"}
+    assert not corral.asked
+
+
+def test_a_workload_that_has_ended_shows_how() -> None:
+    lines = [line.split() for line in run(FakeCorral(AN_ENDED_WORKLOAD), "status", "w").stdout.splitlines()]
+    assert ["Exit", "code", "0"] in lines
+    assert ["Ended", "2026-01-31T12:00:00Z"] in lines
