@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -148,7 +147,7 @@ class LocalAttempt:
             ending = Ending("cancelled", "stopped before it ran", now)
         else:
             return
-        local_runner.write(self.directory, RESULT, asdict(ending))
+        local_runner.write(self.directory, RESULT, ending._asdict())
 
     def _file(self, name: str) -> Any:
         if name not in self._read:

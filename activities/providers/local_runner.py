@@ -1,6 +1,6 @@
 """The supervisor of one attempt on this machine: a process of its own that outlives the worker.
 
-It needs only the standard library, so that it starts quickly.
+It needs only the standard library, and little of that, so that it starts quickly.
 
 `python -I -S local_runner.py DIRECTORY` returns when the attempt runs or has ended; a detached copy of it stays until the end.
 Provider and supervisor talk through files in the directory, each written once, whole or not at all. Whoever holds the lock on
@@ -17,9 +17,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 ORDER = "order.json"
 """What to run: an `Order`."""
@@ -82,8 +81,7 @@ class Notice(TypedDict):
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """The phase in which the attempt ended (see `activities.ports.Phase`); `at` is in the pool's time."""
 
     phase: str
@@ -92,8 +90,7 @@ class Ending:
     exit_code: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(NamedTuple):
     """A started replica. It is not reaped before the end, so that its id stays its own."""
 
     name: str
@@ -189,7 +186,7 @@ def _supervise(directory: Path, tell_started: int) -> None:
         ending = _run(directory, order, wake, tell_started)
     finally:
         _end_descendants()
-    write(directory, RESULT, asdict(ending))
+    write(directory, RESULT, ending._asdict())
 
 
 def _open_wake(directory: Path) -> int:
