@@ -31,6 +31,7 @@ FURTHEST_FIRST = (
     Reason.TOPOLOGY_DOMAIN_TOO_SMALL,
     Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY,
     Reason.NOT_ENOUGH_FREE_ACCELERATORS,
+    Reason.NODE_TOO_SMALL,
     Reason.BORROWING_LIMIT_REACHED,
     Reason.QUEUE_CAP_REACHED,
     Reason.WAITING_FOR_QUOTA,
@@ -89,7 +90,7 @@ def asked(gang: Gang, sku: str) -> str:
     """The gang's minimum in words, such as `16 whole b200 (2 replicas of 8)`."""
     milli, replicas = gang.minimum_milli, gang.minimum_replicas
     if not milli:
-        return "1 replica without accelerators" if replicas == 1 else f"{replicas} replicas without accelerators"
+        return f"{_replicas(replicas)} without accelerators"
     sizes = {shape.milli for shape in gang.shapes}
     if len(sizes) > 1:
         return f"{amount(milli)} {sku} ({replicas} replicas in {len(gang.shapes)} groups)"
@@ -101,30 +102,45 @@ def asked(gang: Gang, sku: str) -> str:
     )
 
 
+def _replicas(number: int) -> str:
+    return "1 replica" if number == 1 else f"{number} replicas"
+
+
 def _place_name(supply: Supply) -> str:
     return f"{supply.provider} {supply.region}"
 
 
+def _span(gang: Gang) -> str:
+    """What the gang must fit in beside its topology."""
+    return "on one node" if gang.is_single else "in one region"
+
+
 def _too_few_accelerators(finding: Finding) -> str:
-    needs = asked(finding.request.gang, finding.supply.sku)
+    gang = finding.request.gang
     return (
-        f"needs {needs} in one region; the most that fit in one now is {amount(finding.rejection.has)}"
+        f"needs {asked(gang, finding.supply.sku)} {_span(gang)}; the most free in one is {amount(finding.rejection.has)}"
         f" ({_place_name(finding.supply)})"
     )
 
 
 def _too_little_cpu_or_memory(finding: Finding) -> str:
     return (
-        f"needs cpu and memory for {finding.rejection.needs} replicas beside their accelerators in one region; the most that"
-        f" fit in one now is {finding.rejection.has} ({_place_name(finding.supply)})"
+        f"needs cpu and memory for {_replicas(finding.rejection.needs)} beside their accelerators; the most that fit in one"
+        f" region is {finding.rejection.has} ({_place_name(finding.supply)})"
+    )
+
+
+def _node_too_small(finding: Finding) -> str:
+    return (
+        f"one replica needs {amount(finding.rejection.needs)} {finding.supply.sku} on one node; the largest node has"
+        f" {amount(finding.rejection.has)} ({_place_name(finding.supply)})"
     )
 
 
 def _domain_too_small(finding: Finding) -> str:
-    level = finding.request.gang.topology.required
     needs = asked(finding.request.gang, finding.supply.sku)
     return (
-        f"needs {needs} in one {level}; the most that fit in one now is {amount(finding.rejection.has)}"
+        f"needs {needs} in one {finding.rejection.candidate}; the most that fit in one is {amount(finding.rejection.has)}"
         f" ({_place_name(finding.supply)})"
     )
 
@@ -134,7 +150,7 @@ def _short_of_quota(finding: Finding) -> str:
     kind = "has" if spec.preemptible else "has, for work that may not be preempted,"
     return (
         f"needs quota for {asked(finding.request.gang, finding.supply.sku)};"
-        f" queue {rejection.candidate} {kind} room for {amount(rejection.has)} now"
+        f" queue {rejection.candidate} {kind} room for {amount(rejection.has)}"
     )
 
 
@@ -183,6 +199,7 @@ SENTENCES: Mapping[Reason, Callable[[Finding], str]] = {
     Reason.TOPOLOGY_DOMAIN_TOO_SMALL: _domain_too_small,
     Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY: _too_little_cpu_or_memory,
     Reason.NOT_ENOUGH_FREE_ACCELERATORS: _too_few_accelerators,
+    Reason.NODE_TOO_SMALL: _node_too_small,
     Reason.BORROWING_LIMIT_REACHED: _borrowing_limit,
     Reason.QUEUE_CAP_REACHED: _cap,
     Reason.WAITING_FOR_QUOTA: _short_of_quota,
@@ -221,7 +238,8 @@ def too_early(earliest_start: datetime, as_of: datetime) -> Explanation:
 
 def waiting_for_relaxation(opens_at: datetime, findings: Sequence[Finding], as_of: datetime) -> Explanation:
     """Nothing of the fleet is acceptable yet, and more will be."""
-    message = f"nothing in the fleet is acceptable yet; the next target opens at {opens_at.isoformat()}"
+    so_far = "nothing in the fleet matches the open targets" if findings else "no target is open yet"
+    message = f"{so_far}; the next one opens at {opens_at.isoformat()}"
     return Explanation(reason=Reason.WAITING_FOR_RELAXATION, message=message, evidence=evidence(findings), as_of=as_of)
 
 
@@ -270,18 +288,33 @@ def _list(names: Iterable[str]) -> str:
 
 
 def _never_enough(finding: Finding, idle: World) -> str:
-    needs = asked(finding.request.gang, finding.supply.sku)
-    where = f"one {level} of a" if (level := finding.request.gang.topology.required) else "one"
     return (
-        f"asks for {needs} in {where} region; the most that fits in one, were it idle, is {amount(finding.rejection.has)}"
-        f" ({_place_name(finding.supply)}); ask for fewer or smaller replicas, or add a target"
+        f"asks for {asked(finding.request.gang, finding.supply.sku)} in one region; the largest has room for"
+        f" {amount(finding.rejection.has)} when idle ({_place_name(finding.supply)}); ask for less, or add a target"
+    )
+
+
+def _never_on_one_node(finding: Finding, idle: World) -> str:
+    return f"{_node_too_small(finding)}; use smaller replicas, or add a target"
+
+
+def _never_in_one_domain(finding: Finding, idle: World) -> str:
+    level, supply = finding.rejection.candidate, finding.supply
+    needs = asked(finding.request.gang, supply.sku)
+    entries = [entry for traits, nodes in idle.classes.items() if traits.supply == supply for entry in nodes]
+    if all(entry.node.domain(level) is None for entry in entries):
+        levels = _list(name for entry in entries for name, _ in entry.node.topology)
+        return f"asks for {needs} in one {level}; its nodes know no such level, but {levels}; correct the required level"
+    return (
+        f"asks for {needs} in one {level}; the largest has room for {amount(finding.rejection.has)} when idle"
+        f" ({_place_name(supply)}); ask for less, or require a wider level"
     )
 
 
 def _never_enough_cpu_or_memory(finding: Finding, idle: World) -> str:
     return (
-        f"asks for {finding.rejection.needs} replicas; were {_place_name(finding.supply)} idle, its nodes would have cpu and"
-        f" memory for {finding.rejection.has}; ask for less cpu or memory per replica, or add a target"
+        f"asks for {_replicas(finding.rejection.needs)}; idle nodes have cpu and memory for {finding.rejection.has} in one"
+        f" region ({_place_name(finding.supply)}); ask for less cpu or memory per replica, or add a target"
     )
 
 
@@ -306,7 +339,8 @@ def _never_accepted(
 
 
 IMPOSSIBLE: Mapping[Reason, Callable[[Finding, World], str]] = {
-    Reason.TOPOLOGY_DOMAIN_TOO_SMALL: _never_enough,
+    Reason.TOPOLOGY_DOMAIN_TOO_SMALL: _never_in_one_domain,
+    Reason.NODE_TOO_SMALL: _never_on_one_node,
     Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY: _never_enough_cpu_or_memory,
     Reason.NOT_ENOUGH_FREE_ACCELERATORS: _never_enough,
     Reason.TAINT_NOT_TOLERATED: _never_tolerated,

@@ -8,10 +8,10 @@ from domain.decision import Rejection
 from domain.explanation import Finding, never_fits_quota, no_matching_capacity, unknown_queue
 from domain.facts import Facts
 from domain.fleet import Health
-from domain.placement import lay_out, why_no_room
-from domain.request import Request, requests
+from domain.placement import lay_out, most_on_one, why_no_room
+from domain.request import Gang, Request, requests
 from domain.workload import Waiting
-from domain.world import Supply, Traits, World
+from domain.world import Nodes, Supply, Traits, World
 
 Rule = Callable[[WorkloadSpec, Target, Traits], bool]
 
@@ -104,7 +104,7 @@ def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
         for supply, classes in sifted.classes.items():
             nodes = facts.idle.nodes(classes)
             if lay_out(request.gang.at_minimum(), nodes) is None:
-                findings.append(Finding(why_no_room(request.gang, nodes), request, supply, len(nodes)))
+                findings.append(Finding(why_never_room(request.gang, nodes), request, supply, len(nodes)))
             elif _could_have_quota(request, supply, facts):
                 return None
             else:
@@ -112,6 +112,13 @@ def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
     if fitting:
         return never_fits_quota(fitting, facts.widest, facts.now)
     return no_matching_capacity(findings, facts.idle, facts.now)
+
+
+def why_never_room(gang: Gang, idle: Nodes) -> Rejection:
+    """Why idle nodes could not take the gang's minimum: one replica exceeds every node, or all of them together the rest."""
+    if gang.largest > (most := most_on_one(idle)):
+        return Rejection("", Reason.NODE_TOO_SMALL, gang.largest, most)
+    return why_no_room(gang, idle)
 
 
 def _could_have_quota(request: Request, supply: Supply, facts: Facts) -> bool:

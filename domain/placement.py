@@ -230,25 +230,25 @@ def _devices(free: Sequence[Amount], shape: Shape) -> tuple[int, ...]:
 
 
 def why_no_room(gang: Gang, nodes: Nodes) -> Rejection:
-    """The first thing that is short: devices, then cpu and memory, then room within one topology domain."""
-    bare = replace(
-        gang,
-        topology=Topology(),
-        shapes=tuple(replace(shape, count=shape.minimum, cpu_milli=0, memory_mib=0) for shape in gang.shapes),
-    )
+    """The first thing that is short for the gang's minimum: devices, then cpu and memory, then room in one topology domain.
+
+    Needs and has are thousandths of an accelerator (for a gang of one replica: on one node), or replicas for cpu and memory.
+    """
+    least = replace(gang.at_minimum(), topology=Topology())
+    bare = replace(least, shapes=tuple(replace(shape, cpu_milli=0, memory_mib=0) for shape in least.shapes))
+    milli, replicas = gang.minimum_milli, gang.minimum_replicas
     if fill(bare, nodes) is None:
-        return Rejection("", Reason.NOT_ENOUGH_FREE_ACCELERATORS, gang.minimum_milli, _most_milli(bare, [nodes]))
-    if fill(gang.at_minimum(), nodes) is None:
-        return Rejection(
-            "", Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY, gang.minimum_replicas, _most_replicas(gang.at_minimum(), nodes)
-        )
-    required = domains(nodes, (gang.topology.required or "",))
-    return Rejection(
-        gang.topology.required or "",
-        Reason.TOPOLOGY_DOMAIN_TOO_SMALL,
-        gang.minimum_milli,
-        _most_milli(gang.at_minimum(), required),
-    )
+        has = most_on_one(nodes) if gang.is_single else _most_milli(bare, [nodes])
+        return Rejection("", Reason.NOT_ENOUGH_FREE_ACCELERATORS, milli, has)
+    if fill(least, nodes) is None:
+        return Rejection("", Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY, replicas, _most_replicas(least, nodes))
+    level = gang.topology.required or ""
+    return Rejection(level, Reason.TOPOLOGY_DOMAIN_TOO_SMALL, milli, _most_milli(least, domains(nodes, (level,))))
+
+
+def most_on_one(nodes: Nodes) -> Amount:
+    """The most thousandths in whole devices that one of the nodes has free."""
+    return max((entry.whole for entry in nodes), default=0) * WHOLE
 
 
 def _most_milli(gang: Gang, candidates: Sequence[Nodes]) -> Amount:

@@ -51,6 +51,16 @@ class Gang:
         """The fewest replicas, over all groups."""
         return sum(shape.minimum for shape in self.shapes)
 
+    @property
+    def is_single(self) -> bool:
+        """Whether its minimum is one replica of whole devices, which must be free on one node."""
+        return self.minimum_replicas == 1 and self.minimum_milli >= WHOLE
+
+    @property
+    def largest(self) -> Amount:
+        """Thousandths that its largest replica needs."""
+        return max(shape.milli for shape in self.shapes)
+
     def at_minimum(self) -> "Gang":
         """The same without the wish to grow."""
         return replace(self, shapes=tuple(replace(shape, count=shape.minimum) for shape in self.shapes))

@@ -8,6 +8,7 @@ from typing import Any
 from corral.api import (
     WHOLE,
     CapacityType,
+    Explanation,
     QueueSpec,
     QuotaSpec,
     ReplicaGroup,
@@ -18,6 +19,7 @@ from corral.api import (
     Topology,
     WorkloadSpec,
 )
+from domain.decision import Plan, Refuse, Wait
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
 from domain.policy import Policy
 from domain.snapshot import Snapshot
@@ -203,3 +205,22 @@ def without_room_of(node: Node, active: Sequence[Active]) -> Node:
             if share.node_id == node.id:
                 free -= share.room
     return replace(node, free=free)
+
+
+def started(plan: Plan) -> dict[str, Placement]:
+    """Where workloads start on free capacity."""
+    return {decision.workload_id: decision.placement for decision in plan.starts}
+
+
+def nodes_of(placement: Placement) -> dict[str, int]:
+    """Replicas on each node."""
+    return {share.node_id: len(share.replicas) for share in placement.shares}
+
+
+def why(plan: Plan, workload_id: str = "w") -> Explanation:
+    """Why a workload waits or was refused."""
+    return next(
+        decision.explanation
+        for decision in plan.decisions
+        if isinstance(decision, Wait | Refuse) and decision.workload_id == workload_id
+    )

@@ -1,0 +1,99 @@
+"""What a person is told."""
+
+import json
+
+import pytest
+
+from corral.api import Evidence, QueueSpec, Reason, ReplicaGroup, SlaTier, Target
+from domain.explanation import asked
+from domain.fleet import Health
+from domain.request import requests
+from domain.round import schedule
+from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes, seconds, why
+
+PLENTY = [a_queue("research", 1000)]
+
+
+def test_the_dominant_reason_is_the_rule_that_stopped_whoever_got_furthest() -> None:
+    fleet = [
+        a_node("sick", health=Health.LOST),
+        a_node("lab", taints=["lab"]),
+        a_node("a", sku="a100"),
+        a_node("busy-eu", used=3, region="eu-west"),
+        a_node("busy-us", used=6, region="us-east"),
+    ]
+    workload = a_workload(gpus=8, targets=[Target(skus=("h100",))])
+    explanation = why(schedule(a_snapshot(fleet, PLENTY, workload), NOON))
+    assert explanation.reason is Reason.NOT_ENOUGH_FREE_ACCELERATORS
+    assert explanation.message == "needs 8 whole h100 on one node; the most free in one is 5 (aws eu-west)"
+    assert explanation.evidence == (
+        Evidence(reason=Reason.NOT_ENOUGH_FREE_ACCELERATORS, count=2, example=explanation.message),
+        Evidence(
+            reason=Reason.NODE_NOT_READY,
+            count=1,
+            example="no ready node is acceptable; h100 in aws eu-west would be, once ready",
+        ),
+        Evidence(
+            reason=Reason.TAINT_NOT_TOLERATED,
+            count=1,
+            example="h100 nodes in aws eu-west have a taint that is not tolerated",
+        ),
+        Evidence(reason=Reason.SKU_NOT_ACCEPTED, count=1, example="a100 is not accepted"),
+    )
+
+
+def test_a_gang_is_told_how_much_of_it_fits_in_one_region() -> None:
+    fleet = [*nodes(2, used=2), a_node("us", region="us-east")]
+    explanation = why(schedule(a_snapshot(fleet, PLENTY, a_workload(gpus=2, count=8)), NOON))
+    assert (
+        explanation.message == "needs 16 whole h100 (8 replicas of 2) in one region; the most free in one is 12 (aws eu-west)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cohort", "message"),
+    [
+        (
+            a_cohort(a_queue("research", 4, borrowing_limit=2), a_queue("other", 8)),
+            "needs quota for 4 whole h100; the borrowing limit leaves queue research 2",
+        ),
+        (
+            a_cohort(a_queue("research", 4), a_queue("other", 8), cap=7, nominal=0),
+            "needs quota for 4 whole h100; the cap of cohort leaves 3",
+        ),
+        (
+            a_cohort(a_queue("research", 4), a_queue("other", 1)),
+            "needs quota for 4 whole h100; queue research has room for 1",
+        ),
+    ],
+)
+def test_quota_is_explained_by_what_is_left_of_it(cohort: list[QueueSpec], message: str) -> None:
+    runner = a_workload("r", gpus=4).on((a_node("n0"), 4))
+    assert why(schedule(a_snapshot(nodes(2), cohort, runner, a_workload(gpus=4)), NOON)).message == message
+
+
+def test_words_for_what_was_asked() -> None:
+    def words(workload: AWorkload) -> str:
+        return asked(requests(workload.waiting())[0].gang, "b200")
+
+    assert words(a_workload(gpus=1)) == "1 whole b200"
+    assert words(a_workload(gpus=8, count=2)) == "16 whole b200 (2 replicas of 8)"
+    assert words(a_workload(gpus=0.25)) == "0.25 of a b200"
+    assert words(a_workload(gpus=0.25, count=3)) == "3 times 0.25 of a b200"
+    assert words(a_workload(gpus=0, count=3)) == "3 replicas without accelerators"
+    groups = [ReplicaGroup(name="a", accelerators=1), ReplicaGroup(name="b", accelerators=8, count=2)]
+    assert words(a_workload(groups=groups)) == "17 b200 (3 replicas in 2 groups)"
+
+
+def test_an_explanation_is_the_same_while_the_situation_is() -> None:
+    snapshot = a_snapshot(nodes(1, used=8), PLENTY, a_workload())
+    now, later = (why(schedule(snapshot, NOON + seconds(after))) for after in (0, 3600))
+    assert now.model_copy(update={"as_of": None}) == later.model_copy(update={"as_of": None})
+    assert (now.as_of, now.position, now.round_id) == (NOON, None, None)
+
+
+def test_an_explanation_names_nobody_else_s_work() -> None:
+    fleet = nodes(1)
+    secret = a_workload("secret-project", gpus=8, tier=SlaTier.PREMIUM).on((fleet[0], 8))
+    explanation = why(schedule(a_snapshot(fleet, PLENTY, secret, a_workload()), NOON))
+    assert "secret" not in json.dumps(explanation.model_dump(mode="json"))
