@@ -18,7 +18,7 @@ import asyncpg
 import psutil
 
 from worker.settings import DATABASE, LOOPBACK, Settings, variable
-from worker.supervision import CannotStart, Child, Supervisor, identity, say_on_terminal
+from worker.supervision import CannotStart, Child, Supervisor, as_user, say_on_terminal
 from worker.temporal_server import is_polled, is_ready
 
 POSTGRES, TEMPORAL, WORKER = "postgres", "temporal", "worker"
@@ -110,7 +110,7 @@ def worker_child(settings: Settings) -> Child:
     """A worker of its own process, with these settings; ready when it asks Temporal for workflows."""
 
     async def polls(pid: int) -> bool:
-        return await is_polled(settings.temporal_address, settings.temporal_namespace, settings.pool, f"{pid}@")
+        return await is_polled(settings, pid)
 
     return Child(
         name=WORKER,
@@ -220,7 +220,7 @@ def _initialise(binaries: Path, data: Path) -> None:
         _let_others_pass(binaries)
     command = (str(binaries / "initdb"), "-D", str(unfinished), "--username", DATABASE, "--auth=trust", "--no-instructions")
     locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-    made = subprocess.run([*command, *locale], **identity(user), capture_output=True, text=True, check=False)
+    made = subprocess.run([*command, *locale], **as_user(user), capture_output=True, text=True, check=False)
     if made.returncode != 0:
         raise CannotStart(f"PostgreSQL's data directory {data} could not be made: {made.stderr.strip()}")
     unfinished.rename(data)

@@ -249,7 +249,7 @@ def _spawn(child: Child, lock: IO[str] | None) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **identity(child.user),
+            **as_user(child.user),
             pass_fds=[lock.fileno()] if lock and child.holds_lock else [],
             preexec_fn=_dies_with_us(child.stop_signal),  # noqa: PLW1509  there is no other way after the change of user
         )
@@ -263,7 +263,7 @@ class Identity(TypedDict, total=False):
     extra_groups: list[int]
 
 
-def identity(user: str | None) -> Identity:
+def as_user(user: str | None) -> Identity:
     """Another user, without any group of ours; root alone can change to one."""
     if user is None:
         return {}

@@ -1,17 +1,42 @@
-"""What a Temporal server must have before a worker can use it, and how to tell that both are there."""
+"""Connecting to a Temporal server, what it must have before a worker can use it, and how to tell that both are there."""
 
 import asyncio
+import os
+import socket
+from datetime import UTC, datetime, timedelta
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import GrpcCompression, RPCError
 
 from corral import wire
+from worker.settings import Settings
 
 ANSWER_SECONDS = 5.0
+LONGEST_POLL = timedelta(seconds=90)
+"""A poller that lives asks again within this time; Temporal lists it for minutes after it has died."""
+
+
+def identity(pid: int) -> str:
+    """How a worker with that process id on this host calls itself."""
+    return f"{pid}@{socket.gethostname()}"
+
+
+async def connect(settings: Settings) -> Client:
+    """A client of the Temporal server that the settings name."""
+    return await Client.connect(
+        settings.temporal_address,
+        namespace=settings.temporal_namespace,
+        api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
+        tls=settings.temporal_tls,
+        data_converter=pydantic_data_converter,
+        grpc_compression=GrpcCompression.NONE,
+        identity=identity(os.getpid()),
+    )
 
 
 async def ensure_search_attributes(client: Client) -> None:
@@ -40,20 +65,28 @@ async def is_ready(address: str, namespace: str = "default") -> bool:
     return True
 
 
-async def is_polled(address: str, namespace: str, pool: str, identity: str) -> bool:
-    """Whether a worker whose identity begins with `identity` asks for the pool's workflows."""
+async def is_polled(settings: Settings, pid: int | None = None) -> bool:
+    """Whether a worker of this host, with that process id if one is given, asks for the pool's workflows."""
     request = DescribeTaskQueueRequest(
-        namespace=namespace,
-        task_queue=TaskQueue(name=wire.pool_task_queue(pool)),
+        namespace=settings.temporal_namespace,
+        task_queue=TaskQueue(name=wire.pool_task_queue(settings.pool)),
         task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
     )
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            client = await Client.connect(address, namespace=namespace)
+            client = await connect(settings)
             described = await client.workflow_service.describe_task_queue(request)
     except (OSError, RuntimeError, RPCError):
         return False
-    return any(poller.identity.startswith(identity) for poller in described.pollers)
+    since = datetime.now(UTC) - LONGEST_POLL
+    recent = [poller.identity for poller in described.pollers if poller.last_access_time.ToDatetime(UTC) > since]
+    return any(_is_ours(worker, pid) for worker in recent)
+
+
+def _is_ours(worker: str, pid: int | None) -> bool:
+    if pid is not None:
+        return worker == identity(pid)
+    return worker.partition("@")[2] == socket.gethostname()
 
 
 async def _accepts_connections(address: str) -> None:

@@ -1,8 +1,6 @@
 """Wiring: the real store, providers, clock and Temporal client into activities and workflows."""
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,8 +9,7 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -30,6 +27,7 @@ from activities.store.postgres import PostgresStore
 from corral import wire
 from worker.fleet_file import FleetFile, read_fleet
 from worker.settings import Settings
+from worker.temporal_server import connect
 from workflows.contracts import Signal
 from workflows.provider import ProviderReconcile
 from workflows.rounds import SchedulingRounds
@@ -83,19 +81,6 @@ class Parts:
     providers: Mapping[str, Provider]
     pool_activities: Sequence[Callable[..., Awaitable[Any]]]
     provider_activities: Sequence[Callable[..., Awaitable[Any]]]
-
-
-async def connect(settings: Settings) -> Client:
-    """A client of the Temporal server that the settings name."""
-    return await Client.connect(
-        settings.temporal_address,
-        namespace=settings.temporal_namespace,
-        api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
-        tls=settings.temporal_tls,
-        data_converter=pydantic_data_converter,
-        grpc_compression=GrpcCompression.NONE,
-        identity=f"{os.getpid()}@{socket.gethostname()}",
-    )
 
 
 @asynccontextmanager

@@ -90,7 +90,7 @@ async def test_a_killed_temporal_comes_back_with_its_workflows(stack: Stack) -> 
 
 
 async def test_nobody_polls_a_pool_without_a_worker(stack: Stack) -> None:
-    assert not await is_polled(stack.settings.temporal_address, "default", "main", "")
+    assert not await is_polled(stack.settings)
 
 
 async def test_a_second_start_in_the_same_directory_is_refused(stack: Stack) -> None:
