@@ -73,7 +73,7 @@ def take_turns(waiting: Iterable[Waiting], world: World, facts: Facts) -> tuple[
 def decide(workload: Waiting, world: World, later: World, facts: Facts) -> Start | StartAfter | None:
     """Place the workload, or preempt for it, or let it wait.
 
-    Nobody is stopped for it while enough is being freed by work that already has notice to leave (`later`).
+    What work with notice to leave will free (`later`) is used before anybody else is stopped.
     """
     if why_not_yet(workload, facts) is not None:
         return None
@@ -82,7 +82,7 @@ def decide(workload: Waiting, world: World, later: World, facts: Facts) -> Start
         return Start(workload.id, candidate.placement)
     if later is not world and best_candidate(ranks, later) is not None:
         return None
-    if (eviction := choose_victims(ranks, world, facts)) is not None:
+    if (eviction := choose_victims(ranks, later, facts)) is not None:
         return StartAfter(workload.id, eviction.candidate.placement, eviction.attempt_ids)
     return None
 

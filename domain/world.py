@@ -122,19 +122,20 @@ class World:
         return replace(self._with_rooms(freed), usage=_with_uses(self.usage, leaving, sign=-1))
 
     def promising(self, spec: WorkloadSpec, placement: Placement, victims: Iterable[Active]) -> "World":
-        """The world after capacity was promised that is free only when the victims have left.
+        """The world after capacity was promised that is free only when the victims, and all who have notice, have left.
 
         What is promised counts as not free at once, even where it will come from a victim; whatever the victims and the
         promise leave over beyond that is coming.
         """
         stopped = tuple(victims)
-        later = self.without(stopped).with_(spec, placement)
+        later = self.when_all_have_left().without(stopped).with_(spec, placement)
         promised = {share.node_id: share.room for share in placement.shares}
         free = {node_id: _not_negative(self.rooms[node_id] - room) for node_id, room in promised.items()}
-        coming = dict(self.coming)
-        for node_id in promised.keys() | {node_id for victim in stopped for node_id, _ in _rooms(victim, self.rooms)}:
-            left_over = later.rooms[node_id] - free.get(node_id, self.rooms[node_id])
-            coming[node_id] = coming[node_id] + left_over if node_id in coming else left_over
+        left = {node_id for victim in stopped for node_id, _ in _rooms(victim, self.rooms)}
+        coming = {
+            node_id: later.rooms[node_id] - free.get(node_id, self.rooms[node_id])
+            for node_id in sorted(self.coming.keys() | promised.keys() | left)
+        }
         return replace(
             self._with_rooms(free),
             usage=later.usage,

@@ -93,7 +93,7 @@ def test_a_queue_of_another_tree_is_not_touched() -> None:
 
 def test_reclaim_ends_where_the_queue_no_longer_borrows() -> None:
     cohort = a_cohort(a_queue("owner", 5), a_queue("guest", 3))
-    guests = [a_workload(f"g{index}", queue="guest").on((a_node("a", used=index, gpus=index + 1), 1)) for index in range(0)]
+    guests: list[Active] = []
     node = NODE
     for index in range(8):
         guest = a_workload(f"g{index}", queue="guest").on((node, 1))
@@ -236,6 +236,15 @@ def test_nobody_is_stopped_while_enough_is_being_freed() -> None:
     running = runner("running", 8, fleet[1], tier=SlaTier.BASIC)
     outcome = plan(fleet, leaving, running, a_workload(gpus=8))
     assert (outcome.preempts, why(outcome).reason) == ((), Reason.WAITING_FOR_VICTIMS)
+
+
+def test_what_is_being_freed_spares_further_victims() -> None:
+    leaving = runner("leaving", 4, tier=SlaTier.BASIC)
+    half = replace(NODE, free=NODE.free - leaving.placement.shares[0].room)
+    low = runner("low", 2, half, tier=SlaTier.BASIC, priority=5)
+    quarter = replace(half, free=half.free - low.placement.shares[0].room)
+    lowest = runner("lowest", 2, quarter, tier=SlaTier.BASIC)
+    assert plan([NODE], leaving.stopping(), low, lowest, a_workload(gpus=6)).preempts == (("lowest.1", "w"),)
 
 
 def test_what_is_being_freed_for_somebody_else_is_not_waited_for() -> None:

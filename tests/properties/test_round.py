@@ -1,0 +1,229 @@
+"""What holds of every round, whatever the world."""
+
+from dataclasses import replace
+from itertools import product
+from random import Random
+from typing import TypeVar
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corral.api import WHOLE, ReplicaGroup, State
+from domain.decision import Start, StartAfter, Wait
+from domain.fleet import Node, Room
+from domain.placement import lay_out
+from domain.policy import Policy
+from domain.quota import QuotaTree
+from domain.request import Gang, Request, requests
+from domain.round import schedule
+from domain.snapshot import Snapshot
+from domain.standing import standing
+from domain.workload import Active
+from domain.world import NodeRoom, World, in_order
+from tests.builders import NOON, a_node, a_workload
+from tests.properties.situations import STABLE, carried_out, contested, is_within, left_of, whole_or_one_share, worlds
+
+Row = TypeVar("Row")
+
+
+def mixed(rows: tuple[Row, ...], random: Random) -> tuple[Row, ...]:
+    return tuple(random.sample(rows, len(rows)))
+
+
+def shuffled(snapshot: Snapshot, random: Random) -> Snapshot:
+    queues = (queue.model_copy(update={"quotas": mixed(queue.quotas, random)}) for queue in snapshot.queues)
+    return replace(
+        snapshot,
+        nodes=mixed(snapshot.nodes, random),
+        queues=mixed(tuple(queues), random),
+        waiting=mixed(snapshot.waiting, random),
+        active=mixed(snapshot.active, random),
+    )
+
+
+@STABLE
+@given(worlds, st.randoms(use_true_random=False))
+def test_the_order_of_rows_never_matters(snapshot: Snapshot, random: Random) -> None:
+    assert schedule(shuffled(snapshot, random), NOON) == schedule(snapshot, NOON)
+
+
+@STABLE
+@given(worlds)
+def test_every_workload_gets_one_decision(snapshot: Snapshot) -> None:
+    decided = [decision.workload_id for decision in schedule(snapshot, NOON).decisions]
+    assert sorted(decided) == sorted(workload.id for workload in snapshot.waiting)
+
+
+@STABLE
+@given(worlds)
+def test_no_device_cpu_or_memory_is_oversubscribed(snapshot: Snapshot) -> None:
+    after = carried_out(snapshot, schedule(snapshot, NOON))
+    in_use = [active for active in after.active if active.state is not State.RESERVING]
+    staying = [active for active in after.active if not active.preempted]
+    for node in after.nodes:
+        assert is_within(left_of(node, in_use)), "what is held and used now"
+        assert is_within(left_of(node, staying)), "what is held, used and promised once the victims have left"
+
+
+@STABLE
+@given(worlds)
+def test_gangs_are_whole_and_sit_where_they_may(snapshot: Snapshot) -> None:
+    nodes = {node.id: node for node in snapshot.nodes}
+    asked = {(workload.id, request.index): request for workload in snapshot.waiting for request in requests(workload)}
+    for decision in schedule(snapshot, NOON).decisions:
+        if isinstance(decision, Start | StartAfter):
+            placement = decision.placement
+            request = asked[decision.workload_id, placement.target]
+            check_gang(decision, request)
+            homes = [nodes[share.node_id] for share in placement.shares]
+            assert {(home.provider, home.region, home.sku) for home in homes} == {
+                (placement.provider, placement.region, placement.sku)
+            }
+            assert all(set(home.taints) <= set(request.spec.tolerations) for home in homes)
+            if level := request.spec.topology.required:
+                assert len({home.domain(level) for home in homes}) == 1
+
+
+def check_gang(decision: Start | StartAfter, request: Request) -> None:
+    """Each group has between its minimum and its count, and each replica the devices that it asked for."""
+    for shape in request.gang.shapes:
+        placed = [
+            (share, replica) for share in decision.placement.shares for replica in share.replicas if replica.group == shape.name
+        ]
+        assert shape.minimum <= len(placed) <= shape.count
+        assert sorted(replica.index for _, replica in placed) == list(range(len(placed)))
+        assert all(whole_or_one_share(shape.milli, replica.devices) for _, replica in placed)
+    for share in decision.placement.shares:
+        (shape,) = request.gang.shapes
+        used = [0] * len(share.room.devices)
+        for replica in share.replicas:
+            for device in replica.devices:
+                used[device] += min(shape.milli, WHOLE)
+        number = len(share.replicas)
+        assert share.room == Room(tuple(used), number * shape.cpu_milli, number * shape.memory_mib)
+
+
+@STABLE
+@given(worlds)
+def test_no_queue_or_cohort_is_taken_beyond_its_cap(snapshot: Snapshot) -> None:
+    tree = QuotaTree.at(snapshot.queues, NOON)
+    before = World.of(snapshot, tree).usage
+    after = World.of(carried_out(snapshot, schedule(snapshot, NOON)), tree).usage
+    for name, sku in product(tree.paths, tree.skus):
+        cap = tree.standings[name, sku].quota.cap
+        assert cap is None or after.use(name, sku).total <= max(cap, before.use(name, sku).total)
+
+
+@STABLE
+@given(worlds)
+def test_a_second_round_has_nothing_left_to_do(snapshot: Snapshot) -> None:
+    first = schedule(snapshot, NOON)
+    second = schedule(carried_out(snapshot, first), NOON)
+    waits = [decision for decision in first.decisions if not isinstance(decision, Start | StartAfter)]
+    assert sorted(second.decisions, key=lambda wait: wait.workload_id) == sorted(waits, key=lambda wait: wait.workload_id)
+
+
+@STABLE
+@given(worlds)
+def test_nobody_waits_who_would_fit_on_what_is_left(snapshot: Snapshot) -> None:
+    plan = schedule(snapshot, NOON)
+    after = replace(carried_out(snapshot, plan), policy=Policy(preemption=False))
+    for wait in (decision for decision in plan.decisions if isinstance(decision, Wait)):
+        alone = tuple(workload for workload in after.waiting if workload.id == wait.workload_id)
+        assert not schedule(replace(after, waiting=alone), NOON).starts
+
+
+# Victims
+
+
+def would_start(snapshot: Snapshot, gone: tuple[str, ...]) -> bool:
+    """Whether the one waiting workload starts when these attempts have left."""
+    left = [active for active in snapshot.active if active.attempt_id in gone]
+    freed = tuple(replace(node, free=Room((0,) * len(node.total.devices), 0, 0) + _free(node, left)) for node in snapshot.nodes)
+    staying = tuple(active for active in snapshot.active if active.attempt_id not in gone)
+    return bool(schedule(replace(snapshot, nodes=freed, active=staying, policy=Policy(preemption=False)), NOON).starts)
+
+
+def _free(node: Node, left: list[Active]) -> Room:
+    room = node.free
+    for active in left:
+        for share in active.placement.shares:
+            if share.node_id == node.id:
+                room += share.room
+    return room
+
+
+@STABLE
+@given(contested(most_waiting=1))
+def test_victims_are_allowed_and_all_are_needed(snapshot: Snapshot) -> None:
+    for decision in schedule(snapshot, NOON).decisions:
+        if isinstance(decision, StartAfter):
+            assert would_start(snapshot, decision.victims)
+            for spared in decision.victims:
+                assert not would_start(snapshot, tuple(victim for victim in decision.victims if victim != spared))
+            check_allowed(snapshot, decision)
+
+
+def check_allowed(snapshot: Snapshot, decision: StartAfter) -> None:
+    """Every victim may be stopped, and is lower work of the same queue or of one that borrows from an owner."""
+    (workload,) = snapshot.waiting
+    usage = World.of(snapshot, QuotaTree.at(snapshot.queues, NOON)).usage
+    sku, mine = decision.placement.sku, workload.spec
+    least = sum(share.room.milli for share in decision.placement.shares)
+    for victim in (active for active in snapshot.active if active.attempt_id in decision.victims):
+        its = victim.spec
+        assert its.preemptible
+        assert victim.state in {State.STARTING, State.RUNNING}
+        if its.queue == mine.queue:
+            assert standing(its.tier, its.priority) < standing(mine.tier, mine.priority)
+        else:
+            assert not usage.is_within_nominal(its.queue, sku, 0)
+            assert usage.is_within_nominal(mine.queue, sku, least)
+
+
+# An oracle for tiny instances: try everything
+
+
+tiny_nodes = st.lists(
+    st.tuples(st.lists(st.sampled_from((0, 300, 500, 1000)), min_size=1, max_size=3), st.integers(0, 3), st.integers(0, 3)),
+    min_size=1,
+    max_size=3,
+)
+tiny_groups = st.builds(
+    ReplicaGroup,
+    count=st.integers(1, 4),
+    accelerators=st.sampled_from((0, 0.3, 0.5, 1, 2)),
+    cpu_milli=st.integers(0, 2),
+    memory_mib=st.integers(0, 2),
+)
+
+
+def fits_somehow(rooms: list[Room], group: ReplicaGroup, missing: int) -> bool:
+    """Whether any assignment of the missing replicas to nodes and devices works."""
+    if missing == 0:
+        return True
+    for index, room in enumerate(rooms):
+        for devices in _choices(room, group.milli):
+            used = tuple(min(group.milli, WHOLE) if device in devices else 0 for device in range(len(room.devices)))
+            left = room - Room(used, group.cpu_milli, group.memory_mib)
+            if is_within(left) and fits_somehow([*rooms[:index], left, *rooms[index + 1 :]], group, missing - 1):
+                return True
+    return False
+
+
+def _choices(room: Room, milli: int) -> list[tuple[int, ...]]:
+    if milli >= WHOLE:
+        whole = [device for device, free in enumerate(room.devices) if free == WHOLE]
+        return [tuple(whole[: milli // WHOLE])] if len(whole) >= milli // WHOLE else []
+    if milli == 0:
+        return [()]
+    return [(device,) for device, free in enumerate(room.devices) if free >= milli]
+
+
+@STABLE
+@given(tiny_nodes, tiny_groups)
+def test_a_gang_is_placed_exactly_when_it_fits_somehow(sizes: list[tuple[list[int], int, int]], group: ReplicaGroup) -> None:
+    rooms = [Room(tuple(devices), cpu, memory) for devices, cpu, memory in sizes]
+    nodes = in_order(NodeRoom.of(a_node(f"n{index}", gpus=len(room.devices)), room) for index, room in enumerate(rooms))
+    gang = Gang.of((group,), a_workload().spec.topology)
+    assert (lay_out(gang, nodes) is not None) == fits_somehow(rooms, group, group.count)
