@@ -17,6 +17,6 @@ COPY worker ./worker
 RUN useradd --system --create-home --uid 10001 corral && install --directory --owner corral /var/lib/corral
 USER corral
 
-HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=4 CMD ["python", "-m", "worker.health"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=4 CMD ["python", "-m", "worker.health"]
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "worker", "serve"]
