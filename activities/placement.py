@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from temporalio import activity
 
 from activities.answers import AttemptKey, Standing
+from activities.batching import Batcher
 from activities.courier import Courier
 from activities.errors import REFUSALS, final_failures, is_refusal
 from activities.observing import Observer
@@ -22,6 +23,7 @@ class Placement:
         self._observer = observer
         self._courier = courier
         self._clock = clock
+        self._bindings: Batcher[AttemptKey, LaunchSpec | None] = Batcher(store.begin_bindings)
 
     @activity.defn(name="placement.bind")
     async def bind(self, key: AttemptKey) -> Standing:
@@ -29,7 +31,7 @@ class Placement:
 
         While the provider does not answer, the result is unknown, and the same attempt is tried again.
         """
-        order = await self._store.begin_binding(key)
+        order = await self._bindings.ask(key)
         if order is None:
             return await self._standing(key)
         try:

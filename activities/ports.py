@@ -239,8 +239,8 @@ class Store(Protocol):
     async def standing(self, workload: str) -> Standing | None:
         """How a workload stands now, or none when there is none of that id."""
 
-    async def begin_binding(self, key: AttemptKey) -> LaunchSpec | None:
-        """Turn a hold in force into a launch; none when the epoch has no right to it any more."""
+    async def begin_bindings(self, keys: Sequence[AttemptKey]) -> Sequence[LaunchSpec | None]:
+        """Turn holds in force into launches; none where an epoch has no right to it any more."""
 
     async def launch_spec(self, key: AttemptKey) -> LaunchSpec | None:
         """What was launched for an attempt that is still open, whether or not it is to stop."""

@@ -37,7 +37,7 @@ class Rounds:
     async def keep_deciding(self, seconds: float) -> RoundsDone:
         """Decide for a while; answers with what was done."""
         loop = asyncio.get_running_loop()
-        over, orphans_due = loop.time() + seconds, loop.time()
+        over, house_due, orphans_due = loop.time() + seconds, loop.time(), loop.time()
         rounds = told = 0
         async with self._store.wake_ups() as woken:
             while loop.time() < over and not activity.is_worker_shutdown():
@@ -46,7 +46,9 @@ class Rounds:
                 if await self._store.has_work():
                     told += await self._decide()
                     rounds += 1
-                await self._keep_house()
+                if loop.time() >= house_due:
+                    await self._keep_house()
+                    house_due = loop.time() + self._tick_seconds
                 if loop.time() >= orphans_due:
                     await self._find_orphans()
                     orphans_due = loop.time() + ORPHANS_EVERY_SECONDS

@@ -10,7 +10,7 @@ from activities.answers import AttemptKey
 from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace
 from activities.store import tables
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked_workloads, open_attempts, place_of
-from activities.store.snapshots import share_of
+from activities.store.snapshots import housekeeping_due, share_of
 from corral.api import WHOLE, Outcome, State
 from domain.accounting import IntervalKind, lost_work
 from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, AttemptEnd, state_after
@@ -19,35 +19,56 @@ FIRST_BACK_OFF_SECONDS = 10
 LONGEST_BACK_OFF_SECONDS = 3_600
 
 
-async def begin_binding(connection: AsyncConnection, journal: Journal, key: AttemptKey) -> LaunchSpec | None:
-    """Turn a hold in force into a launch; asked again, the same launch. None: that epoch has no right to launch any more."""
-    workload, attempt = await _locked(connection, key.workload)
-    if workload is None or attempt is None or attempt.epoch != key.epoch or attempt.stop_at is not None:
-        return None
+async def begin_bindings(connection: AsyncConnection, journal: Journal, keys: Sequence[AttemptKey]) -> list[LaunchSpec | None]:
+    """Turn holds in force into launches; asked again, the same ones. None: that epoch has no right to launch any more."""
+    workloads = await locked_workloads(connection, [key.workload for key in keys])
+    attempts = await open_attempts(connection, list(workloads))
+    bound: dict[AttemptKey, AttemptRow] = {}
+    for key in keys:
+        attempt = attempts.get(key.workload)
+        if attempt is not None and attempt.epoch == key.epoch and attempt.stop_at is None:
+            workload, attempt = _begun(journal, workloads[key.workload], attempt)
+            if workload.state in AT_A_PROVIDER:
+                bound[key] = attempt
+    await _end_holds(connection, [attempt.id for attempt in bound.values()], journal.now)
+    orders = await _launch_orders(connection, workloads, list(bound.values()))
+    return [orders[bound[key].id] if key in bound else None for key in keys]
+
+
+def _begun(journal: Journal, workload: WorkloadRow, attempt: AttemptRow) -> tuple[WorkloadRow, AttemptRow]:
     if workload.state is State.RESERVED:
         attempt = journal.attempt(attempt, bound_at=journal.now)
         workload = journal.move(workload, State.STARTING, f"starting on {place_of(attempt)}")
         journal.account(workload, IntervalKind.STARTING, attempt=attempt)
-        await _end_hold(connection, [attempt.id], journal.now)
-    if workload.state not in AT_A_PROVIDER:
-        return None
-    return await _launch_order(connection, workload, attempt)
+    return workload, attempt
 
 
-async def _launch_order(connection: AsyncConnection, workload: WorkloadRow, attempt: AttemptRow) -> LaunchSpec:
-    spec = workload.parsed()
+async def _launch_orders(
+    connection: AsyncConnection, workloads: Mapping[str, WorkloadRow], attempts: Sequence[AttemptRow]
+) -> dict[str, LaunchSpec]:
+    places: dict[str, list[ReplicaPlace]] = {attempt.id: [] for attempt in attempts}
+    milli = {attempt.id: _milli_by_group(workloads[attempt.workload_id]) for attempt in attempts}
     query = (
         select(tables.allocations, tables.nodes.c.name.label("node_name"))
         .join(tables.nodes, tables.nodes.c.id == tables.allocations.c.node_id)
-        .where(tables.allocations.c.attempt_id == attempt.id)
+        .where(tables.allocations.c.attempt_id.in_(places))
         .order_by(tables.nodes.c.name)
     )
-    milli = {group.name: min(group.milli, WHOLE) for group in spec.groups}
-    places = tuple(
-        ReplicaPlace(row.node_name, replica, milli[replica.group])
-        for row in await connection.execute(query)
-        for replica in share_of(row).replicas
-    )
+    for row in await connection.execute(query):
+        places[row.attempt_id] += [
+            ReplicaPlace(row.node_name, replica, milli[row.attempt_id][replica.group]) for replica in share_of(row).replicas
+        ]
+    return {
+        attempt.id: _launch_order(workloads[attempt.workload_id], attempt, tuple(places[attempt.id])) for attempt in attempts
+    }
+
+
+def _milli_by_group(workload: WorkloadRow) -> dict[str, int]:
+    return {group.name: min(group.milli, WHOLE) for group in workload.parsed().groups}
+
+
+def _launch_order(workload: WorkloadRow, attempt: AttemptRow, places: tuple[ReplicaPlace, ...]) -> LaunchSpec:
+    spec = workload.parsed()
     return LaunchSpec(
         attempt_id=attempt.id,
         workload_id=workload.id,
@@ -69,7 +90,7 @@ async def open_launch(connection: AsyncConnection, key: AttemptKey) -> LaunchSpe
     workload, attempt = await _locked(connection, key.workload)
     if workload is None or attempt is None or attempt.epoch != key.epoch or attempt.bound_at is None:
         return None
-    return await _launch_order(connection, workload, attempt)
+    return (await _launch_orders(connection, {workload.id: workload}, [attempt]))[attempt.id]
 
 
 async def settle(
@@ -217,17 +238,13 @@ async def withdraw(connection: AsyncConnection, journal: Journal, workload_id: s
         journal.tell(workload.id)
 
 
-async def end_overdue(connection: AsyncConnection, journal: Journal, workloads: Sequence[str]) -> None:
-    """End what housekeeping found overdue: holds that expired, and work on nodes that drain."""
-    for workload in workloads:
-        hold = tables.holds.c
-        expired = await connection.scalar(
-            select(hold.attempt_id)
-            .join(tables.attempts, tables.attempts.c.id == hold.attempt_id)
-            .where(tables.attempts.c.workload_id == workload, hold.ended_at.is_(None), hold.expires_at < journal.now)
-        )
-        outcome, reason = (Outcome.EXPIRED, "its hold expired") if expired else (Outcome.DRAINED, "its node is drained")
-        await withdraw(connection, journal, workload, outcome, reason)
+async def end_overdue(connection: AsyncConnection, journal: Journal) -> None:
+    """End what is overdue now: holds that expired, and work on nodes that drain."""
+    for workload, outcome in (await housekeeping_due(connection, journal.now)).items():
+        await withdraw(connection, journal, workload, outcome, OVERDUE[outcome])
+
+
+OVERDUE = {Outcome.EXPIRED: "its hold expired", Outcome.DRAINED: "its node is drained"}
 
 
 def _finality(stop_as: str | None) -> int:
@@ -250,7 +267,7 @@ async def give_back(connection: AsyncConnection, journal: Journal, attempts: Seq
     if not attempts:
         return
     ids = [attempt.id for attempt in attempts]
-    await _end_hold(connection, ids, journal.now)
+    await _end_holds(connection, ids, journal.now)
     allocations = tables.allocations.c
     freed = set(
         await connection.scalars(
@@ -284,6 +301,8 @@ async def _claim_if_free(connection: AsyncConnection, attempt_id: str, node_id: 
 
 
 async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attempt_id: str) -> None:
+    # Locked before it is looked at: of two transactions that free the last two nodes, the later one sees both free.
+    workloads, attempts = await _locked_by_attempt(connection, [attempt_id])
     still_promised = await connection.scalar(
         select(tables.allocations.c.attempt_id)
         .where(tables.allocations.c.attempt_id == attempt_id, tables.allocations.c.phase == "promised")
@@ -291,7 +310,6 @@ async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attem
     )
     if still_promised is not None:
         return
-    workloads, attempts = await _locked_by_attempt(connection, [attempt_id])
     for attempt in attempts.values():
         workload = journal.workloads.get(attempt.workload_id, workloads[attempt.workload_id])
         if workload.state is not State.RESERVING:
@@ -321,7 +339,9 @@ _CLAIM_IF_FREE = (
 )
 
 
-async def _end_hold(connection: AsyncConnection, attempts: Sequence[str], now: datetime) -> None:
+async def _end_holds(connection: AsyncConnection, attempts: Sequence[str], now: datetime) -> None:
+    if not attempts:
+        return
     await connection.execute(
         update(tables.holds)
         .where(tables.holds.c.attempt_id.in_(attempts), tables.holds.c.ended_at.is_(None))

@@ -155,11 +155,11 @@ class PostgresStore:
             open_now = await open_attempts(connection, [workload])
             return standing_of(rows[0], open_now.get(workload), self._clock) if rows else None
 
-    async def begin_binding(self, key: AttemptKey) -> LaunchSpec | None:
-        """Turn a hold in force into a launch, or find that this was done; none when the epoch has no right to it any more."""
+    async def begin_bindings(self, keys: Sequence[AttemptKey]) -> list[LaunchSpec | None]:
+        """Turn holds in force into launches, or find that this was done; none where an epoch has no right to it any more."""
 
-        async def work(connection: AsyncConnection, journal: Journal) -> LaunchSpec | None:
-            return await attempts.begin_binding(connection, journal, key)
+        async def work(connection: AsyncConnection, journal: Journal) -> list[LaunchSpec | None]:
+            return await attempts.begin_bindings(connection, journal, keys)
 
         return (await self._write(work))[0]
 
@@ -212,14 +212,12 @@ class PostgresStore:
 
     async def keep_house(self) -> list[Notice]:
         """End attempts whose hold expired, and give notice to work on draining nodes."""
-        now = self._clock.now()
         async with self._engine.connect() as connection:
-            due = await housekeeping_due(connection, now)
-        if not due:
-            return []
+            if not await housekeeping_due(connection, self._clock.now()):
+                return []
 
         async def work(connection: AsyncConnection, journal: Journal) -> None:
-            await attempts.end_overdue(connection, journal, due)
+            await attempts.end_overdue(connection, journal)
             await fleet.note_change(connection, self._pool)
 
         return (await self._write(work))[1]
