@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Notice
 from activities.store import tables
-from activities.store.rows import AttemptRow, Journal, WorkloadRow, interval, place_of
+from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRow, interval, place_of
 from activities.store.snapshots import WorldRows
 from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import IntervalKind
@@ -55,7 +55,7 @@ def _new_row(spec: WorkloadSpec, journal: Journal) -> WorkloadRow:
         priority=spec.priority,
         state=State.WAITING,
         epoch=0,
-        version=1,
+        version=FIRST_VERSION,
         submitted_at=journal.now,
         since=journal.now,
     )

@@ -16,6 +16,9 @@ from domain.accounting import IntervalKind
 from domain.lifecycle import checked
 from domain.policy import Policy
 
+FIRST_VERSION = 1
+"""Of a workload that has been written and not yet been decided about, which the same transaction does."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkloadRow:

@@ -8,7 +8,7 @@ from sqlalchemy import Row, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
-from activities.store.rows import AttemptRow, WorkloadRow
+from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow
 from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
 from domain.policy import Policy
@@ -69,9 +69,13 @@ class SnapshotReader:
         }
         for gone in self._live.keys() - versions.keys():
             del self._live[gone]
-        stale = [id for id, version in versions.items() if id not in self._live or self._live[id][0].version != version]
+        # What a round itself wrote may have been rolled back: another workload of that id would have the same first version.
+        stale = [id for id, version in versions.items() if version == FIRST_VERSION or not self._knows(id, version)]
         if stale:
             await self._read_live(connection, stale)
+
+    def _knows(self, id: str, version: int) -> bool:
+        return id in self._live and self._live[id][0].version == version
 
     async def _read_live(self, connection: AsyncConnection, ids: list[str]) -> None:
         rows = [
@@ -235,16 +239,18 @@ def _fact(row: WorkloadRow, attempt: AttemptRow | None, shares: dict[str, list[N
         started_at=attempt.started_at,
         checkpoint_at=attempt.checkpoint_at,
         preempted=attempt.stop_as == Outcome.PREEMPTED,
+        preemptions=row.preemptions,
     )
 
 
-async def housekeeping_due(connection: AsyncConnection, now: datetime) -> list[str]:
-    """Workloads whose attempt must be ended from outside: expired holds, and work on draining nodes."""
+async def housekeeping_due(connection: AsyncConnection, now: datetime) -> dict[str, Outcome]:
+    """Workloads whose attempt must be ended from outside, and as what: expired holds, and work on draining nodes."""
     attempts, holds, allocations, nodes = tables.attempts.c, tables.holds.c, tables.allocations.c, tables.nodes.c
     expired = (
         select(attempts.workload_id)
         .join(tables.holds, holds.attempt_id == attempts.id)
         .where(holds.ended_at.is_(None), holds.expires_at < now, attempts.ended_at.is_(None))
+        .order_by(attempts.workload_id)
     )
     draining = (
         select(attempts.workload_id)
@@ -254,5 +260,7 @@ async def housekeeping_due(connection: AsyncConnection, now: datetime) -> list[s
             and_(attempts.ended_at.is_(None), attempts.stop_at.is_(None), allocations.phase != "released"),
             nodes.cordon == Health.DRAINING,
         )
+        .order_by(attempts.workload_id)
     )
-    return sorted(set(await connection.scalars(expired.union(draining))))
+    drained = dict.fromkeys(await connection.scalars(draining), Outcome.DRAINED)
+    return drained | dict.fromkeys(await connection.scalars(expired), Outcome.EXPIRED)

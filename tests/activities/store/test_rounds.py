@@ -1,0 +1,263 @@
+"""Rounds in the record: what arrives, what is decided about it, and what two planners do to each other."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+
+import pytest
+
+from activities.admission import timed_round
+from activities.store.postgres import PostgresStore
+from corral.api import Reason, State
+from domain.decision import Plan
+from domain.snapshot import Snapshot
+from tests.activities.store.pool import Pool, a_spec, a_view
+from tests.builders import a_queue
+
+
+async def test_a_workload_that_fits_is_held_in_the_transaction_that_writes_it(pool: Pool) -> None:
+    await pool.gets(a_view())
+    standing = (await pool.arrive(a_spec("train")))["train"]
+    assert (standing.state, standing.epoch, standing.provider, standing.sku) == (State.RESERVED, 1, "aws", "h100")
+    assert await pool.phases("train") == {"n1": "claimed"}
+    assert await pool.used() == 8_000
+    written = await pool.sql(
+        "SELECT count(DISTINCT xmin::text) FROM (SELECT xmin FROM attempts UNION ALL SELECT xmin FROM holds"
+        " UNION ALL SELECT xmin FROM allocations UNION ALL SELECT xmin FROM workloads) AS rows"
+    )
+    assert written[0]["count"] == 1
+    assert await pool.findings() == {}
+
+
+async def test_those_who_arrive_together_are_decided_about_together(pool: Pool) -> None:
+    await pool.gets(a_view(gpus=8))
+    standings = await pool.arrive(*(a_spec(f"w{number}", gpus=4) for number in range(3)))
+    assert sorted(standing.state for standing in standings.values()) == [State.RESERVED, State.RESERVED, State.WAITING]
+    rounds = await pool.sql("SELECT considered, started FROM rounds")
+    assert [tuple(row.values()) for row in rounds] == [(3, 2)]
+
+
+async def test_the_same_spec_again_is_the_same_workload(pool: Pool) -> None:
+    await pool.gets(a_view())
+    first = (await pool.arrive(a_spec("train")))["train"]
+    before = await pool.dump()
+    assert (await pool.arrive(a_spec("train")))["train"] == first
+    assert await pool.dump() == before
+
+
+async def test_another_spec_under_a_taken_id_is_refused_and_nothing_is_written(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("train", gpus=8))
+    before = await pool.dump()
+    standing = (await pool.arrive(a_spec("train", gpus=4)))["train"]
+    assert (standing.state, standing.reason, standing.version) == (State.REFUSED, Reason.ID_CONFLICT, 0)
+    assert standing.message.startswith("id: 'train' belongs to a workload with another spec")
+    assert await pool.dump() == before
+
+
+async def test_an_id_is_taken_for_ever(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("train"))
+    await pool.runs("train")
+    await pool.ends("train")
+    assert (await pool.arrive(a_spec("train")))["train"].state is State.SUCCEEDED
+    assert (await pool.arrive(a_spec("train", gpus=1)))["train"].reason is Reason.ID_CONFLICT
+
+
+async def test_a_refused_workload_has_no_capacity(pool: Pool) -> None:
+    await pool.gets(a_view())
+    standings = await pool.arrive(a_spec("nowhere", queue="nobodys"), a_spec("huge", gpus=9))
+    assert {id: standing.reason for id, standing in standings.items()} == {
+        "nowhere": Reason.UNKNOWN_QUEUE,
+        "huge": Reason.NO_MATCHING_CAPACITY,
+    }
+    assert await pool.states("nowhere", "huge") == [State.REFUSED] * 2
+    assert await pool.sql("SELECT * FROM attempts") == []
+    assert await pool.intervals("huge") == [("waiting", 0, 0)]
+    assert await pool.findings() == {}
+
+
+async def test_two_rounds_without_events_change_nothing(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("first"), a_spec("second"), a_spec("third"))
+    await pool.runs("first")
+    await pool.plan()
+    before = await pool.dump()
+    pool.clock.move(30)
+    assert await pool.plan() == {}
+    assert await pool.another_store().has_work()
+    assert await pool.plan() == {}
+    assert await pool.dump() == before
+
+
+async def test_another_planner_finds_nothing_to_add(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("first"), a_spec("second"))
+    before = await pool.dump()
+    other = pool.another_store()
+    assert await other.round([], timed_round, "planner") == ({}, [])
+    await other.aclose()
+    assert await pool.dump() == before
+
+
+async def test_a_new_reason_is_told_and_a_known_one_is_not_written_again(pool: Pool) -> None:
+    await pool.gets(a_view("n1"))
+    await pool.arrive(a_spec("first"))
+    await pool.arrive(a_spec("second"))
+    waiting = await pool.standing("second")
+    assert (waiting.state, waiting.reason) == (State.WAITING, Reason.NOT_ENOUGH_FREE_ACCELERATORS)
+    await pool.orders("cordon", "n1")
+    told = await pool.plan()
+    assert told["second"].reason is Reason.NO_READY_CAPACITY
+    kinds = await pool.sql("SELECT kind FROM events WHERE workload_id = 'second' ORDER BY id")
+    assert [row["kind"] for row in kinds] == ["submitted", "explained", "explained"]
+    undelivered = [notice.standing for notice in await pool.store.undelivered(0)]
+    assert undelivered == [told["second"]]
+
+
+async def test_only_arrivals_are_decided_about_while_nothing_changes(pool: Pool) -> None:
+    decided = _Recorder()
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("runs"))
+    await pool.arrive(a_spec("waits"))
+    await pool.store.round([], decided, "planner")
+    await pool.store.round([a_spec("arrives")], decided, "admission")
+    await pool.orders("cordon", "n1")
+    await pool.store.round([a_spec("later")], decided, "admission")
+    await pool.store.round([], decided, "planner")
+    assert decided.turns == [{"waits"}, {"arrives"}, {"waits", "arrives", "later"}, {"waits", "arrives", "later"}]
+
+
+async def test_a_round_that_fails_writes_nothing_and_is_forgotten(pool: Pool) -> None:
+    def fails(snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
+        raise ZeroDivisionError
+
+    await pool.gets(a_view())
+    before = await pool.dump()
+    with pytest.raises(ZeroDivisionError):
+        await pool.store.round([a_spec("train", gpus=8)], fails, "admission")
+    assert await pool.dump() == before
+    await pool.arrive(a_spec("train", gpus=2))
+    assert await pool.used() == 2_000
+
+
+class _Recorder:
+    """Decides as usual, and remembers whose turn it was."""
+
+    def __init__(self) -> None:
+        self.turns: list[set[str]] = []
+
+    def __call__(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
+        self.turns.append({workload.id for workload in snapshot.waiting})
+        return timed_round(snapshot, now)
+
+
+# The world changes under a round
+
+
+class _Meddler:
+    """Decides as usual, after another session has changed the world that the round has read."""
+
+    def __init__(self, pool: Pool, *statements: str) -> None:
+        self.pool = pool
+        self.statements = list(statements)
+        self.rounds = 0
+
+    def __call__(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
+        self.rounds += 1
+        plan = timed_round(snapshot, now)
+        if self.statements:
+            _in_another_thread(self.pool.sql(self.statements.pop()))
+        return plan
+
+
+def _in_another_thread(work: object) -> None:
+    """A planner decides without giving others a turn, so that whoever meddles must have a loop of their own."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()  # type: ignore[arg-type]
+
+
+async def test_a_node_that_is_cordoned_under_a_round_gets_nothing(pool: Pool) -> None:
+    await pool.gets(a_view())
+    meddler = _Meddler(pool, "UPDATE nodes SET cordon = 'cordoned'")
+    standings, _ = await pool.store.round([a_spec("train")], meddler, "admission")
+    assert meddler.rounds == 2
+    assert standings["train"].reason is Reason.NO_READY_CAPACITY
+    assert await pool.used() == 0
+
+
+async def test_capacity_that_is_taken_under_a_round_is_not_taken_twice(pool: Pool) -> None:
+    await pool.gets(a_view())
+    other = pool.another_store()
+
+    class Rival(_Meddler):
+        def __call__(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
+            self.rounds += 1
+            plan = timed_round(snapshot, now)
+            if self.rounds == 1:
+                _in_another_thread(self._takes_it())
+            return plan
+
+        async def _takes_it(self) -> None:
+            rival = PostgresStore.connect(self.pool.url, self.pool.clock, "main")
+            await rival.round([a_spec("rival")], timed_round, "admission")
+            await rival.aclose()
+
+    meddler = Rival(pool)
+    standings, _ = await pool.store.round([a_spec("train")], meddler, "admission")
+    await other.aclose()
+    assert meddler.rounds == 2
+    assert standings["train"].state is State.WAITING
+    assert await pool.state("rival") is State.RESERVED
+    assert await pool.used() == 8_000
+
+
+async def test_quota_that_is_changed_under_a_round_is_heeded(pool: Pool) -> None:
+    await pool.gets(a_view())
+    cut = "WITH q AS (UPDATE quotas SET nominal = 0) UPDATE queues SET plans = plans + 1"
+    meddler = _Meddler(pool, cut)
+    standings, _ = await pool.store.round([a_spec("train")], meddler, "admission")
+    assert meddler.rounds == 2
+    assert not standings["train"].provider
+
+
+async def test_planners_of_two_processes_never_oversubscribe(pool: Pool) -> None:
+    await pool.gets(*(a_view(f"n{number}") for number in range(4)), queues=[a_queue("research", 28, cap=28)])
+    stores = [pool.store, pool.another_store()]
+    specs = [[a_spec(f"{who}{number}", gpus=1 + number % 3) for number in range(24)] for who in ("a", "b")]
+
+    async def plans(store: PostgresStore, mine: list[object]) -> None:
+        for start in range(0, len(mine), 3):
+            await store.round(mine[start : start + 3], timed_round, "admission")  # type: ignore[arg-type]
+            await store.round([], timed_round, "planner")
+
+    await asyncio.gather(*(plans(store, list(mine)) for store, mine in zip(stores, specs, strict=True)))
+    await stores[1].aclose()
+    assert await pool.findings() == {}
+    used = sum([await pool.used(f"n{number}") for number in range(4)])
+    assert used == 28_000
+
+
+async def test_planners_of_two_processes_write_one_id_once(pool: Pool) -> None:
+    await pool.gets(a_view())
+    other = pool.another_store()
+    answers = await asyncio.gather(
+        pool.store.round([a_spec("train", gpus=2)], timed_round, "admission"),
+        other.round([a_spec("train", gpus=3)], timed_round, "admission"),
+    )
+    await other.aclose()
+    assert sorted(standings["train"].state for standings, _ in answers) == [State.REFUSED, State.RESERVED]
+    assert await pool.used() in {2_000, 3_000}
+    assert await pool.findings() == {}
+
+
+async def test_waiting_work_is_woken_by_what_other_processes_change(pool: Pool) -> None:
+    await pool.gets(a_view())
+    other = pool.another_store()
+    async with pool.store.wake_ups() as woken:
+        assert not woken.is_set()
+        await other.write_nodes("aws", [a_view("n2")], complete=False)
+        await asyncio.wait_for(woken.wait(), 10)
+    await other.aclose()
