@@ -276,8 +276,10 @@ class Usage:
         room = self.room(queue, sku, preemptible=preemptible)
         if amount <= room:
             return None
+        if not self.tree.has_quota(queue, sku):
+            return Rejection(queue, Reason.WAITING_FOR_QUOTA, needs=amount, has=0)
         left, capped = min(self._below_caps(queue, sku), default=(amount, queue))
-        if self.tree.has_quota(queue, sku) and left < amount:
+        if left < amount:
             return Rejection(capped, Reason.QUEUE_CAP_REACHED, needs=amount, has=max(0, left))
         is_limited = self._available(queue, sku) < amount <= self._available(queue, sku, limited=False)
         reason = Reason.BORROWING_LIMIT_REACHED if is_limited else Reason.WAITING_FOR_QUOTA

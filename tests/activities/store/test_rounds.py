@@ -77,6 +77,12 @@ async def test_a_refused_workload_has_no_capacity(pool: Pool) -> None:
     assert await pool.findings() == {}
 
 
+async def test_accelerators_that_nobody_has_quota_for_stop_no_round(pool: Pool) -> None:
+    await pool.gets(a_view("n1"), a_view("n2", sku="a100"))
+    standings = await pool.arrive(a_spec("first"), a_spec("second"))
+    assert sorted(standing.state for standing in standings.values()) == [State.RESERVED, State.WAITING]
+
+
 async def test_two_rounds_without_events_change_nothing(pool: Pool) -> None:
     await pool.gets(a_view())
     await pool.arrive(a_spec("first"), a_spec("second"), a_spec("third"))
