@@ -13,6 +13,7 @@ COPY domain ./domain
 COPY activities ./activities
 COPY workflows ./workflows
 COPY worker ./worker
+COPY examples ./examples
 
 RUN useradd --system --create-home --uid 10001 corral && install --directory --owner corral /var/lib/corral
 USER corral
