@@ -1,5 +1,6 @@
 """The client: everything a service does with Corral, over Temporal handles."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -233,7 +234,7 @@ class Corral:
             Invalid: a node that the provider does not have; nothing was changed.
         """
         handle = self._temporal.get_workflow_handle(wire.provider_workflow_id(provider))
-        async with _plain_errors(missing=f"there is no provider {provider!r}; `corral fleet` lists them"):
+        async with _plain_errors(missing=f"there is no provider {provider!r}; `corral fleet` lists them"), _in_time():
             nodes: list[NodeStatus] = await handle.execute_update(
                 wire.CORDON, order, id=key or str(uuid.uuid4()), result_type=list[NodeStatus], rpc_timeout=ANSWER_WITHIN
             )
@@ -258,7 +259,7 @@ class Corral:
         return self._temporal.get_workflow_handle(wire.workload_workflow_id(workload))
 
     async def _change(self, workload: str, update: wire.Update, change: Model, key: str | None) -> Acknowledgement:
-        async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"):
+        async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"), _in_time():
             answer: Acknowledgement = await self._handle(workload).execute_update(
                 update, change, id=key or str(uuid.uuid4()), result_type=Acknowledgement, rpc_timeout=ANSWER_WITHIN
             )
@@ -295,6 +296,11 @@ _FAILURES: dict[str, Callable[[str], CorralError]] = {
 }
 
 
+def _in_time() -> asyncio.Timeout:
+    """Ends waiting for an update, which Temporal otherwise repeats as long as no worker takes it."""
+    return asyncio.timeout(ANSWER_WITHIN.total_seconds())
+
+
 @asynccontextmanager
 async def _plain_errors(missing: str = "there is no such workload") -> AsyncIterator[None]:
     """Turn what Temporal raises into errors for people."""
@@ -305,7 +311,7 @@ async def _plain_errors(missing: str = "there is no such workload") -> AsyncIter
         if isinstance(cause, ApplicationError):
             raise _FAILURES.get(cause.type or "", CorralError)(cause.message) from failure
         raise Unreachable(f"no worker answered within {ANSWER_WITHIN.seconds} s; is one running for this pool?") from failure
-    except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+    except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError) as error:
         raise Unreachable(f"no worker answered within {ANSWER_WITHIN.seconds} s; is one running for this pool?") from error
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
