@@ -64,7 +64,7 @@ def corral(
 @app.command()
 def submit(
     context: typer.Context,
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="YAML files; `-` is the standard input.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="YAML files; `-` is the standard input.")],
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended.")] = False,
     output: Output = None,
 ) -> None:

@@ -10,12 +10,14 @@ from typing import Any, Generic, TypeVar
 
 import typer
 from pydantic_core import to_jsonable_python
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.live import Live
 from ruamel.yaml import YAML
 
-WIDE = 10_000
-"""Columns of output that goes to a file or a pipe: enough to break no line."""
+from corral.cli.pages import Page, coloured, plain
+
+UNBROKEN = 1 << 20
+"""Columns of YAML: enough to break no line."""
 
 Answer = TypeVar("Answer")
 
@@ -36,7 +38,7 @@ def _itself(answer: Any) -> Any:
 class View(Generic[Answer]):
     """What is shown of an answer: to people as a table, to programs as data, which is the answer itself if nothing is said."""
 
-    table: Callable[[Answer], RenderableType]
+    page: Callable[[Answer], Page]
     data: Callable[[Answer], object] = _itself
 
 
@@ -51,7 +53,7 @@ def to_text(answer: object, form: Form, *, one_line: bool = False) -> str:
 def _to_yaml(data: Any) -> str:
     yaml: Any = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.width = WIDE
+    yaml.width = UNBROKEN
     yaml.sort_base_mapping_type_on_output = False
     stream = io.StringIO()
     yaml.dump(data, stream)
@@ -61,7 +63,7 @@ def _to_yaml(data: Any) -> str:
 def show(answer: Answer, form: Form, view: View[Answer]) -> None:
     """Print an answer."""
     if form is Form.TABLE:
-        _print_table(view.table(answer))
+        _print_page(view.page(answer))
     else:
         typer.echo(to_text(view.data(answer), form))
 
@@ -71,7 +73,7 @@ async def show_changes(answers: AsyncIterable[Answer], form: Form, view: View[An
     if form is Form.TABLE and _console().is_terminal:
         with Live(console=_console(), auto_refresh=False, vertical_overflow="visible") as live:
             async for answer in answers:
-                live.update(view.table(answer), refresh=True)
+                live.update(coloured(view.page(answer)), refresh=True)
         return
     async for answer in answers:
         show_change(answer, form, view)
@@ -80,7 +82,7 @@ async def show_changes(answers: AsyncIterable[Answer], form: Form, view: View[An
 def show_change(answer: Answer, form: Form, view: View[Answer]) -> None:
     """Print one answer of several: a table, a line of JSON or a YAML document."""
     if form is Form.TABLE:
-        _print_table(view.table(answer))
+        _print_page(view.page(answer))
     elif form is Form.JSON:
         typer.echo(to_text(view.data(answer), form, one_line=True))
     else:
@@ -88,18 +90,14 @@ def show_change(answer: Answer, form: Form, view: View[Answer]) -> None:
     sys.stdout.flush()
 
 
-def _console(width: int | None = None) -> Console:
+def _console() -> Console:
     """Standard output. What Corral tells is text, never markup."""
-    return Console(markup=False, emoji=False, highlight=False, width=width)
+    return Console(markup=False, emoji=False, highlight=False)
 
 
-def _print_table(table: RenderableType) -> None:
-    """Print a table: fitted to a terminal, else as wide as it is, without colours and trailing blanks."""
+def _print_page(page: Page) -> None:
     console = _console()
     if console.is_terminal:
-        console.print(table)
-        return
-    with (wide := _console(WIDE)).capture() as capture:
-        wide.print(table, soft_wrap=False)
-    for line in capture.get().splitlines():
-        typer.echo(line.rstrip())
+        console.print(coloured(page))
+    else:
+        typer.echo("\n".join(plain(page)))

@@ -12,7 +12,7 @@ from corral.cli.render import Form, View
 from corral.cli.session import Session, Watching
 
 Provider = Annotated[str, typer.Argument(metavar="PROVIDER", help="The provider of the nodes.", show_default=False)]
-Nodes = Annotated[list[str], typer.Argument(metavar="NODE...", help="The nodes.", show_default=False)]
+Nodes = Annotated[list[str], typer.Argument(metavar="NODE", help="The nodes.", show_default=False)]
 Why = Annotated[str, typer.Option("--reason", help="Why; shown to everybody who asks about the nodes.", show_default=False)]
 
 fleet = typer.Typer(help="See the supply.", invoke_without_command=True, rich_markup_mode=None)

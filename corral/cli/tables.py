@@ -1,12 +1,6 @@
-"""Tables and cards: how answers look to a person."""
+"""Tables and cards: what a person is told of each kind of answer."""
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from typing import TypeVar
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Iterable, Mapping, Sequence
 
 from corral.api import (
     Acknowledgement,
@@ -15,48 +9,43 @@ from corral.api import (
     NodeStatus,
     QueueStatus,
     QueueUsage,
-    State,
     Where,
     WorkloadEvent,
     WorkloadResult,
     WorkloadStatus,
 )
-from corral.cli.problems import printable
+from corral.cli.pages import Column, Page, Table, card, table, text_of
 from corral.client import Submission
 
-NOTHING = "-"
-
-_COLOURS = {
-    State.RUNNING: "green",
-    State.SUCCEEDED: "green",
-    State.FAILED: "red",
-    State.REFUSED: "red",
-    State.CANCELLED: "yellow",
-    State.SUSPENDED: "yellow",
-}
-
-Row = TypeVar("Row")
+ID = Column("ID")
+STATE = Column("STATE", is_whole=True)
+SKU = Column("SKU")
+EVENT_COLUMNS = (
+    Column("ID", is_right=True, least_width=6),
+    Column("AT", is_whole=True),
+    Column("KIND", least_width=12),
+    Column("MESSAGE"),
+)
+"""Wide enough for usual ids and kinds, so that lines which come later stand in the same columns."""
 
 
-def workloads(statuses: Sequence[WorkloadStatus]) -> RenderableType:
+def workloads(statuses: Sequence[WorkloadStatus]) -> Page:
     """One line for each workload."""
-    table = _table("ID", "QUEUE", "TIER", "PRIO", "STATE", "SINCE", "WHERE", "REASON", right=("PRIO",))
-    for status in statuses:
-        _row(
-            table,
-            status.id,
-            status.queue,
-            status.tier,
-            status.priority,
-            status.state,
-            status.since,
-            _place(status),
-            _why(status),
-        )
-    return table
+    columns = (
+        *(ID, Column("QUEUE"), Column("TIER", is_whole=True), Column("PRIO", is_right=True), STATE),
+        *(Column("SINCE", is_whole=True), Column("WHERE"), Column("REASON")),
+    )
+    return (table(columns, map(_workload, statuses)),)
 
 
-def status(status: WorkloadStatus) -> RenderableType:
+def _workload(status: WorkloadStatus) -> tuple[object, ...]:
+    where = status.where
+    place = f"{where.provider}/{where.region} {where.accelerators:g} {where.sku}" if where else None
+    why = status.explanation.reason if status.explanation else status.outcome
+    return (status.id, status.queue, status.tier, status.priority, status.state, status.since, place, why)
+
+
+def status(status: WorkloadStatus) -> Page:
     """A card with what is known of one workload."""
     facts = {
         "Workload": status.id,
@@ -73,8 +62,7 @@ def status(status: WorkloadStatus) -> RenderableType:
         "Preemptions": status.preemptions or None,
         "Tasks done": status.tasks_done,
     }
-    facts |= _facts_of_place(status.where) | _facts_of_reason(status.explanation)
-    return _card(facts)
+    return (card(facts | _facts_of_place(status.where) | _facts_of_reason(status.explanation)),)
 
 
 def _facts_of_place(where: Where | None) -> dict[str, object]:
@@ -93,154 +81,114 @@ def _facts_of_reason(explanation: Explanation | None) -> dict[str, object]:
     return {"Reason": explanation.reason, "Message": explanation.message, "Position": explanation.position}
 
 
-def explanation(status: WorkloadStatus) -> RenderableType:
+def explanation(status: WorkloadStatus) -> Page:
     """Why a workload waits or was refused, with the evidence."""
+    facts: dict[str, object] = {"Workload": status.id, "State": status.state}
     told = status.explanation
-    facts: dict[str, object] = {"Workload": status.id, "State": status.state} | _facts_of_reason(told)
     if told is None:
-        return _card(facts | {"Message": "neither waits nor was refused"})
+        return (card(facts | {"Message": "neither waits nor was refused"}),)
+    reasons = card(facts | _facts_of_reason(told) | {"As of": _moment(told)})
+    return (reasons, _evidence(told)) if told.evidence else (reasons,)
+
+
+def _moment(told: Explanation) -> str | None:
     round_id = None if told.round_id is None else f"round {told.round_id}"
-    as_of = None if told.as_of is None else _text_of(told.as_of)
-    card = _card(facts | {"As of": ", ".join(part for part in (round_id, as_of) if part) or None})
-    if not told.evidence:
-        return card
-    table = _table("REASON", "COUNT", "EXAMPLE", right=("COUNT",))
-    for evidence in told.evidence:
-        _row(table, evidence.reason, evidence.count, evidence.example)
-    return Group(card, Text(), table)
+    as_of = None if told.as_of is None else text_of(told.as_of)
+    return ", ".join(part for part in (round_id, as_of) if part) or None
 
 
-def events(happened: Sequence[WorkloadEvent]) -> RenderableType:
+def _evidence(told: Explanation) -> Table:
+    columns = (Column("REASON"), Column("COUNT", is_right=True), Column("EXAMPLE"))
+    return table(columns, ((evidence.reason, evidence.count, evidence.example) for evidence in told.evidence))
+
+
+def events(happened: Sequence[WorkloadEvent]) -> Page:
     """One line for each event."""
-    return _events(happened, header=True)
+    return _events(happened, has_header=True)
 
 
-def first_event(event: WorkloadEvent) -> RenderableType:
+def first_event(event: WorkloadEvent) -> Page:
     """The first line of a list of events that grows, with the header."""
-    return _events([event], header=True)
+    return _events([event], has_header=True)
 
 
-def further_event(event: WorkloadEvent) -> RenderableType:
-    """One more line."""
-    return _events([event], header=False)
+def further_event(event: WorkloadEvent) -> Page:
+    """One more line of it."""
+    return _events([event], has_header=False)
 
 
-def _events(happened: Sequence[WorkloadEvent], *, header: bool) -> Table:
-    """A table of which further lines keep the widths, as far as ids and kinds are no longer than usual."""
-    table = _table("ID", "AT", "KIND", "MESSAGE", right=("ID",), header=header)
-    table.columns[0].min_width, table.columns[2].min_width = 6, 12
-    for event in happened:
-        _row(table, event.id, event.at, event.kind, event.message)
-    return table
+def _events(happened: Sequence[WorkloadEvent], *, has_header: bool) -> Page:
+    rows = ((event.id, event.at, event.kind, event.message) for event in happened)
+    return (table(EVENT_COLUMNS, rows, has_header=has_header),)
 
 
-def queues(statuses: Sequence[QueueStatus]) -> RenderableType:
+def queues(statuses: Sequence[QueueStatus]) -> Page:
     """One line for each queue and SKU."""
-    amounts = ("NOMINAL", "USED", "BORROWED", "CAP")
-    table = _table("QUEUE", "PARENT", "STOP", "WAITING", "RUNNING", "SKU", *amounts, right=("WAITING", "RUNNING", *amounts))
-    for queue in statuses:
-        for usage in queue.usage or (None,):
-            _row(table, queue.name, queue.parent, queue.stop, queue.waiting, queue.running, *_amounts(usage))
-    return table
+    names = (Column("QUEUE"), Column("PARENT"), Column("STOP"))
+    columns = (*names, *_numbers("WAITING", "RUNNING"), SKU, *_numbers("NOMINAL", "USED", "BORROWED", "CAP"))
+    return (table(columns, (row for queue in statuses for row in _queue(queue))),)
 
 
-def _amounts(usage: QueueUsage | None) -> Iterable[object]:
+def _queue(queue: QueueStatus) -> Iterable[tuple[object, ...]]:
+    for usage in queue.usage or (None,):
+        yield (queue.name, queue.parent, queue.stop, queue.waiting, queue.running, *_amounts(usage))
+
+
+def _amounts(usage: QueueUsage | None) -> tuple[object, ...]:
     return (None,) * 5 if usage is None else (usage.sku, usage.nominal, usage.used, usage.borrowed, usage.cap)
 
 
-def fleet(supply: Sequence[FleetStatus]) -> RenderableType:
+def fleet(supply: Sequence[FleetStatus]) -> Page:
     """One line for each provider, region and SKU."""
-    numbers = ("NODES", "READY", "ACCELERATORS", "USED", "FREE")
-    table = _table("PROVIDER", "REGION", "SKU", *numbers, right=numbers)
-    for part in supply:
-        free = part.accelerators - part.used
-        _row(table, part.provider, part.region, part.sku, part.nodes, part.ready_nodes, part.accelerators, part.used, free)
-    return table
+    columns = (Column("PROVIDER"), Column("REGION"), SKU, *_numbers("NODES", "READY", "ACCELERATORS", "USED", "FREE"))
+    return (table(columns, map(_supply, supply)),)
 
 
-def nodes(statuses: Sequence[NodeStatus]) -> RenderableType:
+def _supply(part: FleetStatus) -> tuple[object, ...]:
+    free = part.accelerators - part.used
+    return (part.provider, part.region, part.sku, part.nodes, part.ready_nodes, part.accelerators, part.used, free)
+
+
+def nodes(statuses: Sequence[NodeStatus]) -> Page:
     """One line for each node."""
-    columns = ("NODE", "PROVIDER", "REGION", "CLUSTER", "SKU", "HEALTH", "ACCELERATORS", "USED", "CAPACITY", "PRICE", "REASON")
-    table = _table(*columns, right=("ACCELERATORS", "USED", "PRICE"))
-    for node in statuses:
-        place = (node.id, node.provider, node.region, node.cluster, node.sku, node.health)
-        _row(table, *place, node.accelerators, node.used, node.capacity_type, node.price, node.reason)
-    return table
+    columns = (
+        *(Column("NODE"), Column("PROVIDER"), Column("REGION"), Column("CLUSTER"), SKU, Column("HEALTH")),
+        *(*_numbers("ACCELERATORS", "USED"), Column("CAPACITY"), *_numbers("PRICE"), Column("REASON")),
+    )
+    return (table(columns, map(_node, statuses)),)
 
 
-def submissions(submitted: Sequence[Submission]) -> RenderableType:
+def _node(node: NodeStatus) -> tuple[object, ...]:
+    place = (node.id, node.provider, node.region, node.cluster, node.sku, node.health)
+    return (*place, node.accelerators, node.used, node.capacity_type, node.price, node.reason)
+
+
+def submissions(submitted: Sequence[Submission]) -> Page:
     """One line for each workload that was handed over."""
-    table = _table("ID", "SUBMITTED")
-    for submission in submitted:
-        _row(table, submission.id, "now" if submission.created else "before, with the same spec")
-    return table
+    rows = ((each.id, "now" if each.created else "before, with the same spec") for each in submitted)
+    return (table((ID, Column("SUBMITTED")), rows),)
 
 
-def results(ended: Sequence[WorkloadResult]) -> RenderableType:
+def results(ended: Sequence[WorkloadResult]) -> Page:
     """One line for each workload that ended."""
-    table = _table("ID", "STATE", "EXIT", "MESSAGE", right=("EXIT",))
-    for result in ended:
-        _row(table, result.id, result.state, result.exit_code, result.message)
-    return table
+    rows = ((result.id, result.state, result.exit_code, result.message) for result in ended)
+    return (table((ID, STATE, *_numbers("EXIT"), Column("MESSAGE")), rows),)
 
 
-def result(ended: WorkloadResult) -> RenderableType:
+def result(ended: WorkloadResult) -> Page:
     """How one workload ended."""
     return results([ended])
 
 
-def acknowledgement(answer: Acknowledgement) -> RenderableType:
-    """The state after a change, and what was done."""
-    return Text.assemble(_cell(answer.state), ": ", _cell(answer.message))
+def acknowledgement(answer: Acknowledgement) -> Page:
+    """What was done, and the state after it."""
+    return (card({"Done": answer.message or None, "State": answer.state}),)
 
 
-def facts(values: dict[str, str]) -> RenderableType:
+def facts(values: Mapping[str, str]) -> Page:
     """Names and values."""
-    return _card(dict(values))
+    return (card(values),)
 
 
-def _table(*columns: str, right: Sequence[str] = (), header: bool = True) -> Table:
-    """A table without lines, whose cells are folded when a terminal is narrow, and never cut off."""
-    table = Table(box=None, pad_edge=False, show_header=header, header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return table
-
-
-def _row(table: Table, *values: object) -> None:
-    table.add_row(*(_cell(value) for value in values))
-
-
-def _card(facts: dict[str, object]) -> Table:
-    """A line for each fact that is known."""
-    card = _table("", "", header=False)
-    card.columns[0].style = "bold"
-    for name, value in facts.items():
-        if value is not None:
-            _row(card, name, value)
-    return card
-
-
-def _cell(value: object) -> Text:
-    return Text(_text_of(value), style=_COLOURS.get(value, "") if isinstance(value, State) else "")
-
-
-def _text_of(value: object) -> str:
-    match value:
-        case None | "":
-            return NOTHING
-        case datetime():
-            return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        case float():
-            return f"{value:.12g}"
-    return printable(str(value))
-
-
-def _place(status: WorkloadStatus) -> str | None:
-    where = status.where
-    return f"{where.provider}/{where.region} {where.accelerators:g} {where.sku}" if where else None
-
-
-def _why(status: WorkloadStatus) -> object:
-    """Why it waits or was refused; otherwise how it ended."""
-    return status.explanation.reason if status.explanation else status.outcome
+def _numbers(*titles: str) -> tuple[Column, ...]:
+    return tuple(Column(title, is_right=True) for title in titles)

@@ -61,9 +61,9 @@ def test_wait_tells_by_its_code_how_the_workload_ended(state: State, code: int) 
         ("reprioritize w 1001", "priority: 1001 is too large; expected at most 1000"),
         ("events w --after -1", "Invalid value for '--after'"),
         ("drain p n", "Missing option '--reason'"),
-        ("drain p --reason r", "Missing argument 'NODE...'"),
+        ("drain p --reason r", "Missing argument 'NODE'"),
         ("cancel w --reason " + "x" * 1001, "reason: has 1001 characters; expected at most 1000"),
-        ("submit", "Missing argument 'FILE...'"),
+        ("submit", "Missing argument 'FILE'"),
         ("sbmit", "No such command 'sbmit'"),
     ],
 )
