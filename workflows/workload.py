@@ -1,7 +1,7 @@
 """The life of one workload: admit, wait, bind, run, stop, release."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from datetime import timedelta
 from typing import Any
 
@@ -34,6 +34,9 @@ with workflow.unsafe.imports_passed_through():
 
 LOOK_AGAIN = timedelta(minutes=10)
 """A workload that waits looks at the record that often, in case a signal was lost."""
+
+ON_ITS_WAY = frozenset({State.RESERVED, State.STARTING, State.RUNNING})
+LEAVING = frozenset({State.STOPPING})
 
 
 @workflow.defn(name=wire.LIFECYCLE)
@@ -71,10 +74,10 @@ class WorkloadLifecycle:
         while not self._now.state.is_terminal:
             match self._now.state:
                 case State.RESERVED:
-                    self._learn(await self._at_provider(Placement.bind, f"bind {self._now.place}"))
+                    await self._at_provider(Placement.bind, f"bind {self._now.place}", ON_ITS_WAY)
                 case State.STOPPING if self._noticed_epoch < self._now.epoch:
                     self._noticed_epoch = self._now.epoch
-                    self._learn(await self._at_provider(Placement.stop, f"stop {self._now.place}"))
+                    await self._at_provider(Placement.stop, f"stop {self._now.place}", LEAVING)
                 case _:
                     self._show()
                     await self._news()
@@ -84,17 +87,29 @@ class WorkloadLifecycle:
         order = AdmissionOrder(self._workload, self._spec)
         return await quick(Admission.admit, [order], "admit")
 
-    async def _at_provider(self, step: Callable[..., Awaitable[Standing]], summary: str) -> Standing:
-        provider = self._now.provider
+    async def _at_provider(self, step: Callable[..., Awaitable[Standing]], summary: str, meant_for: Container[State]) -> None:
+        """Make a call to a provider; give it up when the attempt is meant to be in another state by now.
+
+        A provider that is gone would otherwise keep a workload that was cancelled, or that has capacity elsewhere.
+        """
+        provider, epoch = self._now.provider, self._now.epoch
         assert provider is not None, "a workload with capacity has a provider"
-        return await workflow.execute_activity_method(
+        call = workflow.start_activity_method(
             step,
-            args=[AttemptKey(self._workload, self._now.epoch)],
+            args=[AttemptKey(self._workload, epoch)],
             task_queue=wire.provider_task_queue(provider),
             start_to_close_timeout=ONE_CALL,
             retry_policy=UNTIL_IT_WORKS,
             summary=summary,
         )
+        try:
+            await workflow.wait_condition(lambda: call.done() or self._now.epoch != epoch or self._now.state not in meant_for)
+            if call.done():
+                self._learn(await call)
+        finally:
+            if not call.done():
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
 
     async def _news(self) -> None:
         """Wait until the workload stands differently; where its time is limited, until that is over."""
@@ -115,7 +130,7 @@ class WorkloadLifecycle:
         await self._look()
         left = self._now.runtime_left
         if left is not None and left < 1:
-            await self._adjust("expire", Adjustment(self._workload, key=f"epoch-{self._now.epoch}"))
+            await self._adjust_unless_over("expire", Adjustment(self._workload, key=f"epoch-{self._now.epoch}"))
 
     async def _look(self) -> None:
         standing = await quick(Adjusting.standing, [self._workload], "look again")
@@ -127,9 +142,8 @@ class WorkloadLifecycle:
         if self._admission is not None:
             self._learn(await self._admission)
         if not self._now.state.is_terminal:
-            await self._adjust(
-                "cancel", Adjustment(self._workload, key="workflow-cancelled", reason="its workflow was cancelled")
-            )
+            asked = Adjustment(self._workload, key="workflow-cancelled", reason="its workflow was cancelled")
+            await self._adjust_unless_over("cancel", asked)
         await self._drive()
 
     @property
@@ -138,7 +152,7 @@ class WorkloadLifecycle:
         return self._standing
 
     def _learn(self, standing: Standing) -> None:
-        if self._standing is None or standing.version > self._standing.version:
+        if self._standing is None or standing.version >= self._standing.version:
             if self._standing is None or standing.state is not self._standing.state:
                 self._since = workflow.now()
             self._standing = standing
@@ -234,6 +248,15 @@ class WorkloadLifecycle:
             raise error.cause if isinstance(error.cause, ApplicationError) else error from None
         self._learn(adjusted.standing)
         return adjusted
+
+    async def _adjust_unless_over(self, verb: str, asked: Adjustment) -> None:
+        """Do a change that nobody needs when what it is about has come to its end meanwhile."""
+        try:
+            await self._adjust(verb, asked)
+        except ApplicationError as error:
+            if error.type != wire.Failure.NOT_ALLOWED:
+                raise
+            await self._look()
 
     # Queries
 

@@ -32,7 +32,7 @@ from worker.wiring import connect
 
 SPEED = 100
 """How much faster than the wall's the time of these pools runs."""
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 60.0
 GLANCE_SECONDS = 0.1
 
 Found = TypeVar("Found")
@@ -260,7 +260,7 @@ QUEUES = QueueTree.model_validate(
             {"name": "company"},
             {"name": "research", "parent": "company", "quotas": [{"sku": "h100", "nominal": 16}]},
             {"name": "product", "parent": "company", "quotas": [{"sku": "h100", "nominal": 16}]},
-            {"name": "cells", "quotas": [{"sku": sku, "nominal": 8} for sku in ("a100", "t4", "v100", "l4")]},
+            {"name": "cells", "quotas": [{"sku": sku, "nominal": 8} for sku in ("a100", "t4", "v100", "l4", "ghost")]},
             {"name": "tools", "quotas": [{"sku": "process", "nominal": 4}]},
             {"name": "closed", "stop": "hold", "quotas": [{"sku": "a100", "nominal": 8}]},
         ]
