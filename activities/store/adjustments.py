@@ -47,6 +47,8 @@ async def _cancel(connection: AsyncConnection, journal: Journal, workload: Workl
 
 async def _hold(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
     await withdraw(connection, journal, workload.id, Outcome.SUSPENDED, asked.reason)
+    if workload.id not in journal.workloads:
+        return "not held: it has notice to leave for good"
     suspended = _after(journal, workload).state is State.SUSPENDED
     return "held until it is released" if suspended else "held; it leaves the line when it is observed stopped"
 

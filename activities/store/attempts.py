@@ -24,7 +24,7 @@ async def begin_bindings(connection: AsyncConnection, journal: Journal, keys: Se
     workloads = await locked_workloads(connection, [key.workload for key in keys])
     attempts = await open_attempts(connection, list(workloads))
     bound: dict[AttemptKey, AttemptRow] = {}
-    for key in keys:
+    for key in dict.fromkeys(keys):
         attempt = attempts.get(key.workload)
         if attempt is not None and attempt.epoch == key.epoch and attempt.stop_at is None:
             workload, attempt = _begun(journal, workloads[key.workload], attempt)
@@ -99,12 +99,15 @@ async def settle(
     """Believe what was observed; answers whether capacity became free.
 
     `answered` are the attempts whose workflow hears of it from the activity that observed it, and needs no notice that
-    they run. An observation of an ended or unknown attempt, or one of an older epoch, changes nothing.
+    they run. An observation of an ended or unknown attempt, of one that was never launched, or of an older epoch, changes
+    nothing.
     """
     latest = {observation.attempt_id: observation for observation in sorted(observations, key=lambda seen: seen.sequence)}
     workloads, attempts = await _locked_by_attempt(connection, latest.keys())
     over: list[AttemptRow] = []
     for id, attempt in attempts.items():
+        if attempt.bound_at is None:
+            continue
         _believe(journal, workloads[attempt.workload_id], attempt, latest[id], tell=id not in answered)
         if latest[id].phase.is_over:
             over.append(attempt)

@@ -26,7 +26,12 @@ RULES: Mapping[str, str] = {
         SELECT n.id || ' device ' || use.device - 1 || ': ' || use.milli || ' in use, ' || coalesce(c.milli, 0) || ' claimed'
         FROM nodes n CROSS JOIN unnest(n.device_use) WITH ORDINALITY AS use(milli, device)
         LEFT JOIN claimed c ON c.node_id = n.id AND c.device = use.device
-        WHERE use.milli <> coalesce(c.milli, 0)""",
+        WHERE use.milli <> coalesce(c.milli, 0)
+        UNION ALL
+        SELECT n.id || ': ' || n.cpu_use || ' cpu and ' || n.memory_use || ' memory in use, ' ||
+               coalesce(sum(l.cpu_milli), 0) || ' and ' || coalesce(sum(l.memory_mib), 0) || ' claimed'
+        FROM nodes n LEFT JOIN allocations l ON l.node_id = n.id AND l.phase = 'claimed' GROUP BY n.id
+        HAVING n.cpu_use <> coalesce(sum(l.cpu_milli), 0) OR n.memory_use <> coalesce(sum(l.memory_mib), 0)""",
     "no device, cpu or memory is claimed beyond what the node has": """
         SELECT n.id || ': ' || n.device_use::text FROM nodes n
         WHERE 1000 < ANY (n.device_use) OR n.cpu_use > n.cpu_milli OR n.memory_use > n.memory_mib""",

@@ -34,8 +34,9 @@ async def write_nodes(connection: AsyncConnection, provider: str, views: Sequenc
     """
     changed = 0
     if views:
+        latest = {view.name: view for view in views}.values()
         result = await connection.scalars(
-            _upsert_node().returning(tables.nodes.c.id), [_values(provider, view) for view in views]
+            _upsert_node().returning(tables.nodes.c.id), [_values(provider, view) for view in latest]
         )
         changed += len(result.all())
     if complete:
@@ -54,13 +55,17 @@ async def write_nodes(connection: AsyncConnection, provider: str, views: Sequenc
 
 def _upsert_node() -> Any:
     statement = insert(tables.nodes)
-    observed = ("region", "cluster", "sku", "topology", "cpu_milli", "memory_mib", "capacity_type", "price", "taints", "ready")
-    new = statement.excluded
+    now, new = tables.nodes.c, statement.excluded
+    observed = ("region", "cluster", "sku", "topology", "capacity_type", "price", "taints", "ready")
+    values: dict[str, Any] = {name: new[name] for name in observed}
+    # A node that reports less than is in use there keeps that much, until it is free.
+    values["cpu_milli"] = func.greatest(new.cpu_milli, now.cpu_use)
+    values["memory_mib"] = func.greatest(new.memory_mib, now.memory_use)
     # The number of devices stays as first reported: what is booked by device index must keep its meaning.
     return statement.on_conflict_do_update(
         index_elements=["id"],
-        set_={name: new[name] for name in observed},
-        where=or_(*(tables.nodes.c[name].is_distinct_from(new[name]) for name in observed)),
+        set_=values,
+        where=or_(*(now[name].is_distinct_from(value) for name, value in values.items())),
     )
 
 

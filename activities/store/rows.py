@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from pydantic import TypeAdapter
-from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy import Row, bindparam, case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Notice, Standing
@@ -203,7 +203,7 @@ class Journal:
         if self.intervals_closed:
             await connection.execute(_CLOSE_INTERVAL, self.intervals_closed)
         if self.intervals_opened:
-            await connection.execute(insert(tables.ledger), self.intervals_opened)
+            await connection.execute(_OPEN_INTERVAL, [_bound_interval(row) for row in self.intervals_opened])
         if self.events:
             await connection.execute(insert(tables.events), self.events)
         return await self._write_outbox(connection)
@@ -285,6 +285,25 @@ _CLOSE_INTERVAL = (
         lost_milli_seconds=bindparam("b_lost"),
     )
 )
+
+
+_WHAT_WENT_BEFORE = (
+    select(func.max(tables.ledger.c.ended_at))
+    .where(tables.ledger.c.workload_id == bindparam("b_workload_id"))
+    .scalar_subquery()
+)
+"""When the workload's last interval ended. No interval begins before, whatever the clock of a provider shows."""
+
+_BEGAN = func.greatest(bindparam("b_began_at", type_=tables.Instant), _WHAT_WENT_BEFORE)
+_ENDED = bindparam("b_ended_at", type_=tables.Instant)
+_OPEN_INTERVAL = insert(tables.ledger).values(
+    {column.name: bindparam(f"b_{column.name}") for column in tables.ledger.columns if column.name != "id"}
+    | {"began_at": _BEGAN, "ended_at": case((_ENDED.is_not(None), func.greatest(_ENDED, _BEGAN)))}
+)
+
+
+def _bound_interval(row: dict[str, Any]) -> dict[str, Any]:
+    return {f"b_{name}": value for name, value in row.items()}
 
 
 def _bound(row: WorkloadRow | AttemptRow, key: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, Select, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
@@ -70,7 +71,7 @@ async def _latest_attempts(connection: AsyncConnection, ids: list[str]) -> dict[
     query = (
         select(tables.attempts)
         .where(attempts.workload_id.in_(ids))
-        .distinct(attempts.workload_id)
+        .ext(distinct_on(attempts.workload_id))
         .order_by(attempts.workload_id, attempts.epoch.desc())
     )
     return {row.workload_id: AttemptRow.of(row) for row in await connection.execute(query)}

@@ -9,23 +9,27 @@ from tests.activities.store.pool import Pool
 from tests.servers import PostgresServer
 
 _EMPTY_EVERYTHING = ";".join(
-    ["SET session_replication_role = replica", *(f'DELETE FROM "{table.name}"' for table in tables.metadata.sorted_tables)]
+    [
+        "BEGIN; SET LOCAL session_replication_role = replica",
+        *(f'DELETE FROM "{table.name}"' for table in tables.metadata.sorted_tables),
+        "COMMIT",
+    ]
 )
 
 
 @pytest.fixture(scope="session")
-async def migrated_url(postgres: PostgresServer) -> str:
-    """The address of a database with all tables."""
+async def shared(postgres: PostgresServer) -> AsyncIterator[Pool]:
+    """A database with all tables."""
     url = await postgres.create_database()
     await migrations.upgrade(url)
-    return url
+    shared = Pool.at(url)
+    yield shared
+    await shared.engine.dispose()
 
 
 @pytest.fixture
-async def pool(migrated_url: str) -> AsyncIterator[Pool]:
+async def pool(shared: Pool) -> Pool:
     """A pool without anything in it."""
-    pool = Pool(migrated_url)
-    async with pool.session() as connection:
+    async with shared.session() as connection:
         await connection.execute(_EMPTY_EVERYTHING)
-    yield pool
-    await pool.store.aclose()
+    return Pool(shared.url, shared.engine)

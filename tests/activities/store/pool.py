@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from activities.admission import timed_round
 from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, Standing
@@ -58,6 +59,7 @@ class Pool:
     """Everything that a situation does to the record, and what it then finds there."""
 
     url: str
+    engine: AsyncEngine
     policy: Policy = UNPROTECTED
     clock: HandClock = field(default_factory=HandClock)
     sequence: int = 0
@@ -65,9 +67,14 @@ class Pool:
     def __post_init__(self) -> None:
         self.store = self.another_store()
 
+    @classmethod
+    def at(cls, url: str) -> "Pool":
+        """A pool in the database at a URL."""
+        return cls(url, create_async_engine(url, pool_size=8))
+
     def another_store(self) -> PostgresStore:
-        """The store of another process on the same database."""
-        return PostgresStore.connect(self.url, self.clock, POOL, self.policy)
+        """The store of another process, as far as the database can tell."""
+        return PostgresStore(self.engine, self.clock, POOL, self.policy)
 
     # What happens
 
@@ -169,17 +176,21 @@ class Pool:
         return found
 
     async def sql(self, statement: str, *values: object) -> list[Mapping[str, Any]]:
+        """Go past the store, in a transaction of its own."""
         async with self.session() as connection:
             return list(await connection.fetch(statement, *values))
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection that goes past the store."""
+        """A connection of the driver's own kind."""
+        async with self.engine.connect() as connection:
+            yield (await connection.get_raw_connection()).driver_connection
+
+    async def elsewhere(self, statement: str) -> None:
+        """Run a statement in a session of another event loop."""
         connection = await asyncpg.connect(self.url.replace("+asyncpg", ""))
-        try:
-            yield connection
-        finally:
-            await connection.close()
+        await connection.execute(statement)
+        await connection.close()
 
     async def dump(self, *, without: Collection[str] = ()) -> dict[str, list[str]]:
         """All rows of all tables."""

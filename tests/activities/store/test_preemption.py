@@ -259,7 +259,7 @@ async def test_victims_that_leave_at_once_in_two_processes_both_count(pool: Pool
     await pool.runs("one", "two")
     await pool.arrive(an_important("urgent", count=2))
     first, second = [await pool.observation(id, Phase.CANCELLED) for id in ("one", "two")]
-    here = pool.store._engine
+    here = pool.engine
     async with here.connect() as connection:
         await _settle(pool, connection, first)
         there = asyncio.create_task(pool.store.settle([second]))
@@ -305,5 +305,4 @@ async def test_two_processes_may_preempt_settle_and_adjust_at_once(pool: Pool) -
 
     await asyncio.gather(plan(), watch(), meddle())
     await other.round([], timed_round, "planner")
-    await other.aclose()
     assert await pool.findings() == {}

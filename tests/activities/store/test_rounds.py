@@ -102,7 +102,6 @@ async def test_another_planner_finds_nothing_to_add(pool: Pool) -> None:
     before = await pool.dump()
     other = pool.another_store()
     assert await other.round([], timed_round, "planner") == ({}, [])
-    await other.aclose()
     assert await pool.dump() == before
 
 
@@ -173,7 +172,7 @@ class _Meddler:
         self.rounds += 1
         plan = timed_round(snapshot, now)
         if self.statements:
-            _in_another_thread(self.pool.sql(self.statements.pop()))
+            _in_another_thread(self.pool.elsewhere(self.statements.pop()))
         return plan
 
 
@@ -196,7 +195,6 @@ async def test_a_node_that_is_cordoned_under_a_round_gets_nothing(pool: Pool) ->
 
 async def test_capacity_that_is_taken_under_a_round_is_not_taken_twice(pool: Pool) -> None:
     await pool.gets(a_view())
-    other = pool.another_store()
 
     class Rival(_Meddler):
         def __call__(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
@@ -213,7 +211,6 @@ async def test_capacity_that_is_taken_under_a_round_is_not_taken_twice(pool: Poo
 
     meddler = Rival(pool)
     standings, _ = await pool.store.round([a_spec("train")], meddler, "admission")
-    await other.aclose()
     assert meddler.rounds == 2
     assert standings["train"].state is State.WAITING
     assert await pool.state("rival") is State.RESERVED
@@ -240,7 +237,6 @@ async def test_planners_of_two_processes_never_oversubscribe(pool: Pool) -> None
             await store.round([], timed_round, "planner")
 
     await asyncio.gather(*(plans(store, list(mine)) for store, mine in zip(stores, specs, strict=True)))
-    await stores[1].aclose()
     assert await pool.findings() == {}
     used = sum([await pool.used(f"n{number}") for number in range(4)])
     assert used == 28_000
@@ -253,7 +249,6 @@ async def test_planners_of_two_processes_write_one_id_once(pool: Pool) -> None:
         pool.store.round([a_spec("train", gpus=2)], timed_round, "admission"),
         other.round([a_spec("train", gpus=3)], timed_round, "admission"),
     )
-    await other.aclose()
     assert sorted(standings["train"].state for standings, _ in answers) == [State.REFUSED, State.RESERVED]
     assert await pool.used() in {2_000, 3_000}
     assert await pool.findings() == {}
@@ -266,4 +261,3 @@ async def test_waiting_work_is_woken_by_what_other_processes_change(pool: Pool) 
         assert not woken.is_set()
         await other.write_nodes("aws", [a_view("n2")], complete=False)
         await asyncio.wait_for(woken.wait(), 10)
-    await other.aclose()

@@ -1,0 +1,200 @@
+"""Changes that people ask for: in which state each is done, and that it is done once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from activities.answers import Adjustment
+from activities.ports import NotAllowed, Phase
+from corral.api import Outcome, SlaTier, State
+from domain.lifecycle import ALLOWED, LIVE
+from tests.activities.store.pool import Pool, a_spec, a_view
+
+STORED = [state for state in State if state is not State.SUBMITTED]
+"""No workload is in the record before it has been decided about."""
+
+AFTER: Mapping[tuple[str, State], State] = {
+    ("cancel", State.WAITING): State.CANCELLED,
+    ("cancel", State.SUSPENDED): State.CANCELLED,
+    ("cancel", State.RESERVING): State.CANCELLED,
+    ("cancel", State.RESERVED): State.CANCELLED,
+    ("cancel", State.STARTING): State.STOPPING,
+    ("cancel", State.RUNNING): State.STOPPING,
+    ("cancel", State.STOPPING): State.STOPPING,
+    ("hold", State.WAITING): State.SUSPENDED,
+    ("hold", State.RESERVING): State.SUSPENDED,
+    ("hold", State.RESERVED): State.SUSPENDED,
+    ("hold", State.STARTING): State.STOPPING,
+    ("hold", State.RUNNING): State.STOPPING,
+    ("hold", State.STOPPING): State.STOPPING,
+    ("release", State.SUSPENDED): State.WAITING,
+    ("resize", State.WAITING): State.WAITING,
+    ("resize", State.SUSPENDED): State.SUSPENDED,
+    ("expire", State.STARTING): State.STOPPING,
+    ("expire", State.RUNNING): State.STOPPING,
+    ("expire", State.STOPPING): State.STOPPING,
+    **{("reprioritize", state): state for state in LIVE},
+}
+
+ASKED: Mapping[str, dict[str, Any]] = {"resize": {"count": 2}, "reprioritize": {"priority": 7}}
+
+
+async def brought_to(pool: Pool, state: State) -> None:
+    """A workload `w` in that state."""
+    await pool.gets(a_view())
+    if state is State.REFUSED:
+        await pool.arrive(a_spec("w", queue="nobodys"))
+    elif state is State.RESERVING:
+        await pool.arrive(a_spec("victim"))
+        await pool.runs("victim")
+        await pool.arrive(a_spec("w", tier=SlaTier.PREMIUM))
+    elif state in {State.WAITING, State.SUSPENDED, State.CANCELLED}:
+        await pool.orders("cordon", "n1")
+        await pool.arrive(a_spec("w"))
+    else:
+        await pool.arrive(a_spec("w"))
+    match state:
+        case State.SUSPENDED:
+            await pool.adjusts("hold", "w", "before")
+        case State.CANCELLED:
+            await pool.adjusts("cancel", "w", "before")
+        case State.STARTING:
+            await pool.binds("w")
+        case State.RUNNING | State.SUCCEEDED | State.FAILED | State.STOPPING:
+            await pool.runs("w")
+    match state:
+        case State.SUCCEEDED | State.FAILED:
+            await pool.ends("w", Phase(state.value))
+        case State.STOPPING:
+            await pool.orders("drain", "n1")
+            await pool.store.keep_house()
+    assert await pool.state("w") is state
+
+
+@pytest.mark.parametrize("verb", ALLOWED)
+@pytest.mark.parametrize("state", STORED)
+async def test_a_change_is_done_once_in_the_states_that_allow_it_and_never_in_others(
+    pool: Pool, verb: str, state: State
+) -> None:
+    await brought_to(pool, state)
+    before = await pool.dump(without=["pools"])
+    if state in ALLOWED[verb]:
+        done = await pool.adjusts(verb, "w", **ASKED.get(verb, {}))
+        assert done.standing.state is AFTER[verb, state]
+        once = await pool.dump(without=["pools"])
+        assert once != before
+        assert await pool.adjusts(verb, "w", **ASKED.get(verb, {})) == done
+        assert await pool.dump(without=["pools"]) == once
+    else:
+        with pytest.raises(NotAllowed, match=f"{verb}: workload 'w' is {state}; {verb} needs it to be one of: "):
+            await pool.adjusts(verb, "w", **ASKED.get(verb, {}))
+        assert await pool.dump() == {**before, "pools": (await pool.dump())["pools"]}
+    assert await pool.findings() == {}
+
+
+async def test_a_change_answers_what_it_answered_at_first_even_when_the_workload_has_ended(pool: Pool) -> None:
+    await brought_to(pool, State.RUNNING)
+    done = await pool.adjusts("reprioritize", "w", priority=7)
+    await pool.ends("w")
+    again = await pool.adjusts("reprioritize", "w", priority=7)
+    assert (again.message, again.standing.state) == (done.message, State.SUCCEEDED)
+
+
+async def test_nobody_is_changed_who_is_not_there(pool: Pool) -> None:
+    with pytest.raises(LookupError, match="nobody"):
+        await pool.adjusts("cancel", "nobody")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "outcome"),
+    [
+        ("hold", "cancel", Outcome.CANCELLED),
+        ("cancel", "hold", Outcome.CANCELLED),
+        ("expire", "hold", Outcome.OUT_OF_TIME),
+        ("hold", "expire", Outcome.OUT_OF_TIME),
+        ("expire", "cancel", Outcome.CANCELLED),
+    ],
+)
+async def test_of_several_orders_to_stop_the_most_final_counts(pool: Pool, first: str, then: str, outcome: Outcome) -> None:
+    await brought_to(pool, State.RUNNING)
+    await pool.adjusts(first, "w")
+    await pool.adjusts(then, "w")
+    await pool.ends("w", Phase.CANCELLED)
+    assert await pool.outcomes("w") == [outcome]
+
+
+async def test_a_workload_that_is_held_leaves_the_line_until_it_is_released(pool: Pool) -> None:
+    await brought_to(pool, State.RUNNING)
+    done = await pool.adjusts("hold", "w", reason="maintenance")
+    assert done.message == "held; it leaves the line when it is observed stopped"
+    await pool.ends("w", Phase.CANCELLED)
+    assert not await pool.store.has_work()
+    assert await pool.state("w") is State.SUSPENDED
+    await pool.adjusts("release", "w")
+    assert (await pool.plan())["w"].state is State.RESERVED
+    assert await pool.outcomes("w") == [Outcome.SUSPENDED]
+
+
+async def test_a_hold_beside_a_cancellation_says_that_nothing_will_come_of_it(pool: Pool) -> None:
+    await brought_to(pool, State.RUNNING)
+    await pool.adjusts("cancel", "w")
+    assert (await pool.adjusts("hold", "w")).message == "not held: it has notice to leave for good"
+
+
+async def test_the_new_size_counts_from_the_next_round_on(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.orders("cordon", "n1")
+    await pool.arrive(a_spec("w", gpus=2, count=3))
+    done = await pool.adjusts("resize", "w", count=4, minimum=1)
+    assert done.message == "resized: w: 8 accelerators in 4 replicas, standard, queue research"
+    await pool.orders("uncordon", "n1")
+    await pool.plan()
+    assert await pool.used() == 8_000
+    assert await pool.findings() == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"count": 2, "group": "others"}, "group: there is no replica group 'others'; it has main"),
+        ({"count": 2, "minimum": 3}, "minimum 3 exceeds count 2"),
+    ],
+)
+async def test_a_size_that_makes_no_sense_is_refused_and_nothing_is_changed(
+    pool: Pool, asked: dict[str, Any], problem: str
+) -> None:
+    await brought_to(pool, State.WAITING)
+    before = await pool.dump()
+    with pytest.raises(NotAllowed, match=problem):
+        await pool.adjusts("resize", "w", **asked)
+    assert await pool.dump() == before
+
+
+async def test_an_array_cannot_be_resized_by_its_replicas(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.orders("cordon", "n1")
+    await pool.arrive(a_spec("sweep", gpus=1, tasks=5))
+    with pytest.raises(NotAllowed, match="an array"):
+        await pool.adjusts("resize", "sweep", count=2)
+
+
+async def test_a_higher_priority_goes_first(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.orders("cordon", "n1")
+    await pool.arrive(a_spec("first"))
+    pool.clock.move(1)
+    await pool.arrive(a_spec("second"))
+    done = await pool.adjusts("reprioritize", "second", priority=5)
+    assert done.message == "priority 0 became 5"
+    await pool.orders("uncordon", "n1")
+    await pool.plan()
+    assert await pool.states("first", "second") == [State.WAITING, State.RESERVED]
+
+
+async def test_who_asks_is_answered_and_not_told_besides(pool: Pool) -> None:
+    await brought_to(pool, State.WAITING)
+    await pool.store.delivered(await pool.store.undelivered(0))
+    _, notices = await pool.store.adjust("cancel", Adjustment("w", "once"))
+    assert notices == []
+    assert await pool.store.undelivered(0) == []

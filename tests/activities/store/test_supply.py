@@ -1,0 +1,217 @@
+"""Nodes as providers report them, queues as owners define them, and the outbox."""
+
+import pytest
+
+from corral.api import Cordon, QueueTree, State, WorkloadFilter
+from domain.quota import QuotaError
+from tests.activities.store.pool import Pool, a_spec, a_view
+from tests.builders import a_queue, a_quota
+
+# Nodes
+
+
+async def test_a_report_that_says_nothing_new_changes_nothing(pool: Pool) -> None:
+    await pool.gets(a_view("n1"), a_view("n2"))
+    before = await pool.dump()
+    await pool.store.write_nodes("aws", [a_view("n2"), a_view("n1")], complete=True)
+    assert await pool.dump() == before
+
+
+async def test_of_two_reports_of_one_node_in_a_batch_the_later_counts(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.store.write_nodes("aws", [a_view(ready=False), a_view(price=5), a_view("n2")], complete=False)
+    nodes = {node.id: (node.health, node.price) for node in await pool.store.nodes()}
+    assert nodes == {"aws/n1": ("ready", 0.000005), "aws/n2": ("ready", 0)}
+
+
+async def test_a_node_that_is_missing_from_a_complete_report_is_not_ready_any_more(pool: Pool) -> None:
+    await pool.gets(a_view("n1"), a_view("n2"))
+    await pool.store.write_nodes("aws", [a_view("n1")], complete=False)
+    assert {node.health for node in await pool.store.nodes()} == {"ready"}
+    await pool.store.write_nodes("aws", [a_view("n1")], complete=True)
+    assert {node.id: node.health for node in await pool.store.nodes()} == {"aws/n1": "ready", "aws/n2": "suspect"}
+
+
+async def test_a_complete_report_speaks_for_its_provider_alone(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.store.register_provider("gcp", "sim")
+    await pool.store.write_nodes("gcp", [], complete=True)
+    assert {node.id: node.health for node in await pool.store.nodes()} == {"aws/n1": "ready"}
+
+
+async def test_a_node_that_reports_less_than_is_in_use_keeps_what_is_in_use(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("train", gpus=1, cpu_milli=5_000, memory_mib=5_000))
+    await pool.store.write_nodes("aws", [a_view(cpu_milli=4_000, memory_mib=8_000, gpus=4), a_view("n2")], complete=True)
+    rows = await pool.sql("SELECT cpu_milli, memory_mib, accelerators FROM nodes WHERE id = 'aws/n1'")
+    assert tuple(rows[0].values()) == (5_000, 8_000, 8)
+    assert await pool.findings() == {}
+    await pool.adjusts("cancel", "train")
+    await pool.store.write_nodes("aws", [a_view(cpu_milli=4_000, memory_mib=8_000)], complete=False)
+    assert [row["cpu_milli"] for row in await pool.sql("SELECT cpu_milli FROM nodes WHERE id = 'aws/n1'")] == [4_000]
+
+
+async def test_an_order_about_nodes_is_carried_out_whole_or_not_at_all(pool: Pool) -> None:
+    await pool.gets(a_view("n1"), a_view("n2"))
+    with pytest.raises(LookupError, match="aws/n3"):
+        await pool.orders("drain", "n1", "n3")
+    assert {node.health for node in await pool.store.nodes()} == {"ready"}
+    answered = await pool.store.cordon("aws", Cordon(action="cordon", nodes=("n1", "aws/n2"), reason="new firmware"))
+    assert {(node.id, node.health, node.reason) for node in answered} == {
+        ("aws/n1", "cordoned", "new firmware"),
+        ("aws/n2", "cordoned", "new firmware"),
+    }
+    await pool.orders("uncordon", "n1")
+    assert {node.id: (node.health, node.reason) for node in await pool.store.nodes()} == {
+        "aws/n1": ("ready", ""),
+        "aws/n2": ("cordoned", "new firmware"),
+    }
+
+
+async def test_the_fleet_is_summed_up_by_region_and_sku(pool: Pool) -> None:
+    await pool.gets(a_view("n1"), a_view("n2", ready=False), a_view("n3", gpus=4, region="us"))
+    await pool.arrive(a_spec("train", gpus=8))
+    supply = {(entry.region, entry.sku): entry for entry in await pool.store.fleet()}
+    europe = supply["eu", "h100"]
+    assert (europe.nodes, europe.ready_nodes, europe.accelerators, europe.used) == (2, 1, 16, 8)
+
+
+# Queues
+
+
+async def test_queues_are_applied_whole_or_not_at_all(pool: Pool) -> None:
+    await pool.gets(a_view())
+    before = await pool.dump()
+    ring = QueueTree(queues=(a_queue("new"), a_queue("a", parent="b"), a_queue("b", parent="c"), a_queue("c", parent="a")))
+    with pytest.raises(QuotaError, match="a -> b -> c -> a"):
+        await pool.store.apply_queues(ring)
+    assert await pool.dump() == before
+
+
+async def test_a_cycle_with_queues_that_are_there_already_is_refused(pool: Pool) -> None:
+    await pool.gets(queues=[a_queue("company"), a_queue("research", parent="company")])
+    before = await pool.dump()
+    with pytest.raises(QuotaError, match="company -> research -> company"):
+        await pool.store.apply_queues(QueueTree(queues=(a_queue("company", parent="research"),)))
+    with pytest.raises(QuotaError, match="'nobody' is not a queue"):
+        await pool.store.apply_queues(QueueTree(queues=(a_queue("lost", parent="nobody"),)))
+    with pytest.raises(QuotaError, match="given twice"):
+        await pool.store.apply_queues(QueueTree(queues=(a_queue("twin"), a_queue("twin"))))
+    assert await pool.dump() == before
+
+
+async def test_queues_that_a_tree_does_not_name_stay_as_they_are(pool: Pool) -> None:
+    await pool.gets(queues=[a_queue("company", 8), a_queue("research", 4, parent="company")])
+    answered = await pool.store.apply_queues(QueueTree(queues=(a_queue("company", 16, cap=20),)))
+    by_name = {queue.name: queue for queue in answered}
+    assert by_name["research"].parent == "company"
+    assert [(use.nominal, use.cap) for use in by_name["company"].usage] == [(16, 20)]
+    assert [use.nominal for use in by_name["research"].usage] == [4]
+
+
+async def test_a_cohort_uses_what_its_children_use(pool: Pool) -> None:
+    tree = [a_queue("company", 0), a_queue("owner", 8, parent="company"), a_queue("guest", 0, parent="company")]
+    await pool.gets(a_view(), queues=tree)
+    await pool.arrive(a_spec("train", queue="guest", gpus=4))
+    await pool.arrive(a_spec("waits", queue="guest", gpus=8))
+    await pool.runs("train")
+    queues = {queue.name: queue for queue in await pool.store.queues()}
+    assert [(use.used, use.borrowed) for use in queues["guest"].usage] == [(4, 4)]
+    assert [(use.used, use.borrowed) for use in queues["company"].usage] == [(4, 4)]
+    assert (queues["guest"].running, queues["guest"].waiting) == (1, 1)
+
+
+async def test_new_quota_wakes_who_waits_for_it(pool: Pool) -> None:
+    await pool.gets(a_view(), queues=[a_queue("research", 8), a_queue("else", 1)])
+    await pool.arrive(a_spec("first", gpus=4))
+    await pool.arrive(a_spec("second", gpus=8))
+    assert await pool.plan() == {}
+    await pool.adjusts("cancel", "first")
+    assert (await pool.plan())["second"].state is State.RESERVED
+
+
+async def test_a_grant_counts_while_it_is_valid(pool: Pool) -> None:
+    grant = a_quota(8, valid_from=pool.clock.now().replace(hour=13), valid_until=pool.clock.now().replace(hour=14))
+    await pool.gets(a_view(), queues=[a_queue("research", quotas=[grant])])
+    assert (await pool.arrive(a_spec("train")))["train"].state is State.WAITING
+    pool.clock.move(3_599)
+    await pool.plan()
+    assert await pool.state("train") is State.WAITING
+    pool.clock.move(1)
+    assert (await pool.plan())["train"].state is State.RESERVED
+
+
+# The outbox
+
+
+async def test_what_was_not_delivered_is_found_until_it_is(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("train"))
+    await pool.binds("train")
+    assert await pool.store.undelivered(0) == []
+    await pool.runs("train")
+    assert await pool.store.undelivered(3_600) == []
+    (notice,) = await pool.store.undelivered(0)
+    assert notice.standing == await pool.standing("train")
+    await pool.store.delivered([notice])
+    assert await pool.store.undelivered(0) == []
+
+
+# What people ask
+
+
+async def test_workloads_are_found_by_queue_state_and_tier(pool: Pool) -> None:
+    await pool.gets(a_view(), queues=[a_queue("research", 100), a_queue("other", 100)])
+    await pool.arrive(a_spec("old"))
+    pool.clock.move(1)
+    await pool.arrive(a_spec("new"), a_spec("elsewhere", queue="other", gpus=4))
+    await pool.adjusts("cancel", "elsewhere")
+
+    async def found(**asked: object) -> list[str]:
+        return [status.id for status in await pool.store.workloads(WorkloadFilter.model_validate(asked))]
+
+    assert await found() == ["elsewhere", "new", "old"]
+    assert await found(limit=2) == ["elsewhere", "new"]
+    assert await found(queue="other") == ["elsewhere"]
+    assert await found(state=State.WAITING) == ["new"]
+    assert await found(active_only=True) == ["new", "old"]
+    assert await found(tier="basic") == []
+
+
+async def test_a_status_says_where_a_workload_runs_and_who_is_next_in_line(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("runs"))
+    await pool.runs("runs")
+    await pool.arrive(a_spec("first"))
+    pool.clock.move(1)
+    await pool.arrive(a_spec("later"))
+    runs, first, later = [await pool.store.status(id) for id in ("runs", "first", "later")]
+    assert runs is not None
+    assert runs.where is not None
+    assert (runs.where.nodes, runs.where.accelerators) == ({"aws/n1": 1}, 8)
+    assert [status.explanation.position for status in (first, later) if status and status.explanation] == [1, 2]
+    assert await pool.store.status("nobody") is None
+
+
+async def test_a_history_is_told_from_an_event_on(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("train"))
+    await pool.runs("train")
+    await pool.ends("train", exit_code=0)
+    events = await pool.store.events("train", 0)
+    assert [event.kind for event in events] == ["submitted", "reserved", "starting", "running", "succeeded"]
+    assert await pool.store.events("train", events[2].id) == events[3:]
+
+
+async def test_nothing_happened_to_who_waits_unnoticed(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("old"))
+    pool.clock.move(100)
+    await pool.arrive(a_spec("young"))
+    assert await pool.store.untouched_workloads(pool.clock.now()) == ["old"]
+
+
+async def test_a_policy_is_written_down_when_it_is_another_one(pool: Pool) -> None:
+    await pool.store.record_policy()
+    await pool.store.record_policy()
+    assert len(await pool.sql("SELECT * FROM policies")) == 1
