@@ -1,20 +1,20 @@
 """Preemption: the smallest set of running work whose stop makes a workload start."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from domain.facts import Facts
 from domain.feasibility import sift
-from domain.fleet import Amount
+from domain.fleet import Amount, Room
 from domain.placement import Candidate, best_on
 from domain.protection import Stoppable
 from domain.quota import Usage
 from domain.request import Request
 from domain.scoring import Preference, preference
 from domain.standing import standing
-from domain.world import Supply, Traits, World
+from domain.world import Nodes, Supply, Traits, World, freed_by, with_rooms, with_uses
 
 Victims = tuple[Stoppable, ...]
 
@@ -41,7 +41,7 @@ def choose_victims(ranks: Iterable[Sequence[Request]], world: World, facts: Fact
         return None
     for rank in ranks:
         attempts = [
-            _Attempt(request.at_minimum(), supply, tuple(classes), world)
+            _Attempt.of(request.at_minimum(), supply, classes, world)
             for request in rank
             for supply, classes in sift(request, world).classes.items()
         ]
@@ -59,44 +59,59 @@ def _disruption(eviction: Eviction) -> tuple[int, Amount, Preference]:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One request on one supply, to be tried without these victims or those."""
+    """One request on one supply, to be tried without these victims or those; `rooms` is what its nodes have, by id."""
 
     request: Request
     supply: Supply
-    classes: tuple[Traits, ...]
-    world: World
+    nodes: Nodes
+    rooms: Mapping[str, Room]
+    usage: Usage
+    stopped: frozenset[str]
+
+    @classmethod
+    def of(cls, request: Request, supply: Supply, classes: Iterable[Traits], world: World) -> "_Attempt":
+        nodes = world.nodes(classes)
+        rooms = {entry.node.id: entry.room for entry in nodes}
+        return cls(request, supply, nodes, rooms, world.usage, world.stopped)
 
     def candidate(self, victims: Victims) -> Candidate | None:
-        after = self.world.without(victim.active for victim in victims)
-        return best_on(self.request, self.supply, after.nodes(self.classes), after.usage)
+        leaving = [victim.active for victim in victims]
+        nodes = with_rooms(self.nodes, freed_by(leaving, self.rooms))
+        return best_on(self.request, self.supply, nodes, with_uses(self.usage, leaving, sign=-1))
 
     def fits(self, victims: Victims) -> bool:
         return self.candidate(victims) is not None
 
     def has_quota(self) -> bool:
-        spec, usage = self.request.spec, self.world.usage
-        return self.request.gang.minimum_milli <= usage.room(spec.queue, self.supply.sku, preemptible=spec.preemptible)
+        spec = self.request.spec
+        return self.request.gang.minimum_milli <= self.usage.room(spec.queue, self.supply.sku, preemptible=spec.preemptible)
 
     def missing(self) -> Amount:
         """What the victims must give back at the very least; 0 when it is not for accelerators that the request waits."""
-        free = sum(entry.milli for traits in self.classes for entry in self.world.classes[traits])
-        return max(0, self.request.gang.minimum_milli - free)
+        return max(0, self.request.gang.minimum_milli - sum(entry.milli for entry in self.nodes))
 
 
 def _smallest(attempt: _Attempt, facts: Facts) -> Eviction | None:
-    """The first victims in order with which the request fits, without those that turn out not to be needed.
-
-    More victims never leave less room, so their number can be found by bisection.
-    """
+    """The first victims in order with which the request fits, without those that turn out not to be needed."""
     possible = _in_order(attempt, facts)
     given_back = list(accumulate((victim.milli for victim in possible), initial=0))
     fewest = bisect_left(given_back, max(1, attempt.missing()))
     if fewest > len(possible) or not attempt.fits(possible):
         return None
-    number = bisect_left(range(len(possible)), True, lo=fewest, key=lambda number: attempt.fits(possible[:number]))
-    victims = _without_needless(possible[:number], attempt)
+    victims = _without_needless(possible[: _fewest_that_fit(attempt, possible, fewest)], attempt)
     candidate = attempt.candidate(victims)
     return Eviction(candidate, victims) if candidate is not None and victims else None
+
+
+def _fewest_that_fit(attempt: _Attempt, possible: Victims, least: int) -> int:
+    """How many of the first victims are enough; all of them are.
+
+    More victims never leave less room, so strides that double find a bound, and bisection the number.
+    """
+    most = least
+    while most < len(possible) and not attempt.fits(possible[:most]):
+        least, most = most + 1, min(2 * most, len(possible))
+    return bisect_left(range(most), True, lo=min(least, most), key=lambda number: attempt.fits(possible[:number]))
 
 
 def _without_needless(victims: Victims, attempt: _Attempt) -> Victims:
@@ -118,19 +133,19 @@ def _in_order(attempt: _Attempt, facts: Facts) -> Victims:
     Either it is lower work of the same queue, or its queue borrows while the request lives on what its own queue owns.
     Low tiers go first, then borrowers before the own queue, then in the order in which they lose least.
     """
-    spec, world, sku = attempt.request.spec, attempt.world, attempt.supply.sku
+    spec, sku = attempt.request.spec, attempt.supply.sku
     mine, own = standing(spec.tier, spec.priority), spec.queue
-    borrowers = _reclaimable(attempt.request, sku, world.usage)
+    borrowers = _reclaimable(attempt.request, sku, attempt.usage)
     allowed = [
         victim
         for victim in facts.stoppable.get(sku, ())
         if (victim.standing < mine if victim.queue == own else victim.queue in borrowers)
-        and victim.active.attempt_id not in world.stopped
+        and victim.active.attempt_id not in attempt.stopped
     ]
     if attempt.has_quota():
-        allowed = [victim for victim in allowed if any(world.homes.get(node) in attempt.classes for node in victim.nodes)]
+        allowed = [victim for victim in allowed if not victim.nodes.isdisjoint(attempt.rooms)]
     allowed.sort(key=lambda victim: (victim.standing[0], victim.queue == own))
-    return _while_borrowing(allowed, own, sku, world.usage)
+    return _while_borrowing(allowed, own, sku, attempt.usage)
 
 
 def _reclaimable(request: Request, sku: str, usage: Usage) -> frozenset[str]:

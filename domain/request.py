@@ -1,6 +1,6 @@
 """What a workload asks for under one of its targets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -117,3 +117,14 @@ def ranked(opened: Sequence[Request]) -> list[Sequence[Request]]:
     if opened and opened[0].spec.selection is Selection.PRICED:
         return [opened]
     return [(request,) for request in opened]
+
+
+Kind = tuple[Hashable, ...]
+
+
+def kind(workload: Waiting, now: datetime) -> Kind:
+    """What a decision depends on: workloads of one kind get the same answer in the same world."""
+    spec = workload.spec
+    opened = tuple((request.target, request.gang, max(request.opens_at, now)) for request in requests(workload))
+    earliest = max(spec.earliest_start, now) if spec.earliest_start else now
+    return spec.queue, spec.tier, spec.priority, spec.preemptible, spec.selection, spec.tolerations, earliest, opened

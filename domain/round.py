@@ -12,7 +12,7 @@ from domain.feasibility import LASTING_REASONS, sift, why_never
 from domain.placement import Candidate, best_on, why_not_on
 from domain.preemption import choose_victims
 from domain.ranking import in_rank_order
-from domain.request import Request, ranked, requests
+from domain.request import Kind, Request, kind, ranked, requests
 from domain.scoring import preference
 from domain.snapshot import Snapshot
 from domain.workload import Waiting
@@ -31,8 +31,12 @@ def schedule(snapshot: Snapshot, now: datetime) -> Plan:
 def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list[Waiting]]:
     """Part what can never run, as it stands, from what may."""
     refused, others = [], []
+    answers: dict[Kind, Explanation | None] = {}
     for workload in sorted(waiting, key=lambda workload: workload.id):
-        if (why := why_never(workload, facts)) is not None:
+        alike = kind(workload, facts.now)
+        if alike not in answers:
+            answers[alike] = why_never(workload, facts)
+        if (why := answers[alike]) is not None:
             refused.append(Refuse(workload.id, why))
         else:
             others.append(workload)
@@ -55,16 +59,23 @@ def take_turns_until_quiet(
 
 
 def take_turns(waiting: Iterable[Waiting], world: World, facts: Facts) -> tuple[list[Start | StartAfter], list[Waiting], World]:
-    """Decide about each workload once, in rank order, in the world that the decisions before it left."""
+    """Decide about each workload once, in rank order, in the world that the decisions before it left.
+
+    Whoever is of a kind that found nothing in the same world is not asked again.
+    """
+    stuck: set[Kind] = set()
     moves: list[Start | StartAfter] = []
     others: list[Waiting] = []
     later = world.when_all_have_left()
     for workload in in_rank_order(waiting, world, facts):
-        decision = decide(workload, world, later, facts)
+        alike = kind(workload, facts.now)
+        decision = decide(workload, world, later, facts) if alike not in stuck else None
         if decision is None:
             others.append(workload)
+            stuck.add(alike)
         else:
             moves.append(decision)
+            stuck.clear()
             world = after(decision, workload, world, facts)
             later = world.when_all_have_left()
     return moves, others, world
@@ -134,7 +145,12 @@ def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidat
 def explain(waiting: Iterable[Waiting], world: World, facts: Facts) -> list[Wait]:
     """Why each workload waits, in the world in which the round ends."""
     later = world.when_all_have_left()
-    return [Wait(workload.id, why_waits(workload, world, later, facts)) for workload in waiting]
+    answers: dict[Kind, Explanation] = {}
+    for workload in waiting:
+        alike = kind(workload, facts.now)
+        if alike not in answers:
+            answers[alike] = why_waits(workload, world, later, facts)
+    return [Wait(workload.id, answers[kind(workload, facts.now)]) for workload in waiting]
 
 
 def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Explanation:

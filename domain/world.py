@@ -90,7 +90,7 @@ class World:
     def of(cls, snapshot: Snapshot, tree: QuotaTree) -> "World":
         """The world that the snapshot shows."""
         world = cls.idle(snapshot.nodes, tree, {node.id: node.free for node in snapshot.nodes})
-        usage = _with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
+        usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
         return replace(world, usage=usage, coming=_coming(snapshot))
 
     @classmethod
@@ -115,11 +115,7 @@ class World:
     def without(self, victims: Iterable[Active]) -> "World":
         """The world once these attempts have left: their room is free and their quota is not in use."""
         leaving = tuple(victims)
-        freed: dict[str, Room] = {}
-        for victim in leaving:
-            for node_id, room in _rooms(victim, self.rooms):
-                freed[node_id] = freed.get(node_id, self.rooms[node_id]) + room
-        return replace(self._with_rooms(freed), usage=_with_uses(self.usage, leaving, sign=-1))
+        return replace(self._with_rooms(freed_by(leaving, self.rooms)), usage=with_uses(self.usage, leaving, sign=-1))
 
     def promising(self, spec: WorkloadSpec, placement: Placement, victims: Iterable[Active]) -> "World":
         """The world after capacity was promised that is free only when the victims, and all who have notice, have left.
@@ -167,8 +163,8 @@ def _traits(node: Node) -> Traits:
     return Traits(supply, node.capacity_type, tuple(sorted(node.taints)), node.health)
 
 
-def _with_uses(usage: Usage, actives: Iterable[Active], sign: int = 1) -> Usage:
-    """The usage with that of these attempts added or taken away, like ones together."""
+def with_uses(usage: Usage, actives: Iterable[Active], sign: int = 1) -> Usage:
+    """The usage with that of these attempts added, or taken away with a negative sign."""
     amounts: dict[tuple[str, str, bool], Amount] = {}
     for active in actives:
         key = active.spec.queue, active.placement.sku, active.spec.preemptible
@@ -176,6 +172,15 @@ def _with_uses(usage: Usage, actives: Iterable[Active], sign: int = 1) -> Usage:
     for (queue, sku, preemptible), amount in amounts.items():
         usage = usage.plus(queue, sku, sign * amount, preemptible=preemptible)
     return usage
+
+
+def freed_by(leaving: Iterable[Active], rooms: Mapping[str, Room]) -> dict[str, Room]:
+    """The room that each of these nodes has once the attempts have left it; nodes that they do not touch are left out."""
+    freed: dict[str, Room] = {}
+    for active in leaving:
+        for node_id, room in _rooms(active, rooms):
+            freed[node_id] = freed.get(node_id, rooms[node_id]) + room
+    return freed
 
 
 def _rooms(active: Active, rooms: Mapping[str, Room]) -> Iterable[tuple[str, Room]]:
