@@ -280,17 +280,23 @@ async def give_back(connection: AsyncConnection, journal: Journal, attempts: Seq
             .returning(allocations.node_id)
         )
     )
-    await _keep_promises(connection, journal, freed)
+    beneficiaries = sorted({attempt.beneficiary for attempt in attempts if attempt.beneficiary})
+    await _keep_promises(connection, journal, freed, beneficiaries)
 
 
-async def _keep_promises(connection: AsyncConnection, journal: Journal, nodes: Iterable[str]) -> None:
-    """Claim what is promised on nodes where room was freed, as far as it is free now."""
+async def _keep_promises(
+    connection: AsyncConnection, journal: Journal, nodes: Iterable[str], beneficiaries: Iterable[str]
+) -> None:
+    """Claim what is promised on nodes where room was freed, as far as it is free now.
+
+    A beneficiary may have needed its victims' quota alone: then it has nodes already, and waits only to see them gone.
+    """
     promised = await connection.execute(
         select(tables.allocations)
         .where(tables.allocations.c.node_id.in_(sorted(nodes)), tables.allocations.c.phase == "promised")
         .order_by(tables.allocations.c.attempt_id, tables.allocations.c.node_id)
     )
-    touched: dict[str, None] = {}
+    touched = dict.fromkeys(beneficiaries)
     for allocation in promised:
         if await _claim_if_free(connection, allocation.attempt_id, allocation.node_id):
             touched[allocation.attempt_id] = None
@@ -311,7 +317,7 @@ async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attem
         .where(tables.allocations.c.attempt_id == attempt_id, tables.allocations.c.phase == "promised")
         .limit(1)
     )
-    if still_promised is not None:
+    if still_promised is not None or await _has_victims(connection, journal, attempt_id):
         return
     for attempt in attempts.values():
         workload = journal.workloads.get(attempt.workload_id, workloads[attempt.workload_id])
@@ -325,6 +331,13 @@ async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attem
             .where(tables.holds.c.attempt_id == attempt_id)
             .values(expires_at=journal.now + timedelta(seconds=journal.policy.hold_seconds))
         )
+
+
+async def _has_victims(connection: AsyncConnection, journal: Journal, beneficiary: str) -> bool:
+    """Whether anybody who has notice to leave for an attempt is still there."""
+    columns = tables.attempts.c
+    there = await connection.scalars(select(columns.id).where(columns.beneficiary == beneficiary, columns.ended_at.is_(None)))
+    return any(victim not in journal.attempts or journal.attempts[victim].ended_at is None for victim in there)
 
 
 _CLAIM_IF_FREE = (

@@ -14,6 +14,7 @@ from activities.store.rows import Journal
 from corral.api import Outcome, Reason, SlaTier, State, WorkloadSpec
 from domain.policy import Policy
 from tests.activities.store.pool import UNPROTECTED, Pool, a_spec, a_view, by_workload
+from tests.builders import a_queue
 
 
 def an_important(id: str, *, gpus: int = 8, **fields: object) -> WorkloadSpec:
@@ -71,6 +72,30 @@ async def test_a_promise_waits_for_the_last_of_its_victims(pool: Pool) -> None:
     assert sorted((await pool.phases("urgent")).values()) == ["claimed", "promised"]
     assert (await pool.arrive(a_spec("third", gpus=1)))["third"].state is State.WAITING
     told = await pool.ends("two", Phase.CANCELLED)
+    assert told["urgent"].state is State.RESERVED
+    assert await pool.findings() == {}
+
+
+async def test_who_needs_only_the_quota_of_its_victims_starts_when_they_are_gone(pool: Pool) -> None:
+    await pool.gets(a_view("n1"), a_view("n2"), a_view("n3"), queues=[a_queue("research", 16)])
+    await pool.arrive(a_spec("one"), a_spec("two"))
+    await pool.runs("one", "two")
+    await pool.arrive(an_important("urgent", count=2))
+    assert await pool.states("one", "two", "urgent") == [State.STOPPING, State.STOPPING, State.RESERVING]
+    await pool.ends("one", Phase.CANCELLED)
+    assert await pool.states("urgent") == [State.RESERVING]
+    told = await pool.ends("two", Phase.CANCELLED)
+    assert told["urgent"].state is State.RESERVED
+    assert await pool.findings() == {}
+
+
+async def test_who_has_nodes_and_needs_quota_is_not_left_reserving(pool: Pool) -> None:
+    await pool.gets(a_view("n1"), a_view("n2"), queues=[a_queue("research", 8)])
+    await pool.arrive(a_spec("one"))
+    await pool.runs("one")
+    await pool.arrive(an_important("urgent"))
+    assert await pool.states("one", "urgent") == [State.STOPPING, State.RESERVING]
+    told = await pool.ends("one", Phase.CANCELLED)
     assert told["urgent"].state is State.RESERVED
     assert await pool.findings() == {}
 
