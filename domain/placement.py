@@ -251,9 +251,14 @@ def most_on_one(nodes: Nodes) -> Amount:
     return max((entry.whole for entry in nodes), default=0) * WHOLE
 
 
-def _most_milli(gang: Gang, candidates: Sequence[Nodes]) -> Amount:
+def _most_milli(gang: Gang, candidates: Iterable[Nodes]) -> Amount:
     """The most thousandths of the gang's minimum for which one of the domains has room."""
-    return max((sum(number * shape.milli for shape, number in _partly(gang, nodes)) for nodes in candidates), default=0)
+    most = 0
+    for nodes in sorted(candidates, key=_free_milli, reverse=True):
+        if _free_milli(nodes) <= most:
+            break
+        most = max(most, sum(number * shape.milli for shape, number in _partly(gang, nodes)))
+    return most
 
 
 def _most_replicas(gang: Gang, nodes: Nodes) -> int:

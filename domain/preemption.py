@@ -14,7 +14,7 @@ from domain.quota import Usage
 from domain.request import Request
 from domain.scoring import Preference, preference
 from domain.standing import standing
-from domain.world import Nodes, Supply, Traits, World, freed_by, with_rooms, with_uses
+from domain.world import Nodes, Supply, Traits, World, freed_by, with_amounts, with_rooms
 
 Victims = tuple[Stoppable, ...]
 
@@ -75,9 +75,9 @@ class _Attempt:
         return cls(request, supply, nodes, rooms, world.usage, world.stopped)
 
     def candidate(self, victims: Victims) -> Candidate | None:
-        leaving = [victim.active for victim in victims]
-        nodes = with_rooms(self.nodes, freed_by(leaving, self.rooms))
-        return best_on(self.request, self.supply, nodes, with_uses(self.usage, leaving, sign=-1))
+        usage = with_amounts(self.usage, ((victim.active, victim.milli) for victim in victims), sign=-1)
+        nodes = with_rooms(self.nodes, freed_by((victim.active for victim in victims), self.rooms))
+        return best_on(self.request, self.supply, nodes, usage)
 
     def fits(self, victims: Victims) -> bool:
         return self.candidate(victims) is not None

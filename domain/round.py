@@ -142,15 +142,13 @@ def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidat
     return None
 
 
-def explain(waiting: Iterable[Waiting], world: World, facts: Facts) -> list[Wait]:
+def explain(waiting: Sequence[Waiting], world: World, facts: Facts) -> list[Wait]:
     """Why each workload waits, in the world in which the round ends."""
     later = world.when_all_have_left()
-    answers: dict[Kind, Explanation] = {}
-    for workload in waiting:
-        alike = kind(workload, facts.now)
-        if alike not in answers:
-            answers[alike] = why_waits(workload, world, later, facts)
-    return [Wait(workload.id, answers[kind(workload, facts.now)]) for workload in waiting]
+    alike = {workload.id: kind(workload, facts.now) for workload in waiting}
+    examples = {alike[workload.id]: workload for workload in waiting}
+    explanations = {each: why_waits(example, world, later, facts) for each, example in examples.items()}
+    return [Wait(workload.id, explanations[alike[workload.id]]) for workload in waiting]
 
 
 def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Explanation:

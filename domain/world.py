@@ -165,12 +165,17 @@ def _traits(node: Node) -> Traits:
 
 def with_uses(usage: Usage, actives: Iterable[Active], sign: int = 1) -> Usage:
     """The usage with that of these attempts added, or taken away with a negative sign."""
-    amounts: dict[tuple[str, str, bool], Amount] = {}
-    for active in actives:
+    return with_amounts(usage, ((active, active.milli) for active in actives), sign)
+
+
+def with_amounts(usage: Usage, amounts: Iterable[tuple[Active, Amount]], sign: int = 1) -> Usage:
+    """The same where the amount of each attempt is known; like ones are counted together."""
+    totals: dict[tuple[str, str, bool], Amount] = {}
+    for active, milli in amounts:
         key = active.spec.queue, active.placement.sku, active.spec.preemptible
-        amounts[key] = amounts.get(key, 0) + active.milli
-    for (queue, sku, preemptible), amount in amounts.items():
-        usage = usage.plus(queue, sku, sign * amount, preemptible=preemptible)
+        totals[key] = totals.get(key, 0) + milli
+    for (queue, sku, preemptible), total in totals.items():
+        usage = usage.plus(queue, sku, sign * total, preemptible=preemptible)
     return usage
 
 
