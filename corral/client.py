@@ -2,10 +2,11 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 from temporalio.client import (
@@ -52,6 +53,8 @@ from corral.api import (
 
 ANSWER_WITHIN = timedelta(seconds=30)
 FAIRNESS_KEY_BYTES = 64
+TRIES_WHILE_NOT_READY = 10
+NOT_READY_SECONDS = 0.1
 
 Answer = TypeVar("Answer")
 
@@ -260,10 +263,13 @@ class Corral:
 
     async def _change(self, workload: str, update: wire.Update, change: Model, key: str | None) -> Acknowledgement:
         async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"), _in_time():
-            answer: Acknowledgement = await self._handle(workload).execute_update(
-                update, change, id=key or str(uuid.uuid4()), result_type=Acknowledgement, rpc_timeout=ANSWER_WITHIN
-            )
-            return answer
+            return await _again_while_not_ready(partial(self._update, workload, update, change, key or str(uuid.uuid4())))
+
+    async def _update(self, workload: str, update: wire.Update, change: Model, key: str) -> Acknowledgement:
+        answer: Acknowledgement = await self._handle(workload).execute_update(
+            update, change, id=key, result_type=Acknowledgement, rpc_timeout=ANSWER_WITHIN
+        )
+        return answer
 
     async def _ask(self, inquiry: wire.Inquiry, question: object, answer: type[Answer]) -> Answer:
         async with _plain_errors():
@@ -287,6 +293,22 @@ def _search_attributes(spec: WorkloadSpec) -> TypedSearchAttributes:
             SearchAttributePair(wire.PRIORITY, spec.priority),
         ]
     )
+
+
+async def _again_while_not_ready(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Make a call again that Temporal dropped.
+
+    It drops an update when a signal arrives in the moment in which the workflow ends by that very update. The workflow then
+    carries on as if nobody had asked; asking again with the same key is safe.
+    """
+    for _ in range(TRIES_WHILE_NOT_READY):
+        try:
+            return await call()
+        except RPCError as error:
+            if error.status is not RPCStatusCode.FAILED_PRECONDITION:
+                raise
+        await asyncio.sleep(NOT_READY_SECONDS)
+    return await call()
 
 
 _FAILURES: dict[str, Callable[[str], CorralError]] = {

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 Answer = TypeVar("Answer")
 
@@ -31,7 +31,7 @@ async def quick(step: Callable[..., Awaitable[Answer]], args: Sequence[object], 
         return await workflow.execute_local_activity_method(
             step, args=args, start_to_close_timeout=QUICK, retry_policy=BRIEFLY, summary=summary
         )
-    except ActivityError as error:
+    except FailureError as error:  # what a local activity raised comes as it is, or wrapped like that of an ordinary one
         if is_cancelled_exception(error) or _is_answer(error):
             raise
     return await workflow.execute_activity_method(
@@ -39,5 +39,6 @@ async def quick(step: Callable[..., Awaitable[Answer]], args: Sequence[object], 
     )
 
 
-def _is_answer(error: ActivityError) -> bool:
-    return isinstance(error.cause, ApplicationError) and error.cause.non_retryable
+def _is_answer(error: FailureError) -> bool:
+    cause = error.cause if isinstance(error, ActivityError) else error
+    return isinstance(cause, ApplicationError) and cause.non_retryable

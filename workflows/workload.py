@@ -10,6 +10,8 @@ from temporalio.common import SearchAttributeUpdate
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
+    from pydantic import ValidationError
+
     from activities.adjusting import Adjusting
     from activities.admission import Admission
     from activities.answers import Adjusted, Adjustment, AdmissionOrder, AttemptKey, Standing
@@ -44,7 +46,7 @@ class WorkloadLifecycle:
     """Does what the record says comes next, until the workload has ended. The newest standing decides."""
 
     @workflow.init
-    def __init__(self, spec: Any, hand_over: HandOver | None = None) -> None:
+    def __init__(self, spec: Any = None, hand_over: HandOver | None = None) -> None:
         """Take the spec as it came: admission checks it, so that a bad one is an answer rather than a failed task."""
         self._spec = spec
         self._workload = workflow.info().workflow_id.removeprefix(wire.workload_workflow_id(""))
@@ -55,7 +57,7 @@ class WorkloadLifecycle:
         self._admission: asyncio.Task[Standing] | None = None
 
     @workflow.run
-    async def run(self, spec: Any, hand_over: HandOver | None = None) -> WorkloadResult:
+    async def run(self, spec: Any = None, hand_over: HandOver | None = None) -> WorkloadResult:
         """Drive the workload to its end; cancelled, give back everything that it has first."""
         try:
             if self._standing is None:
@@ -262,11 +264,14 @@ class WorkloadLifecycle:
 
     @workflow.query(name=wire.Query.STATUS)
     def status(self) -> WorkloadStatus:
-        """The last known status, from the workflow alone."""
-        spec = WorkloadSpec.model_validate(self._spec)
+        """The last known status, from the workflow alone; of a spec that cannot be read, little is known."""
+        try:
+            spec = WorkloadSpec.model_validate(self._spec)
+        except ValidationError:
+            spec = WorkloadSpec.model_construct(id=self._workload, queue="")
         now = self._standing
         return WorkloadStatus(
-            id=spec.id,
+            id=self._workload,
             queue=spec.queue,
             tier=spec.tier,
             priority=spec.priority,
