@@ -28,7 +28,7 @@ from worker.embedded import worker_child
 from worker.fleet_file import SimulatedEntry, read_fleet
 from worker.settings import Settings
 from worker.supervision import Child, Supervisor
-from worker.wiring import connect
+from worker.temporal_server import connect
 
 SPEED = 100
 """How much faster than the wall's the time of these pools runs."""

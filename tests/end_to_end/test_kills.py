@@ -15,7 +15,7 @@ from tests.end_to_end.loads import a_mixed_load
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, oversubscribed, pool_settings, processes_under, started_twice
 from tests.servers import own_stack
 from worker.embedded import POSTGRES, TEMPORAL, WORKER
-from worker.wiring import connect
+from worker.temporal_server import connect
 
 
 @dataclass(frozen=True)

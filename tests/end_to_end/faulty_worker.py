@@ -1,0 +1,99 @@
+"""A worker that is killed right after it has committed something, before it could tell anybody.
+
+`python -m tests.end_to_end.faulty_worker admit bind ...`: each of the steps kills it once, when it is done for a workload whose
+id ends with the step's name. That it happened is kept in a file, so that the next worker does the same step to its end.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from activities.answers import AttemptKey, Notice, Standing
+from activities.ports import LaunchSpec, Observation
+from activities.providers.local import LocalProvider
+from activities.providers.sim import SimulatedProvider
+from activities.store.postgres import PostgresStore
+from corral.api import WorkloadSpec
+from worker import wiring
+from worker.__main__ import stop_event
+from worker.settings import Settings, load_settings
+
+
+class Fate:
+    """What kills this process, and where it is kept that it did."""
+
+    def __init__(self, directory: Path, steps: Collection[str]) -> None:
+        self._directory = directory
+        self._steps = steps
+
+    def after(self, step: str, workloads: Collection[str]) -> None:
+        """Die now, if that is meant to happen at this step of one of these workloads and has not happened yet."""
+        mark = self._directory / f"died-after-{step}"
+        if step in self._steps and not mark.exists() and any(workload.endswith(step) for workload in workloads):
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fate_of_stores(fate: Fate) -> type[PostgresStore]:
+    """The real store, followed by death."""
+
+    class FatalStore(PostgresStore):
+        async def round(
+            self, specs: Sequence[WorkloadSpec], decide: Callable[..., Any], trigger: str
+        ) -> tuple[dict[str, Standing], list[Notice]]:
+            standings, notices = await super().round(specs, decide, trigger)
+            fate.after("admit", standings)
+            fate.after("round", [notice.standing.workload for notice in notices])
+            return standings, notices
+
+        async def begin_bindings(self, keys: Sequence[AttemptKey]) -> list[LaunchSpec | None]:
+            orders = await super().begin_bindings(keys)
+            fate.after("begin", [key.workload for key in keys])
+            return orders
+
+        async def settle(
+            self, observations: Sequence[Observation], answered: frozenset[str] = frozenset()
+        ) -> tuple[dict[str, Standing], list[Notice]]:
+            standings, notices = await super().settle(observations, answered)
+            over = [seen.attempt_id.rpartition(".")[0] for seen in observations if seen.phase.is_over]
+            fate.after("settle", over)
+            return standings, notices
+
+    return FatalStore
+
+
+def kill_after_calls(fate: Fate) -> None:
+    """Let calls to the real providers be followed by death."""
+    for kind in (SimulatedProvider, LocalProvider):
+        _follow(kind, "launch", lambda order: fate.after("bind", [order.workload_id]))
+        _follow(kind, "preempt", lambda attempt_id, *_: fate.after("stop", [attempt_id.rpartition(".")[0]]))
+
+
+def _follow(kind: type, name: str, then: Callable[..., None]) -> None:
+    call = getattr(kind, name)
+
+    async def followed(self: object, *arguments: object, **more: object) -> object:
+        answer = await call(self, *arguments, **more)
+        then(*arguments)
+        return answer
+
+    setattr(kind, name, followed)
+
+
+async def main(settings: Settings, steps: Collection[str]) -> None:
+    """Work until told to stop, or until one of the steps."""
+    fate = Fate(settings.state_dir, steps)
+    setattr(wiring, PostgresStore.__name__, fate_of_stores(fate))
+    kill_after_calls(fate)
+    await wiring.serve(settings, stop_event())
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(load_settings(), sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""The worker is killed between commit and answer of a step: the next one finds what was done, and does not do it again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
+from tests.end_to_end.loads import a_process, a_workload, behaving
+from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool, started_twice
+from tests.servers import PostgresServer
+from worker import supervision
+
+SLOWLY = 20
+"""How much faster than the wall's the time runs: a hold must not expire while worker after worker is started."""
+STEPS = ("admit", "begin", "bind", "round", "stop", "settle")
+WHOLE_NODE = {"targets": (Target(skus=("l4",)),), "groups": (ReplicaGroup(accelerators=4),)}
+
+
+def log_of(pool: LivePool) -> Path:
+    return pool.settings.state_dir / "started"
+
+
+def submitted(pool: LivePool, step: str) -> list[WorkloadSpec]:
+    """What brings a step about; the workload whose id ends with the step is the one to look at."""
+    match step:
+        case "round":  # it waits for the node, so that it is the planner who places it
+            before = a_workload("before-the-round", parameters=behaving(100), **WHOLE_NODE)
+            return [before, a_workload(f"placed-by-{step}", parameters=behaving(20), **WHOLE_NODE)]
+        case "stop":
+            heeds = behaving(1e6, checkpoint_seconds=20)
+            return [a_workload(f"killed-in-{step}", parameters=heeds, checkpoint=Checkpoint(grace_seconds=100))]
+        case "bind" | "begin":
+            script = f"echo $CORRAL_ATTEMPT >> {log_of(pool)}; sleep 2"
+            return [a_workload(f"simulated-{step}"), a_process(f"real-{step}", script)]
+        case _:
+            return [a_workload(f"killed-in-{step}", tier=SlaTier.PREMIUM)]
+
+
+@pytest.fixture(scope="module")
+async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePool]:
+    """A pool in which a worker died at each of the steps, and in which all workloads have ended since."""
+    async with running_pool(postgres, temporal, "faulty", speed=SLOWLY) as pool:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # these deaths are ordered
+            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *STEPS)
+        pool.remember_launches()
+        await pool.corral.apply_queues(QUEUES)
+        await asyncio.gather(*(pool.corral.submit(spec) for step in STEPS for spec in submitted(pool, step)))
+        await pool.until("killed-in-stop", State.RUNNING)
+        asking = asyncio.create_task(pool.corral.cancel("killed-in-stop"))
+        for step in STEPS:
+            await eventually(lambda step=step: _died(pool, step), f"the worker dies after {step}")  # type: ignore[misc]
+        await asyncio.gather(asking, return_exceptions=True)
+        await pool.until_closed([spec.id for step in STEPS for spec in submitted(pool, step)])
+        yield pool
+
+
+async def _died(pool: LivePool, step: str) -> bool:
+    return (pool.settings.state_dir / f"died-after-{step}").exists()
+
+
+async def test_every_workload_has_one_attempt_and_one_launch(pool: LivePool) -> None:
+    attempts = await pool.rows("SELECT workload_id, count(*) AS number FROM attempts GROUP BY workload_id")
+    assert {row["workload_id"]: row["number"] for row in attempts if row["number"] != 1} == {}
+    launches = {attempt: len(times) for attempt, times in pool.launches().items()}
+    simulated = await pool.rows("SELECT id FROM attempts WHERE provider = $1", pool.simulator)
+    assert launches == {row["id"]: 1 for row in simulated}
+
+
+async def test_an_attempt_has_one_process(pool: LivePool) -> None:
+    assert sorted(log_of(pool).read_text().split()) == ["real-begin.1", "real-bind.1"]
+    assert started_twice(log_of(pool)) == []
+
+
+async def test_a_workload_is_admitted_once(pool: LivePool) -> None:
+    said = [event.kind for event in await pool.corral.events("killed-in-admit")]
+    assert said == ["submitted", "reserved", "starting", "running", "succeeded"]
+
+
+async def test_a_placement_that_nobody_was_told_of_is_found_in_the_outbox(pool: LivePool) -> None:
+    assert (await pool.corral.wait("placed-by-round")).state is State.SUCCEEDED
+    told = await pool.rows("SELECT delivered FROM outbox WHERE workload_id = 'placed-by-round' ORDER BY id")
+    assert told
+    assert all(row["delivered"] for row in told)
+
+
+async def test_notice_is_given_once_and_heeded(pool: LivePool) -> None:
+    (attempt,) = await pool.attempts("killed-in-stop")
+    assert (await pool.corral.wait("killed-in-stop")).state is State.CANCELLED
+    assert attempt["reason"] == "stopped with its work saved"
+    assert attempt["outcome"] == "cancelled"
+
+
+async def test_an_end_is_believed_once(pool: LivePool) -> None:
+    said = [event.kind for event in await pool.corral.events("killed-in-settle")]
+    assert said == ["submitted", "reserved", "starting", "running", "succeeded"]
+
+
+async def test_nothing_is_left_over(pool: LivePool) -> None:
+    assert await pool.audit() == []
+    assert await pool.rows("SELECT attempt_id FROM allocations WHERE phase <> 'released'") == []
+    assert await pool.simulated_now() == {}
