@@ -18,7 +18,8 @@ class Facts:
     """The time, the rules, the pool as it would be if nothing ran, and who may be stopped at all.
 
     `tree` has the quota rows that are valid now, `widest` the most generous of any validity. `idle` is the fleet with all
-    of its room, whatever the health of its nodes. `active` is by attempt id, `stoppable` by SKU.
+    of its room, whatever the health of its nodes; while it is not `complete`, more may come. `active` is by attempt id,
+    `stoppable` by SKU.
     """
 
     now: datetime
@@ -27,6 +28,7 @@ class Facts:
     tree: QuotaTree
     widest: QuotaTree
     idle: World
+    complete: bool
     active: Mapping[str, Active]
     stoppable: Mapping[str, tuple[Stoppable, ...]]
 
@@ -42,6 +44,7 @@ class Facts:
             tree=QuotaTree.at(queues.values(), now),
             widest=widest,
             idle=World.idle(snapshot.nodes, widest),
+            complete=snapshot.is_complete and bool(snapshot.nodes),
             active={active.attempt_id: active for active in snapshot.active},
             stoppable=stoppable_by_sku(snapshot.active, queues, snapshot.policy, now),
         )

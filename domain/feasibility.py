@@ -89,12 +89,12 @@ def _first_no(request: Request, traits: Traits, filters: Sequence[tuple[Rule, Re
 def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
     """Why the workload can never run as it stands, or none when it could on an idle and healthy fleet.
 
-    An empty fleet proves nothing: it may not have been observed yet.
+    An empty fleet, or one of which a part has never been observed, proves nothing.
     """
     queue = workload.spec.queue
     if queue not in facts.tree.paths:
         return unknown_queue(queue, facts.tree.paths, facts.now)
-    if not facts.idle.rooms:
+    if not facts.complete:
         return None
     findings: list[Finding] = []
     fitting: list[tuple[Request, Supply]] = []

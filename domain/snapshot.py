@@ -14,6 +14,7 @@ class Snapshot:
 
     `queues` hold the quota rows of every validity; the round takes those that are valid at its time.
     `waiting` holds the workloads to decide about; `active` all that have capacity promised, held or in use.
+    `is_complete` is false while a provider has never told what it has: then nothing can be said to be impossible.
     """
 
     nodes: tuple[Node, ...]
@@ -21,3 +22,4 @@ class Snapshot:
     waiting: tuple[Waiting, ...]
     active: tuple[Active, ...] = ()
     policy: Policy = field(default_factory=Policy)
+    is_complete: bool = True

@@ -18,13 +18,19 @@ _CORDONS = {"cordon": Health.CORDONED, "drain": Health.DRAINING, "uncordon": Non
 
 async def register_provider(connection: AsyncConnection, name: str, kind: str, now: datetime) -> None:
     """Write a provider down; one that is known already keeps its registration."""
-    statement = insert(tables.providers).values(name=name, kind=kind, registered_at=now, seen_at=now)
-    await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"kind": kind, "seen_at": now}))
+    statement = insert(tables.providers).values(name=name, kind=kind, registered_at=now)
+    await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"kind": kind}))
 
 
 async def seen(connection: AsyncConnection, name: str, now: datetime) -> None:
-    """Note that a provider is alive."""
+    """Note that a provider has told what it has."""
     await connection.execute(update(tables.providers).where(tables.providers.c.name == name).values(seen_at=now))
+
+
+async def all_seen(connection: AsyncConnection) -> bool:
+    """Whether every provider has told what it has at least once."""
+    unseen = select(tables.providers.c.name).where(tables.providers.c.seen_at.is_(None)).limit(1)
+    return await connection.scalar(unseen) is None
 
 
 async def write_nodes(connection: AsyncConnection, provider: str, views: Sequence[NodeView], *, complete: bool) -> bool:

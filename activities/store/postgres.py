@@ -287,7 +287,8 @@ class PostgresStore:
         """Write what a provider reports of its nodes; of a complete report, missing nodes are not ready any more."""
 
         async def work(connection: AsyncConnection, journal: Journal) -> None:
-            await fleet.seen(connection, provider, journal.now)
+            if complete:
+                await fleet.seen(connection, provider, journal.now)
             if await fleet.write_nodes(connection, provider, views, complete=complete):
                 await fleet.note_change(connection, self._pool)
 

@@ -8,6 +8,7 @@ from sqlalchemy import Row, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
+from activities.store.fleet import all_seen
 from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow
 from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
@@ -53,6 +54,7 @@ class SnapshotReader:
             ),
             active=tuple(fact for _, _, fact in live if isinstance(fact, Active)),
             policy=self.policy,
+            is_complete=await all_seen(connection),
         )
         return WorldRows(
             snapshot=snapshot,

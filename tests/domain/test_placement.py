@@ -1,11 +1,12 @@
 """Where a workload goes: filters, targets, best fit, gangs and topology."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from corral.api import CapacityType, Reason, ReplicaGroup, Selection, Target
-from domain.decision import Plan
+from domain.decision import Plan, Refuse, Wait
 from domain.fleet import Health, Node
 from domain.round import schedule
 from tests.builders import (
@@ -333,6 +334,13 @@ def test_what_a_later_target_will_allow_is_not_refused() -> None:
 
 def test_nothing_is_refused_for_capacity_before_the_fleet_is_known() -> None:
     assert why(plan([], a_workload(gpus=100))).reason is Reason.NO_READY_CAPACITY
+
+
+def test_nothing_is_refused_for_capacity_while_a_provider_has_told_nothing() -> None:
+    snapshot = a_snapshot(nodes(1), PLENTY, a_workload(gpus=100))
+    for is_complete, decision in ((True, Refuse), (False, Wait)):
+        [decided] = schedule(replace(snapshot, is_complete=is_complete), NOON).decisions
+        assert isinstance(decided, decision)
 
 
 def test_work_behind_a_waiting_gang_starts_on_what_the_gang_cannot_use() -> None:
