@@ -65,11 +65,18 @@ def _refused(workload: str, message: str) -> Standing:
 def in_words(error: ValidationError) -> str:
     """Every problem of a spec: the field, the value (shortened) and what was expected."""
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'spec'}: {_shortened(problem['input'])} - {problem['msg']}"
+        f"{_field(problem['loc'])}: {_shortened(problem['input'])} - {problem['msg']}"
         for problem in error.errors(include_url=False)[:20]
     )
 
 
+def _field(path: Sequence[int | str]) -> str:
+    return ".".join(str(name)[:LONGEST_VALUE] for name in path) or "spec"
+
+
 def _shortened(value: object) -> str:
-    text = repr(value) if not isinstance(value, str) else repr(value[: LONGEST_VALUE + 1])
+    try:
+        text = repr(value[: LONGEST_VALUE + 1] if isinstance(value, str) else value)
+    except ValueError:
+        return "a number with too many digits to show"
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."

@@ -10,7 +10,7 @@ from temporalio import activity
 from activities.answers import OpenAttempt
 from activities.courier import Courier
 from activities.errors import final_failures
-from activities.observing import Observer
+from activities.observing import LAST_SEQUENCE, Observer
 from activities.placement import Placement
 from activities.ports import Beat, Event, NodeView, Observation, Phase, Provider, ProviderSnapshot, Store
 from corral.api import Cordon, NodeStatus
@@ -19,7 +19,6 @@ SNAPSHOT_EVERY_SECONDS = 20.0
 GATHER_SECONDS = 0.005
 STOP_AGAIN_AFTER_SECONDS = 15.0
 MOST_EVENTS_AT_ONCE = 500
-LAST_SEQUENCE = 2**62
 
 log = logging.getLogger(__name__)
 

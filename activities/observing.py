@@ -7,6 +7,9 @@ from activities.batching import Batcher
 from activities.courier import Courier
 from activities.ports import Observation, Store
 
+LAST_SEQUENCE = 2**62
+"""Of an end that follows from what is absent at a provider: it comes after whatever had been seen of the attempt."""
+
 
 class Observer:
     """Commits observations, from whichever activity saw them, and has the workflows concerned told.

@@ -8,7 +8,7 @@ from activities.answers import AttemptKey, Standing
 from activities.batching import Batcher
 from activities.courier import Courier
 from activities.errors import REFUSALS, final_failures, is_refusal
-from activities.observing import Observer
+from activities.observing import LAST_SEQUENCE, Observer
 from activities.ports import Clock, LaunchSpec, Observation, Phase, Provider, ProviderError, Store
 
 
@@ -61,7 +61,8 @@ class Placement:
         seen = (await provider.status([order.attempt_id])).get(order.attempt_id)
         if seen is None:
             # Released before it began, it can never begin: that is an end as good as one that was seen.
-            seen = Observation(order.attempt_id, order.epoch, Phase.CANCELLED, 0, self._clock.now(), reason="never started")
+            now = self._clock.now()
+            seen = Observation(order.attempt_id, order.epoch, Phase.CANCELLED, LAST_SEQUENCE, now, reason="never started")
         if seen.phase.is_over:
             await self._observer.note(seen)
 

@@ -18,7 +18,11 @@ MAXIMUM_SECONDS = 366 * 24 * 3600
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 """1 to 100 lower-case letters, digits, dots, dashes and underscores, beginning with a letter or a digit."""
 
-ShortText = Annotated[str, StringConstraints(max_length=1_000)]
+NO_ZERO_BYTE = r"^[^\x00]*$"
+"""Neither a process nor a database takes one."""
+
+ShortText = Annotated[str, StringConstraints(max_length=1_000, pattern=NO_ZERO_BYTE)]
+ShortName = Annotated[str, StringConstraints(max_length=200, pattern=NO_ZERO_BYTE)]
 Seconds = Annotated[StrictInt, Field(ge=0, le=MAXIMUM_SECONDS)]
 Milli = Annotated[StrictInt, Field(ge=0, le=10**12)]
 """Thousandths of an accelerator."""
@@ -219,8 +223,8 @@ class WorkloadSpec(Model):
     topology: Topology = Topology()
     tolerations: Annotated[tuple[Identifier, ...], Field(max_length=32)] = ()
     command: Annotated[tuple[ShortText, ...], Field(max_length=64)] = ()
-    environment: Annotated[Mapping[Annotated[str, StringConstraints(max_length=200)], ShortText], Field(max_length=64)] = {}
-    parameters: Annotated[Mapping[Annotated[str, StringConstraints(max_length=200)], ShortText], Field(max_length=32)] = {}
+    environment: Annotated[Mapping[ShortName, ShortText], Field(max_length=64)] = {}
+    parameters: Annotated[Mapping[ShortName, ShortText], Field(max_length=32)] = {}
     checkpoint: Checkpoint = Checkpoint()
     preemptible: bool = True
     expected_seconds: Seconds | None = None
@@ -416,10 +420,8 @@ class Cordon(Model):
     """Nodes that shall accept nothing new (`cordon`), empty themselves (`drain`) or come back (`uncordon`)."""
 
     action: Annotated[str, StringConstraints(pattern=r"^(cordon|drain|uncordon)$")]
-    nodes: Annotated[
-        tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...], Field(min_length=1, max_length=1_000)
-    ]
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
+    nodes: Annotated[tuple[Annotated[ShortName, StringConstraints(min_length=1)], ...], Field(min_length=1, max_length=1_000)]
+    reason: Annotated[ShortText, StringConstraints(min_length=1)]
 
 
 class Resize(Model):

@@ -1,0 +1,129 @@
+"""A provider and workflows in memory, which do what a test tells them to, and remember what was asked of them."""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from activities.answers import Standing
+from activities.courier import Courier
+from activities.inventory import Inventory
+from activities.observing import Observer
+from activities.placement import Placement
+from activities.ports import (
+    Capability,
+    ErrorClass,
+    Event,
+    LaunchSpec,
+    NodeView,
+    Observation,
+    Phase,
+    ProviderError,
+    ProviderSnapshot,
+)
+from tests.activities.store.pool import PROVIDER, Pool
+
+
+@dataclass
+class FakeProvider:
+    """Runs what it is told at once, keeps to the contract about fencing, and can be made to fail."""
+
+    pool: Pool
+    name: str = PROVIDER
+    capabilities: Capability = Capability.GANG | Capability.WATCH
+    nodes: Sequence[NodeView] = ()
+    complete: bool = True
+    attempts: dict[str, Observation] = field(default_factory=dict)
+    fenced: set[str] = field(default_factory=set)
+    calls: list[str] = field(default_factory=list)
+    failures: list[ProviderError] = field(default_factory=list)
+    fails_after_launching: bool = False
+    events: list[Event] = field(default_factory=list)
+    starts_as: Phase = Phase.RUNNING
+
+    async def snapshot(self) -> ProviderSnapshot:
+        return ProviderSnapshot(tuple(self.nodes), tuple(self.attempts.values()), self.complete, self.pool.clock.now())
+
+    async def watch(self) -> AsyncIterator[Event]:
+        for event in self.events:
+            yield event
+
+    async def launch(self, order: LaunchSpec) -> Observation:
+        self.calls.append(f"launch {order.attempt_id}")
+        if self.failures and not self.fails_after_launching:
+            raise self.failures.pop()
+        if order.attempt_id in self.fenced:
+            raise ProviderError(ErrorClass.FENCED, f"{order.attempt_id} was released")
+        self.attempts.setdefault(order.attempt_id, self.sees(order.attempt_id, self.starts_as))
+        if self.failures:
+            raise self.failures.pop()
+        return self.attempts[order.attempt_id]
+
+    async def status(self, attempts: Collection[str]) -> Mapping[str, Observation]:
+        return {id: self.attempts[id] for id in attempts if id in self.attempts}
+
+    async def preempt(self, attempt_id: str, epoch: int, *, signal: str, grace_seconds: int) -> None:
+        self.calls.append(f"preempt {attempt_id} {signal} {grace_seconds}")
+        self.becomes(attempt_id, Phase.STOPPING)
+
+    async def release(self, attempt_id: str, epoch: int) -> None:
+        self.calls.append(f"release {attempt_id}")
+        self.fenced.add(attempt_id)
+        if attempt_id in self.attempts:
+            self.becomes(attempt_id, Phase.CANCELLED)
+
+    async def forget(self, attempts: Collection[str]) -> None:
+        self.calls.append(f"forget {' '.join(attempts)}")
+        for id in attempts:
+            self.attempts.pop(id, None)
+
+    async def aclose(self) -> None:
+        pass
+
+    def becomes(self, attempt_id: str, phase: Phase) -> Observation:
+        """An attempt changes."""
+        self.attempts[attempt_id] = self.sees(attempt_id, phase)
+        return self.attempts[attempt_id]
+
+    def sees(self, attempt_id: str, phase: Phase) -> Observation:
+        before = self.attempts.get(attempt_id)
+        now = self.pool.clock.now()
+        started = (before.started_at if before else None) or (None if phase is Phase.STARTING else now)
+        sequence = before.sequence + 1 if before else 1
+        return Observation(attempt_id, int(attempt_id.rsplit(".", 1)[1]), phase, sequence, now, started)
+
+
+@dataclass
+class FakeWorkloads:
+    """Workflows that hear everything but what is in `deaf`."""
+
+    told: list[Standing] = field(default_factory=list)
+    deaf: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
+
+    async def tell(self, standing: Standing) -> None:
+        if standing.workload in self.deaf:
+            raise ConnectionError(f"{standing.workload} does not answer")
+        self.told.append(standing)
+
+    async def have_ended(self, ids: Sequence[str]) -> list[str]:
+        return [id for id in ids if id in self.ended]
+
+
+@dataclass
+class Crew:
+    """The activities of a worker, on a real record and in a made-up world."""
+
+    pool: Pool
+
+    def __post_init__(self) -> None:
+        self.provider = FakeProvider(self.pool)
+        self.workloads = FakeWorkloads()
+        self.courier = Courier(self.pool.store, self.workloads)
+        self.observer = Observer(self.pool.store, self.courier)
+        providers = {PROVIDER: self.provider}
+        self.placement = Placement(self.pool.store, providers, self.observer, self.courier, self.pool.clock)
+        self.inventory = Inventory(self.pool.store, providers, self.observer, self.placement, self.courier)
+
+    async def delivered(self) -> None:
+        """Until the courier has told what it was given to tell."""
+        if self.courier._delivering is not None:
+            await self.courier._delivering

@@ -1,0 +1,122 @@
+"""Placement: calls to a provider that may fail, be repeated, or come too late."""
+
+import pytest
+
+from activities.ports import ErrorClass, Phase, ProviderError
+from corral.api import Outcome, State
+from tests.activities.fakes import Crew
+from tests.activities.store.pool import Pool, a_spec, a_view
+
+
+@pytest.fixture
+async def crew(pool: Pool) -> Crew:
+    """`train` has a hold on the only node."""
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("train"))
+    return Crew(pool)
+
+
+async def test_a_hold_is_bound_and_whoever_asked_hears_that_it_runs(crew: Crew) -> None:
+    standing = await crew.placement.bind(await crew.pool.key("train"))
+    assert standing.state is State.RUNNING
+    assert crew.provider.calls == ["launch train.1"]
+    assert await crew.pool.store.undelivered(0) == []
+
+
+async def test_a_start_that_takes_time_is_told_when_it_is_seen(crew: Crew) -> None:
+    crew.provider.starts_as = Phase.STARTING
+    assert (await crew.placement.bind(await crew.pool.key("train"))).state is State.STARTING
+    await crew.observer.note(crew.provider.becomes("train.1", Phase.RUNNING))
+    await crew.delivered()
+    assert [standing.state for standing in crew.workloads.told] == [State.RUNNING]
+
+
+@pytest.mark.parametrize("is_launched_all_the_same", [False, True])
+async def test_a_launch_without_an_answer_is_tried_again_with_the_same_attempt(
+    crew: Crew, is_launched_all_the_same: bool
+) -> None:
+    crew.provider.failures.append(ProviderError(ErrorClass.UNAVAILABLE, "no answer"))
+    crew.provider.fails_after_launching = is_launched_all_the_same
+    key = await crew.pool.key("train")
+    with pytest.raises(ProviderError, match="no answer"):
+        await crew.placement.bind(key)
+    assert await crew.pool.state("train") is State.STARTING
+    assert (await crew.placement.bind(key)).state is State.RUNNING
+    assert crew.provider.calls == ["launch train.1"] * 2
+    assert list(crew.provider.attempts) == ["train.1"]
+
+
+async def test_a_binding_whose_answer_was_lost_finds_what_it_has_done(crew: Crew) -> None:
+    key = await crew.pool.key("train")
+    first = await crew.placement.bind(key)
+    before = await crew.pool.dump()
+    assert await crew.placement.bind(key) == first
+    assert await crew.pool.dump() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [
+        (ErrorClass.NO_CAPACITY, State.WAITING),
+        (ErrorClass.CONFLICT, State.WAITING),
+        (ErrorClass.FENCED, State.WAITING),
+        (ErrorClass.INVALID_SPEC, State.FAILED),
+    ],
+)
+async def test_a_refusal_frees_what_was_held(crew: Crew, kind: ErrorClass, state: State) -> None:
+    crew.provider.failures.append(ProviderError(kind, "said no"))
+    standing = await crew.placement.bind(await crew.pool.key("train"))
+    assert standing.state is state
+    assert await crew.pool.used() == 0
+    assert await crew.pool.findings() == {}
+    assert (await crew.pool.store.events("train", 0))[-1].message.endswith("said no")
+
+
+async def test_who_has_no_right_to_start_any_more_is_not_launched(crew: Crew) -> None:
+    key = await crew.pool.key("train")
+    await crew.pool.adjusts("cancel", "train")
+    assert (await crew.placement.bind(key)).state is State.CANCELLED
+    assert crew.provider.calls == []
+
+
+async def test_running_work_gets_notice_with_its_own_signal_and_grace(crew: Crew) -> None:
+    key = await crew.pool.key("train")
+    await crew.placement.bind(key)
+    await crew.pool.adjusts("cancel", "train")
+    assert (await crew.placement.stop(key)).state is State.STOPPING
+    assert crew.provider.calls[-1] == "preempt train.1 SIGTERM 30"
+
+
+async def test_what_has_not_begun_is_released_and_can_never_begin(crew: Crew) -> None:
+    key = await crew.pool.key("train")
+    order = (await crew.pool.binds("train"))["train"]
+    await crew.pool.adjusts("cancel", "train")
+    assert (await crew.placement.stop(key)).state is State.CANCELLED
+    assert crew.provider.calls == ["release train.1"]
+    assert order is not None
+    with pytest.raises(ProviderError, match="released"):
+        await crew.provider.launch(order)
+    assert await crew.pool.used() == 0
+
+
+async def test_what_a_provider_has_forgotten_while_it_began_is_gone(crew: Crew) -> None:
+    crew.provider.starts_as = Phase.STARTING
+    key = await crew.pool.key("train")
+    await crew.placement.bind(key)
+    crew.provider.attempts.clear()
+    await crew.pool.adjusts("cancel", "train")
+    assert (await crew.placement.stop(key)).state is State.CANCELLED
+    assert await crew.pool.outcomes("train") == [Outcome.CANCELLED]
+
+
+async def test_a_stop_is_harmless_when_it_is_repeated_or_too_late(crew: Crew) -> None:
+    key = await crew.pool.key("train")
+    await crew.placement.bind(key)
+    await crew.pool.adjusts("cancel", "train")
+    await crew.placement.stop(key)
+    await crew.placement.stop(key)
+    crew.provider.becomes("train.1", Phase.CANCELLED)
+    assert (await crew.placement.stop(key)).state is State.CANCELLED
+    calls = len(crew.provider.calls)
+    assert (await crew.placement.stop(key)).state is State.CANCELLED
+    assert len(crew.provider.calls) == calls
