@@ -5,7 +5,8 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
 import uvloop
@@ -17,25 +18,35 @@ from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from corral.cli.problems import InvalidInput
 from worker.settings import Settings, SettingsError, describe, load_settings
+from worker.stopping import Stopped
 from worker.supervision import CannotStart
 from worker.wiring import serve as serve_pool
 
 Result = TypeVar("Result")
 
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit code of what Ctrl-C has ended."""
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-console = Console()
+console = Console(highlight=False)
 
 
-def _run(work: Callable[[Settings], Coroutine[Any, Any, Result]]) -> Result:
-    """Run one command with the settings of the environment; what people must put right is told without a traceback."""
+def _run(work: Callable[[Settings], Coroutine[Any, Any, Result]], *, quietly: bool = False) -> Result:
+    """Run one command with the settings of the environment; what people must put right is told without a traceback.
+
+    `quietly` leaves out the log of this process, for commands that tell a person themselves what happens.
+    """
     try:
         settings = load_settings()
-        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        level = "ERROR" if quietly else settings.log_level.upper()
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work(settings))
     except (SettingsError, CannotStart, InvalidInput) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None
+    except (KeyboardInterrupt, Stopped):
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def stop_event() -> asyncio.Event:
@@ -57,6 +68,22 @@ def serve() -> None:
 
 
 @app.command()
+def up() -> None:
+    """Run PostgreSQL, Temporal and a worker on this machine, until Ctrl-C."""
+    from worker.up import up as serve_everything
+
+    _run(lambda settings: serve_everything(settings, console), quietly=True)
+
+
+@app.command()
+def demo(trace: Annotated[Path | None, typer.Option(help="replay the workloads of this file")] = None) -> None:
+    """Show Corral at work on servers of its own; exit 1 when something is wrong in the end."""
+    from worker.demo.command import demo as run_demo
+
+    raise typer.Exit(_run(lambda settings: run_demo(settings, trace, console), quietly=True))
+
+
+@app.command()
 def migrate() -> None:
     """Bring the database to the newest version."""
     _run(lambda settings: upgrade(settings.database_url))
@@ -73,8 +100,8 @@ def audit() -> None:
         finally:
             await store.aclose()
         for finding in findings:
-            console.print(f"[red]broken[/]: {finding.rule}: {finding.where}", highlight=False)
-        console.print(f"{len(RULES)} invariants checked, {len(findings)} findings", highlight=False)
+            console.print(f"[red]broken[/]: {finding.rule}: {finding.where}")
+        console.print(f"{len(RULES)} invariants checked, {len(findings)} findings")
         return 1 if findings else 0
 
     raise typer.Exit(_run(check))

@@ -1,0 +1,25 @@
+"""The command: which scenario, run it, and the exit code."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from worker.demo.mix import showcase
+from worker.demo.run import PROCESSES, demo_settings, demonstrate
+from worker.settings import Settings
+
+DIRECTORY = "demo"
+"""The folder for demonstrations, below the configured directory for state."""
+
+
+async def demo(settings: Settings, trace: Path | None, console: Console) -> int:
+    """Run the example mix, or replay a trace; 0 when all is well, else 1.
+
+    Raises:
+        corral.cli.problems.InvalidInput: the trace cannot be used; nothing was started.
+        CannotStart, Stopped: as `demonstrate`.
+    """
+    own = settings.model_copy(update={"state_dir": (settings.state_dir / DIRECTORY).absolute()})
+    scenario = showcase(own.state_dir / PROCESSES)
+    report = await demonstrate(demo_settings(own, scenario), scenario, console)
+    return 0 if report.verdict.is_good else 1

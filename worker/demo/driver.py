@@ -1,0 +1,141 @@
+"""The driver: hands a scenario over through the client, as services would, and goes on until everything has ended."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from corral.api import Resize, State, WorkloadStatus
+from corral.client import Corral, CorralError, NotFound
+from worker.clock import PoolClock
+from worker.demo.machines import Machines
+from worker.demo.persistence import persistently
+from worker.demo.record import UNREADABLE, Glimpse, Reader
+from worker.demo.scenario import Arrival, Deed, Scenario, Verb
+
+GLANCE_SECONDS = 0.5
+LIMIT_SECONDS = 900.0
+"""How long a run may take on the wall before it is stopped and called a failure."""
+
+
+class Display(Protocol):
+    """Where a person watches."""
+
+    def show(self, glimpse: Glimpse, submitted: int) -> None:
+        """Show how things stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A deed, when it was done, and what came of it in words."""
+
+    deed: Deed
+    at: datetime
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a run went for the driver; `mishaps` are sentences about what should not have happened."""
+
+    began_at: datetime
+    done: tuple[Done, ...]
+    mishaps: tuple[str, ...]
+
+
+class Driver:
+    """Submits and does what a scenario says when the pool's time has come for it."""
+
+    def __init__(self, corral: Corral, reader: Reader, clock: PoolClock, machines: Machines, display: Display) -> None:
+        """Use a connection to the pool; what happens is shown on `display`."""
+        self._corral = corral
+        self._reader = reader
+        self._clock = clock
+        self._machines = machines
+        self._display = display
+        self._submitted = 0
+        self._done: list[Done] = []
+        self._mishaps: list[str] = []
+
+    async def drive(self, scenario: Scenario) -> Course:
+        """Carry a scenario out, and come back when every workload has ended or the time limit is reached."""
+        began_at = self._clock.now()
+        watching = asyncio.create_task(self._watch_until_over(len(scenario.arrivals)))
+        try:
+            await self._feed(scenario, began_at)
+            await watching
+        finally:
+            watching.cancel()
+        return Course(began_at, tuple(self._done), tuple(self._mishaps))
+
+    async def _feed(self, scenario: Scenario, began_at: datetime) -> None:
+        async with asyncio.TaskGroup() as group:
+            for step in _in_time(scenario):
+                await self._until(began_at + timedelta(seconds=step.at))
+                group.create_task(self._submit(step) if isinstance(step, Arrival) else self._do(step))
+
+    async def _until(self, instant: datetime) -> None:
+        await asyncio.sleep(self._clock.wall_seconds(max(0.0, (instant - self._clock.now()).total_seconds())))
+
+    async def _submit(self, arrival: Arrival) -> None:
+        try:
+            await persistently(lambda: self._corral.submit(arrival.spec))
+            self._submitted += 1
+        except CorralError as error:
+            self._mishaps.append(f"{arrival.spec.id} could not be submitted: {error}")
+
+    async def _do(self, deed: Deed) -> None:
+        try:
+            answer = await self._act(deed)
+        except CorralError as error:
+            answer = f"not done: {error}"
+            self._mishaps.append(f"{deed.verb} {deed.workload}: {error}")
+        self._done.append(Done(deed, self._clock.now(), answer))
+
+    async def _act(self, deed: Deed) -> str:
+        workload, why, key = deed.workload, deed.why, deed.key
+        match deed.verb:
+            case Verb.CANCEL:
+                change = await persistently(lambda: self._corral.cancel(workload, why, key=key))
+            case Verb.HOLD:
+                change = await persistently(lambda: self._corral.hold(workload, why, key=key))
+            case Verb.RELEASE:
+                change = await persistently(lambda: self._corral.release(workload, key=key))
+            case Verb.REPRIORITIZE:
+                change = await persistently(lambda: self._corral.reprioritize(workload, deed.amount, key=key))
+            case Verb.RESIZE:
+                resize = Resize(count=deed.amount)
+                change = await persistently(lambda: self._corral.resize(workload, resize, key=key))
+            case Verb.DRAIN | Verb.UNCORDON | Verb.LOSE_NODE | Verb.RECOVER_NODE:
+                return await self._machines.treat(deed, self._where_it_runs)
+        return change.message
+
+    async def _where_it_runs(self, workload: str) -> WorkloadStatus:
+        """How a workload stands, as soon as it runs."""
+        while True:
+            status = await persistently(lambda: self._corral.status(workload))
+            if status.state is State.RUNNING:
+                return status
+            if status.state.is_terminal:
+                raise NotFound(f"{workload} does not run any more: it is {status.state}")
+            await asyncio.sleep(GLANCE_SECONDS)
+
+    async def _watch_until_over(self, expected: int) -> None:
+        give_up = time.monotonic() + LIMIT_SECONDS
+        while time.monotonic() < give_up:
+            try:
+                glimpse = await self._reader.glimpse()
+            except UNREADABLE:
+                pass  # the supervisor is starting the database again, and says so
+            else:
+                self._display.show(glimpse, self._submitted)
+                if glimpse.ended >= expected:
+                    return
+            await asyncio.sleep(GLANCE_SECONDS)
+        self._mishaps.append(f"not everything had ended after {LIMIT_SECONDS:g} seconds")
+
+
+def _in_time(scenario: Scenario) -> list[Arrival | Deed]:
+    steps: list[Arrival | Deed] = [*scenario.arrivals, *scenario.deeds]
+    return sorted(steps, key=lambda step: step.at)

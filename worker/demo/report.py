@@ -1,0 +1,197 @@
+"""The report of a run: frozen models that are the same in JSON, on the page and in the terminal.
+
+Times are minutes of the pool's time since the start where their name ends in `_minutes`; amounts are accelerators.
+"""
+
+from typing import Literal
+
+from pydantic import AwareDatetime
+
+from corral.api import Model, Outcome, SlaTier, State
+
+
+class Phase(Model):
+    """One part of the run, in seconds of the wall."""
+
+    name: str
+    seconds: float
+
+
+class Verdict(Model):
+    """Whether all checks held, and what did not."""
+
+    checks: int
+    problems: tuple[str, ...]
+
+    @property
+    def is_good(self) -> bool:
+        """Nothing was found."""
+        return not self.problems
+
+
+class Totals(Model):
+    """The run in a few numbers; a round is timed without its transaction."""
+
+    workloads: int
+    states: dict[State, int]
+    attempts: int
+    accelerators: int
+    largest_gang: float
+    accelerator_hours: float
+    lost_accelerator_hours: float
+    rounds: int
+    round_p50_milliseconds: float
+    round_p99_milliseconds: float
+    prompt_starts: int
+    prompt_start_p50_seconds: float | None
+    """From submission to running on the wall, of workloads that got their place on arrival."""
+
+
+class TierReport(Model):
+    """What a tier was promised and got. Waits are from submission to the first start, of work that nobody held."""
+
+    tier: SlaTier
+    workloads: int
+    started: int
+    promised_fraction: float
+    achieved_fraction: float | None
+    wait_p50_minutes: float | None
+    wait_p90_minutes: float | None
+    wait_max_minutes: float | None
+    preemptions: int
+    lost_accelerator_hours: float
+    accelerator_hours: float
+    waits_minutes: tuple[float, ...]
+
+
+class PlaceReport(Model):
+    """One provider's supply of one SKU in one region, and how much of it was in use; `series` has the mean of each bin."""
+
+    provider: str
+    region: str
+    sku: str
+    accelerators: int
+    attempts: int
+    accelerator_hours: float
+    mean_used: float
+    peak_used: float
+    series: tuple[float, ...]
+
+
+class QueueReport(Model):
+    """A queue's use of a SKU beside what it owns. Lent: its part of what others borrowed, by its share of what is unused."""
+
+    queue: str
+    sku: str
+    nominal: int
+    mean_used: float
+    peak_used: float
+    accelerator_hours: float
+    borrowed_accelerator_hours: float
+    lent_accelerator_hours: float
+    series: tuple[float, ...]
+
+
+class PreemptionReport(Model):
+    """One workload that had to leave for another. Seconds are the pool's; none when the beneficiary did not start then."""
+
+    at_minutes: float
+    victim: str
+    victim_tier: SlaTier
+    victim_queue: str
+    sku: str
+    accelerators: float
+    beneficiary: str
+    beneficiary_tier: SlaTier
+    beneficiary_queue: str
+    cause: Literal["reclaim", "higher tier", "higher priority"]
+    notice_to_gone_seconds: float
+    gone_to_bound_seconds: float | None
+    lost_accelerator_hours: float
+    victim_ended: State
+
+
+class RefusalReport(Model):
+    """A workload that can never run, and why."""
+
+    workload: str
+    reason: str
+    message: str
+
+
+class MishapReport(Model):
+    """An attempt that did not end well by itself, and what became of its workload."""
+
+    at_minutes: float
+    workload: str
+    attempt: int
+    outcome: Outcome
+    reason: str
+    exit_code: int | None
+    afterwards: State
+    attempts: int
+
+
+class ProcessReport(Model):
+    """A workload that ran as real processes on this machine, with what it wrote."""
+
+    workload: str
+    state: State
+    attempts: int
+    exit_code: int | None
+    devices: float
+    output: tuple[str, ...]
+
+
+class DeedReport(Model):
+    """Something that was done to a workload or a machine, and the answer."""
+
+    at_minutes: float
+    verb: str
+    workload: str
+    why: str
+    answer: str
+
+
+class Span(Model):
+    """One attempt on the time line, from when it was bound to when it was gone."""
+
+    workload: str
+    tier: SlaTier
+    place: str
+    accelerators: float
+    begin_minutes: float
+    end_minutes: float
+    outcome: Outcome | None
+
+
+class Line(Model):
+    """How many workloads waited and ran, by bin."""
+
+    waiting: tuple[float, ...]
+    active: tuple[float, ...]
+
+
+class Report(Model):
+    """Everything; `bins_minutes` are the middles of the bins of every series."""
+
+    version: Literal[1] = 1
+    title: str
+    notes: tuple[str, ...]
+    began_at: AwareDatetime
+    clock_speed: float
+    minutes: float
+    phases: tuple[Phase, ...]
+    verdict: Verdict
+    totals: Totals
+    tiers: tuple[TierReport, ...]
+    places: tuple[PlaceReport, ...]
+    queues: tuple[QueueReport, ...]
+    preemptions: tuple[PreemptionReport, ...]
+    refusals: tuple[RefusalReport, ...]
+    mishaps: tuple[MishapReport, ...]
+    processes: tuple[ProcessReport, ...]
+    deeds: tuple[DeedReport, ...]
+    bins_minutes: tuple[float, ...]
+    line: Line
+    spans: tuple[Span, ...]

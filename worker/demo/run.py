@@ -1,0 +1,144 @@
+"""One demonstration, from empty directory to report."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from activities.store.migrations import upgrade
+from corral.client import Corral
+from worker.demo import folding
+from worker.demo.driver import Driver
+from worker.demo.folding import Run
+from worker.demo.machines import Machines, machines_of
+from worker.demo.mix import OUTPUT_VARIABLE
+from worker.demo.page import write_page
+from worker.demo.persistence import persistently
+from worker.demo.progress import Progress, progress
+from worker.demo.record import Reader
+from worker.demo.report import Phase, Report, Verdict
+from worker.demo.scenario import Scenario
+from worker.demo.terminal import print_report
+from worker.demo.verify import CHECKS, what_is_wrong
+from worker.embedded import embedded_servers, require_free_ports, worker_child
+from worker.settings import Settings
+from worker.stopping import unless_stopped
+from worker.supervision import Supervisor
+from worker.temporal_server import connect
+
+PROCESSES = "processes"
+"""The folder in which real processes of a scenario write."""
+
+LOCK = "lock"
+TICK_SECONDS = 0.5
+
+
+class Stopwatch:
+    """Times the phases of a run, on the wall."""
+
+    def __init__(self) -> None:
+        """Nothing is timed yet."""
+        self.phases: list[Phase] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time what is done within the context."""
+        began = time.monotonic()
+        yield
+        self.phases.append(Phase(name=name, seconds=round(time.monotonic() - began, 1)))
+
+
+def demo_settings(settings: Settings, scenario: Scenario) -> Settings:
+    """Settings for a run of a scenario: the configured ports, state of its own, and a clock that begins to run fast now."""
+    chosen = {
+        "state_dir": settings.state_dir,
+        "clock_speed": scenario.clock_speed,
+        "clock_origin": datetime.now(UTC),
+        "fleet_file": scenario.fleet_file,
+        "tick_seconds": TICK_SECONDS,
+    }
+    return settings.embedded().model_copy(update=chosen)
+
+
+async def demonstrate(settings: Settings, scenario: Scenario, console: Console) -> Report:
+    """Run a scenario on servers of its own under `settings.state_dir`, and leave the report there.
+
+    Raises:
+        CannotStart: the directory or a port is taken, or a server cannot be kept alive.
+        Stopped: somebody wants it to end.
+    """
+    watch = Stopwatch()
+    with progress(console, len(scenario.arrivals)) as shown:
+        run = await _run(settings, scenario, watch, shown)
+    report = folding.report(run)
+    (settings.state_dir / "report.json").write_text(report.model_dump_json(indent=1) + "\n")
+    write_page(report, settings.state_dir / "report.html")
+    print_report(report, settings.state_dir, console)
+    return report
+
+
+async def clear(settings: Settings, say: Callable[[str], None]) -> None:
+    """Remove what an earlier run left, but only when the directory and the ports are free.
+
+    Raises:
+        CannotStart: somebody else uses one of them.
+    """
+    async with Supervisor(settings.state_dir, say):
+        require_free_ports(settings)
+        for left in settings.state_dir.iterdir():
+            if left.name != LOCK:
+                await asyncio.to_thread(shutil.rmtree if left.is_dir() else Path.unlink, left)
+    (settings.state_dir / PROCESSES).mkdir()
+
+
+async def _run(settings: Settings, scenario: Scenario, watch: Stopwatch, shown: Progress) -> Run:
+    await clear(settings, shown.say)
+    async with AsyncExitStack() as stack:
+        with watch.phase("start PostgreSQL and Temporal"):
+            supervisor = await stack.enter_async_context(embedded_servers(settings, shown.say))
+        with watch.phase("make the tables"):
+            await upgrade(settings.database_url)
+        with watch.phase("start the worker"):
+            await supervisor.start(worker_child(settings))
+        return await unless_stopped(supervisor, _carry_out(settings, scenario, watch, shown))
+
+
+async def _carry_out(settings: Settings, scenario: Scenario, watch: Stopwatch, shown: Progress) -> Run:
+    corral = await Corral.connect(settings.temporal_address, pool=settings.pool)
+    async with AsyncExitStack() as stack:
+        reader = Reader(settings.database_url, settings.clock())
+        stack.push_async_callback(reader.aclose)
+        machines = await stack.enter_async_context(machines_of(settings, corral))
+        with watch.phase("make queues, see the fleet"):
+            await persistently(lambda: corral.apply_queues(scenario.queues))
+            await _fleet_is_seen(reader, machines)
+        with watch.phase("run the workloads"):
+            course = await Driver(corral, reader, settings.clock(), machines, shown).drive(scenario)
+        with watch.phase("check"):
+            record = await persistently(reader.everything)
+            problems = await what_is_wrong(settings, await connect(settings), machines, scenario.arrivals, record)
+        verdict = Verdict(checks=len(CHECKS), problems=(*course.mishaps, *problems))
+        return Run(scenario, record, course, verdict, tuple(watch.phases), _outputs(scenario))
+
+
+async def _fleet_is_seen(reader: Reader, machines: Machines) -> None:
+    """Come back when the record knows all nodes; until then, work that needs them would be refused for good."""
+    expected, seen = await machines.number_of_nodes(), 0
+    while seen < expected:
+        await asyncio.sleep(0.1)
+        seen = sum(status.nodes for status in (await persistently(reader.glimpse)).fleet)
+
+
+def _outputs(scenario: Scenario) -> dict[str, tuple[str, ...]]:
+    """What real processes wrote, by workload."""
+    files = {
+        arrival.spec.id: Path(arrival.spec.environment[OUTPUT_VARIABLE])
+        for arrival in scenario.arrivals
+        if OUTPUT_VARIABLE in arrival.spec.environment
+    }
+    return {id: tuple(file.read_text(errors="replace").splitlines()) for id, file in files.items() if file.exists()}

@@ -1,0 +1,193 @@
+"""The report in the terminal: concise tables, the verdict last."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from corral.api import State
+from worker.demo.progress import STYLES
+from worker.demo.report import Report
+
+MOST_ROWS = 8
+"""Rows of a table that may grow long; the page has them all."""
+
+Row = Sequence[str | Text]
+
+
+def print_report(report: Report, directory: Path, console: Console) -> None:
+    """Write the report to a console; `directory` is where it lies with all details."""
+    for section in (_summary, _tiers, _places, _queues, _preemptions, _mishaps, _refusals, _processes, _phases, _verdict):
+        section(report, console)
+    console.print(f"\nCharts and details: {directory / 'report.html'}; as data: {directory / 'report.json'}", soft_wrap=True)
+
+
+def _summary(report: Report, console: Console) -> None:
+    totals, prompt = report.totals, report.totals.prompt_start_p50_seconds
+    console.rule(f"[bold]{report.title}", align="left")
+    console.print(Text("  ").join(Text(f"{number} {state}", style=STYLES[state]) for state, number in totals.states.items()))
+    console.print(
+        f"{report.minutes:,.0f} minutes of the pool's time, {report.clock_speed:g} times as fast as the wall's. "
+        f"{totals.attempts} attempts, the largest gang {totals.largest_gang:g} accelerators; "
+        f"{totals.accelerator_hours:,.0f} accelerator-hours, {totals.lost_accelerator_hours:,.1f} of them lost by forced stops."
+    )
+    console.print(
+        f"{totals.rounds} rounds decided in {totals.round_p50_milliseconds:g} ms (p50), "
+        f"{totals.round_p99_milliseconds:g} ms (p99). {totals.prompt_starts} workloads got their place on arrival"
+        + ("." if prompt is None else f", and ran {prompt:g} s of the wall later (p50).")
+    )
+    for note in report.notes:
+        console.print(f"[yellow]Note:[/] {note}")
+
+
+def _tiers(report: Report, console: Console) -> None:
+    heads = ("tier", "workloads", "wait p50", "p90", "max (min)", "GPU fraction", "promised", "preempted", "lost (acc·h)")
+    rows = [
+        (
+            tier.tier,
+            str(tier.workloads),
+            _number(tier.wait_p50_minutes, 1),
+            _number(tier.wait_p90_minutes, 1),
+            _number(tier.wait_max_minutes, 1),
+            _fraction(tier.achieved_fraction, tier.promised_fraction),
+            f"{tier.promised_fraction:.2f}" if tier.promised_fraction else "best effort",
+            str(tier.preemptions or ""),
+            _number(tier.lost_accelerator_hours, 1),
+        )
+        for tier in report.tiers
+    ]
+    _print("Tiers: waits and promises", heads, rows, console)
+    if any(tier.achieved_fraction is not None and tier.achieved_fraction < tier.promised_fraction for tier in report.tiers):
+        console.print(f"  Each second that the servers take counts as {report.clock_speed:g} in these waits.", style="dim")
+
+
+def _places(report: Report, console: Console) -> None:
+    heads = ("SKU", "region", "accelerators", "attempts", "acc·h", "mean use", "peak")
+    rows = [
+        (
+            place.sku,
+            place.region,
+            f"{place.accelerators:,}",
+            str(place.attempts),
+            _number(place.accelerator_hours, 1),
+            f"{place.mean_used / place.accelerators:.0%}",
+            f"{place.peak_used / place.accelerators:.0%}",
+        )
+        for place in report.places
+    ]
+    _print("Where it ran", heads, rows, console, texts=2, most=20)
+
+
+def _queues(report: Report, console: Console) -> None:
+    heads = ("queue", "SKU", "owns", "mean use", "peak", "borrowed (acc·h)", "lent (acc·h)")
+    rows = [
+        (
+            queue.queue,
+            queue.sku,
+            f"{queue.nominal:,}",
+            _number(queue.mean_used, 0),
+            _number(queue.peak_used, 0),
+            _number(queue.borrowed_accelerator_hours, 1),
+            _number(queue.lent_accelerator_hours, 1),
+        )
+        for queue in report.queues
+    ]
+    _print("Queues: use against what they own", heads, rows, console, texts=2, most=20)
+
+
+def _preemptions(report: Report, console: Console) -> None:
+    heads = ("who left", "for whom", "why", "freed", "at (min)", "notice to gone (s)", "to bound (s)", "lost (acc·h)")
+    rows = [
+        (
+            f"{each.victim} ({each.victim_tier})",
+            f"{each.beneficiary} ({each.beneficiary_tier})",
+            f"{each.cause}: {each.beneficiary_queue} from {each.victim_queue}" if each.cause == "reclaim" else each.cause,
+            f"{each.accelerators:g} {each.sku}",
+            _number(each.at_minutes, 0),
+            _number(each.notice_to_gone_seconds, 0),
+            _number(each.gone_to_bound_seconds, 0),
+            _number(each.lost_accelerator_hours, 2),
+        )
+        for each in sorted(report.preemptions, key=lambda each: (-each.lost_accelerator_hours, each.at_minutes))
+    ]
+    _print(f"Preemptions: {len(rows)}, the costliest first", heads, rows, console, texts=4)
+
+
+def _mishaps(report: Report, console: Console) -> None:
+    heads = ("workload", "outcome", "reason", "workload in the end", "attempt", "at (min)")
+    rows = [
+        (
+            each.workload,
+            each.outcome,
+            each.reason,
+            _state(each.afterwards),
+            f"{each.attempt} of {each.attempts}",
+            _number(each.at_minutes, 0),
+        )
+        for each in report.mishaps
+    ]
+    _print(f"Failures, losses and drains: {len(rows)}", heads, rows, console, texts=4, most=20)
+
+
+def _refusals(report: Report, console: Console) -> None:
+    rows = [(each.workload, each.reason, each.message) for each in report.refusals]
+    _print(f"Refused at once: {len(rows)} that can never run", ("workload", "reason", "explanation"), rows, console, texts=3)
+
+
+def _processes(report: Report, console: Console) -> None:
+    heads = ("workload", "state", "what it wrote", "exit code", "attempts")
+    rows = [
+        (each.workload, _state(each.state), "\n".join(each.output), _number(each.exit_code, 0), str(each.attempts))
+        for each in report.processes
+    ]
+    _print(f"Real processes on this machine: {len(rows)}", heads, rows, console, texts=3, most=20)
+
+
+def _phases(report: Report, console: Console) -> None:
+    total = sum(phase.seconds for phase in report.phases)
+    parts = ", ".join(f"{phase.name} {phase.seconds:.1f}" for phase in report.phases)
+    console.print(f"\n[bold]{total:.0f} seconds on the wall[/]: {parts}")
+
+
+def _verdict(report: Report, console: Console) -> None:
+    verdict = report.verdict
+    if verdict.is_good:
+        console.print(f"\n[bold green]All is well:[/] {verdict.checks} checks found nothing.")
+        return
+    console.print(f"\n[bold red]{len(verdict.problems)} problems[/] found by {verdict.checks} checks:")
+    for problem in verdict.problems:
+        console.print(Text(f"  - {problem}"))
+
+
+def _print(
+    title: str, heads: Sequence[str], rows: Sequence[Row], console: Console, *, texts: int = 1, most: int = MOST_ROWS
+) -> None:
+    """Write a table of which the first columns are text and the others numbers; nothing without rows."""
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number < texts else "right", overflow="fold")
+    for row in rows[:most]:
+        table.add_row(*row)
+    console.print(f"\n[bold]{title}[/]")
+    console.print(Padding(table, (0, 0, 0, 2), expand=False))
+    if len(rows) > most:
+        console.print(f"  ... and {len(rows) - most} more", style="dim")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _fraction(achieved: float | None, promised: float) -> Text:
+    if achieved is None:
+        return Text("")
+    return Text(f"{achieved:.3f}", style="green" if achieved >= promised else "yellow")
+
+
+def _state(state: State) -> Text:
+    return Text(state, style=STYLES[state])

@@ -1,0 +1,66 @@
+"""Everything on one machine: PostgreSQL, Temporal and a worker, until somebody stops them; what they know is kept."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from activities.store.migrations import upgrade
+from corral.api import QueueTree
+from corral.cli.documents import read_documents
+from corral.client import Corral
+from worker.embedded import embedded_servers, worker_child
+from worker.fleet_file import EXAMPLES
+from worker.settings import LOOPBACK, Settings
+
+EXAMPLE_QUEUES = EXAMPLES / "queues.yaml"
+EXAMPLE_WORKLOADS = tuple(EXAMPLES / name for name in ("process.yaml", "training.yaml"))
+
+
+async def up(settings: Settings, console: Console) -> None:
+    """Serve until Ctrl-C, SIGTERM or SIGHUP.
+
+    Raises:
+        CannotStart: the directory or a port is taken, or a server cannot be kept alive.
+    """
+    chosen = settings.embedded()
+    async with embedded_servers(chosen) as supervisor:
+        await upgrade(chosen.database_url)
+        await supervisor.start(worker_child(chosen))
+        await make_example_queues(chosen, console.print)
+        console.print(greeting(chosen), highlight=False)
+        await supervisor.serve()
+        console.print(f"Stopping; what there is stays in {chosen.state_dir.absolute()}.", highlight=False)
+
+
+async def make_example_queues(settings: Settings, say: Callable[[str], None]) -> None:
+    """Apply the example queues to a pool that has none."""
+    corral = await Corral.connect(settings.temporal_address, pool=settings.pool)
+    if not await corral.queues():
+        await corral.apply_queues(read_documents([str(EXAMPLE_QUEUES)], QueueTree)[0].content)
+        say(f"Made the queues of {_shown(EXAMPLE_QUEUES)}, since there were none.")
+
+
+def greeting(settings: Settings) -> str:
+    """What a person needs to know to go on."""
+    is_default = settings.temporal_port == Settings.model_fields["temporal_port"].default
+    corral = "corral" if is_default else f"corral --address {settings.temporal_address}"
+    return f"""
+[bold]Corral serves the pool {settings.pool}.[/] Ctrl-C stops it, and keeps what there is.
+
+  for clients    {settings.temporal_address}
+  web pages      http://{LOOPBACK}:{settings.temporal_ui_port}
+  database       {settings.database_url}
+  data and logs  {settings.state_dir.absolute()}
+
+Try, in another terminal, with .venv/bin on the PATH:
+
+  {corral} fleet
+  {corral} queue list
+  {corral} submit {" ".join(map(_shown, EXAMPLE_WORKLOADS))} --wait
+  {corral} list
+"""
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
