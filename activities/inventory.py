@@ -15,9 +15,7 @@ from activities.placement import Placement
 from activities.ports import Beat, Event, NodeView, Observation, Phase, Provider, ProviderSnapshot, Store
 from corral.api import Cordon, NodeStatus
 
-SNAPSHOT_EVERY_SECONDS = 20.0
 GATHER_SECONDS = 0.005
-STOP_AGAIN_AFTER_SECONDS = 15.0
 MOST_EVENTS_AT_ONCE = 500
 
 log = logging.getLogger(__name__)
@@ -27,13 +25,21 @@ class Inventory:
     """Watches a provider, one long activity at a time, and compares its whole state with the record now and then."""
 
     def __init__(
-        self, store: Store, providers: Mapping[str, Provider], observer: Observer, placement: Placement, courier: Courier
+        self,
+        store: Store,
+        providers: Mapping[str, Provider],
+        observer: Observer,
+        placement: Placement,
+        courier: Courier,
+        *,
+        reconcile_seconds: float = 20.0,
     ) -> None:
         self._store = store
         self._providers = providers
         self._observer = observer
         self._placement = placement
         self._courier = courier
+        self._reconcile_seconds = reconcile_seconds
 
     @activity.defn(name="inventory.watch")
     async def watch(self, provider: str, seconds: float) -> int:
@@ -46,7 +52,7 @@ class Inventory:
             activity.heartbeat(count)
             if loop.time() >= compare_at:
                 await self._compare(source)
-                compare_at = loop.time() + SNAPSHOT_EVERY_SECONDS
+                compare_at = loop.time() + self._reconcile_seconds
             await self._write_down(source, events)
             count += sum(not isinstance(event, Beat) for event in events)
             if loop.time() >= over or activity.is_worker_shutdown():
@@ -84,7 +90,7 @@ class Inventory:
         if snapshot.complete:
             known = {seen.attempt_id for seen in snapshot.attempts}
             await self._give_up((attempt for attempt in open_before if attempt.id not in known), snapshot.taken_at)
-        for key in await self._store.stops_due(source.name, STOP_AGAIN_AFTER_SECONDS):
+        for key in await self._store.stops_due(source.name, self._reconcile_seconds):
             if order := await self._store.launch_spec(key):
                 await self._placement.give_notice(order)
 

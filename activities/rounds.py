@@ -13,8 +13,6 @@ from activities.ports import Clock, NotAllowed, Store, Workloads
 
 COALESCE_SECONDS = 0.02
 UNTOLD_AFTER_SECONDS = 10.0
-UNTOUCHED_AFTER_SECONDS = 60.0
-ORPHANS_EVERY_SECONDS = 20.0
 ORPHANS_AT_ONCE = 50
 
 log = logging.getLogger(__name__)
@@ -24,13 +22,21 @@ class Rounds:
     """The planner of a pool: one long activity that runs rounds until its time is over or its worker stops."""
 
     def __init__(
-        self, store: Store, courier: Courier, workloads: Workloads, clock: Clock, *, tick_seconds: float = 1.0
+        self,
+        store: Store,
+        courier: Courier,
+        workloads: Workloads,
+        clock: Clock,
+        *,
+        tick_seconds: float = 1.0,
+        reconcile_seconds: float = 20.0,
     ) -> None:
         self._store = store
         self._courier = courier
         self._workloads = workloads
         self._clock = clock
         self._tick_seconds = tick_seconds
+        self._reconcile_seconds = reconcile_seconds
         self._checked = ""
 
     @activity.defn(name="rounds.keep_deciding")
@@ -51,7 +57,7 @@ class Rounds:
                     house_due = loop.time() + self._tick_seconds
                 if loop.time() >= orphans_due:
                     await self._find_orphans()
-                    orphans_due = loop.time() + ORPHANS_EVERY_SECONDS
+                    orphans_due = loop.time() + self._reconcile_seconds
                 await self._pause(woken)
         return RoundsDone(rounds, told)
 
@@ -77,7 +83,7 @@ class Rounds:
 
     async def _find_orphans(self) -> None:
         """Cancel what no workflow drives any more, a few at a time: a terminated workflow could not do it itself."""
-        quiet = timedelta(seconds=UNTOUCHED_AFTER_SECONDS / self._clock.wall_seconds(1))
+        quiet = timedelta(seconds=3 * self._reconcile_seconds / self._clock.wall_seconds(1))
         untouched = await self._store.untouched_workloads(self._clock.now() - quiet)
         batch = [id for id in untouched if id > self._checked][:ORPHANS_AT_ONCE]
         self._checked = batch[-1] if len(batch) == ORPHANS_AT_ONCE else ""

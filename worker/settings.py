@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         None, description="YAML file with the providers and their fleets; a simulated one without it"
     )
     tick_seconds: PositiveSeconds = Field(5, description="longest pause between two rounds, in seconds of the wall")
+    reconcile_seconds: PositiveSeconds = Field(
+        20, description="how often record, providers and workflows are compared whole, in seconds of the wall"
+    )
     sandbox: bool = Field(False, description="run workflows in Temporal's sandbox: slower, but strict")
     workflow_pollers: int = Field(40, ge=2, le=1_000, description="how many requests for workflow tasks a worker keeps open")
     log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")

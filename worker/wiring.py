@@ -97,7 +97,15 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
         courier = Courier(store, workloads)
         observer = Observer(store, courier)
         placement = Placement(store, providers, observer, courier, clock)
-        inventory = Inventory(store, providers, observer, placement, courier)
+        inventory = Inventory(store, providers, observer, placement, courier, reconcile_seconds=settings.reconcile_seconds)
+        rounds = Rounds(
+            store,
+            courier,
+            workloads,
+            clock,
+            tick_seconds=settings.tick_seconds,
+            reconcile_seconds=settings.reconcile_seconds,
+        )
         inquiry, adjusting = Inquiry(store), Adjusting(store, courier)
         yield Parts(
             store=store,
@@ -106,7 +114,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 Admission(store, courier).admit,
                 adjusting.apply,
                 adjusting.standing,
-                Rounds(store, courier, workloads, clock, tick_seconds=settings.tick_seconds).keep_deciding,
+                rounds.keep_deciding,
                 *(inquiry.status, inquiry.workloads, inquiry.events, inquiry.queues),
                 *(inquiry.fleet, inquiry.nodes, inquiry.apply_queues),
             ),
