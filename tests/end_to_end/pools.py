@@ -133,7 +133,8 @@ class LivePool:
             workload,
         )
         running = [attempt for attempt in await self.simulated_now() if attempt.rpartition(".")[0] == workload]
-        return not held and not running and not processes_of(workload)
+        attempts = self.directory / self.machine / "attempts"
+        return not held and not running and not processes_under(attempts / f"_{workload}.")
 
     # The simulator, seen by its file
 
@@ -183,23 +184,14 @@ class LivePool:
             await store.aclose()
 
 
-def processes_of(workload: str) -> list[int]:
-    """Processes on this machine that a workload has started."""
-    return [process.pid for process in psutil.process_iter() if _workload_of(process) == workload]
+def processes_under(beginning: Path) -> list[int]:
+    """Processes on this machine that belong to attempts whose directory begins like this."""
+    return [process.pid for process in psutil.process_iter() if _directory_of(process).startswith(str(beginning))]
 
 
-def processes_under(directory: Path) -> list[int]:
-    """Processes on this machine that belong to attempts with their files under a directory."""
-    return [process.pid for process in psutil.process_iter() if str(directory) in _variable(process, "CORRAL_DIRECTORY")]
-
-
-def _workload_of(process: psutil.Process) -> str:
-    return _variable(process, "CORRAL_WORKLOAD")
-
-
-def _variable(process: psutil.Process, name: str) -> str:
+def _directory_of(process: psutil.Process) -> str:
     try:
-        return str(process.environ().get(name, ""))
+        return str(process.environ().get("CORRAL_DIRECTORY", ""))
     except psutil.Error:
         return ""
 
@@ -277,6 +269,7 @@ def pool_settings(directory: Path, pool: str, *, speed: float = SPEED, lost_answ
         "clock_speed": speed,
         "clock_origin": datetime.now(UTC),
         "tick_seconds": 1,
+        "reconcile_seconds": 3,
         "fleet_file": fleet,
         "state_dir": directory,
     }

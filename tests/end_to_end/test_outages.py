@@ -1,0 +1,147 @@
+"""Servers that are away for a while, workers that come and go, and workflows that are taken away: nothing is lost."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus
+
+from activities.store.migrations import upgrade
+from corral.api import QueueTree, State
+from corral.client import Corral
+from tests.end_to_end.loads import a_process, a_workload, behaving
+from tests.end_to_end.pools import QUEUES, LivePool, eventually, pool_settings
+from tests.servers import own_stack
+from worker.embedded import POSTGRES, TEMPORAL, WORKER, postgres_child, temporal_child
+from worker.temporal_server import connect
+
+AWAY_SECONDS = 12
+FOR_EVER = 1e6
+
+
+@pytest.fixture(scope="module")
+async def pool() -> AsyncIterator[LivePool]:
+    """A pool whose servers these tests may stop, one after the other."""
+    with tempfile.TemporaryDirectory(prefix="corral-") as temporary:
+        directory = Path(temporary)
+        async with own_stack(directory, **pool_settings(directory, "outages")) as stack:
+            await upgrade(stack.settings.database_url)
+            temporal = await connect(stack.settings)
+            pool = LivePool(stack.settings, stack.supervisor, temporal, Corral(temporal, stack.settings.pool))
+            await pool.start_worker()
+            pool.remember_launches()
+            await pool.corral.apply_queues(QUEUES)
+            yield pool
+
+
+async def test_what_is_submitted_while_postgres_is_away_waits_for_it(pool: LivePool) -> None:
+    await pool.corral.submit(a_workload("before", parameters=behaving(100)))
+    await pool.until("before", State.RUNNING)
+    await pool.supervisor.stop(POSTGRES)
+    submitted = [f"meanwhile-{n}" for n in range(10)]
+    for workload in (*submitted, "unwanted", "withdrawn"):
+        assert (await pool.corral.submit(a_workload(workload))).created
+    cancelling = asyncio.create_task(pool.corral.cancel("unwanted"))
+    await pool.handle("withdrawn").cancel()
+
+    async def is_seen_trying() -> bool:
+        pending = (await pool.handle("meanwhile-0").describe()).raw_description.pending_activities
+        return [(each.activity_type.name, each.attempt > 1) for each in pending] == [("admission.admit", True)]
+
+    await eventually(is_seen_trying, "operators see the admission being tried")
+    await asyncio.sleep(AWAY_SECONDS)
+    await pool.supervisor.start(postgres_child(pool.settings.state_dir, pool.settings.postgres_port))
+
+    results = await asyncio.gather(*(pool.corral.wait(workload) for workload in ("before", *submitted)))
+    assert {result.state for result in results} == {State.SUCCEEDED}
+    assert (await cancelling).state in {State.CANCELLED, State.STOPPING}
+    for workload in ("unwanted", "withdrawn"):
+        await pool.until(workload, State.CANCELLED)
+        await pool.until_closed([workload])
+        assert await pool.has_nothing_of(workload)
+
+
+async def test_news_that_could_not_be_told_is_told_later(pool: LivePool) -> None:
+    """The planner starts work while Temporal is away; the workflows hear of it when that is back."""
+    waiting = [f"parked-{n}" for n in range(3)]
+    for workload in waiting:
+        await pool.corral.submit(a_workload(workload, queue="closed"))
+        await pool.until(workload, State.WAITING)
+    await pool.supervisor.stop(TEMPORAL)
+    opened = "UPDATE queues SET stop = 'open', plans = plans + 1 WHERE name = 'closed'"
+    await pool.rows(opened)
+    await pool.rows("UPDATE pools SET changes = changes + 1")
+    await pool.rows("SELECT pg_notify('corral_changes', $1)", pool.settings.pool)
+
+    async def placed() -> bool:
+        return bool(await pool.value("SELECT count(*) = 3 FROM attempts WHERE workload_id LIKE 'parked-%'"))
+
+    await eventually(placed, "the planner has placed them")
+    assert await pool.value("SELECT count(*) FROM outbox WHERE delivered IS NULL") > 0
+    await pool.supervisor.start(temporal_child(pool.settings.state_dir, pool.settings.temporal_port, headless=True))
+
+    results = await asyncio.gather(*(pool.corral.wait(workload) for workload in waiting))
+    assert {result.state for result in results} == {State.SUCCEEDED}
+    await pool.corral.apply_queues(QueueTree(queues=(QUEUES.queues[-1],)))
+
+
+async def test_news_told_again_changes_nothing(pool: LivePool) -> None:
+    await pool.corral.submit(a_workload("told-twice", parameters=behaving(500)))
+    await pool.until("told-twice", State.RUNNING)
+    stale = "UPDATE outbox SET delivered = NULL, written = written - interval '1 hour'"
+    before = await pool.rows("SELECT id, state, version FROM workloads ORDER BY id")
+    await pool.rows(stale)
+
+    async def delivered() -> bool:
+        return bool(await pool.value("SELECT count(*) = 0 FROM outbox WHERE delivered IS NULL"))
+
+    await eventually(delivered, "everything was told again")
+    assert await pool.rows("SELECT id, state, version FROM workloads ORDER BY id") == before
+    assert (await pool.handle("told-twice").query("status"))["state"] == "running"
+    assert (await pool.corral.wait("told-twice")).state is State.SUCCEEDED
+    assert len(await pool.attempts("told-twice")) == 1
+
+
+async def test_a_worker_is_replaced_in_good_order(pool: LivePool) -> None:
+    """While two work at the same time, and after the first has been told to stop."""
+    log = pool.settings.state_dir / "started"
+    await pool.corral.submit(a_process("here", f"echo $CORRAL_ATTEMPT >> {log}; sleep 6"))
+    await pool.corral.submit(a_workload("there", parameters=behaving(1200)))
+    await pool.until("here", State.RUNNING)
+    await pool.until("there", State.RUNNING)
+
+    await pool.start_worker(name="second")
+    both = [f"shared-{n}" for n in range(20)]
+    await asyncio.gather(*(pool.corral.submit(a_workload(workload, parameters=behaving(60))) for workload in both))
+    await pool.supervisor.stop(WORKER)
+    later = [f"inherited-{n}" for n in range(5)]
+    await asyncio.gather(*(pool.corral.submit(a_workload(workload)) for workload in later))
+
+    ids = ("here", "there", *both, *later)
+    results = await asyncio.gather(*(pool.corral.wait(workload) for workload in ids))
+    assert {result.state for result in results} == {State.SUCCEEDED}
+    numbers = await pool.rows("SELECT count(*) AS n FROM attempts WHERE workload_id = ANY($1) GROUP BY workload_id", list(ids))
+    assert {row["n"] for row in numbers} == {1}
+    assert log.read_text().split() == ["here.1"]
+    assert [attempt for attempt, times in pool.launches().items() if len(times) > 1] == []
+
+
+async def test_a_terminated_workflow_is_found_and_what_it_had_is_freed(pool: LivePool) -> None:
+    await pool.corral.submit(a_workload("orphan", parameters=behaving(FOR_EVER)))
+    await pool.corral.submit(a_process("stray", "sleep 1000"))
+    await pool.corral.submit(a_workload("forgotten", queue="closed"))
+    for workload, state in (("orphan", State.RUNNING), ("stray", State.RUNNING), ("forgotten", State.WAITING)):
+        await pool.until(workload, state)
+        await pool.handle(workload).terminate("by mistake")
+        assert (await pool.handle(workload).describe()).status is WorkflowExecutionStatus.TERMINATED
+    for workload in ("orphan", "stray", "forgotten"):
+        await pool.until(workload, State.CANCELLED)
+        await eventually(lambda id=workload: pool.has_nothing_of(id), f"nothing is left of {workload}")  # type: ignore[misc]
+
+
+async def test_in_the_end_nothing_is_left_over(pool: LivePool) -> None:
+    assert await pool.audit() == []
+    assert await pool.rows("SELECT attempt_id FROM allocations WHERE phase <> 'released'") == []
+    assert await pool.simulated_now() == {}
