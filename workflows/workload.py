@@ -237,6 +237,7 @@ class WorkloadLifecycle:
 
     async def _change(self, verb: str, **asked: Any) -> Acknowledgement:
         await workflow.wait_condition(lambda: self._standing is not None)
+        self._require(verb)  # what admission refused is not in the record
         update = workflow.current_update_info()
         assert update is not None, "changes are asked for by updates"
         adjusted = await self._adjust(verb, Adjustment(self._workload, key=update.id, **asked))

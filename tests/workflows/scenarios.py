@@ -1,0 +1,147 @@
+"""Lives of workloads, each driven to its end; tests watch them, and their histories are kept to be replayed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import CancelledError
+
+from corral import wire
+from corral.api import Cancel, Hold, Release, Reprioritize, State
+from tests.workflows.stage import Record, Stage, a_record
+
+Scenario = Callable[[Stage], Awaitable[tuple[Record, WorkflowHandle[Any, Any]]]]
+
+
+async def finishes(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Held at once, bound, run, succeeded."""
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, handle
+
+
+async def starts_slowly(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Held at once, bound, observed running only later, succeeded."""
+    record = a_record(bound_as=State.STARTING)
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.STARTING)
+    await stage.tells(record.becomes(State.RUNNING))
+    await until_shown(stage, record, State.RUNNING)
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, handle
+
+
+async def waits_and_is_preempted(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Waits, is held, runs, has to leave, waits again, is held again, finishes."""
+    record = a_record(State.WAITING)
+    handle = await stage.begins(record)
+    await record.until("admit")
+    await stage.tells(record.becomes(State.RESERVED))
+    await until_state(record, State.RUNNING)
+    record.stopped_as = State.WAITING
+    await stage.tells(record.becomes(State.STOPPING))
+    await until_state(record, State.WAITING)
+    await stage.tells(record.becomes(State.RESERVED))
+    await until_state(record, State.RUNNING)
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, handle
+
+
+async def is_held_released_and_cancelled(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Changed by people while it waits."""
+    record = a_record(State.WAITING)
+    handle = await stage.begins(record)
+    await stage.asks(record, "reprioritize", Reprioritize(priority=5))
+    await stage.asks(record, "hold", Hold())
+    await stage.asks(record, "release", Release())
+    await stage.asks(record, "cancel", Cancel(reason="not needed any more"))
+    await handle.result()
+    return record, handle
+
+
+async def has_its_workflow_cancelled(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Runs when Temporal is asked to cancel its workflow."""
+    record = a_record(stopped_as=State.CANCELLED)
+    handle = await stage.begins(record)
+    await until_state(record, State.RUNNING)
+    await handle.cancel()
+    await ends_cancelled(handle)
+    return record, handle
+
+
+async def meets_an_outage(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """The record does not answer until an ordinary activity asks it, and the provider does not answer at first."""
+    record = a_record(troubles={"admit": [ConnectionError("no record")] * 3, "bind": [ConnectionError("no provider")]})
+    handle = await stage.begins(record)
+    await until_state(record, State.RUNNING)
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, handle
+
+
+async def is_refused(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Can never run."""
+    record = a_record(State.REFUSED)
+    handle = await stage.begins(record)
+    await handle.result()
+    return record, handle
+
+
+async def goes_on_in_a_new_run(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """The second run of a workload that has notice to leave, and has been told so at its provider."""
+    from workflows.contracts import HandOver
+
+    record = a_record()
+    record.becomes(State.RESERVED)
+    record.becomes(State.RUNNING)
+    standing = record.becomes(State.STOPPING)
+    handle = await stage.begins(record, hand_over=HandOver(standing, noticed_epoch=1))
+    await stage.tells(replace(standing, state=State.RUNNING, version=standing.version - 1))
+    await stage.tells(record.becomes(State.FAILED, exit_code=1))
+    await handle.result()
+    return record, handle
+
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.__name__: scenario
+    for scenario in (
+        finishes,
+        starts_slowly,
+        waits_and_is_preempted,
+        is_held_released_and_cancelled,
+        has_its_workflow_cancelled,
+        meets_an_outage,
+        is_refused,
+        goes_on_in_a_new_run,
+    )
+}
+
+
+async def until_state(record: Record, state: State) -> None:
+    """Until the record has the workload in a state."""
+    async with asyncio.timeout(30):
+        while record.now is None or record.now.state is not state:  # noqa: ASYNC110  a record in memory sets no event
+            await asyncio.sleep(0.01)
+
+
+async def until_shown(stage: Stage, record: Record, state: State) -> None:
+    """Until the workflow itself shows that its workload is in a state."""
+    handle = stage.client.get_workflow_handle(wire.workload_workflow_id(record.id))
+    async with asyncio.timeout(30):
+        while (await handle.describe()).typed_search_attributes.get(wire.STATE) != state:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def ends_cancelled(handle: WorkflowHandle[Any, Any]) -> None:
+    """The workflow closes as cancelled, and in no other way."""
+    with pytest.raises(WorkflowFailureError) as failure:
+        await handle.result()
+    assert isinstance(failure.value.cause, CancelledError), failure.value.cause
