@@ -13,7 +13,11 @@ BLUES = ((0, "rgba(59,130,246,0.05)"), (0.5, "rgba(59,130,246,0.45)"), (1, "rgba
 
 ROW_PIXELS = 26
 MOST_QUEUE_CHARTS = 2
-MINUTES_AXIS = {"title": {"text": "minutes of the pool's time since the start"}}
+SHORTEST_WAIT_MINUTES = 0.05
+"""Where the logarithmic axis begins."""
+
+LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
+MINUTES_AXIS = {"title": {"text": "minutes of the pool's time since the start", "font": {"size": 12}, "standoff": 8}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def _promises(report: Report) -> Chart:
         ),
         height=270,
         data=[bars, marks] if tiers else [],
-        layout={"xaxis": {"range": [0, 1.02]}, "yaxis": {"autorange": "reversed"}, "legend": {"orientation": "h", "y": -0.2}},
+        layout={"xaxis": {"range": [0, 1.02]}, "yaxis": {"autorange": "reversed"}, "legend": LEGEND},
         is_wide=False,
     )
 
@@ -87,8 +91,8 @@ def _waits(report: Report) -> Chart:
             "type": "scatter",
             "mode": "lines",
             "line": {"shape": "hv", "width": 2.5, "color": TIER_COLOURS[tier.tier]},
-            "x": [0, *tier.waits_minutes],
-            "y": [0, *(100 * (number + 1) / len(tier.waits_minutes) for number in range(len(tier.waits_minutes)))],
+            "x": [max(wait, SHORTEST_WAIT_MINUTES) for wait in tier.waits_minutes],
+            "y": [100 * (number + 1) / len(tier.waits_minutes) for number in range(len(tier.waits_minutes))],
             "name": tier.tier,
             "hovertemplate": "%{y:.0f} % within %{x:.1f} min<extra>%{fullData.name}</extra>",
         }
@@ -102,9 +106,13 @@ def _waits(report: Report) -> Chart:
         height=270,
         data=curves,
         layout={
-            "xaxis": {"title": {"text": "minutes"}, "rangemode": "tozero"},
+            "xaxis": {
+                "title": {"text": "minutes", "font": {"size": 12}},
+                "type": "log",
+                "tickvals": [0.1, 0.3, 1, 3, 10, 30, 100, 300],
+            },
             "yaxis": {"ticksuffix": " %", "range": [0, 103]},
-            "legend": {"orientation": "h", "y": -0.35},
+            "legend": LEGEND,
         },
         is_wide=False,
     )
@@ -171,13 +179,13 @@ def _queue_chart(report: Report, sku: str, queues: Sequence[QueueReport], hours:
     return Chart(
         id=f"queues-{sku}",
         title=f"{sku}: what queues use, and what they own",
-        caption=f"Above its dotted line a queue borrows: {hours:,.0f} accelerator-hours in all, until owners want them back.",
+        caption=f"Accelerators. Above its dotted line a queue borrows: {hours:,.0f} accelerator-hours in all, until owners want them back.",
         height=330,
         data=lines,
         layout={
             "xaxis": MINUTES_AXIS,
-            "yaxis": {"title": {"text": "accelerators"}, "rangemode": "tozero"},
-            "legend": {"orientation": "h", "y": -0.25},
+            "yaxis": {"rangemode": "tozero"},
+            "legend": LEGEND,
         },
     )
 
@@ -202,7 +210,7 @@ def _line(report: Report) -> Chart:
             }
             for name, values, colour in series
         ],
-        layout={"xaxis": MINUTES_AXIS, "yaxis": {"rangemode": "tozero"}, "legend": {"orientation": "h", "y": -0.32}},
+        layout={"xaxis": MINUTES_AXIS, "yaxis": {"rangemode": "tozero"}, "legend": LEGEND},
     )
 
 
@@ -229,8 +237,8 @@ def _time_line(report: Report) -> Chart:
         data=[*(trace for trace in bars if trace["x"]), *([crosses] if left else [])],
         layout={
             "xaxis": MINUTES_AXIS,
-            "yaxis": {"autorange": "reversed", "showticklabels": False, "showgrid": False, "zeroline": False},
-            "legend": {"orientation": "h", "y": 1.06},
+            "yaxis": {"range": [len(rows) + 1, -2], "showticklabels": False, "showgrid": False, "zeroline": False},
+            "legend": LEGEND,
             "hovermode": "closest",
         },
     )

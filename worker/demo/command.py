@@ -6,6 +6,7 @@ from rich.console import Console
 
 from worker.demo.mix import showcase
 from worker.demo.run import PROCESSES, demo_settings, demonstrate
+from worker.demo.trace import replay
 from worker.settings import Settings
 
 DIRECTORY = "demo"
@@ -20,6 +21,6 @@ async def demo(settings: Settings, trace: Path | None, console: Console) -> int:
         CannotStart, Stopped: as `demonstrate`.
     """
     own = settings.model_copy(update={"state_dir": (settings.state_dir / DIRECTORY).absolute()})
-    scenario = showcase(own.state_dir / PROCESSES)
+    scenario = replay(trace) if trace else showcase(own.state_dir / PROCESSES)
     report = await demonstrate(demo_settings(own, scenario), scenario, console)
     return 0 if report.verdict.is_good else 1

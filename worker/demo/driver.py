@@ -14,7 +14,7 @@ from worker.demo.persistence import persistently
 from worker.demo.record import UNREADABLE, Glimpse, Reader
 from worker.demo.scenario import Arrival, Deed, Scenario, Verb
 
-GLANCE_SECONDS = 0.5
+GLANCE_SECONDS = 0.7
 LIMIT_SECONDS = 900.0
 """How long a run may take on the wall before it is stopped and called a failure."""
 

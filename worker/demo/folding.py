@@ -159,6 +159,7 @@ def _tiers(run: Run) -> tuple[TierReport, ...]:
     return tuple(
         _tier(run, tier, policy.tiers[tier].guarantee, None if (got := fractions[tier]) is None else float(got))
         for tier in SlaTier
+        if any(row.tier == tier for row in run.record.workloads)
     )
 
 

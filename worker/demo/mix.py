@@ -8,10 +8,10 @@ from corral.api import QueueTree, ReplicaGroup, State, Target, WorkloadSpec
 from corral.cli.documents import read_documents
 from worker.demo.scenario import SUCCEEDS, Arrival, Deed, Scenario, Verb
 from worker.demo.waves import A100, ASCEND, H100, L40S, WAVES, behaviour, gang, on
-from worker.fleet_file import DEFAULT_FLEET, EXAMPLES
+from worker.fleet_file import DEFAULT_FLEET, EXAMPLES, read_fleet
 
 SEED = 42
-CLOCK_SPEED = 65.0
+CLOCK_SPEED = 55.0
 EXAMPLE_QUEUES = EXAMPLES / "queues.yaml"
 OUTPUT_VARIABLE = "DEMO_OUTPUT"
 """Names the file in which a real process leaves what the report shows of it."""
@@ -28,7 +28,7 @@ def showcase(output: Path, seed: int = SEED) -> Scenario:
     return Scenario(
         title="300 workloads of three tiers on 2,300 simulated accelerators and this machine",
         clock_speed=CLOCK_SPEED,
-        fleet_file=DEFAULT_FLEET,
+        fleet=read_fleet(DEFAULT_FLEET),
         queues=read_documents([str(EXAMPLE_QUEUES)], QueueTree)[0].content,
         arrivals=tuple(sorted(arrivals, key=lambda arrival: (arrival.at, arrival.spec.id))),
         deeds=tuple(sorted(DEEDS, key=lambda deed: deed.at)),

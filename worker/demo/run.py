@@ -34,6 +34,7 @@ from worker.temporal_server import connect
 PROCESSES = "processes"
 """The folder in which real processes of a scenario write."""
 
+FLEET = "fleet.yaml"
 LOCK = "lock"
 TICK_SECONDS = 0.5
 
@@ -59,7 +60,7 @@ def demo_settings(settings: Settings, scenario: Scenario) -> Settings:
         "state_dir": settings.state_dir,
         "clock_speed": scenario.clock_speed,
         "clock_origin": datetime.now(UTC),
-        "fleet_file": scenario.fleet_file,
+        "fleet_file": settings.state_dir / FLEET,
         "tick_seconds": TICK_SECONDS,
     }
     return settings.embedded().model_copy(update=chosen)
@@ -93,11 +94,12 @@ async def clear(settings: Settings, say: Callable[[str], None]) -> None:
         for left in settings.state_dir.iterdir():
             if left.name != LOCK:
                 await asyncio.to_thread(shutil.rmtree if left.is_dir() else Path.unlink, left)
-    (settings.state_dir / PROCESSES).mkdir()
 
 
 async def _run(settings: Settings, scenario: Scenario, watch: Stopwatch, shown: Progress) -> Run:
     await clear(settings, shown.say)
+    (settings.state_dir / PROCESSES).mkdir()
+    (settings.state_dir / FLEET).write_text(scenario.fleet.model_dump_json(indent=1))
     async with AsyncExitStack() as stack:
         with watch.phase("start PostgreSQL and Temporal"):
             supervisor = await stack.enter_async_context(embedded_servers(settings, shown.say))

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from corral.api import QueueTree, State, WorkloadSpec
+from worker.fleet_file import FleetFile
 
 SUCCEEDS = frozenset({State.SUCCEEDED})
 
@@ -58,7 +58,7 @@ class Scenario:
 
     title: str
     clock_speed: float
-    fleet_file: Path
+    fleet: FleetFile
     queues: QueueTree
     arrivals: tuple[Arrival, ...]
     deeds: tuple[Deed, ...] = ()

@@ -55,7 +55,7 @@ def _tiers(report: Report, console: Console) -> None:
             _fraction(tier.achieved_fraction, tier.promised_fraction),
             f"{tier.promised_fraction:.2f}" if tier.promised_fraction else "best effort",
             str(tier.preemptions or ""),
-            _number(tier.lost_accelerator_hours, 1),
+            _number(tier.lost_accelerator_hours or None, 1),
         )
         for tier in report.tiers
     ]
@@ -90,8 +90,8 @@ def _queues(report: Report, console: Console) -> None:
             f"{queue.nominal:,}",
             _number(queue.mean_used, 0),
             _number(queue.peak_used, 0),
-            _number(queue.borrowed_accelerator_hours, 1),
-            _number(queue.lent_accelerator_hours, 1),
+            _number(queue.borrowed_accelerator_hours or None, 1),
+            _number(queue.lent_accelerator_hours or None, 1),
         )
         for queue in report.queues
     ]

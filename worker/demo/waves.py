@@ -86,12 +86,12 @@ def on(*skus: str, **more: object) -> Target:
 
 SMALL = (
     Wave(
-        *("notebook", 36, ("research", "interns"), BASIC, (0, 3200), (500, 1200)),
+        *("notebook", 36, ("research", "interns"), BASIC, (0, 2900), (500, 1100)),
         shapes=(gang(1, 0.25), gang(1, 0.5)),
         targets=(on(L40S),),
     ),
     Wave(
-        *("finetune", 66, ("research", "product"), STANDARD, (0, 3300), (700, 1700)),
+        *("finetune", 66, ("research", "product"), STANDARD, (0, 2900), (600, 1500)),
         shapes=(gang(1, 1), gang(1, 2)),
         targets=(on(L40S, A100),),
     ),
@@ -102,7 +102,7 @@ SMALL = (
         tasks=(16, 32, 24),
     ),
     Wave(
-        *("assistant", 20, ("product",), PREMIUM, (0, 2400), (2000, 2800)),
+        *("assistant", 20, ("product",), PREMIUM, (0, 2000), (1600, 2300)),
         shapes=(gang(1, 2), gang(2, 2), gang(1, 4)),
         targets=(on(L40S), on(A100)),
     ),
@@ -111,22 +111,22 @@ SMALL = (
 
 FILLING = (
     Wave(
-        *("pretrain", 9, ("research",), BASIC, (150, 700), (2000, 2800)),
+        *("pretrain", 9, ("research",), BASIC, (100, 500), (1300, 1800)),
         shapes=(gang(8, 8), gang(8, 8), gang(16, 8)),
         targets=(on(H100),),
     ),
     Wave(
-        *("intern", 8, ("interns",), BASIC, (200, 800), (1800, 2600)),
+        *("intern", 8, ("interns",), BASIC, (150, 600), (1300, 1900)),
         shapes=(gang(4, 8),),
         targets=(on(H100),),
     ),
     Wave(
-        *("ablation", 14, ("research", "interns"), BASIC, (200, 900), (2000, 2800)),
+        *("ablation", 14, ("research", "interns"), BASIC, (150, 700), (1500, 2100)),
         shapes=(gang(4, 8), gang(2, 8)),
         targets=(on(A100),),
     ),
     Wave(
-        *("elastic", 8, ("research", "interns"), BASIC, (500, 2200), (800, 1500)),
+        *("elastic", 8, ("research", "interns"), BASIC, (500, 1900), (800, 1400)),
         shapes=(gang(6, 16, minimum=1),),
         targets=(on(ASCEND),),
     ),
@@ -135,12 +135,12 @@ FILLING = (
 
 TAKING_BACK = (
     Wave(
-        *("flagship", 8, ("product",), PREMIUM, (1500, 2000), (1800, 2400)),
+        *("flagship", 8, ("product",), PREMIUM, (1100, 1500), (1600, 2100)),
         shapes=(gang(16, 8), gang(4, 8), gang(2, 8), gang(2, 8), gang(8, 8), gang(2, 8), gang(2, 8), gang(2, 8)),
         targets=(on(H100),),
     ),
     Wave(
-        *("urgent", 4, ("research",), PREMIUM, (1800, 2200), (1500, 2200)),
+        *("urgent", 4, ("research",), PREMIUM, (1300, 1700), (1500, 2000)),
         shapes=(gang(8, 8), gang(4, 8)),
         targets=(on(A100),),
     ),
@@ -149,7 +149,7 @@ TAKING_BACK = (
 
 CHOOSING = (
     Wave(
-        *("either", 26, ("product", "research"), STANDARD, (0, 3300), (700, 1600)),
+        *("either", 26, ("product", "research"), STANDARD, (0, 2900), (700, 1500)),
         shapes=(gang(1, 8), gang(2, 8)),
         targets=(on(H100, count=1), on(A100, count=2), on(ASCEND, count=2)),
     ),
@@ -165,7 +165,7 @@ CHOOSING = (
         selection=Selection.PRICED,
     ),
     Wave(
-        *("ascend", 24, ("research", "product"), STANDARD, (0, 3200), (900, 1900)),
+        *("ascend", 24, ("research", "product"), STANDARD, (0, 2700), (900, 1700)),
         shapes=(gang(1, 16), gang(2, 16)),
         targets=(on(ASCEND),),
     ),
