@@ -318,6 +318,27 @@ async def test_a_provider_that_does_not_answer_keeps_nobody_from_cancelling(stag
     assert record.calls == ["admit", "bind", "cancel", "stop"]
 
 
+# Long histories
+
+
+async def test_a_long_life_goes_on_in_new_runs_that_know_what_the_old_ones_knew(hasty_stage: Stage) -> None:
+    record = a_record(State.WAITING)
+    first = await hasty_stage.begins(record)
+    for number in range(12):
+        await hasty_stage.asks(record, "reprioritize", Reprioritize(priority=number))
+    await hasty_stage.tells(record.becomes(State.RESERVED))
+    await until_state(record, State.RUNNING)
+    await hasty_stage.tells(record.becomes(State.STOPPING))
+    await record.until("stop")
+    for number in range(12):
+        await hasty_stage.asks(record, "reprioritize", Reprioritize(priority=number))
+    await hasty_stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    assert (await first.result()).state is State.SUCCEEDED
+    assert [call for call in record.calls if call != "reprioritize"] == ["admit", "bind", "stop"]
+    latest = await hasty_stage.client.get_workflow_handle(first.id).describe()
+    assert latest.run_id != first.first_execution_run_id
+
+
 # Questions
 
 
