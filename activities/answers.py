@@ -1,7 +1,8 @@
 """What activities tell workflows: small frozen values, never a spec or a snapshot."""
 
-from dataclasses import dataclass
 from typing import Any
+
+from pydantic.dataclasses import dataclass
 
 from corral.api import Outcome, Reason, State
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,9 +22,12 @@ async def register_provider(connection: AsyncConnection, name: str, kind: str, n
     await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"kind": kind}))
 
 
-async def seen(connection: AsyncConnection, name: str, now: datetime) -> None:
-    """Note that a provider has told what it has."""
-    await connection.execute(update(tables.providers).where(tables.providers.c.name == name).values(seen_at=now))
+async def seen(connection: AsyncConnection, name: str, now: datetime) -> bool:
+    """Note that a provider has told what it has; answers whether it did so for the first time."""
+    known = tables.providers.c.name == name
+    first = await connection.scalar(select(tables.providers.c.seen_at.is_(None)).where(known))
+    await connection.execute(update(tables.providers).where(known).values(seen_at=now))
+    return bool(first)
 
 
 async def all_seen(connection: AsyncConnection) -> bool:
@@ -113,12 +116,12 @@ async def order(connection: AsyncConnection, provider: str, cordon: Cordon) -> l
     return missing
 
 
-async def note_change(connection: AsyncConnection, pool: str) -> None:
-    """Note that something changed which could let waiting work start."""
-    statement = insert(tables.pools).values(name=bindparam("b_pool"), changes=1)
-    await connection.execute(
-        statement.on_conflict_do_update(index_elements=["name"], set_={"changes": tables.pools.c.changes + 1}), {"b_pool": pool}
-    )
+async def note_change(connection: AsyncConnection, pool: str, *, edited: bool = False) -> None:
+    """Note that something changed which could let waiting work start; `edited`: queues, quotas or providers did."""
+    new = {"changes": 1, "edits": int(edited)}
+    grown = {name: tables.pools.c[name] + by for name, by in new.items()}
+    statement = insert(tables.pools).values(name=pool, **new)
+    await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=grown))
     await connection.execute(select(func.pg_notify(CHANNEL, pool)))
 
 

@@ -1,6 +1,6 @@
 """Writing down a round: newly submitted workloads, and everything that the plan decided, in one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,21 +28,21 @@ class RoundRecord:
     milliseconds: Mapping[str, float]
 
 
-async def register(connection: AsyncConnection, journal: Journal, specs: Sequence[WorkloadSpec]) -> frozenset[str]:
-    """Write workloads that are not there yet; answers with the ids of those that this call wrote.
+async def register(connection: AsyncConnection, journal: Journal, specs: Sequence[WorkloadSpec]) -> dict[str, WorkloadRow]:
+    """Write workloads that are not there yet; answers with those that this call wrote, by id.
 
     A workload that is there already, with whatever spec, is left as it is.
     """
     if not specs:
-        return frozenset()
+        return {}
     rows = [_new_row(spec, journal) for spec in specs]
     statement = insert(tables.workloads).on_conflict_do_nothing().returning(tables.workloads.c.id)
     inserted = frozenset((await connection.scalars(statement, [_values(row) for row in rows])).all())
-    for row in rows:
-        if row.id in inserted:
-            journal.note(row.id, "submitted", f"submitted to queue {row.queue} as {row.tier}")
-            journal.intervals_opened.append(interval(row, IntervalKind.WAITING, row.submitted_at))
-    return inserted
+    written = {row.id: row for row in rows if row.id in inserted}
+    for row in written.values():
+        journal.note(row.id, "submitted", f"submitted to queue {row.queue} as {row.tier}")
+        journal.intervals_opened.append(interval(row, IntervalKind.WAITING, row.submitted_at))
+    return written
 
 
 def _new_row(spec: WorkloadSpec, journal: Journal) -> WorkloadRow:
@@ -73,7 +73,7 @@ class PlanWriter:
     journal: Journal
     world: WorldRows
     record: RoundRecord
-    ours: frozenset[str]
+    ours: Collection[str]
     """Workloads whose workflow gets its answer from this very activity, and needs no notice."""
 
     async def write(self, plan: Plan) -> list[Notice]:

@@ -1,7 +1,7 @@
 """The store: transactions over the record, each of them one step that is done whole, once, or not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -18,7 +18,7 @@ from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation
 from activities.store import adjustments, attempts, audit, fleet, queues, tables, views
 from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
-from activities.store.snapshots import SnapshotReader, anybody_waits, housekeeping_due, pool_changes
+from activities.store.snapshots import SnapshotReader, anybody_waits, housekeeping_due, read_pool
 from corral.api import (
     Cordon,
     FleetStatus,
@@ -110,18 +110,19 @@ class PostgresStore:
         journal = self._journal()
         async with self._transaction("REPEATABLE READ") as connection:
             ours = await register(connection, journal, specs)
-            everybody = not specs or await pool_changes(connection, self._pool) != self._considered
-            world = await self._reader.read(connection, self._pool, journal.now, None if everybody else ours)
+            pool = await read_pool(connection, self._pool)
+            everybody = not specs or pool.changes != self._considered
+            world = await self._reader.read(connection, pool, journal.now, ours, everybody=everybody)
             plan, milliseconds = decide(world.snapshot, journal.now)
             record = RoundRecord(self._pool, trigger, milliseconds)
-            notices = await PlanWriter(connection, journal, world, record, ours).write(plan)
+            notices = await PlanWriter(connection, journal, world, record, ours.keys()).write(plan)
             standings = await self._standings(connection, specs, ours, journal)
         if everybody:
-            self._considered = world.changes
+            self._considered = pool.changes
         return standings, notices
 
     async def _standings(
-        self, connection: AsyncConnection, specs: Sequence[WorkloadSpec], ours: frozenset[str], journal: Journal
+        self, connection: AsyncConnection, specs: Sequence[WorkloadSpec], ours: Iterable[str], journal: Journal
     ) -> dict[str, Standing]:
         standings = {id: journal.standing(id) for id in ours if id in journal.workloads}
         others = {spec.id: spec.digest for spec in specs if spec.id not in standings}
@@ -141,7 +142,7 @@ class PostgresStore:
     async def changed(self) -> bool:
         """Whether something changed since everybody who waits was last considered here."""
         async with self._engine.connect() as connection:
-            return await pool_changes(connection, self._pool) != self._considered
+            return (await read_pool(connection, self._pool)).changes != self._considered
 
     # Attempts
 
@@ -282,15 +283,15 @@ class PostgresStore:
         """Write a provider down."""
         async with self._engine.begin() as connection:
             await fleet.register_provider(connection, name, kind, self._clock.now())
+            await fleet.note_change(connection, self._pool, edited=True)
 
     async def write_nodes(self, provider: str, views: Sequence[NodeView], *, complete: bool) -> None:
         """Write what a provider reports of its nodes; of a complete report, missing nodes are not ready any more."""
 
         async def work(connection: AsyncConnection, journal: Journal) -> None:
-            if complete:
-                await fleet.seen(connection, provider, journal.now)
-            if await fleet.write_nodes(connection, provider, views, complete=complete):
-                await fleet.note_change(connection, self._pool)
+            first = complete and await fleet.seen(connection, provider, journal.now)
+            if await fleet.write_nodes(connection, provider, views, complete=complete) or first:
+                await fleet.note_change(connection, self._pool, edited=first)
 
         await self._write(work)
 
@@ -320,7 +321,7 @@ class PostgresStore:
 
         async def work(connection: AsyncConnection, journal: Journal) -> list[QueueStatus]:
             await queues.apply(connection, tree)
-            await fleet.note_change(connection, self._pool)
+            await fleet.note_change(connection, self._pool, edited=True)
             return await views.queues(connection, journal.now)
 
         return (await self._write(work))[0]

@@ -48,7 +48,7 @@ class WorkloadRow:
     @classmethod
     def of(cls, row: Row[Any]) -> Self:
         """Read a row that holds all columns of `workloads`."""
-        values = {column.name: getattr(row, column.name) for column in tables.workloads.columns}
+        values = row._asdict()
         values["state"] = State(values["state"])
         return cls(**values)
 
@@ -87,7 +87,7 @@ class AttemptRow:
     @classmethod
     def of(cls, row: Row[Any]) -> Self:
         """Read a row that holds all columns of `attempts`."""
-        return cls(**{column.name: getattr(row, column.name) for column in tables.attempts.columns})
+        return cls(**row._asdict())
 
 
 def standing_of(workload: WorkloadRow, attempt: AttemptRow | None, clock: Clock) -> Standing:

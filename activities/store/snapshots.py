@@ -1,8 +1,9 @@
 """Reading the world: everything that a round may know, as frozen facts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,7 +26,22 @@ class WorldRows:
     workloads: dict[str, WorkloadRow]
     attempts: dict[str, AttemptRow]
     """Open attempts by attempt id."""
-    changes: int
+
+
+class PoolState(NamedTuple):
+    """Numbers that rise: with what could let waiting work start, and with edits of queues, quotas and providers."""
+
+    changes: int = 0
+    edits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What only edits change."""
+
+    edits: int
+    queues: tuple[QueueSpec, ...]
+    is_complete: bool
 
 
 @dataclass
@@ -35,35 +51,45 @@ class SnapshotReader:
     policy: Policy
     _live: dict[str, tuple[WorkloadRow, AttemptRow | None, Waiting | Active | None]] = field(default_factory=dict)
     _nodes: dict[str, tuple[tuple[Any, ...], Node]] = field(default_factory=dict)
+    _edited: Edited | None = None
 
-    async def read(self, connection: AsyncConnection, pool: str, now: datetime, only: frozenset[str] | None) -> WorldRows:
-        """Read the world at the transaction's snapshot; `only` limits whose turn it may be to some workloads."""
-        changes = await pool_changes(connection, pool)
-        await self._refresh_live(connection)
+    async def read(
+        self, connection: AsyncConnection, pool: PoolState, now: datetime, fresh: Mapping[str, WorkloadRow], *, everybody: bool
+    ) -> WorldRows:
+        """Read the world at the transaction's snapshot.
+
+        `fresh` are the workloads that this transaction wrote; unless it is `everybody`'s turn, it is theirs alone.
+        """
+        edited = await self._read_edited(connection, pool.edits)
+        await self._refresh_live(connection, fresh)
         promised = await self._promised(connection)
         live = self._live.values()
         snapshot = Snapshot(
             nodes=tuple(await self._read_nodes(connection, promised)),
-            queues=await read_queues(connection),
+            queues=edited.queues,
             waiting=tuple(
                 fact
                 for row, _, fact in live
                 if isinstance(fact, Waiting)
-                and (only is None or row.id in only)
+                and (everybody or row.id in fresh)
                 and (row.not_before is None or row.not_before <= now)
             ),
             active=tuple(fact for _, _, fact in live if isinstance(fact, Active)),
             policy=self.policy,
-            is_complete=await all_seen(connection),
+            is_complete=edited.is_complete,
         )
         return WorldRows(
             snapshot=snapshot,
             workloads={row.id: row for row, _, _ in live},
             attempts={attempt.id: attempt for _, attempt, _ in live if attempt},
-            changes=changes,
         )
 
-    async def _refresh_live(self, connection: AsyncConnection) -> None:
+    async def _read_edited(self, connection: AsyncConnection, edits: int) -> Edited:
+        if self._edited is None or self._edited.edits != edits:
+            self._edited = Edited(edits, await read_queues(connection), await all_seen(connection))
+        return self._edited
+
+    async def _refresh_live(self, connection: AsyncConnection, fresh: Mapping[str, WorkloadRow]) -> None:
         columns = tables.workloads.c
         versions: dict[str, int] = {
             row.id: row.version
@@ -71,8 +97,14 @@ class SnapshotReader:
         }
         for gone in self._live.keys() - versions.keys():
             del self._live[gone]
+        for row in fresh.values():
+            self._live[row.id] = (row, None, _fact(row, None, {}))
         # What a round itself wrote may have been rolled back: another workload of that id would have the same first version.
-        stale = [id for id, version in versions.items() if version == FIRST_VERSION or not self._knows(id, version)]
+        stale = [
+            id
+            for id, version in versions.items()
+            if id not in fresh and (version == FIRST_VERSION or not self._knows(id, version))
+        ]
         if stale:
             await self._read_live(connection, stale)
 
@@ -127,9 +159,11 @@ class SnapshotReader:
 _SELECT_NODES = select(tables.nodes)
 
 
-async def pool_changes(connection: AsyncConnection, pool: str) -> int:
-    """The number of the last change that could let waiting work start."""
-    return await connection.scalar(select(tables.pools.c.changes).where(tables.pools.c.name == pool)) or 0
+async def read_pool(connection: AsyncConnection, pool: str) -> PoolState:
+    """The numbers of a pool; zero before anything was noted."""
+    columns = tables.pools.c
+    found = (await connection.execute(select(columns.changes, columns.edits).where(columns.name == pool))).one_or_none()
+    return PoolState(found.changes, found.edits) if found else PoolState()
 
 
 async def anybody_waits(connection: AsyncConnection, now: datetime) -> bool:

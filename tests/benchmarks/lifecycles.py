@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from worker.temporal_server import connect
 
 PAIRS = 5
 BURST = 300
+WARM_UP = 50
 OUTSTANDING = 100
 OPEN_LOOP_SECONDS = 20
 PER_SECOND = 10
@@ -142,23 +143,47 @@ async def burst(one: Callable[[], Awaitable[None]], count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
+@dataclass
+class Measured:
+    """Bursts of one kind of workflow: lifecycles per second, and CPU milliseconds per lifecycle by process."""
+
+    one: Callable[[], Awaitable[None]]
+    processes: tuple[str, ...]
+    rates: list[float] = field(default_factory=list)
+    cpu: dict[str, list[float]] = field(default_factory=dict)
+
+    async def burst(self, bench: Bench) -> None:
+        """Measure one more burst."""
+        before = {process: bench.cpu_seconds(process) for process in self.processes}
+        self.rates.append(await burst(self.one, BURST))
+        for process, spent in before.items():
+            self.cpu.setdefault(process, []).append((bench.cpu_seconds(process) - spent) / BURST * 1000)
+
+    @property
+    def cpu_in_all(self) -> list[float]:
+        """CPU milliseconds per lifecycle over all processes, by burst."""
+        return [sum(shares) for shares in zip(*self.cpu.values(), strict=True)]
+
+
 async def throughput(bench: Bench) -> AsyncIterator[Figure]:
-    """Corral and the bare workflow in turn, and the CPU of each process per lifecycle."""
-    await burst(bench.lifecycle, 50)
-    await burst(bench.bare, 50)
-    ours: list[float] = []
-    reference: list[float] = []
-    cpu: dict[str, list[float]] = {"temporal": [], "worker": [], "postgres": []}
+    """Corral and the bare workflow in turn: how many a second, and how much CPU each takes, by process and in all."""
+    ours = Measured(bench.lifecycle, ("temporal", "worker", "postgres"))
+    bare = Measured(bench.bare, ("temporal", "bare"))
+    for kind in (ours, bare):
+        await burst(kind.one, WARM_UP)
     for _ in range(PAIRS):
-        before = {child: bench.cpu_seconds(child) for child in cpu}
-        ours.append(await burst(bench.lifecycle, BURST))
-        for child, spent in before.items():
-            cpu[child].append((bench.cpu_seconds(child) - spent) / BURST * 1000)
-        reference.append(await burst(bench.bare, BURST))
-    ratios = [mine / its for mine, its in zip(ours, reference, strict=True)]
-    yield Figure("lifecycles", "per second", spread(ours), reference=spread(reference), ratio=spread(ratios))
-    for child, used in cpu.items():
-        yield Figure(f"cpu of {child}", "ms per lifecycle", spread(used))
+        await ours.burst(bench)
+        await bare.burst(bench)
+    yield _beside("lifecycles", "per second", ours.rates, bare.rates)
+    yield _beside("cpu in all", "ms per lifecycle", ours.cpu_in_all, bare.cpu_in_all)
+    yield _beside("cpu of temporal", "ms per lifecycle", ours.cpu["temporal"], bare.cpu["temporal"])
+    yield _beside("cpu of the worker", "ms per lifecycle", ours.cpu["worker"], bare.cpu["bare"])
+    yield Figure("cpu of postgres", "ms per lifecycle", spread(ours.cpu["postgres"]))
+
+
+def _beside(name: str, unit: str, ours: list[float], bare: list[float]) -> Figure:
+    ratios = [mine / its for mine, its in zip(ours, bare, strict=True)]
+    return Figure(name, unit, spread(ours), reference=spread(bare), ratio=spread(ratios))
 
 
 async def events(bench: Bench) -> AsyncIterator[Figure]:

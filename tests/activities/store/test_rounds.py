@@ -1,14 +1,14 @@
 """Rounds in the record: what arrives, what is decided about it, and what two planners do to each other."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 import pytest
 
 from activities.admission import timed_round
 from activities.store.postgres import PostgresStore
-from corral.api import Reason, State
+from corral.api import QueueTree, Reason, State
 from domain.decision import Plan
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
@@ -193,25 +193,31 @@ async def test_a_node_that_is_cordoned_under_a_round_gets_nothing(pool: Pool) ->
     assert await pool.used() == 0
 
 
+class _Rival(_Meddler):
+    """Does something with a store of its own, in the midst of the first round."""
+
+    def __init__(self, pool: Pool, deed: Callable[[PostgresStore], Awaitable[object]]) -> None:
+        super().__init__(pool)
+        self.deed = deed
+
+    def __call__(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
+        self.rounds += 1
+        plan = timed_round(snapshot, now)
+        if self.rounds == 1:
+            _in_another_thread(self._do())
+        return plan
+
+    async def _do(self) -> None:
+        rival = PostgresStore.connect(self.pool.url, self.pool.clock, "main")
+        await self.deed(rival)
+        await rival.aclose()
+
+
 async def test_capacity_that_is_taken_under_a_round_is_not_taken_twice(pool: Pool) -> None:
     await pool.gets(a_view())
-
-    class Rival(_Meddler):
-        def __call__(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
-            self.rounds += 1
-            plan = timed_round(snapshot, now)
-            if self.rounds == 1:
-                _in_another_thread(self._takes_it())
-            return plan
-
-        async def _takes_it(self) -> None:
-            rival = PostgresStore.connect(self.pool.url, self.pool.clock, "main")
-            await rival.round([a_spec("rival")], timed_round, "admission")
-            await rival.aclose()
-
-    meddler = Rival(pool)
-    standings, _ = await pool.store.round([a_spec("train")], meddler, "admission")
-    assert meddler.rounds == 2
+    rival = _Rival(pool, lambda store: store.round([a_spec("rival")], timed_round, "admission"))
+    standings, _ = await pool.store.round([a_spec("train")], rival, "admission")
+    assert rival.rounds == 2
     assert standings["train"].state is State.WAITING
     assert await pool.state("rival") is State.RESERVED
     assert await pool.used() == 8_000
@@ -219,10 +225,10 @@ async def test_capacity_that_is_taken_under_a_round_is_not_taken_twice(pool: Poo
 
 async def test_quota_that_is_changed_under_a_round_is_heeded(pool: Pool) -> None:
     await pool.gets(a_view())
-    cut = "WITH q AS (UPDATE quotas SET nominal = 0) UPDATE queues SET plans = plans + 1"
-    meddler = _Meddler(pool, cut)
-    standings, _ = await pool.store.round([a_spec("train")], meddler, "admission")
-    assert meddler.rounds == 2
+    nothing = QueueTree(queues=(a_queue("research", 0),))
+    rival = _Rival(pool, lambda store: store.apply_queues(nothing))
+    standings, _ = await pool.store.round([a_spec("train")], rival, "admission")
+    assert rival.rounds == 2
     assert not standings["train"].provider
 
 

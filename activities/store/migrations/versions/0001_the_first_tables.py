@@ -28,6 +28,7 @@ def upgrade() -> None:
     op.create_table('pools',
     sa.Column('name', sa.Text(), nullable=False),
     sa.Column('changes', sa.BigInteger(), server_default='0', nullable=False),
+    sa.Column('edits', sa.BigInteger(), server_default='0', nullable=False),
     sa.PrimaryKeyConstraint('name', name=op.f('pk_pools'))
     )
     op.create_table('providers',
