@@ -93,7 +93,7 @@ async def test_a_stop_that_went_by_is_given_again(crew: Crew) -> None:
     await crew.pool.adjusts("cancel", "train")
     await watches(crew)
     assert not [call for call in crew.provider.calls if call.startswith("preempt")]
-    crew.pool.clock.move(20)
+    crew.pool.clock.move(60)
     await watches(crew)
     assert "preempt train.1 SIGTERM 30" in crew.provider.calls
 
