@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 
 from temporalio import activity
@@ -40,6 +40,7 @@ class Inventory:
         self._placement = placement
         self._courier = courier
         self._reconcile_seconds = reconcile_seconds
+        self._missing: dict[str, frozenset[str]] = {}
 
     @activity.defn(name="inventory.watch")
     async def watch(self, provider: str, seconds: float) -> int:
@@ -89,7 +90,7 @@ class Inventory:
         await self._release_strangers(source, snapshot)
         if snapshot.complete:
             known = {seen.attempt_id for seen in snapshot.attempts}
-            await self._give_up((attempt for attempt in open_before if attempt.id not in known), snapshot.taken_at)
+            await self._give_up(source, [attempt for attempt in open_before if attempt.id not in known], snapshot.taken_at)
         for key in await self._store.stops_due(source.name, self._reconcile_seconds):
             if order := await self._store.launch_spec(key):
                 await self._placement.give_notice(order)
@@ -103,12 +104,18 @@ class Inventory:
                 log.warning("attempt %s runs at %s without a right to; releasing it", seen.attempt_id, source.name)
                 await source.release(seen.attempt_id, seen.epoch)
 
-    async def _give_up(self, attempts: Iterable[OpenAttempt], now: datetime) -> None:
-        """End attempts that ran and are gone without an end that anybody saw; those that never ran may be on their way."""
-        for attempt in attempts:
-            if attempt.has_run:
-                key = attempt.key
-                gone = Observation(attempt.id, key.epoch, Phase.LOST, LAST_SEQUENCE, now, reason="gone from its provider")
+    async def _give_up(self, source: Provider, missing: Sequence[OpenAttempt], now: datetime) -> None:
+        """End attempts that are gone without an end that anybody saw.
+
+        One that never ran may be on its way: it is given up, and can never start, when it is missing the second time.
+        """
+        before = self._missing.get(source.name, frozenset())
+        self._missing[source.name] = frozenset(attempt.id for attempt in missing)
+        for attempt in missing:
+            if attempt.has_run or attempt.id in before:
+                epoch = attempt.key.epoch
+                await source.release(attempt.id, epoch)
+                gone = Observation(attempt.id, epoch, Phase.LOST, LAST_SEQUENCE, now, reason="gone from its provider")
                 await self._observer.note(gone)
 
 

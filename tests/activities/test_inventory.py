@@ -89,6 +89,18 @@ async def test_what_is_on_its_way_to_a_provider_is_not_lost(crew: Crew) -> None:
     assert await crew.pool.state("late") is State.STARTING
 
 
+async def test_what_never_arrives_at_a_provider_is_given_up_and_can_never_start(crew: Crew) -> None:
+    crew.provider.nodes = [a_view(), a_view("n2")]
+    await crew.pool.gets(*crew.provider.nodes)
+    await crew.pool.arrive(a_spec("late"))
+    await crew.pool.binds("late")
+    await watches(crew)
+    await watches(crew)
+    assert "release late.1" in crew.provider.calls
+    assert await crew.pool.outcomes("late") == [Outcome.LOST]
+    assert await crew.pool.state("late") is State.WAITING
+
+
 async def test_a_stop_that_went_by_is_given_again(crew: Crew) -> None:
     await crew.pool.adjusts("cancel", "train")
     await watches(crew)
