@@ -19,9 +19,8 @@ from activities.ports import LaunchSpec, Observation
 from activities.providers.local import LocalProvider
 from activities.providers.sim import SimulatedProvider
 from activities.store.postgres import PostgresStore
-from corral.api import WorkloadSpec
+from corral.api import State, WorkloadSpec
 from worker import wiring
-from worker.__main__ import stop_event
 from worker.settings import Settings, load_settings
 
 
@@ -49,7 +48,8 @@ def fate_of_stores(fate: Fate) -> type[PostgresStore]:
         ) -> tuple[dict[str, Standing], list[Notice]]:
             standings, notices = await super().round(specs, decide, trigger)
             fate.after("admit", standings)
-            fate.after("round", [notice.standing.workload for notice in notices])
+            placed = [notice.standing.workload for notice in notices if notice.standing.state is State.RESERVED]
+            fate.after("round", placed)
             return standings, notices
 
         async def begin_bindings(self, keys: Sequence[AttemptKey]) -> list[LaunchSpec | None]:
@@ -87,11 +87,11 @@ def _follow(kind: type, name: str, then: Callable[..., None]) -> None:
 
 
 async def main(settings: Settings, steps: Collection[str]) -> None:
-    """Work until told to stop, or until one of the steps."""
+    """Work until one of the steps, or until somebody ends it."""
     fate = Fate(settings.state_dir, steps)
     setattr(wiring, PostgresStore.__name__, fate_of_stores(fate))
     kill_after_calls(fate)
-    await wiring.serve(settings, stop_event())
+    await wiring.serve(settings, asyncio.Event())
 
 
 if __name__ == "__main__":

@@ -37,12 +37,13 @@ def a_mixed_load(tag: str, log: Path) -> Sequence[tuple[WorkloadSpec, State]]:
     """Gangs, victims and those for whom they leave, failures, an array, shares of a device, real processes: and their ends."""
     small = {"queue": "product", "targets": (Target(skus=("h100",)),)}
     writes_itself_down = f"echo $CORRAL_ATTEMPT >> {log}; sleep 1"
+    everything: dict[str, Any] = {"groups": (ReplicaGroup(count=4, accelerators=8),), "topology": Topology()}
     basic = {"tier": SlaTier.BASIC, "checkpoint": Checkpoint(grace_seconds=20)}
     return [
-        (a_gang(f"{tag}-early", 700, **basic), State.SUCCEEDED),
+        (a_gang(f"{tag}-early", 900, **basic), State.SUCCEEDED),
         (a_gang(f"{tag}-guest", 700, **basic), State.SUCCEEDED),
         (a_gang(f"{tag}-gang", 200), State.SUCCEEDED),
-        (a_gang(f"{tag}-prime", 100, tier=SlaTier.PREMIUM, queue="product"), State.SUCCEEDED),
+        (a_gang(f"{tag}-prime", 50, tier=SlaTier.PREMIUM, **everything), State.SUCCEEDED),
         (a_workload(f"{tag}-four", groups=(ReplicaGroup(accelerators=4),), parameters=behaving(150), **small), State.SUCCEEDED),
         (a_workload(f"{tag}-eight", groups=(ReplicaGroup(accelerators=8),), parameters=behaving(50), **small), State.SUCCEEDED),
         (

@@ -32,7 +32,7 @@ from worker.temporal_server import connect
 
 SPEED = 100
 """How much faster than the wall's the time of these pools runs."""
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 GLANCE_SECONDS = 0.1
 
 Found = TypeVar("Found")

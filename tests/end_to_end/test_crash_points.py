@@ -1,12 +1,11 @@
 """The worker is killed between commit and answer of a step: the next one finds what was done, and does not do it again."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
+from corral.api import Checkpoint, ReplicaGroup, State, Target
 from tests.end_to_end.loads import a_process, a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool, started_twice
 from tests.servers import PostgresServer
@@ -14,7 +13,7 @@ from worker import supervision
 
 SLOWLY = 20
 """How much faster than the wall's the time runs: a hold must not expire while worker after worker is started."""
-STEPS = ("admit", "begin", "bind", "round", "stop", "settle")
+FOR_EVER = 1e6
 WHOLE_NODE = {"targets": (Target(skus=("l4",)),), "groups": (ReplicaGroup(accelerators=4),)}
 
 
@@ -22,20 +21,46 @@ def log_of(pool: LivePool) -> Path:
     return pool.settings.state_dir / "started"
 
 
-def submitted(pool: LivePool, step: str) -> list[WorkloadSpec]:
-    """What brings a step about; the workload whose id ends with the step is the one to look at."""
-    match step:
-        case "round":  # it waits for the node, so that it is the planner who places it
-            before = a_workload("before-the-round", parameters=behaving(100), **WHOLE_NODE)
-            return [before, a_workload(f"placed-by-{step}", parameters=behaving(20), **WHOLE_NODE)]
-        case "stop":
-            heeds = behaving(1e6, checkpoint_seconds=20)
-            return [a_workload(f"killed-in-{step}", parameters=heeds, checkpoint=Checkpoint(grace_seconds=100))]
-        case "bind" | "begin":
-            script = f"echo $CORRAL_ATTEMPT >> {log_of(pool)}; sleep 2"
-            return [a_workload(f"simulated-{step}"), a_process(f"real-{step}", script)]
-        case _:
-            return [a_workload(f"killed-in-{step}", tier=SlaTier.PREMIUM)]
+async def die_after_admit(pool: LivePool) -> None:
+    await pool.corral.submit(a_workload("killed-in-admit"))
+
+
+async def die_after_begin(pool: LivePool) -> None:
+    await pool.corral.submit(a_process("real-begin", f"echo $CORRAL_ATTEMPT >> {log_of(pool)}; sleep 2"))
+
+
+async def die_after_bind(pool: LivePool) -> None:
+    await pool.corral.submit(a_process("real-bind", f"echo $CORRAL_ATTEMPT >> {log_of(pool)}; sleep 2"))
+
+
+async def die_after_round(pool: LivePool) -> None:
+    """It has to wait for the node, so that it is the planner who places it."""
+    await pool.corral.submit(a_workload("in-the-way", parameters=behaving(FOR_EVER), **WHOLE_NODE))
+    await pool.until("in-the-way", State.RUNNING)
+    await pool.corral.submit(a_workload("placed-by-round", parameters=behaving(20), **WHOLE_NODE))
+    await pool.until("placed-by-round", State.WAITING)
+    await pool.corral.cancel("in-the-way")
+
+
+async def die_after_stop(pool: LivePool) -> None:
+    heeds = behaving(FOR_EVER, checkpoint_seconds=20)
+    await pool.corral.submit(a_workload("killed-in-stop", parameters=heeds, checkpoint=Checkpoint(grace_seconds=100)))
+    await pool.until("killed-in-stop", State.RUNNING)
+    await pool.corral.cancel("killed-in-stop")
+
+
+async def die_after_settle(pool: LivePool) -> None:
+    await pool.corral.submit(a_workload("killed-in-settle"))
+
+
+STEPS = {
+    "admit": die_after_admit,
+    "begin": die_after_begin,
+    "bind": die_after_bind,
+    "settle": die_after_settle,
+    "round": die_after_round,
+    "stop": die_after_stop,
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +72,12 @@ async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePoo
             await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *STEPS)
         pool.remember_launches()
         await pool.corral.apply_queues(QUEUES)
-        await asyncio.gather(*(pool.corral.submit(spec) for step in STEPS for spec in submitted(pool, step)))
-        await pool.until("killed-in-stop", State.RUNNING)
-        asking = asyncio.create_task(pool.corral.cancel("killed-in-stop"))
-        for step in STEPS:
-            await eventually(lambda step=step: _died(pool, step), f"the worker dies after {step}")  # type: ignore[misc]
-        await asyncio.gather(asking, return_exceptions=True)
-        await pool.until_closed([spec.id for step in STEPS for spec in submitted(pool, step)])
+        for together in (("admit", "begin", "bind", "settle"), ("round",), ("stop",)):
+            for step in together:
+                await STEPS[step](pool)
+            for step in together:
+                await eventually(lambda step=step: _died(pool, step), f"the worker dies after {step}")  # type: ignore[misc]
+        await pool.until_closed(row["id"] for row in await pool.rows("SELECT id FROM workloads"))
         yield pool
 
 

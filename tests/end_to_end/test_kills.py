@@ -45,7 +45,8 @@ async def aftermath() -> AsyncIterator[Aftermath]:
             for name in (WORKER, TEMPORAL, POSTGRES):
                 load = a_mixed_load(name, directory / "started")
                 expected |= {spec.id: state for spec, state in load}
-                await asyncio.gather(*(pool.corral.submit(spec) for spec, _ in load))
+                for spec, _ in load:  # in this order, so that the first two have all nodes when others want them
+                    await pool.corral.submit(spec)
                 await eventually(lambda: _several_run(pool), "several workloads run")
                 await stack.kill(name)
 
