@@ -179,7 +179,7 @@ def _queue_chart(report: Report, sku: str, queues: Sequence[QueueReport], hours:
     return Chart(
         id=f"queues-{sku}",
         title=f"{sku}: what queues use, and what they own",
-        caption=f"Accelerators. Above its dotted line a queue borrows: {hours:,.0f} accelerator-hours in all, until owners want them back.",
+        caption=f"Accelerators. A queue borrows what is above its dotted line: {hours:,.0f} accelerator-hours in all.",
         height=330,
         data=lines,
         layout={

@@ -52,6 +52,7 @@ class Run:
     verdict: Verdict
     phases: tuple[Phase, ...]
     outputs: Mapping[str, tuple[str, ...]]
+    incidents: tuple[str, ...] = ()
 
     @cached_property
     def ended_at(self) -> datetime:
@@ -115,6 +116,7 @@ def report(run: Run) -> Report:
         mishaps=_mishaps(run),
         processes=_processes(run),
         deeds=_deeds(run),
+        incidents=run.incidents,
         bins_minutes=tuple(round((number + 0.5) * run.duration / BINS / 60, 2) for number in range(BINS)),
         line=_line(run),
         spans=_spans(run),

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Protocol
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -40,6 +41,9 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """Tell something that stays."""
 
+    def begin(self, step: str) -> None:
+        """Tell what is done next."""
+
     def show(self, glimpse: Glimpse, submitted: int) -> None:
         """Show how things stand now."""
 
@@ -55,6 +59,10 @@ class Lines:
     def say(self, line: str) -> None:
         """Write a line."""
         self._console.print(line, markup=False, soft_wrap=True)
+
+    def begin(self, step: str) -> None:
+        """Write a line."""
+        self.say(f"{step} ...")
 
     def show(self, glimpse: Glimpse, submitted: int) -> None:
         """Write how things stand, unless that was done a moment ago."""
@@ -72,28 +80,32 @@ class Picture:
         self._live = live
         self._expected = expected
         self._began: datetime | None = None
+        self._last: RenderableType = ""
 
     def say(self, line: str) -> None:
         """Write a line above the picture."""
         self._live.console.print(line, markup=False)
 
+    def begin(self, step: str) -> None:
+        """Show the step, with something that moves."""
+        self._live.update(Group(self._last, Spinner("dots", f" {step} ...")))
+
     def show(self, glimpse: Glimpse, submitted: int) -> None:
         """Draw how things stand."""
         self._began = self._began or glimpse.at
         minutes = (glimpse.at - self._began).total_seconds() / 60
-        self._live.update(
-            Panel(
-                Group(
-                    _headline(glimpse, submitted, self._expected),
-                    Text(),
-                    _side_by_side(_queue_table(glimpse.queues), _fleet_table(glimpse.fleet)),
-                    Text(),
-                    *_news(glimpse.news, self._began),
-                ),
-                title=f"[bold]Corral[/]  t + {minutes:.0f} min",
-                border_style="blue",
-            )
+        self._last = Panel(
+            Group(
+                _headline(glimpse, submitted, self._expected),
+                Text(),
+                _side_by_side(_queue_table(glimpse.queues), _fleet_table(glimpse.fleet)),
+                Text(),
+                *_news(glimpse.news, self._began),
+            ),
+            title=f"[bold]Corral[/]  {minutes:.0f} minutes of the pool's time",
+            border_style="blue",
         )
+        self._live.update(self._last)
 
 
 @contextmanager

@@ -173,7 +173,7 @@ class Line(Model):
 
 
 class Report(Model):
-    """Everything; `bins_minutes` are the middles of the bins of every series."""
+    """Everything. `incidents` is what the supervisor of the servers said; a series has a value for each of `bins_minutes`."""
 
     version: Literal[1] = 1
     title: str
@@ -192,6 +192,7 @@ class Report(Model):
     mishaps: tuple[MishapReport, ...]
     processes: tuple[ProcessReport, ...]
     deeds: tuple[DeedReport, ...]
+    incidents: tuple[str, ...]
     bins_minutes: tuple[float, ...]
     line: Line
     spans: tuple[Span, ...]

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,21 +40,6 @@ LOCK = "lock"
 TICK_SECONDS = 0.5
 
 
-class Stopwatch:
-    """Times the phases of a run, on the wall."""
-
-    def __init__(self) -> None:
-        """Nothing is timed yet."""
-        self.phases: list[Phase] = []
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Time what is done within the context."""
-        began = time.monotonic()
-        yield
-        self.phases.append(Phase(name=name, seconds=round(time.monotonic() - began, 1)))
-
-
 def demo_settings(settings: Settings, scenario: Scenario) -> Settings:
     """Settings for a run of a scenario: the configured ports, state of its own, and a clock that begins to run fast now."""
     chosen = {
@@ -73,14 +59,79 @@ async def demonstrate(settings: Settings, scenario: Scenario, console: Console) 
         CannotStart: the directory or a port is taken, or a server cannot be kept alive.
         Stopped: somebody wants it to end.
     """
-    watch = Stopwatch()
     with progress(console, len(scenario.arrivals)) as shown:
-        run = await _run(settings, scenario, watch, shown)
+        run = await Demonstration(settings, scenario, shown).run()
     report = folding.report(run)
     (settings.state_dir / "report.json").write_text(report.model_dump_json(indent=1) + "\n")
     write_page(report, settings.state_dir / "report.html")
     print_report(report, settings.state_dir, console)
     return report
+
+
+@dataclass
+class Demonstration:
+    """One run of a scenario. `incidents` is what the supervisor of the servers had to say, `phases` what took how long."""
+
+    settings: Settings
+    scenario: Scenario
+    shown: Progress
+    phases: list[Phase] = field(default_factory=list)
+    incidents: list[str] = field(default_factory=list)
+
+    async def run(self) -> Run:
+        """Start the servers afresh, carry the scenario out, and check what is left.
+
+        Raises:
+            CannotStart, Stopped: as `demonstrate`.
+        """
+        await clear(self.settings, self._say)
+        (self.settings.state_dir / PROCESSES).mkdir()
+        (self.settings.state_dir / FLEET).write_text(self.scenario.fleet.model_dump_json(indent=1))
+        async with AsyncExitStack() as stack:
+            with self._phase("start PostgreSQL and Temporal"):
+                supervisor = await stack.enter_async_context(embedded_servers(self.settings, self._say))
+            with self._phase("make the tables"):
+                await upgrade(self.settings.database_url)
+            with self._phase("start the worker"):
+                await supervisor.start(worker_child(self.settings))
+            return await unless_stopped(supervisor, self._carry_out())
+
+    async def _carry_out(self) -> Run:
+        settings, scenario = self.settings, self.scenario
+        corral = await Corral.connect(settings.temporal_address, pool=settings.pool)
+        async with AsyncExitStack() as stack:
+            reader = Reader(settings.database_url, settings.clock())
+            stack.push_async_callback(reader.aclose)
+            machines = await stack.enter_async_context(machines_of(settings, corral))
+            with self._phase("make the queues"):
+                await persistently(lambda: corral.apply_queues(scenario.queues))
+                await _fleet_is_seen(reader, machines)
+            with self._phase("run the workloads"):
+                course = await Driver(corral, reader, settings.clock(), machines, self.shown).drive(scenario)
+            with self._phase("check"):
+                record = await persistently(reader.everything)
+                problems = await what_is_wrong(settings, await connect(settings), machines, scenario.arrivals, record)
+        return Run(
+            scenario=scenario,
+            record=record,
+            course=course,
+            verdict=Verdict(checks=len(CHECKS), problems=(*course.mishaps, *problems)),
+            phases=tuple(self.phases),
+            outputs=_outputs(scenario),
+            incidents=tuple(self.incidents),
+        )
+
+    def _say(self, line: str) -> None:
+        self.incidents.append(line)
+        self.shown.say(line)
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        """Show what is done within the context, and time it on the wall."""
+        self.shown.begin(name)
+        began = time.monotonic()
+        yield
+        self.phases.append(Phase(name=name, seconds=round(time.monotonic() - began, 1)))
 
 
 async def clear(settings: Settings, say: Callable[[str], None]) -> None:
@@ -94,38 +145,6 @@ async def clear(settings: Settings, say: Callable[[str], None]) -> None:
         for left in settings.state_dir.iterdir():
             if left.name != LOCK:
                 await asyncio.to_thread(shutil.rmtree if left.is_dir() else Path.unlink, left)
-
-
-async def _run(settings: Settings, scenario: Scenario, watch: Stopwatch, shown: Progress) -> Run:
-    await clear(settings, shown.say)
-    (settings.state_dir / PROCESSES).mkdir()
-    (settings.state_dir / FLEET).write_text(scenario.fleet.model_dump_json(indent=1))
-    async with AsyncExitStack() as stack:
-        with watch.phase("start PostgreSQL and Temporal"):
-            supervisor = await stack.enter_async_context(embedded_servers(settings, shown.say))
-        with watch.phase("make the tables"):
-            await upgrade(settings.database_url)
-        with watch.phase("start the worker"):
-            await supervisor.start(worker_child(settings))
-        return await unless_stopped(supervisor, _carry_out(settings, scenario, watch, shown))
-
-
-async def _carry_out(settings: Settings, scenario: Scenario, watch: Stopwatch, shown: Progress) -> Run:
-    corral = await Corral.connect(settings.temporal_address, pool=settings.pool)
-    async with AsyncExitStack() as stack:
-        reader = Reader(settings.database_url, settings.clock())
-        stack.push_async_callback(reader.aclose)
-        machines = await stack.enter_async_context(machines_of(settings, corral))
-        with watch.phase("make queues, see the fleet"):
-            await persistently(lambda: corral.apply_queues(scenario.queues))
-            await _fleet_is_seen(reader, machines)
-        with watch.phase("run the workloads"):
-            course = await Driver(corral, reader, settings.clock(), machines, shown).drive(scenario)
-        with watch.phase("check"):
-            record = await persistently(reader.everything)
-            problems = await what_is_wrong(settings, await connect(settings), machines, scenario.arrivals, record)
-        verdict = Verdict(checks=len(CHECKS), problems=(*course.mishaps, *problems))
-        return Run(scenario, record, course, verdict, tuple(watch.phases), _outputs(scenario))
 
 
 async def _fleet_is_seen(reader: Reader, machines: Machines) -> None:

@@ -59,7 +59,8 @@ def replay(file: Path) -> Scenario:
     """
     read = read_jobs(file)
     jobs = sorted(set(read))
-    window = busiest_window(steady(jobs))
+    considered = steady(jobs)
+    window = busiest_window(considered)
     peak = _peak(window)
     nodes = _nodes_for(window, peak)
     return Scenario(
@@ -69,9 +70,10 @@ def replay(file: Path) -> Scenario:
         queues=_queues(window, nodes * NODE_ACCELERATORS),
         arrivals=tuple(_arrival(number, job, window[0].at) for number, job in enumerate(window)),
         notes=(
-            f"Replayed are {len(window)} consecutive arrivals of the {len(jobs):,} jobs in the file "
-            f"({len(read) - len(jobs)} duplicates dropped), with their gaps: "
-            f"of all such stretches within {WINDOW_SECONDS // 3_600} hours the one that asks for the most accelerators.",
+            f"Replayed are {len(window)} consecutive arrivals with their gaps: of all such stretches within "
+            f"{WINDOW_SECONDS // 3_600} hours the one that asks for the most accelerators. The file has {len(jobs):,} jobs, "
+            f"and {len(read) - len(jobs):,} duplicates, which are dropped; considered are the {len(considered):,} from "
+            f"{considered[0].at:%Y-%m-%d} to {considered[-1].at:%Y-%m-%d}.",
             _note_of_cuts(window),
             f"The fleet has {nodes * NODE_ACCELERATORS} accelerators; if nothing waited, up to {peak:g} would be used at once. "
             "Each cluster of the trace is a queue, which owns a share by its work and lends what it does not use.",
