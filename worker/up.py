@@ -24,13 +24,14 @@ async def up(settings: Settings, console: Console) -> None:
         CannotStart: the directory or a port is taken, or a server cannot be kept alive.
     """
     chosen = settings.embedded()
+    console.print(f"Starting PostgreSQL, Temporal and a worker; their logs are in {chosen.state_dir.absolute() / 'log'}.")
     async with embedded_servers(chosen) as supervisor:
         await upgrade(chosen.database_url)
         await supervisor.start(worker_child(chosen))
         await make_example_queues(chosen, console.print)
-        console.print(greeting(chosen), highlight=False)
+        console.print(greeting(chosen))
         await supervisor.serve()
-        console.print(f"Stopping; what there is stays in {chosen.state_dir.absolute()}.", highlight=False)
+        console.print(f"Stopping; what there is stays in {chosen.state_dir.absolute()}.")
 
 
 async def make_example_queues(settings: Settings, say: Callable[[str], None]) -> None:
