@@ -61,15 +61,15 @@ def a_scenario() -> Scenario:
         fleet=FLEET,
         queues=QUEUES,
         arrivals=(
-            simulated("borrower-1", 0, "guest", 500, groups=node),
-            simulated("borrower-2", 0, "guest", 500, groups=node),
+            simulated("borrower-1", 0, "guest", 1_400, groups=node),
+            simulated("borrower-2", 0, "guest", 1_400, groups=node),
             *(simulated(f"single-{number}", 100, "owner", 100) for number in range(3)),
             simulated("cancelled", 50, "owner", 9_000, State.CANCELLED, groups=node),
             simulated("no-such-queue", 60, "nobody", 100, State.REFUSED),
             simulated("crashes", 80, "owner", 50, State.FAILED, parameters={"runtime_seconds": "50", "exit_code": "2"}),
             process("works", "echo $CORRAL_DEVICES"),
             process("exits", "exit 3", State.FAILED),
-            simulated("owners", 360, "owner", 100, groups=(ReplicaGroup(count=2, accelerators=8),), tier=SlaTier.PREMIUM),
+            simulated("owners", 900, "owner", 100, groups=(ReplicaGroup(count=2, accelerators=8),), tier=SlaTier.PREMIUM),
         ),
         deeds=(Deed(150, Verb.CANCEL, "cancelled", "a test"),),
     )
