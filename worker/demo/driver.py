@@ -61,12 +61,9 @@ class Driver:
     async def drive(self, scenario: Scenario) -> Course:
         """Carry a scenario out, and come back when every workload has ended or the time limit is reached."""
         began_at = self._clock.now()
-        watching = asyncio.create_task(self._watch_until_over(len(scenario.arrivals)))
-        try:
-            await self._feed(scenario, began_at)
-            await watching
-        finally:
-            watching.cancel()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._feed(scenario, began_at))
+            group.create_task(self._watch_until_over(len(scenario.arrivals)))
         return Course(began_at, tuple(self._done), tuple(self._mishaps))
 
     async def _feed(self, scenario: Scenario, began_at: datetime) -> None:

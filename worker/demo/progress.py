@@ -21,6 +21,7 @@ PLAIN_EVERY_SECONDS = 5.0
 BAR_WIDTH = 28
 
 STYLES: dict[State, str] = {
+    State.SUBMITTED: "",
     State.WAITING: "yellow",
     State.SUSPENDED: "magenta",
     State.RESERVING: "yellow",
@@ -125,8 +126,8 @@ def _present(glimpse: Glimpse) -> list[tuple[State, int]]:
 def _headline(glimpse: Glimpse, submitted: int, expected: int) -> Group:
     line = Text(f"{submitted} of {expected} submitted, {glimpse.ended} ended   ")
     for state, number in _present(glimpse):
-        line.append(f" {number} ", style=f"bold {STYLES.get(state, '')}")
-        line.append(f"{state} ", style=STYLES.get(state, ""))
+        line.append(f" {number} ", style=f"bold {STYLES[state]}")
+        line.append(f"{state} ", style=STYLES[state])
     return Group(line, ProgressBar(total=expected, completed=glimpse.ended))
 
 
@@ -162,8 +163,7 @@ def _news(events: Iterable[WorkloadEvent], began: datetime) -> Iterator[Text]:
     for event in events:
         at = (event.at - began).total_seconds() / 60
         line = Text(f"{at:6.1f} min  {event.workload:<24} ", no_wrap=True, overflow="ellipsis")
-        style = STYLES[State(event.kind)] if event.kind in set(State) else ""
-        line.append(event.message, style=style)
+        line.append(event.message, style=STYLES[State(event.kind)] if event.kind in set(State) else "")
         yield line
 
 
