@@ -116,12 +116,11 @@ async def order(connection: AsyncConnection, provider: str, cordon: Cordon) -> l
     return missing
 
 
-async def note_change(connection: AsyncConnection, pool: str, *, edited: bool = False) -> None:
-    """Note that something changed which could let waiting work start; `edited`: queues, quotas or providers did."""
-    new = {"changes": 1, "edits": int(edited)}
-    grown = {name: tables.pools.c[name] + by for name, by in new.items()}
-    statement = insert(tables.pools).values(name=pool, **new)
-    await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=grown))
+async def note_change(connection: AsyncConnection, pool: str) -> None:
+    """Note that something changed which could let waiting work start."""
+    statement = insert(tables.pools).values(name=pool, changes=1)
+    one_more = {"changes": tables.pools.c.changes + 1}
+    await connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=one_more))
     await connection.execute(select(func.pg_notify(CHANNEL, pool)))
 
 

@@ -283,7 +283,7 @@ class PostgresStore:
         """Write a provider down."""
         async with self._engine.begin() as connection:
             await fleet.register_provider(connection, name, kind, self._clock.now())
-            await fleet.note_change(connection, self._pool, edited=True)
+            await fleet.note_change(connection, self._pool)
 
     async def write_nodes(self, provider: str, views: Sequence[NodeView], *, complete: bool) -> None:
         """Write what a provider reports of its nodes; of a complete report, missing nodes are not ready any more."""
@@ -291,7 +291,7 @@ class PostgresStore:
         async def work(connection: AsyncConnection, journal: Journal) -> None:
             first = complete and await fleet.seen(connection, provider, journal.now)
             if await fleet.write_nodes(connection, provider, views, complete=complete) or first:
-                await fleet.note_change(connection, self._pool, edited=first)
+                await fleet.note_change(connection, self._pool)
 
         await self._write(work)
 
@@ -321,7 +321,7 @@ class PostgresStore:
 
         async def work(connection: AsyncConnection, journal: Journal) -> list[QueueStatus]:
             await queues.apply(connection, tree)
-            await fleet.note_change(connection, self._pool, edited=True)
+            await fleet.note_change(connection, self._pool)
             return await views.queues(connection, journal.now)
 
         return (await self._write(work))[0]

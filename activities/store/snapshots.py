@@ -31,8 +31,8 @@ class WorldRows:
 class PoolState(NamedTuple):
     """Numbers that rise: with what could let waiting work start, and with edits of queues, quotas and providers."""
 
-    changes: int = 0
-    edits: int = 0
+    changes: int
+    edits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class SnapshotReader:
         )
 
     async def _read_edited(self, connection: AsyncConnection, edits: int) -> Edited:
-        if self._edited is None or self._edited.edits != edits:
+        if self._edited is None or self._edited.edits != edits or edits < 0:
             self._edited = Edited(edits, await read_queues(connection), await all_seen(connection))
         return self._edited
 
@@ -160,10 +160,10 @@ _SELECT_NODES = select(tables.nodes)
 
 
 async def read_pool(connection: AsyncConnection, pool: str) -> PoolState:
-    """The numbers of a pool; zero before anything was noted."""
+    """The numbers of a pool; below zero, and so never the same as any remembered, before anything was noted."""
     columns = tables.pools.c
     found = (await connection.execute(select(columns.changes, columns.edits).where(columns.name == pool))).one_or_none()
-    return PoolState(found.changes, found.edits) if found else PoolState()
+    return PoolState(found.changes, found.edits) if found else PoolState(-1, -1)
 
 
 async def anybody_waits(connection: AsyncConnection, now: datetime) -> bool:

@@ -37,7 +37,7 @@ pools = Table(
     Column("name", Text, primary_key=True),
     # Rises with whatever could let waiting work start; a planner remembers up to which one it has considered everybody.
     Column("changes", BigInteger, nullable=False, server_default="0"),
-    # Rises when queues, quotas or providers are edited: what is remembered of them is then read again.
+    # Rises, by triggers, when queues, quotas or providers are edited: what is remembered of them is then read again.
     Column("edits", BigInteger, nullable=False, server_default="0"),
 )
 

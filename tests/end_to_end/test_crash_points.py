@@ -35,11 +35,11 @@ async def die_after_bind(pool: LivePool) -> None:
 
 async def die_after_round(pool: LivePool) -> None:
     """It has to wait for the node, so that it is the planner who places it."""
-    await pool.corral.submit(a_workload("in-the-way", parameters=behaving(FOR_EVER), **WHOLE_NODE))
-    await pool.until("in-the-way", State.RUNNING)
+    await pool.corral.submit(a_workload("in-their-way", parameters=behaving(FOR_EVER), **WHOLE_NODE))
+    await pool.until("in-their-way", State.RUNNING)
     await pool.corral.submit(a_workload("placed-by-round", parameters=behaving(20), **WHOLE_NODE))
     await pool.until("placed-by-round", State.WAITING)
-    await pool.corral.cancel("in-the-way")
+    await pool.corral.cancel("in-their-way")
 
 
 async def die_after_stop(pool: LivePool) -> None:

@@ -12,6 +12,7 @@ from compose_spec import PyCompose
 from ruamel.yaml import YAML
 
 from corral import wire
+from worker.fleet_file import DEFAULT_FLEET
 from worker.settings import PREFIX, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -85,10 +86,10 @@ def test_the_namespace_gets_the_search_attributes_of_the_wire() -> None:
     assert registered == {(key.name, key.indexed_value_type.name.title()) for key in wire.SEARCH_ATTRIBUTES}
 
 
-def test_the_image_has_every_package_that_a_worker_imports() -> None:
+def test_the_image_has_every_package_that_a_worker_imports_and_the_fleet_that_it_falls_back_on() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     copied = {line.split()[1] for line in DOCKERFILE if line.startswith("COPY ")}
-    assert copied == {*project["tool"]["importlinter"]["root_packages"], "deploy/requirements.lock"}
+    assert copied == {*project["tool"]["importlinter"]["root_packages"], DEFAULT_FLEET.parent.name, "deploy/requirements.lock"}
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert copied == sent
 

@@ -21,7 +21,7 @@ from corral import wire
 from corral.api import Acknowledgement, Model, Outcome, Reason, State, WorkloadResult
 from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, objection
 from tests.activities.store.pool import a_spec
-from workflows.contracts import HandOver, Signal
+from workflows.contracts import HandOver
 from workflows.provider import ProviderReconcile
 from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
@@ -182,8 +182,7 @@ class Stage:
 
     async def tells(self, *standings: Standing) -> None:
         for standing in standings:
-            handle = self.client.get_workflow_handle(wire.workload_workflow_id(standing.workload))
-            await handle.signal(Signal.STANDING, standing)
+            await TemporalWorkloads(self.client).tell(standing)
 
     async def asks(self, record: Record, verb: str, change: Model, key: str | None = None) -> Acknowledgement:
         handle = self.client.get_workflow_handle(wire.workload_workflow_id(record.id))
