@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from corral.api import Outcome, SlaTier
 from worker.demo.report import QueueReport, Report, Span
 
 TIER_COLOURS = {SlaTier.PREMIUM: "#e8890c", SlaTier.STANDARD: "#3b82f6", SlaTier.BASIC: "#7c8aa0"}
-COLOURS = ("#3b82f6", "#e8890c", "#14a38b", "#a855f7", "#e2556f", "#84a314")
+COLOURS = ("#3b82f6", "#e8890c", "#14a38b", "#a855f7", "#e2556f", "#84a314", "#0ea5c6", "#b4722b", "#64748b")
 BLUES = ((0, "rgba(59,130,246,0.05)"), (0.5, "rgba(59,130,246,0.45)"), (1, "rgba(37,99,235,1)"))
 
 ROW_PIXELS = 26
@@ -156,7 +157,7 @@ def _queues(report: Report) -> Iterable[Chart]:
 def _queue_chart(report: Report, sku: str, queues: Sequence[QueueReport], hours: float) -> Chart:
     end = report.bins_minutes[-1]
     lines: list[Mapping[str, Any]] = []
-    for queue, colour in zip(queues, COLOURS, strict=False):
+    for queue, colour in zip(queues, cycle(COLOURS)):
         use = {
             "type": "scatter",
             "mode": "lines",
