@@ -21,6 +21,7 @@ from corral import wire
 from corral.api import Acknowledgement, Model, Outcome, Reason, State, WorkloadResult
 from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, objection
 from tests.activities.store.pool import a_spec
+from worker.wiring import TemporalWorkloads
 from workflows.contracts import HandOver
 from workflows.provider import ProviderReconcile
 from workflows.rounds import SchedulingRounds
