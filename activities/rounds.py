@@ -14,6 +14,7 @@ from activities.ports import Clock, NotAllowed, Store, Workloads
 COALESCE_SECONDS = 0.02
 UNTOLD_AFTER_SECONDS = 10.0
 ORPHANS_AT_ONCE = 50
+ORPHANS_WITHIN_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Rounds:
                     await self._keep_house()
                     house_due = loop.time() + self._tick_seconds
                 if loop.time() >= orphans_due:
-                    await self._find_orphans()
+                    await self._look_for_orphans()
                     orphans_due = loop.time() + self._reconcile_seconds
                 await self._pause(woken)
         return RoundsDone(rounds, told)
@@ -80,6 +81,14 @@ class Rounds:
         finally:
             stopping.cancel()
             waking.cancel()
+
+    async def _look_for_orphans(self) -> None:
+        """A look that fails, as when Temporal is away, must not keep the planner from deciding; the next one will do."""
+        try:
+            async with asyncio.timeout(ORPHANS_WITHIN_SECONDS):
+                await self._find_orphans()
+        except Exception as error:
+            log.warning("could not look for workloads without a workflow: %s", error or type(error).__name__)
 
     async def _find_orphans(self) -> None:
         """Cancel what no workflow drives any more, a few at a time: a terminated workflow could not do it itself."""

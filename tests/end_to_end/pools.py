@@ -260,7 +260,9 @@ QUEUES = QueueTree.model_validate(
 )
 
 
-def pool_settings(directory: Path, pool: str, *, speed: float = SPEED, lost_answer: float = 0.0) -> dict[str, Any]:
+def pool_settings(
+    directory: Path, pool: str, *, speed: float = SPEED, lost_answer: float = 0.0, reconcile_seconds: float = 3
+) -> dict[str, Any]:
     """Settings, by field name, of a small pool in accelerated time."""
     fleet = directory / "fleet.yaml"
     fleet.write_text(FLEET.format(pool=pool, lost_answer=lost_answer))
@@ -269,19 +271,19 @@ def pool_settings(directory: Path, pool: str, *, speed: float = SPEED, lost_answ
         "clock_speed": speed,
         "clock_origin": datetime.now(UTC),
         "tick_seconds": 1,
-        "reconcile_seconds": 3,
+        "reconcile_seconds": reconcile_seconds,
         "fleet_file": fleet,
         "state_dir": directory,
     }
 
 
 @asynccontextmanager
-async def running_pool(postgres: PostgresServer, temporal: str, pool: str, *, speed: float = SPEED) -> AsyncIterator[LivePool]:
+async def running_pool(postgres: PostgresServer, temporal: str, pool: str, **chosen: float) -> AsyncIterator[LivePool]:
     """A pool of its own on servers that it shares: what differs is the database, the names, and the worker to be started."""
     url = await postgres.create_database()
     await upgrade(url)
     with tempfile.TemporaryDirectory(prefix="corral-") as temporary:
-        given = pool_settings(Path(temporary), pool, speed=speed)
+        given = pool_settings(Path(temporary), pool, **chosen)
         settings = Settings.model_validate(given | {"temporal_address": temporal, "database_url": url})
         async with Supervisor(settings.state_dir) as supervisor:
             client = await connect(settings)

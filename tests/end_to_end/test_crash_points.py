@@ -13,6 +13,8 @@ from worker import supervision
 
 SLOWLY = 20
 """How much faster than the wall's the time runs: a hold must not expire while worker after worker is started."""
+PATIENTLY = 30
+"""Seconds; before an attempt is given up that did not arrive, it must have been tried again."""
 FOR_EVER = 1e6
 WHOLE_NODE = {"targets": (Target(skus=("l4",)),), "groups": (ReplicaGroup(accelerators=4),)}
 
@@ -66,19 +68,19 @@ STEPS = {
 @pytest.fixture(scope="module")
 async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePool]:
     """A pool in which a worker died at each of the steps, and in which all workloads have ended since."""
-    async with running_pool(postgres, temporal, "faulty", speed=SLOWLY) as pool:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # these deaths are ordered
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # these deaths are ordered
+        async with running_pool(postgres, temporal, "faulty", speed=SLOWLY, reconcile_seconds=PATIENTLY) as pool:
             await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *STEPS)
-        pool.remember_launches()
-        await pool.corral.apply_queues(QUEUES)
-        for together in (("admit", "begin", "bind", "settle"), ("round",), ("stop",)):
-            for step in together:
-                await STEPS[step](pool)
-            for step in together:
-                await eventually(lambda step=step: _died(pool, step), f"the worker dies after {step}")  # type: ignore[misc]
-        await pool.until_closed(row["id"] for row in await pool.rows("SELECT id FROM workloads"))
-        yield pool
+            pool.remember_launches()
+            await pool.corral.apply_queues(QUEUES)
+            for together in (("admit", "begin", "bind", "settle"), ("round",), ("stop",)):
+                for step in together:
+                    await STEPS[step](pool)
+                for step in together:
+                    await eventually(lambda step=step: _died(pool, step), f"the worker dies after {step}")  # type: ignore[misc]
+            await pool.until_closed(row["id"] for row in await pool.rows("SELECT id FROM workloads"))
+            yield pool
 
 
 async def _died(pool: LivePool, step: str) -> bool:

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import WorkflowExecutionStatus
 
 from activities.store.migrations import upgrade
-from corral.api import QueueTree, State
+from activities.store.postgres import PostgresStore
+from corral import wire
+from corral.api import QueueSpec, QueueTree, State
 from corral.client import Corral
 from tests.end_to_end.loads import a_process, a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, pool_settings
@@ -69,26 +72,38 @@ async def test_news_that_could_not_be_told_is_told_later(pool: LivePool) -> None
     for workload in waiting:
         await pool.corral.submit(a_workload(workload, queue="closed"))
         await pool.until(workload, State.WAITING)
+    await eventually(lambda: _planner_is_at_work(pool), "the planner is back at work")
     await pool.supervisor.stop(TEMPORAL)
-    opened = "UPDATE queues SET stop = 'open', plans = plans + 1 WHERE name = 'closed'"
-    await pool.rows(opened)
-    await pool.rows("UPDATE pools SET changes = changes + 1")
-    await pool.rows("SELECT pg_notify('corral_changes', $1)", pool.settings.pool)
+    await _apply_without_a_worker(pool, QueueSpec(name="closed", quotas=QUEUES.queues[-1].quotas))
 
     async def placed() -> bool:
         return bool(await pool.value("SELECT count(*) = 3 FROM attempts WHERE workload_id LIKE 'parked-%'"))
 
-    await eventually(placed, "the planner has placed them")
-    assert await pool.value("SELECT count(*) FROM outbox WHERE delivered IS NULL") > 0
-    await pool.supervisor.start(temporal_child(pool.settings.state_dir, pool.settings.temporal_port, headless=True))
+    try:
+        await eventually(placed, "the planner has placed them")
+        assert await pool.value("SELECT count(*) FROM outbox WHERE delivered IS NULL") > 0
+    finally:
+        await pool.supervisor.start(temporal_child(pool.settings.state_dir, pool.settings.temporal_port, headless=True))
 
     results = await asyncio.gather(*(pool.corral.wait(workload) for workload in waiting))
     assert {result.state for result in results} == {State.SUCCEEDED}
     await pool.corral.apply_queues(QueueTree(queues=(QUEUES.queues[-1],)))
 
 
+async def _apply_without_a_worker(pool: LivePool, queue: QueueSpec) -> None:
+    store = PostgresStore.connect(pool.settings.database_url, pool.settings.clock(), pool.settings.pool)
+    await store.apply_queues(QueueTree(queues=(queue,)))
+    await store.aclose()
+
+
+async def _planner_is_at_work(pool: LivePool) -> bool:
+    described = await pool.temporal.get_workflow_handle(wire.rounds_workflow_id(pool.settings.pool)).describe()
+    pending = described.raw_description.pending_activities
+    return [each.state for each in pending] == [PendingActivityState.PENDING_ACTIVITY_STATE_STARTED]
+
+
 async def test_news_told_again_changes_nothing(pool: LivePool) -> None:
-    await pool.corral.submit(a_workload("told-twice", parameters=behaving(500)))
+    await pool.corral.submit(a_workload("told-twice", parameters=behaving(FOR_EVER)))
     await pool.until("told-twice", State.RUNNING)
     stale = "UPDATE outbox SET delivered = NULL, written = written - interval '1 hour'"
     before = await pool.rows("SELECT id, state, version FROM workloads ORDER BY id")
@@ -100,7 +115,8 @@ async def test_news_told_again_changes_nothing(pool: LivePool) -> None:
     await eventually(delivered, "everything was told again")
     assert await pool.rows("SELECT id, state, version FROM workloads ORDER BY id") == before
     assert (await pool.handle("told-twice").query("status"))["state"] == "running"
-    assert (await pool.corral.wait("told-twice")).state is State.SUCCEEDED
+    await pool.corral.cancel("told-twice")
+    assert (await pool.corral.wait("told-twice")).state is State.CANCELLED
     assert len(await pool.attempts("told-twice")) == 1
 
 
