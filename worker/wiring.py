@@ -1,8 +1,9 @@
 """Wiring: the real store, providers, clock and Temporal client into activities and workflows."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -37,6 +38,9 @@ WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile)
 OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types")
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10
+SINGLETONS_EVERY_SECONDS = 15.0
+
+log = logging.getLogger(__name__)
 
 
 class TemporalWorkloads:
@@ -141,8 +145,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     async with assembled(settings, client) as parts, AsyncExitStack() as stack:
         for worker in _workers(settings, client, parts):
             await stack.enter_async_context(worker)
-        await _start_singletons(client, settings, parts.providers)
-        await stop.wait()
+        while not stop.is_set():
+            await _keep_singletons(client, settings, parts.providers)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), SINGLETONS_EVERY_SECONDS)
 
 
 def _workers(settings: Settings, client: Client, parts: Parts) -> list[Worker]:
@@ -177,6 +183,14 @@ def _workers(settings: Settings, client: Client, parts: Parts) -> list[Worker]:
 
 def _sandbox() -> SandboxedWorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*OURS))
+
+
+async def _keep_singletons(client: Client, settings: Settings, providers: Mapping[str, Provider]) -> None:
+    """Start what an operator may have terminated; while Temporal is away there is nothing to start it on."""
+    try:
+        await _start_singletons(client, settings, providers)
+    except RPCError as error:
+        log.warning("could not make sure that planner and reconcilers run: %s", error.message)
 
 
 async def _start_singletons(client: Client, settings: Settings, providers: Mapping[str, Provider]) -> None:

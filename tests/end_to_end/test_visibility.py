@@ -1,7 +1,9 @@
 """What operators see of a workload in Temporal: how it is found, and what is written on it."""
 
 from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowExecutionStatus
 
+from corral import wire
 from corral.api import State
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, eventually
@@ -49,3 +51,13 @@ async def test_an_ordinary_life_is_a_short_history(pool: LivePool) -> None:
     kinds = [event.event_type async for event in pool.handle("brief").fetch_history_events()]
     assert kinds.count(EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED) == 1
     assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in kinds
+
+
+async def test_a_planner_that_an_operator_terminates_is_started_again(pool: LivePool) -> None:
+    planner = pool.temporal.get_workflow_handle(wire.rounds_workflow_id(pool.settings.pool))
+    await planner.terminate("by mistake")
+
+    async def plans_again() -> bool:
+        return (await planner.describe()).status is WorkflowExecutionStatus.RUNNING
+
+    await eventually(plans_again, "the planner is back")
