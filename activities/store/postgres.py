@@ -139,11 +139,6 @@ class PostgresStore:
         async with self._engine.connect() as connection:
             return await anybody_waits(connection, self._clock.now())
 
-    async def changed(self) -> bool:
-        """Whether something changed since everybody who waits was last considered here."""
-        async with self._engine.connect() as connection:
-            return (await read_pool(connection, self._pool)).changes != self._considered
-
     # Attempts
 
     async def standing(self, workload: str) -> Standing | None:
