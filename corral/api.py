@@ -141,15 +141,44 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
 
 
+class Topology(Model):
+    """Levels of the node path, such as `rack`: the gang must / should fit in one domain of that level.
+
+    With slices, each `slice_size` consecutive replicas must fit in one domain of `slice_level`.
+    """
+
+    required: Identifier | None = None
+    preferred: Identifier | None = None
+    slice_level: Identifier | None = None
+    slice_size: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] | None = None
+
+    @model_validator(mode="after")
+    def _slices_are_whole(self) -> Self:
+        if (self.slice_level is None) != (self.slice_size is None):
+            raise ValueError("slice_level and slice_size go together: so many consecutive replicas in one domain of that level")
+        return self
+
+
 class ReplicaGroup(Model):
-    """`count` identical replicas; at least `minimum` of them start together or none does."""
+    """`count` identical replicas; at least `minimum` of them start together or none does.
+
+    `skus` narrows what the targets accept for this group alone, `topology` replaces the workload's, `nodes` asks for nodes
+    with one of the given domains at each named level or label. Groups with the same `colocate` share the domain of their
+    topology. Replicas of a group that is not `preemptible` are never taken from a workload that is.
+    """
 
     name: Identifier = "main"
     count: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] = 1
-    minimum: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] | None = None
+    minimum: Annotated[StrictInt, Field(ge=0, le=MAXIMUM_REPLICAS)] | None = None
     accelerators: Accelerators = 1
     cpu_milli: Annotated[StrictInt, Field(ge=0, le=10**7)] = 0
     memory_mib: Annotated[StrictInt, Field(ge=0, le=10**9)] = 0
+    skus: Annotated[tuple[Identifier, ...], Field(max_length=32)] = ()
+    topology: Topology | None = None
+    colocate: Identifier | None = None
+    nodes: Annotated[Mapping[ShortName, tuple[ShortName, ...]], Field(max_length=16)] = {}
+    tolerations: Annotated[tuple[Identifier, ...], Field(max_length=32)] = ()
+    preemptible: bool = True
 
     @property
     def fewest(self) -> int:
@@ -190,13 +219,6 @@ class Selection(StrEnum):
     PRICED = "priced"
 
 
-class Topology(Model):
-    """Levels of the node path, such as `rack`: the gang must / should fit in one domain of that level."""
-
-    required: Identifier | None = None
-    preferred: Identifier | None = None
-
-
 class Checkpoint(Model):
     """How the workload saves its work: the notice signal, and the seconds it needs before it is stopped."""
 
@@ -227,6 +249,12 @@ class WorkloadSpec(Model):
     parameters: Annotated[Mapping[ShortName, ShortText], Field(max_length=32)] = {}
     checkpoint: Checkpoint = Checkpoint()
     preemptible: bool = True
+    preemption_delay_seconds: Seconds = 0
+    """It has waited that long before anything is stopped for it."""
+    minimum_replicas: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] | None = None
+    """The fewest replicas of all groups together that start, beside each group's own minimum."""
+    user: Identifier | None = None
+    """Who submitted it, for limits per user inside a queue."""
     expected_seconds: Seconds | None = None
     maximum_runtime_seconds: Annotated[Seconds, Field(ge=1)] | None = None
     earliest_start: AwareDatetime | None = None
@@ -335,6 +363,8 @@ class QuotaSpec(Model):
     cap: Annotated[StrictInt, Field(ge=0, le=10**9)] | None = None
     borrowing_limit: Annotated[StrictInt, Field(ge=0, le=10**9)] | None = None
     lending_limit: Annotated[StrictInt, Field(ge=0, le=10**9)] | None = None
+    over_quota_weight: Annotated[StrictInt, Field(ge=0, le=10**9)] | None = None
+    """Share of what is left once every queue has its nominal; the queue's weight where absent (quota model `deserved`)."""
     valid_from: AwareDatetime | None = None
     valid_until: AwareDatetime | None = None
 
@@ -349,6 +379,66 @@ class QuotaSpec(Model):
         return self
 
 
+class WithinQueue(StrEnum):
+    """Which work of its own queue a workload may stop."""
+
+    NEVER = "never"
+    LOWER_PRIORITY = "lower-priority"
+    LOWER_OR_NEWER_EQUAL_PRIORITY = "lower-or-newer-equal-priority"
+
+
+class Reclaim(StrEnum):
+    """Which work of queues that borrow a workload within its queue's nominal may stop."""
+
+    NEVER = "never"
+    LOWER_PRIORITY = "lower-priority"
+    ANY = "any"
+
+
+class BorrowWithinCohort(Model):
+    """Whether a workload that borrows may stop lower work of other queues that borrow too, of at most `maximum_priority`."""
+
+    policy: Annotated[str, StringConstraints(pattern=r"^(never|lower-priority)$")] = "never"
+    maximum_priority: Annotated[StrictInt, Field(ge=-(10**9), le=10**9)] | None = None
+
+
+class QueuePreemption(Model):
+    """Whom the workloads of a queue may have stopped (quota model `cohorts`; Kueue's terms)."""
+
+    within_queue: WithinQueue = WithinQueue.NEVER
+    reclaim_within_cohort: Reclaim = Reclaim.NEVER
+    borrow_within_cohort: BorrowWithinCohort = BorrowWithinCohort()
+
+
+class Search(StrEnum):
+    """What the search through a queue's SKUs does at one that fits only so."""
+
+    STOP = "stop"
+    TRY_NEXT = "try-next"
+
+
+class FungibilityPreference(StrEnum):
+    """Which comes first where a SKU is found by neither alone."""
+
+    BORROWING_OVER_PREEMPTION = "borrowing-over-preemption"
+    PREEMPTION_OVER_BORROWING = "preemption-over-borrowing"
+
+
+class Fungibility(Model):
+    """How a queue's SKUs stand in for each other (quota model `cohorts`; Kueue's terms)."""
+
+    when_can_borrow: Search = Search.STOP
+    when_can_preempt: Search = Search.TRY_NEXT
+    preference: FungibilityPreference | None = None
+
+
+class Ordering(StrEnum):
+    """Whether the first of a queue that does not fit blocks those behind it."""
+
+    BEST_EFFORT_FIFO = "best-effort-fifo"
+    STRICT_FIFO = "strict-fifo"
+
+
 class QueueSpec(Model):
     """A queue, or a cohort when others name it as their parent. Weight divides surplus; 0 never borrows first."""
 
@@ -358,6 +448,17 @@ class QueueSpec(Model):
     stop: StopPolicy = StopPolicy.OPEN
     minimum_runtime_seconds: Seconds = 0
     """A workload of this queue is not preempted before it has run that long."""
+    reclaim_minimum_runtime_seconds: Seconds | None = None
+    """The same where another queue takes its nominal back; as `minimum_runtime_seconds` where absent."""
+    ordering: Ordering = Ordering.BEST_EFFORT_FIFO
+    sku_order: Annotated[tuple[Identifier, ...], Field(max_length=64)] = ()
+    """The order in which a workload of the queue that accepts several SKUs tries them; others follow by name."""
+    preemption: QueuePreemption | None = None
+    fungibility: Fungibility | None = None
+    priority: Annotated[StrictInt, Field(ge=-(10**6), le=10**6)] = 0
+    """Which queue is given surplus first (quota model `deserved`)."""
+    created_at: AwareDatetime | None = None
+    """Decides between queues that are otherwise equal: the older one first (quota model `deserved`)."""
     quotas: Annotated[tuple[QuotaSpec, ...], Field(max_length=256)] = ()
 
 

@@ -1,6 +1,7 @@
 """What a round answers: one decision a workload, each "no" with its reason as a value."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from corral.api import Explanation, Reason
 from domain.fleet import Placement
@@ -53,11 +54,39 @@ class Refuse:
 Decision = Start | StartAfter | Wait | Refuse
 
 
+class Change(StrEnum):
+    """What happens to work that keeps running: fewer replicas, more of them, or other nodes."""
+
+    SHRINK = "shrink"
+    GROW = "grow"
+    MIGRATE = "migrate"
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """A running attempt gets another placement; for a beneficiary (workload id) or, where none is named, for itself."""
+
+    attempt_id: str
+    change: Change
+    placement: Placement
+    beneficiary: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """An attempt must leave though nobody takes its place: its queue has more than it may have."""
+
+    attempt_id: str
+    reason: Reason
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All decisions of one round, in the order in which they were taken."""
+    """All decisions of one round, in the order in which they were taken, and what happens to work that runs."""
 
     decisions: tuple[Decision, ...]
+    reshapes: tuple[Reshape, ...] = ()
+    stops: tuple[Stop, ...] = ()
 
     @property
     def starts(self) -> tuple[Start, ...]:

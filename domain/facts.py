@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from corral.api import QueueSpec
-from domain.policy import Policy
+from corral.policy import Policy
 from domain.protection import Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
 from domain.snapshot import Snapshot

@@ -72,6 +72,9 @@ class Node:
     capacity_type: CapacityType = CapacityType.ON_DEMAND
     price: int = 0
     taints: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    maximum_replicas: int | None = None
+    """The most replicas that the node takes, whatever room it has; none does not limit."""
 
     def domain(self, level: str) -> tuple[str, ...] | None:
         """The node's path down to a level, or none when the node has no such level."""
@@ -99,13 +102,15 @@ class NodeShare:
     node_id: str
     room: Room
     replicas: tuple[Replica, ...]
+    sku: str = ""
+    """The SKU of the node where the gang spans several; the placement's own where empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a gang goes: one provider, region and SKU, its share of each node, and the target that it answers.
+    """Where a gang goes: one provider, region and (but for gangs whose groups name others) SKU, its share of each node.
 
-    `target` is the index in the spec's targets, or none where the spec names none.
+    `target` is the index in the spec's targets that it answers, or none where the spec names none.
     """
 
     provider: str
@@ -118,6 +123,15 @@ class Placement:
     def milli(self) -> Amount:
         """Thousandths of an accelerator in all."""
         return sum(share.room.milli for share in self.shares)
+
+    @property
+    def by_sku(self) -> dict[str, Amount]:
+        """Thousandths of an accelerator of each SKU."""
+        amounts: dict[str, Amount] = {self.sku: 0}
+        for share in self.shares:
+            sku = share.sku or self.sku
+            amounts[sku] = amounts.get(sku, 0) + share.room.milli
+        return amounts
 
     @property
     def replicas(self) -> int:

@@ -37,7 +37,7 @@ def choose_victims(ranks: Iterable[Sequence[Request]], world: World, facts: Fact
 
     The beneficiary gets its minimum and no more: nobody is stopped for replicas that are merely welcome.
     """
-    if not facts.policy.preemption:
+    if not facts.policy.rank.preemption:
         return None
     for rank in ranks:
         attempts = [

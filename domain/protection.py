@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from corral.api import QueueSpec, State
+from corral.policy import Policy
 from domain.fleet import Amount
-from domain.policy import Policy
 from domain.standing import Standing, standing
 from domain.workload import Active
 
@@ -21,7 +21,7 @@ def is_protected(active: Active, queue: QueueSpec | None, policy: Policy, now: d
     """
     if active.started_at is None:
         return False
-    promised = (policy.tiers[active.spec.tier].minimum_runtime_seconds, queue.minimum_runtime_seconds if queue else 0)
+    promised = (policy.rank.tiers[active.spec.tier].minimum_runtime_seconds, queue.minimum_runtime_seconds if queue else 0)
     return now < active.started_at + timedelta(seconds=max(promised))
 
 
@@ -31,7 +31,7 @@ def is_stoppable(active: Active, queue: QueueSpec | None, policy: Policy, now: d
         active.spec.preemptible
         and not active.preempted
         and active.state in STOPPABLE_STATES
-        and active.preemptions < policy.maximum_preemptions
+        and active.preemptions < policy.limits.maximum_preemptions
         and not is_protected(active, queue, policy, now)
     )
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from corral.api import QueueSpec
+from corral.policy import Policy
 from domain.fleet import Node
-from domain.policy import Policy
 from domain.workload import Active, Waiting
 
 

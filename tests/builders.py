@@ -19,9 +19,9 @@ from corral.api import (
     Topology,
     WorkloadSpec,
 )
+from corral.policy import Policy
 from domain.decision import Plan, Refuse, Wait
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
-from domain.policy import Policy
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
 

@@ -32,7 +32,7 @@ from corral.api import (
     WorkloadSpec,
     WorkloadStatus,
 )
-from domain.policy import Policy
+from corral.policy import Policy
 
 Result = TypeVar("Result")
 

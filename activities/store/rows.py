@@ -12,9 +12,9 @@ from activities.answers import Notice, Standing
 from activities.ports import Clock
 from activities.store import tables
 from corral.api import Explanation, Outcome, State, WorkloadSpec
+from corral.policy import Policy
 from domain.accounting import IntervalKind
 from domain.lifecycle import checked
-from domain.policy import Policy
 
 FIRST_VERSION = 1
 """Of a workload that has been written and not yet been decided about, which the same transaction does."""

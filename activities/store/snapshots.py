@@ -12,8 +12,8 @@ from activities.store import tables
 from activities.store.fleet import all_seen
 from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow
 from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
+from corral.policy import Policy
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
-from domain.policy import Policy
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
 

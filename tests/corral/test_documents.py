@@ -42,7 +42,7 @@ FIELD_CASES = [
     ("tasks: 2\ngroups: [{count: 2}]", "1:1: an array (tasks) has one replica group with count 1"),
     ("targets: [{zone: x}]", "3:12: targets[0].zone: no such field; the fields are skus, regions, providers, "),
     ("topology: rack", f'3:11: topology: "rack" {FIELDS}'),
-    ("topology: {level: rack}", "3:12: topology.level: no such field; the fields are required, preferred"),
+    ("topology: {within: rack}", "3:12: topology.within: no such field; the fields are required, preferred"),
     ("environment: {A: 3}", "3:18: environment.A: 3 is not text; write it in quotes"),
     ("environment: x", f'3:14: environment: "x" {FIELDS}'),
     ("command: run it", f'3:10: command: "run it" {LIST}'),

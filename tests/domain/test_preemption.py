@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from corral.api import Reason, SlaTier, State
+from corral.policy import Policy, Rank
 from domain.decision import Plan, StartAfter
 from domain.fleet import Node
-from domain.policy import Policy
 from domain.round import schedule
 from domain.workload import Active
 from tests.builders import (
@@ -160,7 +160,7 @@ def test_work_that_has_not_started_is_not_protected() -> None:
 
 def test_nobody_is_stopped_where_policy_forbids_it() -> None:
     low = runner("low", tier=SlaTier.BASIC)
-    explanation = why(plan([NODE], low, a_workload(gpus=8), policy=Policy(preemption=False)))
+    explanation = why(plan([NODE], low, a_workload(gpus=8), policy=Policy(rank=Rank(preemption=False))))
     assert explanation.reason is Reason.NOT_ENOUGH_FREE_ACCELERATORS
     assert explanation.message == "needs 8 whole h100 on one node; the most free in one is 0 (aws eu-west)"
 

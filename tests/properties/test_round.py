@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import WHOLE, ReplicaGroup, State
+from corral.policy import Policy, Rank
 from domain.decision import Start, StartAfter, Wait
 from domain.fleet import Node, Room
 from domain.placement import lay_out
-from domain.policy import Policy
 from domain.quota import QuotaTree
 from domain.request import Gang, Request, requests
 from domain.round import schedule
@@ -127,7 +127,7 @@ def test_a_second_round_has_nothing_left_to_do(snapshot: Snapshot) -> None:
 @given(worlds)
 def test_nobody_waits_who_would_fit_on_what_is_left(snapshot: Snapshot) -> None:
     plan = schedule(snapshot, NOON)
-    after = replace(carried_out(snapshot, plan), policy=Policy(preemption=False))
+    after = replace(carried_out(snapshot, plan), policy=Policy(rank=Rank(preemption=False)))
     for wait in (decision for decision in plan.decisions if isinstance(decision, Wait)):
         alone = tuple(workload for workload in after.waiting if workload.id == wait.workload_id)
         assert not schedule(replace(after, waiting=alone), NOON).starts
@@ -141,7 +141,9 @@ def would_start(snapshot: Snapshot, gone: tuple[str, ...]) -> bool:
     left = [active for active in snapshot.active if active.attempt_id in gone]
     freed = tuple(replace(node, free=Room((0,) * len(node.total.devices), 0, 0) + _free(node, left)) for node in snapshot.nodes)
     staying = tuple(active for active in snapshot.active if active.attempt_id not in gone)
-    return bool(schedule(replace(snapshot, nodes=freed, active=staying, policy=Policy(preemption=False)), NOON).starts)
+    return bool(
+        schedule(replace(snapshot, nodes=freed, active=staying, policy=Policy(rank=Rank(preemption=False))), NOON).starts
+    )
 
 
 def _free(node: Node, left: list[Active]) -> Room:

@@ -8,8 +8,8 @@ from functools import cached_property
 
 from activities.store.rows import AttemptRow, WorkloadRow
 from corral.api import WHOLE, Outcome, QueueSpec, SlaTier, State
+from corral.policy import Policy
 from domain.accounting import IntervalKind, by_tier
-from domain.policy import Policy
 from worker.demo import measures
 from worker.demo.driver import Course
 from worker.demo.measures import Stretch
@@ -159,7 +159,7 @@ def _tiers(run: Run) -> tuple[TierReport, ...]:
     fractions = by_tier(run.record.intervals, run.course.began_at, run.ended_at)
     policy = Policy()
     return tuple(
-        _tier(run, tier, policy.tiers[tier].guarantee, None if (got := fractions[tier]) is None else float(got))
+        _tier(run, tier, policy.rank.tiers[tier].guarantee, None if (got := fractions[tier]) is None else float(got))
         for tier in SlaTier
         if any(row.tier == tier for row in run.record.workloads)
     )

@@ -16,13 +16,13 @@ from activities.ports import LaunchSpec, NodeView, Observation, Phase
 from activities.store import tables
 from activities.store.postgres import PostgresStore
 from corral.api import Cordon, Outcome, QueueSpec, QueueTree, SlaTier, State, WorkloadSpec
-from domain.policy import Policy, TierPolicy
+from corral.policy import Policy, Rank, TierPolicy
 from tests.builders import NOON, a_queue, a_workload
 
 PROVIDER = "aws"
 POOL = "main"
 
-UNPROTECTED = Policy(tiers={tier: TierPolicy(guarantee=0.0, minimum_runtime_seconds=0) for tier in SlaTier})
+UNPROTECTED = Policy(rank=Rank(tiers={tier: TierPolicy(guarantee=0.0, minimum_runtime_seconds=0) for tier in SlaTier}))
 """A policy under which running work may be preempted from its first second."""
 
 

@@ -1,7 +1,6 @@
 """Preemption in the record: who leaves gets notice, and what they free belongs to whom they leave for."""
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -12,7 +11,7 @@ from activities.ports import Observation, Phase
 from activities.store import attempts, postgres, snapshots
 from activities.store.rows import Journal
 from corral.api import Outcome, Reason, SlaTier, State, WorkloadSpec
-from domain.policy import Policy
+from corral.policy import Limits, Policy
 from tests.activities.store.pool import UNPROTECTED, Pool, a_spec, a_view, by_workload
 from tests.builders import a_queue
 
@@ -175,7 +174,7 @@ async def test_work_since_the_last_checkpoint_is_lost_by_a_preemption(pool: Pool
 
 
 async def test_who_was_preempted_often_enough_is_no_victim_any_more(pool: Pool) -> None:
-    pool.policy = replace(UNPROTECTED, maximum_preemptions=1)
+    pool.policy = UNPROTECTED.model_copy(update={"limits": Limits(maximum_preemptions=1)})
     pool.store = pool.another_store()
     await a_victim_leaving(pool)
     await pool.ends("victim", Phase.CANCELLED)
