@@ -1,31 +1,55 @@
 """One round: facts in, a plan out. Pure; someone else commits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from corral.api import Explanation, StopPolicy
-from domain import explanation
-from domain.decision import Plan, Refuse, Start, StartAfter, Wait
+from corral.api import Explanation
+from corral.policy import QuotaModel
+from domain import explanation, ranked
+from domain.decision import Plan, Refuse, Wait
 from domain.explanation import Finding
 from domain.facts import Facts
 from domain.feasibility import LASTING_REASONS, sift, why_never
-from domain.placement import Candidate, best_on, why_not_on
-from domain.preemption import choose_victims
-from domain.ranking import in_rank_order
-from domain.request import Kind, Request, kind, ranked, requests
-from domain.scoring import preference
+from domain.openings import best_candidate, open_ranks, why_not_yet
+from domain.placement import why_not_on
+from domain.request import Kind, Request, kind, requests
 from domain.snapshot import Snapshot
+from domain.turns import TakeTurns
 from domain.workload import Waiting
 from domain.world import World
 
+QUOTA_MODELS: Mapping[QuotaModel, TakeTurns] = {QuotaModel.RANKED: ranked.take_turns}
+"""What divides the pool, by the name that the policy gives it."""
 
-def schedule(snapshot: Snapshot, now: datetime) -> Plan:
-    """Decide one round. The same snapshot and time give the same plan, in whatever order their rows come."""
+
+class UnknownQuotaModel(ValueError):
+    """The policy names a quota model that this build does not have."""
+
+
+def schedule(snapshot: Snapshot, now: datetime, *, once: bool = False) -> Plan:
+    """Decide one round. The same snapshot and time give the same plan, in whatever order their rows come.
+
+    With `once` the quota model takes a single pass, as one cycle of the scheduler it follows does; else it goes on until
+    nothing moves.
+
+    Raises:
+        UnknownQuotaModel: the policy names none that exists.
+    """
+    take_turns = quota_model(snapshot.policy.rank.quota_model)
     facts = Facts.of(snapshot, now)  # 1. what no decision changes
     world = World.of(snapshot, facts.tree)  # 2. what decisions change
     refused, waiting = refuse(snapshot.waiting, facts)  # 3. what can never run
-    moved, waiting, world = take_turns_until_quiet(waiting, world, facts)  # 4. whose turn it is; place, or preempt
-    return Plan((*refused, *moved, *explain(waiting, world, facts)))  # 5. why the others wait
+    turns = take_turns(waiting, world, facts, once=once)  # 4. whose turn it is; place, or preempt
+    waits = explain([workload for workload in turns.waiting if workload.id not in turns.answers], turns.world, facts)
+    answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 5. why the others wait
+    return Plan((*refused, *turns.moved, *answers, *waits), turns.reshapes, turns.stops)
+
+
+def quota_model(name: QuotaModel) -> TakeTurns:
+    """The quota model of that name; a policy that names one that does not exist divides nothing."""
+    if (take_turns := QUOTA_MODELS.get(name)) is None:
+        raise UnknownQuotaModel(f"rank.quota_model: {name} is not available; there are: {', '.join(QUOTA_MODELS)}")
+    return take_turns
 
 
 def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list[Waiting]]:
@@ -41,105 +65,6 @@ def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list
         else:
             others.append(workload)
     return refused, others
-
-
-def take_turns_until_quiet(
-    waiting: list[Waiting], world: World, facts: Facts
-) -> tuple[list[Start | StartAfter], list[Waiting], World]:
-    """Take turns again until nothing moves: a victim may free quota for work whose turn was before.
-
-    So a second round over the outcome of the first has nothing left to do.
-    """
-    moved: list[Start | StartAfter] = []
-    while True:
-        moves, waiting, world = take_turns(waiting, world, facts)
-        moved += moves
-        if not moves:
-            return moved, waiting, world
-
-
-def take_turns(waiting: Iterable[Waiting], world: World, facts: Facts) -> tuple[list[Start | StartAfter], list[Waiting], World]:
-    """Decide about each workload once, in rank order, in the world that the decisions before it left.
-
-    Whoever is of a kind that found nothing in the same world is not asked again.
-    """
-    stuck: set[Kind] = set()
-    moves: list[Start | StartAfter] = []
-    others: list[Waiting] = []
-    later = world.when_all_have_left()
-    for workload in in_rank_order(waiting, world, facts):
-        alike = kind(workload, facts.now)
-        decision = decide(workload, world, later, facts) if alike not in stuck else None
-        if decision is None:
-            others.append(workload)
-            stuck.add(alike)
-        else:
-            moves.append(decision)
-            stuck.clear()
-            world = after(decision, workload, world, facts)
-            later = world.when_all_have_left()
-    return moves, others, world
-
-
-def decide(workload: Waiting, world: World, later: World, facts: Facts) -> Start | StartAfter | None:
-    """Place the workload, or preempt for it, or let it wait.
-
-    What work with notice to leave will free (`later`) is used before anybody else is stopped.
-    """
-    if why_not_yet(workload, facts) is not None:
-        return None
-    ranks = open_ranks(workload, facts)
-    if (candidate := best_candidate(ranks, world)) is not None:
-        return Start(workload.id, candidate.placement)
-    if later is not world and best_candidate(ranks, later) is not None:
-        return None
-    if (eviction := choose_victims(ranks, later, facts)) is not None:
-        return StartAfter(workload.id, eviction.candidate.placement, eviction.attempt_ids)
-    return None
-
-
-def after(decision: Start | StartAfter, workload: Waiting, world: World, facts: Facts) -> World:
-    """The world once the decision has been taken."""
-    match decision:
-        case Start():
-            return world.with_(workload.spec, decision.placement)
-        case StartAfter():
-            victims = [facts.active[attempt_id] for attempt_id in decision.victims]
-            return world.promising(workload.spec, decision.placement, victims)
-
-
-def why_not_yet(workload: Waiting, facts: Facts) -> Explanation | None:
-    """What keeps the workload from being considered at all, before any capacity is looked at."""
-    spec, now = workload.spec, facts.now
-    if not facts.idle.rooms:
-        return explanation.empty_fleet(now)
-    for queue in facts.tree.paths[spec.queue]:
-        if (stop := facts.queues[queue].stop) is not StopPolicy.OPEN:
-            return explanation.queue_stopped(queue, stop, now)
-    if spec.earliest_start is not None and now < spec.earliest_start:
-        return explanation.too_early(spec.earliest_start, now)
-    if now < (opens_at := min(request.opens_at for request in requests(workload))):
-        return explanation.waiting_for_relaxation(opens_at, (), now)
-    return None
-
-
-def open_ranks(workload: Waiting, facts: Facts) -> list[Sequence[Request]]:
-    """The requests under targets that are open by now, by rank."""
-    return ranked([request for request in requests(workload) if request.opens_at <= facts.now])
-
-
-def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidate | None:
-    """The best placement of the first rank of targets that has any."""
-    for rank in ranks:
-        candidates = [
-            candidate
-            for request in rank
-            for supply, classes in sift(request, world).classes.items()
-            if (candidate := best_on(request, supply, world.nodes(classes), world.usage)) is not None
-        ]
-        if candidates:
-            return min(candidates, key=preference)
-    return None
 
 
 def explain(waiting: Sequence[Waiting], world: World, facts: Facts) -> list[Wait]:

@@ -1,0 +1,34 @@
+"""Turns: what a quota model answers when it has let all that wait have their turn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from corral.api import Explanation
+from domain.decision import Reshape, Start, StartAfter, Stop
+from domain.facts import Facts
+from domain.workload import Waiting
+from domain.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Who moved, who still waits, and the world in which it ends.
+
+    `moved` is in the order in which it was decided. `answers` says, by workload id, why work waits where the model knows
+    better than the rules that all models share.
+    """
+
+    moved: tuple[Start | StartAfter, ...]
+    waiting: tuple[Waiting, ...]
+    world: World
+    reshapes: tuple[Reshape, ...] = ()
+    stops: tuple[Stop, ...] = ()
+    answers: Mapping[str, Explanation] = field(default_factory=dict)
+
+
+class TakeTurns(Protocol):
+    """A quota model: whose turn it is, and what each turn does to the world that the turns before it left."""
+
+    def __call__(self, waiting: list[Waiting], world: World, facts: Facts, *, once: bool) -> Turns:
+        """Take turns: a single pass when `once`, else until nothing moves any more."""
