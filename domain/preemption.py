@@ -14,7 +14,7 @@ from domain.quota import Usage
 from domain.request import Request
 from domain.scoring import Preference, preference
 from domain.standing import standing
-from domain.world import Nodes, Supply, Traits, World, freed_by, with_amounts, with_rooms
+from domain.world import Nodes, Supply, Traits, World, freed_by, with_charges, with_rooms
 
 Victims = tuple[Stoppable, ...]
 
@@ -75,7 +75,7 @@ class _Attempt:
         return cls(request, supply, nodes, rooms, world.usage, world.stopped)
 
     def candidate(self, victims: Victims) -> Candidate | None:
-        usage = with_amounts(self.usage, ((victim.active, victim.milli) for victim in victims), sign=-1)
+        usage = with_charges(self.usage, (charge for victim in victims for charge in victim.charges), sign=-1)
         nodes = with_rooms(self.nodes, freed_by((victim.active for victim in victims), self.rooms))
         return best_on(self.request, self.supply, nodes, usage)
 

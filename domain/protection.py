@@ -8,7 +8,7 @@ from corral.api import QueueSpec, State
 from corral.policy import Policy
 from domain.fleet import Amount
 from domain.standing import Standing, standing
-from domain.workload import Active
+from domain.workload import Active, Charge, charges_of
 
 STOPPABLE_STATES = frozenset({State.STARTING, State.RUNNING})
 """Work that only holds capacity is no victim: it is about to start, and stopping it would gain nothing sooner."""
@@ -44,6 +44,7 @@ class Stoppable:
     queue: str
     standing: Standing
     milli: Amount
+    charges: tuple[Charge, ...]
     nodes: frozenset[str]
 
 
@@ -54,14 +55,16 @@ def stoppable_by_sku(
     by_sku: dict[str, list[Active]] = {}
     for active in actives:
         if is_stoppable(active, queues.get(active.spec.queue), policy, now):
-            by_sku.setdefault(active.placement.sku, []).append(active)
+            for sku in active.placement.by_sku:
+                by_sku.setdefault(sku, []).append(active)
     return {sku: tuple(map(_stoppable, sorted(found, key=_hardship))) for sku, found in by_sku.items()}
 
 
 def _stoppable(active: Active) -> Stoppable:
     spec = active.spec
     nodes = frozenset(share.node_id for share in active.placement.shares)
-    return Stoppable(active, spec.queue, standing(spec.tier, spec.priority), active.milli, nodes)
+    charges = charges_of(spec, active.placement)
+    return Stoppable(active, spec.queue, standing(spec.tier, spec.priority), active.milli, charges, nodes)
 
 
 def _hardship(active: Active) -> tuple[Standing, float, float, str]:

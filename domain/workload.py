@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from corral.api import ReplicaGroup, State, WorkloadSpec
 from domain.fleet import Amount, Placement
@@ -63,3 +64,17 @@ class Active:
     def stopping(self) -> "Active":
         """The same with notice to leave."""
         return replace(self, preempted=True, state=State.STOPPING)
+
+
+class Charge(NamedTuple):
+    """What a placement uses of its queue's quota for one SKU."""
+
+    queue: str
+    sku: str
+    preemptible: bool
+    milli: Amount
+
+
+def charges_of(spec: WorkloadSpec, placement: Placement) -> tuple[Charge, ...]:
+    """What a workload in this place uses of its queue's quota, by SKU."""
+    return tuple(Charge(spec.queue, sku, spec.preemptible, milli) for sku, milli in placement.by_sku.items())

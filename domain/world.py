@@ -10,7 +10,7 @@ from corral.api import WHOLE, CapacityType, State, WorkloadSpec
 from domain.fleet import Amount, Health, Node, Placement, Room
 from domain.quota import QuotaTree, Usage
 from domain.snapshot import Snapshot
-from domain.workload import Active
+from domain.workload import Active, Charge, charges_of
 
 
 class Supply(NamedTuple):
@@ -109,8 +109,7 @@ class World:
     def with_(self, spec: WorkloadSpec, placement: Placement) -> "World":
         """The world after the workload has been given free capacity."""
         taken = {share.node_id: self.rooms[share.node_id] - share.room for share in placement.shares}
-        usage = self.usage.plus(spec.queue, placement.sku, placement.milli, preemptible=spec.preemptible)
-        return replace(self._with_rooms(taken), usage=usage)
+        return replace(self._with_rooms(taken), usage=with_charges(self.usage, charges_of(spec, placement)))
 
     def without(self, victims: Iterable[Active]) -> "World":
         """The world once these attempts have left: their room is free and their quota is not in use."""
@@ -165,15 +164,14 @@ def _traits(node: Node) -> Traits:
 
 def with_uses(usage: Usage, actives: Iterable[Active], sign: int = 1) -> Usage:
     """The usage with that of these attempts added, or taken away with a negative sign."""
-    return with_amounts(usage, ((active, active.milli) for active in actives), sign)
+    return with_charges(usage, chain.from_iterable(charges_of(active.spec, active.placement) for active in actives), sign)
 
 
-def with_amounts(usage: Usage, amounts: Iterable[tuple[Active, Amount]], sign: int = 1) -> Usage:
-    """The same where the amount of each attempt is known; like ones are counted together."""
+def with_charges(usage: Usage, charges: Iterable[Charge], sign: int = 1) -> Usage:
+    """The same where the charges are known; like ones are counted together."""
     totals: dict[tuple[str, str, bool], Amount] = {}
-    for active, milli in amounts:
-        key = active.spec.queue, active.placement.sku, active.spec.preemptible
-        totals[key] = totals.get(key, 0) + milli
+    for queue, sku, preemptible, milli in charges:
+        totals[queue, sku, preemptible] = totals.get((queue, sku, preemptible), 0) + milli
     for (queue, sku, preemptible), total in totals.items():
         usage = usage.plus(queue, sku, sign * total, preemptible=preemptible)
     return usage
