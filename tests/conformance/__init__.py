@@ -1,0 +1,1 @@
+"""Conformance: what other schedulers' own tests expect, asked of Corral."""

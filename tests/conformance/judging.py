@@ -1,0 +1,10 @@
+"""Judging a case, whatever its horizon."""
+
+from tests.conformance.cases import Case
+from tests.conformance.comparing import differences
+from tests.conformance.running import run
+
+
+def judge(case: Case) -> list[str]:
+    """What differs from what is expected, in words; nothing where the case passes."""
+    return differences(case, run(case))
