@@ -122,6 +122,7 @@ class Reason(StrEnum):
     PROVIDER_NOT_ACCEPTED = "ProviderNotAccepted"
     CAPACITY_TYPE_NOT_ACCEPTED = "CapacityTypeNotAccepted"
     TAINT_NOT_TOLERATED = "TaintNotTolerated"
+    FORBIDDEN_BY_POLICY = "ForbiddenByPolicy"
     NODE_NOT_READY = "NodeNotReady"
     NODE_TOO_SMALL = "NodeTooSmall"
 

@@ -8,9 +8,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
-from corral.api import Identifier, Model, Seconds, SlaTier
+from corral.api import CapacityType, Identifier, Model, Seconds, SlaTier
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Dollars = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
+"""Dollars per accelerator and hour."""
+
+Names = Annotated[tuple[Identifier, ...], Field(min_length=1)]
+CapacityTypes = Annotated[tuple[CapacityType, ...], Field(min_length=1)]
 
 
 class QuotaModel(StrEnum):
@@ -34,6 +39,70 @@ class TopologyProfile(StrEnum):
     BEST_FIT = "best-fit"
     MIXED = "mixed"
     BALANCED = "balanced"
+
+
+class Places(Model):
+    """Lists of places. What an `allow` does not list is refused, what a `deny` lists is; an absent list says nothing."""
+
+    skus: Names | None = None
+    regions: Names | None = None
+    providers: Names | None = None
+    capacity_types: CapacityTypes | None = None
+
+
+class Scope(Model):
+    """Where work may go: everybody's, a tenant's, or that of a queue and all queues below it.
+
+    Residency is an `allow` of regions.
+    """
+
+    allow: Places = Places()
+    deny: Places = Places()
+
+
+class Guests(Model):
+    """Lists of whom and what a region takes."""
+
+    skus: Names | None = None
+    providers: Names | None = None
+    capacity_types: CapacityTypes | None = None
+    tenants: Names | None = None
+
+
+class RegionScope(Model):
+    """What a region takes: which SKUs are used there, whose work, bought how."""
+
+    allow: Guests = Guests()
+    deny: Guests = Guests()
+
+
+class Uses(Model):
+    """Lists of where and for whom a SKU is used."""
+
+    regions: Names | None = None
+    providers: Names | None = None
+    capacity_types: CapacityTypes | None = None
+    tenants: Names | None = None
+
+
+class SkuScope(Model):
+    """Export rules: where a SKU may be used, and by whom."""
+
+    allow: Uses = Uses()
+    deny: Uses = Uses()
+
+
+class Constraints(Model):
+    """Stratum 1: what is never done. All scopes that concern a workload hold together, and a `deny` wins over every `allow`.
+
+    So a scope only tightens what the wider ones leave: platform, then regions and SKUs, then tenants, then queues.
+    """
+
+    platform: Scope = Scope()
+    regions: Mapping[Identifier, RegionScope] = {}
+    skus: Mapping[Identifier, SkuScope] = {}
+    tenants: Mapping[Identifier, Scope] = {}
+    queues: Mapping[Identifier, Scope] = {}
 
 
 class TierPolicy(Model):
@@ -101,10 +170,43 @@ class Rank(Model):
         return self
 
 
+class Preference(Model):
+    """Work of these queues (with all below them) and tiers is as well off on such capacity as if it cost `worth` less.
+
+    An absent list selects everything; capacity must match every list that is there.
+    """
+
+    name: Identifier
+    queues: Names | None = None
+    tiers: Annotated[tuple[SlaTier, ...], Field(min_length=1)] | None = None
+    skus: Names | None = None
+    regions: Names | None = None
+    providers: Names | None = None
+    capacity_types: CapacityTypes | None = None
+    worth: Annotated[Dollars, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _prefers_something(self) -> Self:
+        if not (self.skus or self.regions or self.providers or self.capacity_types):
+            raise ValueError("prefers nothing; expected at least one of skus, regions, providers and capacity_types")
+        return self
+
+
 class Goals(Model):
     """Stratum 4: what is preferred, in dollars per accelerator and hour."""
 
     topology: TopologyProfile = TopologyProfile.BEST_FIT
+    price_weight: Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)] = 1.0
+    """What a dollar of price counts."""
+    price_limit: Dollars = 1_000.0
+    """The most that price counts."""
+    waste: Dollars = 0.01
+    """What a node left wholly free beside the gang costs: a cent decides between equal prices and hardly ever more."""
+    shortfall: Dollars = 1.0
+    """What it costs to run none of the replicas beyond the minimum, compared with all that were wanted."""
+    preferences: Annotated[tuple[Preference, ...], Field(max_length=256)] = ()
+    preference_limit: Dollars = 1_000.0
+    """The most that all preferences together count."""
 
 
 class Policy(Model):
@@ -112,6 +214,7 @@ class Policy(Model):
 
     format: Literal[1] = 1
     name: Identifier = "default"
+    constraints: Constraints = Constraints()
     limits: Limits = Limits()
     rank: Rank = Rank()
     goals: Goals = Goals()

@@ -19,10 +19,14 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Capacity is free: hold it for the workload."""
+    """Capacity is free: hold it for the workload.
+
+    `terms` says what each soft goal counted in the choice, in millionths of a dollar per accelerator and hour.
+    """
 
     workload_id: str
     placement: Placement
+    terms: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

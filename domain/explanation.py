@@ -36,6 +36,7 @@ FURTHEST_FIRST = (
     Reason.QUEUE_CAP_REACHED,
     Reason.WAITING_FOR_QUOTA,
     Reason.NODE_NOT_READY,
+    Reason.FORBIDDEN_BY_POLICY,
     Reason.TAINT_NOT_TOLERATED,
     Reason.CAPACITY_TYPE_NOT_ACCEPTED,
     Reason.PROVIDER_NOT_ACCEPTED,
@@ -174,6 +175,15 @@ def _not_ready(finding: Finding) -> str:
     return f"no ready node is acceptable; {finding.supply.sku} in {_place_name(finding.supply)} would be, once ready"
 
 
+def _forbidden(finding: Finding) -> str:
+    spec = finding.request.spec
+    whose = f"tenant {spec.tenant}" if spec.tenant else f"queue {spec.queue}"
+    return (
+        f"the policy keeps work of {whose} from {finding.supply.sku} in {_place_name(finding.supply)}"
+        f" ({finding.rejection.candidate})"
+    )
+
+
 def _tainted(finding: Finding) -> str:
     return f"{finding.supply.sku} nodes in {_place_name(finding.supply)} have a taint that is not tolerated"
 
@@ -204,6 +214,7 @@ SENTENCES: Mapping[Reason, Callable[[Finding], str]] = {
     Reason.QUEUE_CAP_REACHED: _cap,
     Reason.WAITING_FOR_QUOTA: _short_of_quota,
     Reason.NODE_NOT_READY: _not_ready,
+    Reason.FORBIDDEN_BY_POLICY: _forbidden,
     Reason.TAINT_NOT_TOLERATED: _tainted,
     Reason.CAPACITY_TYPE_NOT_ACCEPTED: _capacity_type,
     Reason.PROVIDER_NOT_ACCEPTED: _provider,
@@ -326,6 +337,10 @@ def _never_tolerated(finding: Finding, idle: World) -> str:
     )
 
 
+def _never_permitted(finding: Finding, idle: World) -> str:
+    return f"{_forbidden(finding)}; add a target that it permits, or have the policy changed"
+
+
 def _never_accepted(
     what: str, accepted: Callable[[Request], Iterable[str]], existing: Callable[[Finding, World], Iterable[str]]
 ) -> Callable[[Finding, World], str]:
@@ -343,6 +358,7 @@ IMPOSSIBLE: Mapping[Reason, Callable[[Finding, World], str]] = {
     Reason.NODE_TOO_SMALL: _never_on_one_node,
     Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY: _never_enough_cpu_or_memory,
     Reason.NOT_ENOUGH_FREE_ACCELERATORS: _never_enough,
+    Reason.FORBIDDEN_BY_POLICY: _never_permitted,
     Reason.TAINT_NOT_TOLERATED: _never_tolerated,
     Reason.CAPACITY_TYPE_NOT_ACCEPTED: _never_accepted(
         "capacity type",

@@ -43,7 +43,7 @@ class Facts:
             queues=queues,
             tree=QuotaTree.at(queues.values(), now),
             widest=widest,
-            idle=World.idle(snapshot.nodes, widest),
+            idle=World.idle(snapshot.nodes, widest, policy=snapshot.policy),
             complete=snapshot.is_complete and bool(snapshot.nodes),
             active={active.attempt_id: active for active in snapshot.active},
             stoppable=stoppable_by_sku(snapshot.active, queues, snapshot.policy, now),

@@ -8,12 +8,14 @@ from domain.decision import Rejection
 from domain.explanation import Finding, never_fits_quota, no_matching_capacity, unknown_queue
 from domain.facts import Facts
 from domain.fleet import Health
+from domain.law import Case
 from domain.placement import lay_out, most_on_one, why_no_room
 from domain.request import Gang, Request, requests
 from domain.workload import Waiting
 from domain.world import Nodes, Supply, Traits, World
 
 Rule = Callable[[WorkloadSpec, Target, Traits], bool]
+Filter = tuple[Rule, Reason]
 
 
 def accepts_sku(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
@@ -46,19 +48,19 @@ def is_ready(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
     return traits.health is Health.READY
 
 
-LASTING_FILTERS: tuple[tuple[Rule, Reason], ...] = (
+LASTING_FILTERS: tuple[Filter, ...] = (
     (accepts_sku, Reason.SKU_NOT_ACCEPTED),
     (accepts_region, Reason.REGION_NOT_ACCEPTED),
     (accepts_provider, Reason.PROVIDER_NOT_ACCEPTED),
     (accepts_capacity_type, Reason.CAPACITY_TYPE_NOT_ACCEPTED),
     (tolerates_taints, Reason.TAINT_NOT_TOLERATED),
 )
-"""Rules whose answer stays while the fleet and the spec stay: they decide what can never run."""
+"""Rules whose answer stays while the fleet, the spec and the policy stay: they decide what can never run."""
 
-LASTING_REASONS = frozenset(reason for _, reason in LASTING_FILTERS)
+LASTING_REASONS = frozenset({*(reason for _, reason in LASTING_FILTERS), Reason.FORBIDDEN_BY_POLICY})
 
-FILTERS = (*LASTING_FILTERS, (is_ready, Reason.NODE_NOT_READY))
-"""All rules, in the order in which a candidate meets them."""
+PASSING_FILTERS: tuple[Filter, ...] = ((is_ready, Reason.NODE_NOT_READY),)
+"""Rules that a node may break today and keep tomorrow. Candidates meet them last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +71,41 @@ class Sifted:
     findings: Sequence[Finding]
 
 
-def sift(request: Request, world: World, filters: Sequence[tuple[Rule, Reason]] = FILTERS) -> Sifted:
-    """Ask every filter about every class of like nodes."""
+def sift(request: Request, world: World, passing: Sequence[Filter] = PASSING_FILTERS) -> Sifted:
+    """Ask every filter about every class of like nodes: what the request accepts, what the policy permits, what is ready."""
     passed: dict[Supply, list[Traits]] = {}
     findings = []
     for traits, nodes in world.classes.items():
-        reason = _first_no(request, traits, filters)
-        if reason is None:
+        rejection = (
+            _first_no(request, traits, LASTING_FILTERS)
+            or _forbidden(request, traits, world)
+            or _first_no(request, traits, passing)
+        )
+        if rejection is None:
             passed.setdefault(traits.supply, []).append(traits)
         else:
-            findings.append(Finding(Rejection(str(traits.supply), reason), request, traits.supply, len(nodes)))
+            findings.append(Finding(rejection, request, traits.supply, len(nodes)))
     return Sifted(passed, findings)
 
 
-def _first_no(request: Request, traits: Traits, filters: Sequence[tuple[Rule, Reason]]) -> Reason | None:
-    return next((reason for rule, reason in filters if not rule(request.spec, request.target, traits)), None)
+def _first_no(request: Request, traits: Traits, filters: Sequence[Filter]) -> Rejection | None:
+    reason = next((reason for rule, reason in filters if not rule(request.spec, request.target, traits)), None)
+    return None if reason is None else Rejection(str(traits.supply), reason)
+
+
+def _forbidden(request: Request, traits: Traits, world: World) -> Rejection | None:
+    """The article of the policy that keeps the workload from such nodes; the candidate of the rejection is its path."""
+    if not world.law.articles:
+        return None
+    article = world.law.breach(case_of(request.spec, traits, world))
+    return None if article is None else Rejection(article.where, Reason.FORBIDDEN_BY_POLICY)
+
+
+def case_of(spec: WorkloadSpec, traits: Traits, world: World) -> Case:
+    """What the law is asked about a workload and such nodes."""
+    provider, region, sku = traits.supply
+    queues = world.usage.tree.paths.get(spec.queue, (spec.queue,))
+    return Case(spec.tenant, queues, sku, region, provider, traits.capacity_type)
 
 
 def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
@@ -99,7 +121,7 @@ def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
     findings: list[Finding] = []
     fitting: list[tuple[Request, Supply]] = []
     for request in requests(workload):
-        sifted = sift(request, facts.idle, LASTING_FILTERS)
+        sifted = sift(request, facts.idle, passing=())
         findings += sifted.findings
         for supply, classes in sifted.classes.items():
             nodes = facts.idle.nodes(classes)

@@ -8,7 +8,7 @@ from domain.facts import Facts
 from domain.feasibility import sift
 from domain.placement import Candidate, best_on
 from domain.request import Request, ranked, requests
-from domain.scoring import preference
+from domain.scoring import choice, options
 from domain.workload import Waiting
 from domain.world import World
 
@@ -39,9 +39,9 @@ def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidat
         candidates = [
             candidate
             for request in rank
-            for supply, classes in sift(request, world).classes.items()
+            for supply, classes in options(request.spec, sift(request, world).classes, world)
             if (candidate := best_on(request, supply, world.nodes(classes), world.usage)) is not None
         ]
         if candidates:
-            return min(candidates, key=preference)
+            return min(candidates, key=lambda candidate: choice(candidate, world))
     return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from operator import itemgetter
 
-from corral.api import WHOLE, Reason, Topology
+from corral.api import WHOLE, Reason, Topology, WorkloadSpec
 from domain.decision import Rejection
 from domain.fleet import Amount, NodeShare, Placement, Replica, Room
 from domain.quota import Usage
@@ -34,11 +34,12 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A placement that is possible, how it lies on its nodes, and the gang that was wanted."""
+    """A placement that is possible, how it lies on its nodes, the gang that was wanted, and by whom."""
 
     placement: Placement
     layout: Layout
     wanted: Gang
+    spec: WorkloadSpec
 
 
 def best_on(request: Request, supply: Supply, nodes: Nodes, usage: Usage) -> Candidate | None:
@@ -50,7 +51,7 @@ def best_on(request: Request, supply: Supply, nodes: Nodes, usage: Usage) -> Can
     layout = lay_out(gang.within(quota), nodes)
     if layout is None:
         return None
-    return Candidate(Placement(supply.provider, supply.region, supply.sku, layout.shares, request.index), layout, gang)
+    return Candidate(Placement(supply.provider, supply.region, supply.sku, layout.shares, request.index), layout, gang, spec)
 
 
 def why_not_on(request: Request, supply: Supply, nodes: Nodes, usage: Usage) -> Rejection:

@@ -12,7 +12,7 @@ from domain.placement import Candidate, best_on
 from domain.protection import Stoppable
 from domain.quota import Usage
 from domain.request import Request
-from domain.scoring import Preference, preference
+from domain.scoring import Choice, choice
 from domain.standing import standing
 from domain.world import Nodes, Supply, Traits, World, freed_by, with_charges, with_rooms
 
@@ -47,14 +47,14 @@ def choose_victims(ranks: Iterable[Sequence[Request]], world: World, facts: Fact
         ]
         evictions = [eviction for attempt in attempts if (eviction := _smallest(attempt, facts)) is not None]
         if evictions:
-            return min(evictions, key=_disruption)
+            return min(evictions, key=lambda eviction: _disruption(eviction, world))
     return None
 
 
-def _disruption(eviction: Eviction) -> tuple[int, Amount, Preference]:
+def _disruption(eviction: Eviction, world: World) -> tuple[int, Amount, Choice]:
     """Stop low tiers rather than high ones, then little rather than much, then for a good place."""
     highest_tier = max(victim.standing[0] for victim in eviction.victims)
-    return highest_tier, sum(victim.milli for victim in eviction.victims), preference(eviction.candidate)
+    return highest_tier, sum(victim.milli for victim in eviction.victims), choice(eviction.candidate, world)
 
 
 @dataclass(frozen=True, slots=True)

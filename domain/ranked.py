@@ -8,6 +8,7 @@ from domain.openings import best_candidate, open_ranks, why_not_yet
 from domain.preemption import choose_victims
 from domain.ranking import in_rank_order
 from domain.request import Kind, kind
+from domain.scoring import weighed
 from domain.turns import Turns
 from domain.workload import Waiting
 from domain.world import World
@@ -58,7 +59,7 @@ def decide(workload: Waiting, world: World, later: World, facts: Facts) -> Start
         return None
     ranks = open_ranks(workload, facts)
     if (candidate := best_candidate(ranks, world)) is not None:
-        return Start(workload.id, candidate.placement)
+        return Start(workload.id, candidate.placement, weighed(candidate, world))
     if later is not world and best_candidate(ranks, later) is not None:
         return None
     if (eviction := choose_victims(ranks, later, facts)) is not None:

@@ -127,4 +127,14 @@ def kind(workload: Waiting, now: datetime) -> Kind:
     spec = workload.spec
     opened = tuple((request.target, request.gang, max(request.opens_at, now)) for request in requests(workload))
     earliest = max(spec.earliest_start, now) if spec.earliest_start else now
-    return spec.queue, spec.tier, spec.priority, spec.preemptible, spec.selection, spec.tolerations, earliest, opened
+    return (
+        spec.queue,
+        spec.tenant,
+        spec.tier,
+        spec.priority,
+        spec.preemptible,
+        spec.selection,
+        spec.tolerations,
+        earliest,
+        opened,
+    )

@@ -1,13 +1,15 @@
 """The pool as the decisions of a round change it: an immutable what-if of room and quota use."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
 from corral.api import WHOLE, CapacityType, State, WorkloadSpec
+from corral.policy import Policy
 from domain.fleet import Amount, Health, Node, Placement, Room
+from domain.law import Law
 from domain.quota import QuotaTree, Usage
 from domain.snapshot import Snapshot
 from domain.workload import Active, Charge, charges_of
@@ -77,6 +79,7 @@ class World:
 
     `classes` holds the nodes by their traits, `homes` the traits of each node. `coming` is room, by node, that becomes free
     when attempts with notice to leave have left, and that nobody was promised. `stopped` are victims taken in this round.
+    `law` and `policy` are what hard constraints and soft goals are read from; no decision changes them.
     """
 
     classes: Mapping[Traits, Nodes]
@@ -85,16 +88,20 @@ class World:
     usage: Usage
     coming: Mapping[str, Room]
     stopped: frozenset[str] = frozenset()
+    law: Law = field(default_factory=Law)
+    policy: Policy = field(default_factory=Policy)
 
     @classmethod
     def of(cls, snapshot: Snapshot, tree: QuotaTree) -> "World":
         """The world that the snapshot shows."""
-        world = cls.idle(snapshot.nodes, tree, {node.id: node.free for node in snapshot.nodes})
+        world = cls.idle(snapshot.nodes, tree, {node.id: node.free for node in snapshot.nodes}, policy=snapshot.policy)
         usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
         return replace(world, usage=usage, coming=_coming(snapshot))
 
     @classmethod
-    def idle(cls, nodes: Iterable[Node], tree: QuotaTree, rooms: Mapping[str, Room] | None = None) -> "World":
+    def idle(
+        cls, nodes: Iterable[Node], tree: QuotaTree, rooms: Mapping[str, Room] | None = None, *, policy: Policy
+    ) -> "World":
         """A world in which nothing has quota in use and nodes have the given room, or all of theirs."""
         by_traits: dict[Traits, list[NodeRoom]] = {}
         homes: dict[str, Traits] = {}
@@ -104,7 +111,7 @@ class World:
             by_traits.setdefault(homes[node.id], []).append(entry)
         classes = {traits: in_order(by_traits[traits]) for traits in sorted(by_traits)}
         free = {entry.node.id: entry.room for entry in chain(*classes.values())}
-        return cls(classes, homes, free, Usage(tree), {})
+        return cls(classes, homes, free, Usage(tree), {}, law=Law.of(policy.constraints), policy=policy)
 
     def with_(self, spec: WorkloadSpec, placement: Placement) -> "World":
         """The world after the workload has been given free capacity."""

@@ -250,6 +250,8 @@ def _decision_row(round_id: int, decision: Start | StartAfter | Wait | Refuse) -
     detail: dict[str, Any] = {}
     if isinstance(decision, Start | StartAfter):
         detail = {"sku": decision.placement.sku, "region": decision.placement.region, "target": decision.placement.target}
+    if isinstance(decision, Start) and decision.terms:
+        detail["goals"] = dict(decision.terms)
     if isinstance(decision, StartAfter):
         detail["victims"] = list(decision.victims)
     if explanation is not None:
