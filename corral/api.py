@@ -110,6 +110,8 @@ class Reason(StrEnum):
     WAITING_FOR_QUOTA = "WaitingForQuota"
     BORROWING_LIMIT_REACHED = "BorrowingLimitReached"
     QUEUE_CAP_REACHED = "QueueCapReached"
+    USER_LIMIT_REACHED = "UserLimitReached"
+    USER_RUNNING_LIMIT_REACHED = "UserRunningLimitReached"
     NO_READY_CAPACITY = "NoReadyCapacity"
     NOT_ENOUGH_FREE_ACCELERATORS = "NotEnoughFreeAccelerators"
     NOT_ENOUGH_FREE_CPU_OR_MEMORY = "NotEnoughFreeCpuOrMemory"
@@ -380,6 +382,23 @@ class QuotaSpec(Model):
         return self
 
 
+class UserLimit(Model):
+    """What one user may have at once in a queue and below it: accelerators, and running workloads; absent ones do not limit.
+
+    Without `user` it is the limit of everybody who has none by name; workloads that name no user count as one user's.
+    """
+
+    user: Identifier | None = None
+    accelerators: Annotated[StrictInt, Field(ge=0, le=10**9)] | None = None
+    running: Annotated[StrictInt, Field(ge=0, le=10**6)] | None = None
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.accelerators is None and self.running is None:
+            raise ValueError("a limit per user names accelerators, running (workloads), or both")
+        return self
+
+
 class WithinQueue(StrEnum):
     """Which work of its own queue a workload may stop."""
 
@@ -461,6 +480,14 @@ class QueueSpec(Model):
     created_at: AwareDatetime | None = None
     """Decides between queues that are otherwise equal: the older one first (quota model `deserved`)."""
     quotas: Annotated[tuple[QuotaSpec, ...], Field(max_length=256)] = ()
+    user_limits: Annotated[tuple[UserLimit, ...], Field(max_length=1_000)] = ()
+
+    @model_validator(mode="after")
+    def _one_limit_a_user(self) -> Self:
+        users = [limit.user for limit in self.user_limits]
+        if twice := [user or "everybody" for user in dict.fromkeys(users) if users.count(user) > 1]:
+            raise ValueError(f"user_limits: {', '.join(twice)} is given twice; each user has one limit")
+        return self
 
 
 class QueueTree(Model):

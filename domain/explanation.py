@@ -35,6 +35,8 @@ FURTHEST_FIRST = (
     Reason.BORROWING_LIMIT_REACHED,
     Reason.QUEUE_CAP_REACHED,
     Reason.WAITING_FOR_QUOTA,
+    Reason.USER_LIMIT_REACHED,
+    Reason.USER_RUNNING_LIMIT_REACHED,
     Reason.NODE_NOT_READY,
     Reason.FORBIDDEN_BY_POLICY,
     Reason.TAINT_NOT_TOLERATED,
@@ -171,6 +173,20 @@ def _cap(finding: Finding) -> str:
     )
 
 
+def _user_limit(finding: Finding) -> str:
+    rejection = finding.rejection
+    needs = asked(finding.request.gang, finding.supply.sku)
+    return f"needs {needs}; the limit of {_who(finding.request)} in queue {rejection.candidate} leaves {amount(rejection.has)}"
+
+
+def _user_running_limit(finding: Finding) -> str:
+    return f"{_who(finding.request)} runs as many workloads in queue {finding.rejection.candidate} as its limit allows"
+
+
+def _who(request: Request) -> str:
+    return f"user {user}" if (user := request.spec.user) else "work that names no user"
+
+
 def _not_ready(finding: Finding) -> str:
     return f"no ready node is acceptable; {finding.supply.sku} in {_place_name(finding.supply)} would be, once ready"
 
@@ -213,6 +229,8 @@ SENTENCES: Mapping[Reason, Callable[[Finding], str]] = {
     Reason.BORROWING_LIMIT_REACHED: _borrowing_limit,
     Reason.QUEUE_CAP_REACHED: _cap,
     Reason.WAITING_FOR_QUOTA: _short_of_quota,
+    Reason.USER_LIMIT_REACHED: _user_limit,
+    Reason.USER_RUNNING_LIMIT_REACHED: _user_running_limit,
     Reason.NODE_NOT_READY: _not_ready,
     Reason.FORBIDDEN_BY_POLICY: _forbidden,
     Reason.TAINT_NOT_TOLERATED: _tainted,
@@ -279,17 +297,13 @@ def no_matching_capacity(findings: Sequence[Finding], idle: World, as_of: dateti
 def never_fits_quota(fitting: Sequence[tuple[Request, Supply]], widest: QuotaTree, as_of: datetime) -> Explanation:
     """The workload exceeds what its queue could have if nobody else used anything."""
     ceilings = {
-        (
-            widest.ceiling(request.spec.queue, supply.sku, preemptible=request.spec.preemptible),
-            supply.sku,
-            request.index or 0,
-        ): (request)
-        for request, supply in fitting
+        (widest.ceiling_of(request.spec, supply.sku), supply.sku, request.index or 0): (request) for request, supply in fitting
     }
     (most, sku, _), request = min(ceilings.items(), key=lambda item: (item[1].gang.minimum_milli - item[0][0], item[0][1:]))
     queue = request.spec.queue
     own = "" if request.spec.preemptible else " as work that may not be preempted"
-    has = f"could never have more than {amount(most)}{own}" if widest.has_quota(queue, sku) else "has no quota for it"
+    own += f" for {_who(request)}" if widest.limits_on(request.spec) else ""
+    has = f"could never have more than {amount(max(0, most))}{own}" if widest.has_quota(queue, sku) else "has no quota for it"
     message = f"asks for {asked(request.gang, sku)}; queue {queue} {has}; ask for less, use another queue or raise its quota"
     return Explanation(reason=Reason.NEVER_WITHIN_QUOTA, message=message, as_of=as_of)
 

@@ -36,12 +36,13 @@ class Facts:
     def of(cls, snapshot: Snapshot, now: datetime) -> "Facts":
         """What the snapshot says at this time."""
         queues = {queue.name: queue for queue in sorted(snapshot.queues, key=lambda queue: queue.name)}
-        widest = QuotaTree.ever(queues.values())
+        classes = snapshot.policy.limits.sku_classes
+        widest = QuotaTree.ever(queues.values(), classes)
         return cls(
             now=now,
             policy=snapshot.policy,
             queues=queues,
-            tree=QuotaTree.at(queues.values(), now),
+            tree=QuotaTree.at(queues.values(), now, classes),
             widest=widest,
             idle=World.idle(snapshot.nodes, widest, policy=snapshot.policy),
             complete=snapshot.is_complete and bool(snapshot.nodes),

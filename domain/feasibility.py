@@ -144,5 +144,4 @@ def why_never_room(gang: Gang, idle: Nodes) -> Rejection:
 
 
 def _could_have_quota(request: Request, supply: Supply, facts: Facts) -> bool:
-    ceiling = facts.widest.ceiling(request.spec.queue, supply.sku, preemptible=request.spec.preemptible)
-    return request.gang.minimum_milli <= ceiling
+    return request.gang.minimum_milli <= facts.widest.ceiling_of(request.spec, supply.sku)

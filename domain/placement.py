@@ -45,7 +45,7 @@ class Candidate:
 def best_on(request: Request, supply: Supply, nodes: Nodes, usage: Usage) -> Candidate | None:
     """Place a request on the nodes of one supply within its quota, or none when either is short."""
     spec, gang = request.spec, request.gang
-    quota = usage.room(spec.queue, supply.sku, preemptible=spec.preemptible)
+    quota = usage.allowed(spec, supply.sku)
     if quota < gang.minimum_milli:
         return None
     layout = lay_out(gang.within(quota), nodes)
@@ -57,7 +57,7 @@ def best_on(request: Request, supply: Supply, nodes: Nodes, usage: Usage) -> Can
 def why_not_on(request: Request, supply: Supply, nodes: Nodes, usage: Usage) -> Rejection:
     """Why `best_on` found nothing: the quota, or else the room."""
     spec, needed = request.spec, request.gang.minimum_milli
-    no_quota = usage.rejection(spec.queue, supply.sku, needed, preemptible=spec.preemptible) if needed else None
+    no_quota = usage.refusal(spec, supply.sku, needed)
     return no_quota or why_no_room(request.gang, nodes)
 
 

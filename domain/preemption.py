@@ -9,7 +9,7 @@ from domain.facts import Facts
 from domain.feasibility import sift
 from domain.fleet import Amount, Room
 from domain.placement import Candidate, best_on
-from domain.protection import Stoppable
+from domain.protection import Stoppable, hardship
 from domain.quota import Usage
 from domain.request import Request
 from domain.scoring import Choice, choice
@@ -84,7 +84,7 @@ class _Attempt:
 
     def has_quota(self) -> bool:
         spec = self.request.spec
-        return self.request.gang.minimum_milli <= self.usage.room(spec.queue, self.supply.sku, preemptible=spec.preemptible)
+        return self.request.gang.minimum_milli <= self.usage.allowed(spec, self.supply.sku)
 
     def missing(self) -> Amount:
         """What the victims must give back at the very least; 0 when it is not for accelerators that the request waits."""
@@ -138,7 +138,7 @@ def _in_order(attempt: _Attempt, facts: Facts) -> Victims:
     borrowers = _reclaimable(attempt.request, sku, attempt.usage)
     allowed = [
         victim
-        for victim in facts.stoppable.get(sku, ())
+        for victim in _who_could_help(attempt, facts)
         if (victim.standing < mine if victim.queue == own else victim.queue in borrowers)
         and victim.active.attempt_id not in attempt.stopped
     ]
@@ -146,6 +146,20 @@ def _in_order(attempt: _Attempt, facts: Facts) -> Victims:
         allowed = [victim for victim in allowed if not victim.nodes.isdisjoint(attempt.rooms)]
     allowed.sort(key=lambda victim: (victim.standing[0], victim.queue == own))
     return _while_borrowing(allowed, own, sku, attempt.usage)
+
+
+def _who_could_help(attempt: _Attempt, facts: Facts) -> Sequence[Stoppable]:
+    """Work on the SKU; where it is quota that is short, also work that uses up a class which holds the SKU."""
+    sku, usage = attempt.supply.sku, attempt.usage
+    on_it = facts.stoppable.get(sku, ())
+    if attempt.has_quota() or not (kin := usage.tree.kin(sku)):
+        return on_it
+    known = {victim.active.attempt_id for victim in on_it}
+    on_others = (
+        victim for other in kin for victim in facts.stoppable.get(other, ()) if usage.borrowed(victim.queue, other) > 0
+    )
+    others = {victim.active.attempt_id: victim for victim in on_others if victim.active.attempt_id not in known}
+    return sorted((*on_it, *others.values()), key=lambda victim: hardship(victim.active))
 
 
 def _reclaimable(request: Request, sku: str, usage: Usage) -> frozenset[str]:
@@ -162,7 +176,7 @@ def _while_borrowing(ordered: Iterable[Stoppable], own: str, sku: str, usage: Us
     taken = []
     for victim in ordered:
         queue = victim.queue
-        left = borrowed.get(queue, usage.use(queue, sku).total - usage.tree.nominal(queue, sku))
+        left = borrowed.get(queue, usage.borrowed(queue, sku))
         if queue == own or left > 0:
             taken.append(victim)
             borrowed[queue] = left - victim.milli

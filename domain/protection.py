@@ -57,7 +57,7 @@ def stoppable_by_sku(
         if is_stoppable(active, queues.get(active.spec.queue), policy, now):
             for sku in active.placement.by_sku:
                 by_sku.setdefault(sku, []).append(active)
-    return {sku: tuple(map(_stoppable, sorted(found, key=_hardship))) for sku, found in by_sku.items()}
+    return {sku: tuple(map(_stoppable, sorted(found, key=hardship))) for sku, found in by_sku.items()}
 
 
 def _stoppable(active: Active) -> Stoppable:
@@ -67,7 +67,7 @@ def _stoppable(active: Active) -> Stoppable:
     return Stoppable(active, spec.queue, standing(spec.tier, spec.priority), active.milli, charges, nodes)
 
 
-def _hardship(active: Active) -> tuple[Standing, float, float, str]:
+def hardship(active: Active) -> tuple[Standing, float, float, str]:
     """Lowest tier and priority, then least work lost per accelerator, then newest, then id.
 
     What is lost per accelerator is the time since the last checkpoint or the start; work that has not started loses nothing.

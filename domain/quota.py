@@ -1,14 +1,20 @@
 """Quota: the tree of queues and cohorts, and how much of it a request may use."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 from math import inf
 
-from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec, Reason
+from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec, Reason, UserLimit, WorkloadSpec
 from domain.decision import Rejection
 from domain.fleet import Amount
+from domain.limits import NOTHING, Held, User, left_of, limit_of
+
+SkuClasses = Mapping[str, Sequence[str]]
+"""The SKUs that each class holds."""
+
+NO_CLASSES: SkuClasses = {}
 
 
 class QuotaError(ValueError):
@@ -68,25 +74,33 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class QuotaTree:
-    """The tree with every number that follows from its rows. `paths` lead from a queue to its root."""
+    """The tree with every number that follows from its rows. `paths` lead from a queue to its root.
+
+    `classes` gives, for each SKU that one holds, the classes of SKUs for which there is a row. Standings are by the name
+    that a row has: a SKU, or a class of them.
+    """
 
     paths: Mapping[str, tuple[str, ...]]
     weights: Mapping[str, int]
     skus: tuple[str, ...]
     standings: Mapping[tuple[str, str], Standing]
+    classes: Mapping[str, tuple[str, ...]]
+    user_limits: Mapping[str, tuple[UserLimit, ...]]
 
     @classmethod
-    def at(cls, queues: Iterable[QueueSpec], now: datetime) -> "QuotaTree":
+    def at(cls, queues: Iterable[QueueSpec], now: datetime, classes: SkuClasses = NO_CLASSES) -> "QuotaTree":
         """The tree of a checked set of queues with the rows that are valid now."""
-        return cls._from_rows(queues, lambda rows: _valid(rows, now))
+        return cls._from_rows(queues, classes, lambda rows: _valid(rows, now))
 
     @classmethod
-    def ever(cls, queues: Iterable[QueueSpec]) -> "QuotaTree":
+    def ever(cls, queues: Iterable[QueueSpec], classes: SkuClasses = NO_CLASSES) -> "QuotaTree":
         """The tree with the most generous of all rows, whatever their validity: what exceeds it never fits."""
-        return cls._from_rows(queues, _most_generous)
+        return cls._from_rows(queues, classes, _most_generous)
 
     @classmethod
-    def _from_rows(cls, queues: Iterable[QueueSpec], choose: Callable[[Sequence[QuotaSpec]], Quota | None]) -> "QuotaTree":
+    def _from_rows(
+        cls, queues: Iterable[QueueSpec], classes: SkuClasses, choose: Callable[[Sequence[QuotaSpec]], Quota | None]
+    ) -> "QuotaTree":
         by_name = {queue.name: queue for queue in sorted(queues, key=lambda queue: queue.name)}
         rows = {
             (queue.name, sku): quota
@@ -94,46 +108,87 @@ class QuotaTree:
             for sku in sorted({row.sku for row in queue.quotas})
             if (quota := choose([row for row in queue.quotas if row.sku == sku])) is not None
         }
-        skus = tuple(sorted({sku for _, sku in rows}))
+        names = sorted({name for _, name in rows})
         paths = {name: _path_to_root(name, by_name) for name in by_name}
-        weights = {name: queue.weight for name, queue in by_name.items()}
-        return cls(paths, weights, skus, _standings(paths, skus, rows))
+        return cls(
+            paths=paths,
+            weights={name: queue.weight for name, queue in by_name.items()},
+            skus=tuple(sorted({sku for name in names for sku in classes.get(name, (name,))})),
+            standings=_standings(paths, names, rows),
+            classes=_classes_of({name: classes[name] for name in names if name in classes}),
+            user_limits={name: queue.user_limits for name, queue in by_name.items() if queue.user_limits},
+        )
 
     def root(self, queue: str) -> str:
         """The root of the tree that the queue belongs to."""
         return self.paths[queue][-1]
 
+    def names(self, sku: str) -> tuple[str, ...]:
+        """The names under which rows bound a SKU: its own, and those of the classes that hold it."""
+        return (sku, *self.classes.get(sku, ()))
+
+    def kin(self, sku: str) -> list[str]:
+        """The other SKUs that a class holds beside this one."""
+        mine = set(self.classes.get(sku, ()))
+        return [other for other, classes in self.classes.items() if other != sku and not mine.isdisjoint(classes)]
+
+    def rows(self, queue: str, sku: str) -> list[str]:
+        """The names of those rows that the queue itself has; of several the smallest quota wins."""
+        return [name for name in self.names(sku) if (queue, name) in self.standings and self.standings[queue, name].has_row]
+
     def has_quota(self, queue: str, sku: str) -> bool:
         """Whether the queue has a row for the SKU; without one it may not use it (a row with nominal 0 opts in)."""
-        return (standing := self.standings.get((queue, sku))) is not None and standing.has_row
+        return bool(self.rows(queue, sku))
 
     def nominal(self, queue: str, sku: str) -> Amount:
         """What the queue itself owns."""
-        return standing.quota.nominal if (standing := self.standings.get((queue, sku))) else 0
+        return min((self.standings[queue, name].quota.nominal for name in self.rows(queue, sku)), default=0)
 
     def ceiling(self, queue: str, sku: str, *, preemptible: bool) -> Amount:
         """The most that one workload of the queue could ever have if nobody else used anything."""
-        if not self.has_quota(queue, sku):
-            return 0
-        standings = [self.standings[name, sku] for name in self.paths[queue]]
-        caps = [standing.quota.cap for standing in standings if standing.quota.cap is not None]
-        owned = [] if preemptible else [standing.nominal_below for standing in standings if standing.has_row]
-        return min([self._potential(self.paths[queue], sku), *caps, *owned])
+        path, rows = self.paths[queue], self.rows(queue, sku)
+        above = [self.standings[node, name] for name in self.names(sku) for node in path if (node, name) in self.standings]
+        caps = [standing.quota.cap for standing in above if standing.quota.cap is not None]
+        owned = [] if preemptible else [standing.nominal_below for standing in above if standing.has_row]
+        return min([*(self._potential(path, name) for name in rows), *caps, *owned]) if rows else 0
 
-    def lendable(self, queue: str, sku: str) -> Amount:
-        """What the parent's subtree could lend if nobody used anything; 0 for a root."""
+    def lendable(self, queue: str, name: str) -> Amount:
+        """What the parent's subtree could lend under the name of a row if nobody used anything; 0 for a root."""
         above = self.paths[queue][1:]
-        return self._potential(above, sku) if above else 0
+        return self._potential(above, name) if above else 0
 
-    def _potential(self, path: Sequence[str], sku: str) -> Amount:
+    def ceiling_of(self, spec: WorkloadSpec, sku: str) -> Amount:
+        """The same for a workload, with the limits of its user; below zero where it may not even run without accelerators."""
+        limits = [left_of(limit, NOTHING) for _, limit in self.limits_on(spec)]
+        return min([self.ceiling(spec.queue, sku, preemptible=spec.preemptible), *limits])
+
+    def limits_on(self, spec: WorkloadSpec) -> list[tuple[str, UserLimit]]:
+        """The limits of a workload's user, and the nodes from its queue to the root that set them."""
+        return [
+            (node, limit)
+            for node in self.paths.get(spec.queue, ())
+            if (limit := limit_of(self.user_limits.get(node, ()), spec.user)) is not None
+        ]
+
+    def looks_at(self, spec: WorkloadSpec) -> Hashable:
+        """What the tree looks at in a workload beside its queue and whether it may be preempted."""
+        return spec.user if self.limits_on(spec) else None
+
+    def _potential(self, path: Sequence[str], name: str) -> Amount:
         """What a node could have with nothing in use: its guaranteed part, and what flows down from its root."""
-        *below, root = (self.standings[name, sku] for name in path)
+        *below, root = (self.standings[node, name] for node in path)
         amount = root.subtree
         for standing in reversed(below):
             amount += standing.guaranteed
             if standing.quota.borrowing_limit is not None:
                 amount = min(amount, standing.subtree + standing.quota.borrowing_limit)
         return amount
+
+
+def _classes_of(classes: SkuClasses) -> dict[str, tuple[str, ...]]:
+    """The classes that hold each SKU."""
+    skus = {sku for members in classes.values() for sku in members}
+    return {sku: tuple(name for name in sorted(classes) if sku in classes[name]) for sku in sorted(skus)}
 
 
 def _path_to_root(name: str, by_name: Mapping[str, QueueSpec]) -> tuple[str, ...]:
@@ -239,79 +294,128 @@ UNUSED = Use()
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Who uses how much of the tree; changed copies are cheap."""
+    """Who uses how much of the tree; changed copies are cheap.
+
+    `uses` is by node and name of a row: what runs on a SKU counts under the SKU and under every class that holds it.
+    `users` is by node and user, where the node limits its users.
+    """
 
     tree: QuotaTree
     uses: Mapping[tuple[str, str], Use] = field(default_factory=dict)
+    users: Mapping[tuple[str, User], Held] = field(default_factory=dict)
 
-    def use(self, queue: str, sku: str) -> Use:
-        """The use of one node of the tree."""
-        return self.uses.get((queue, sku), UNUSED)
+    def use(self, queue: str, name: str) -> Use:
+        """The use of one node of the tree under the name of a SKU or a class."""
+        return self.uses.get((queue, name), UNUSED)
 
-    def plus(self, queue: str, sku: str, amount: Amount, *, preemptible: bool) -> "Usage":
-        """The same with this much more (or less, when negative) in use by one workload of the queue.
+    def plus(
+        self, queue: str, sku: str, amount: Amount, *, preemptible: bool, user: User = None, workloads: int = 0
+    ) -> "Usage":
+        """The same with this much more (or less, when negative) in use by work of the queue.
 
-        Use in a queue or of a SKU that the tree does not know is not counted: nothing bounds it, nothing new starts there.
+        `workloads` of the user's begin with it, and end with it when negative. Use in a queue or of a SKU that the tree does
+        not know is not counted: nothing bounds it, nothing new starts there.
         """
-        uses, charge = dict(self.uses), amount
-        for name in self.tree.paths.get(queue, ()):
-            if (standing := self.tree.standings.get((name, sku))) is None:
+        uses = dict(self.uses)
+        for name in self.tree.names(sku):
+            self._charge(uses, queue, name, amount, 0 if preemptible else amount)
+        return Usage(self.tree, uses, self._with_held(queue, user, amount, workloads))
+
+    def _charge(self, uses: dict[tuple[str, str], Use], queue: str, name: str, amount: Amount, fixed: Amount) -> None:
+        charge = amount
+        for node in self.tree.paths.get(queue, ()):
+            if (standing := self.tree.standings.get((node, name))) is None:
                 break
-            before = self.use(name, sku)
-            after = Use(before.total + amount, before.charged + charge, before.fixed + (0 if preemptible else amount))
+            before = self.use(node, name)
+            after = Use(before.total + amount, before.charged + charge, before.fixed + fixed)
             charge = max(0, after.charged - standing.guaranteed) - max(0, before.charged - standing.guaranteed)
-            uses[name, sku] = after
-        return Usage(self.tree, uses)
+            uses[node, name] = after
+
+    def _with_held(self, queue: str, user: User, amount: Amount, workloads: int) -> Mapping[tuple[str, User], Held]:
+        limiting = [node for node in self.tree.paths.get(queue, ()) if node in self.tree.user_limits]
+        changed = {(node, user): self.users.get((node, user), NOTHING).plus(amount, workloads) for node in limiting}
+        return {**self.users, **changed} if changed else self.users
+
+    def allowed(self, spec: WorkloadSpec, sku: str) -> Amount:
+        """How much a workload that would start may have now: quota and the limits of its user, the smallest wins.
+
+        Below zero where not even work without accelerators may start.
+        """
+        quota = self.room(spec.queue, sku, preemptible=spec.preemptible)
+        return min([quota, *(has for _, has in self._left_for_user(spec))])
+
+    def refusal(self, spec: WorkloadSpec, sku: str, amount: Amount) -> Rejection | None:
+        """Why the workload may not start with this much, or none when it may. Needs and has are thousandths."""
+        short = min(((has, node) for node, has in self._left_for_user(spec) if has < amount), default=None)
+        if short is not None:
+            has, node = short
+            reason = Reason.USER_RUNNING_LIMIT_REACHED if has < 0 else Reason.USER_LIMIT_REACHED
+            return Rejection(node, reason, needs=amount, has=max(0, has))
+        return self.rejection(spec.queue, sku, amount, preemptible=spec.preemptible) if amount else None
+
+    def _left_for_user(self, spec: WorkloadSpec) -> list[tuple[str, Amount]]:
+        """What each node on the way to the root leaves the workload's user; below zero where it may run no more workloads."""
+        held = self.users.get
+        return [(node, left_of(limit, held((node, spec.user), NOTHING))) for node, limit in self.tree.limits_on(spec)]
 
     def room(self, queue: str, sku: str, *, preemptible: bool) -> Amount:
-        """How much more a workload of the queue may have now; never negative."""
-        if not self.tree.has_quota(queue, sku):
+        """How much more quota a workload of the queue may have now; never negative."""
+        if not (rows := self.tree.rows(queue, sku)):
             return 0
         below_caps = [left for left, _ in self._below_caps(queue, sku)]
         owned = [] if preemptible else [self._within_owned(queue, sku)]
-        return max(0, min([self._available(queue, sku), *below_caps, *owned]))
+        return max(0, min([*(self._available(queue, name) for name in rows), *below_caps, *owned]))
 
     def rejection(self, queue: str, sku: str, amount: Amount, *, preemptible: bool) -> Rejection | None:
         """Why the queue may not use this much more, or none when it may. Needs and has are thousandths."""
         room = self.room(queue, sku, preemptible=preemptible)
         if amount <= room:
             return None
-        if not self.tree.has_quota(queue, sku):
+        if not (rows := self.tree.rows(queue, sku)):
             return Rejection(queue, Reason.WAITING_FOR_QUOTA, needs=amount, has=0)
         left, capped = min(self._below_caps(queue, sku), default=(amount, queue))
         if left < amount:
             return Rejection(capped, Reason.QUEUE_CAP_REACHED, needs=amount, has=max(0, left))
-        is_limited = self._available(queue, sku) < amount <= self._available(queue, sku, limited=False)
+        least, name = min((self._available(queue, name), name) for name in rows)
+        is_limited = least < amount <= self._available(queue, name, limited=False)
         reason = Reason.BORROWING_LIMIT_REACHED if is_limited else Reason.WAITING_FOR_QUOTA
-        return Rejection(queue, reason, needs=amount, has=room)
+        return Rejection(_called(queue, name, sku), reason, needs=amount, has=room)
 
     def is_within_nominal(self, queue: str, sku: str, amount: Amount) -> bool:
         """Whether the queue would still live on its own with this much more."""
-        return self.use(queue, sku).total + amount <= self.tree.nominal(queue, sku)
+        return self.borrowed(queue, sku) + amount <= 0
+
+    def borrowed(self, queue: str, sku: str) -> Amount:
+        """How much more of a SKU, or of a class that holds it, the queue uses than it owns; negative where it owns more."""
+        rows = self.tree.rows(queue, sku)
+        own = [self.use(queue, name).total - self.tree.standings[queue, name].quota.nominal for name in rows]
+        return max(own, default=self.use(queue, sku).total)
 
     def borrowers(self, root: str, sku: str) -> frozenset[str]:
         """The queues below a root that use more of a SKU than they own."""
-        paths = self.tree.paths
-        return frozenset(
-            name
-            for (name, used), use in self.uses.items()
-            if used == sku and paths[name][-1] == root and use.total > self.tree.nominal(name, sku)
-        )
+        names, paths = self.tree.names(sku), self.tree.paths
+        using = {node for (node, name) in self.uses if name in names and paths[node][-1] == root}
+        return frozenset(node for node in using if self.borrowed(node, sku) > 0)
 
     def dominant_share(self, queue: str) -> DominantShare:
-        """The share of `semantics.md` 4: accelerators of all SKUs are one resource."""
-        borrowed = sum(max(0, self.use(queue, sku).charged - self.tree.standings[queue, sku].subtree) for sku in self.tree.skus)
+        """The share of `semantics.md` 4: accelerators of all SKUs are one resource, those of each class another."""
+        classes = {name for names in self.tree.classes.values() for name in names}
+        skus = [name for name in self.tree.skus if (queue, name) in self.tree.standings]
+        return max(self._share(queue, names) for names in (skus, *([name] for name in sorted(classes))))
+
+    def _share(self, queue: str, names: Sequence[str]) -> DominantShare:
+        borrowed = sum(max(0, self.use(queue, name).charged - self.tree.standings[queue, name].subtree) for name in names)
         if borrowed == 0:
             return NOT_BORROWING
-        weighted = self.tree.weights[queue] * sum(self.tree.lendable(queue, sku) for sku in self.tree.skus)
+        weighted = self.tree.weights[queue] * sum(self.tree.lendable(queue, name) for name in names)
         return DominantShare(False, Fraction(borrowed, weighted)) if weighted else BORROWING_WITHOUT_RIGHT
 
-    def _available(self, queue: str, sku: str, *, limited: bool = True) -> Amount:
+    def _available(self, queue: str, name: str, *, limited: bool = True) -> Amount:
         """Kueue's `available`, from the root down: what the node keeps unused, and what its parent can still lend it.
 
         Negative where more is in use than there is quota for, as after the end of a grant.
         """
-        *below, root = ((self.tree.standings[name, sku], self.use(name, sku)) for name in self.tree.paths[queue])
+        *below, root = ((self.tree.standings[node, name], self.use(node, name)) for node in self.tree.paths[queue])
         amount = root[0].subtree - root[1].charged
         for standing, use in reversed(below):
             if limited and standing.quota.borrowing_limit is not None:
@@ -324,15 +428,29 @@ class Usage:
     def _below_caps(self, queue: str, sku: str) -> list[tuple[Amount, str]]:
         """What every cap from the queue to its root leaves, and whose cap that is."""
         return [
-            (standing.quota.cap - self.use(name, sku).total, name)
-            for name in self.tree.paths[queue]
-            if (standing := self.tree.standings.get((name, sku))) is not None and standing.quota.cap is not None
+            (standing.quota.cap - self.use(node, name).total, _called(node, name, sku))
+            for node, name, standing in self._standings_above(queue, sku)
+            if standing.quota.cap is not None
         ]
 
     def _within_owned(self, queue: str, sku: str) -> Amount:
         """What work that may not be preempted may still have: it counts against nominal alone, for nobody can reclaim it."""
         return min(
-            standing.nominal_below - self.use(name, sku).fixed
-            for name in self.tree.paths[queue]
-            if (standing := self.tree.standings[name, sku]).has_row
+            standing.nominal_below - self.use(node, name).fixed
+            for node, name, standing in self._standings_above(queue, sku)
+            if standing.has_row
         )
+
+    def _standings_above(self, queue: str, sku: str) -> list[tuple[str, str, Standing]]:
+        """Every node from the queue to its root, under every name that bounds the SKU."""
+        return [
+            (node, name, standing)
+            for name in self.tree.names(sku)
+            for node in self.tree.paths[queue]
+            if (standing := self.tree.standings.get((node, name))) is not None
+        ]
+
+
+def _called(node: str, name: str, sku: str) -> str:
+    """A node as people are told of it: with the class, where it is one that bounds the SKU."""
+    return node if name == sku else f"{node} (class {name})"

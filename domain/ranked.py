@@ -37,7 +37,7 @@ def _one_pass(waiting: Iterable[Waiting], world: World, facts: Facts) -> tuple[l
     others: list[Waiting] = []
     later = world.when_all_have_left()
     for workload in in_rank_order(waiting, world, facts):
-        alike = kind(workload, facts.now)
+        alike = kind(workload, facts.now, facts.tree)
         decision = decide(workload, world, later, facts) if alike not in stuck else None
         if decision is None:
             others.append(workload)

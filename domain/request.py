@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from corral.api import WHOLE, ReplicaGroup, Selection, Target, Topology, WorkloadSpec
 from domain.fleet import Amount
+from domain.quota import QuotaTree
 from domain.workload import Waiting
 
 
@@ -122,7 +123,7 @@ def ranked(opened: Sequence[Request]) -> list[Sequence[Request]]:
 Kind = tuple[Hashable, ...]
 
 
-def kind(workload: Waiting, now: datetime) -> Kind:
+def kind(workload: Waiting, now: datetime, tree: QuotaTree) -> Kind:
     """What a decision depends on: workloads of one kind get the same answer in the same world."""
     spec = workload.spec
     opened = tuple((request.target, request.gang, max(request.opens_at, now)) for request in requests(workload))
@@ -130,6 +131,7 @@ def kind(workload: Waiting, now: datetime) -> Kind:
     return (
         spec.queue,
         spec.tenant,
+        tree.looks_at(spec),
         spec.tier,
         spec.priority,
         spec.preemptible,

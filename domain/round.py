@@ -57,7 +57,7 @@ def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list
     refused, others = [], []
     answers: dict[Kind, Explanation | None] = {}
     for workload in sorted(waiting, key=lambda workload: workload.id):
-        alike = kind(workload, facts.now)
+        alike = kind(workload, facts.now, facts.tree)
         if alike not in answers:
             answers[alike] = why_never(workload, facts)
         if (why := answers[alike]) is not None:
@@ -70,7 +70,7 @@ def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list
 def explain(waiting: Sequence[Waiting], world: World, facts: Facts) -> list[Wait]:
     """Why each workload waits, in the world in which the round ends."""
     later = world.when_all_have_left()
-    alike = {workload.id: kind(workload, facts.now) for workload in waiting}
+    alike = {workload.id: kind(workload, facts.now, facts.tree) for workload in waiting}
     examples = {alike[workload.id]: workload for workload in waiting}
     explanations = {each: why_waits(example, world, later, facts) for each, example in examples.items()}
     return [Wait(workload.id, explanations[alike[workload.id]]) for workload in waiting]

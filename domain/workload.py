@@ -67,14 +67,19 @@ class Active:
 
 
 class Charge(NamedTuple):
-    """What a placement uses of its queue's quota for one SKU."""
+    """What a placement uses of its queue's quota for one SKU, and of its user's limits; one charge counts the workload."""
 
     queue: str
     sku: str
     preemptible: bool
     milli: Amount
+    user: str | None = None
+    workloads: int = 0
 
 
 def charges_of(spec: WorkloadSpec, placement: Placement) -> tuple[Charge, ...]:
     """What a workload in this place uses of its queue's quota, by SKU."""
-    return tuple(Charge(spec.queue, sku, spec.preemptible, milli) for sku, milli in placement.by_sku.items())
+    return tuple(
+        Charge(spec.queue, sku, spec.preemptible, milli, spec.user, workloads=0 if index else 1)
+        for index, (sku, milli) in enumerate(placement.by_sku.items())
+    )

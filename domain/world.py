@@ -176,11 +176,13 @@ def with_uses(usage: Usage, actives: Iterable[Active], sign: int = 1) -> Usage:
 
 def with_charges(usage: Usage, charges: Iterable[Charge], sign: int = 1) -> Usage:
     """The same where the charges are known; like ones are counted together."""
-    totals: dict[tuple[str, str, bool], Amount] = {}
-    for queue, sku, preemptible, milli in charges:
-        totals[queue, sku, preemptible] = totals.get((queue, sku, preemptible), 0) + milli
-    for (queue, sku, preemptible), total in totals.items():
-        usage = usage.plus(queue, sku, sign * total, preemptible=preemptible)
+    totals: dict[tuple[str, str, bool, str | None], tuple[Amount, int]] = {}
+    for queue, sku, preemptible, milli, user, workloads in charges:
+        key = queue, sku, preemptible, user
+        before = totals.get(key, (0, 0))
+        totals[key] = before[0] + milli, before[1] + workloads
+    for (queue, sku, preemptible, user), (milli, workloads) in totals.items():
+        usage = usage.plus(queue, sku, sign * milli, preemptible=preemptible, user=user, workloads=sign * workloads)
     return usage
 
 
