@@ -229,3 +229,42 @@ class Policy(Model):
     def digest(self) -> str:
         """SHA-256 of the policy in canonical JSON, in hexadecimal."""
         return hashlib.sha256(json.dumps(self.document, sort_keys=True).encode()).hexdigest()
+
+
+class Fault(StrEnum):
+    """What can be wrong with a document that is valid by itself."""
+
+    CONTRADICTION = "contradiction"
+    """Something that it demands can never be."""
+    DEAD_RULE = "dead-rule"
+    """A rule that another one shadows, or that nothing can meet."""
+    WITHOUT_EFFECT = "without-effect"
+    """A setting that the rest of the document makes meaningless."""
+    OSCILLATION = "oscillation"
+    """What one rule starts, another one stops again."""
+
+
+class DocumentKind(StrEnum):
+    """Which document a finding is about."""
+
+    POLICY = "policy"
+    QUEUES = "queues"
+
+
+class LintFinding(Model):
+    """What lint found: by which rule, at which field of which document, what is wrong there, and what to do.
+
+    Documents with a finding that `refuses` are not applied.
+    """
+
+    rule: str
+    fault: Fault
+    refuses: bool
+    document: DocumentKind
+    field: str
+    message: str
+    advice: str
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        return f"{where}{self.message}; {self.advice} [{self.rule}]"

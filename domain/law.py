@@ -39,7 +39,7 @@ class Article:
 
     where: str
     dimension: str
-    names: frozenset[str]
+    names: tuple[str, ...]
     denies: bool
 
     def permits(self, case: Case) -> bool:
@@ -79,4 +79,4 @@ def _articles(where: str, scope: Model) -> Iterator[Article]:
     for side in ("allow", "deny"):
         for dimension, names in getattr(scope, side):
             if names is not None:
-                yield Article(f"{where}.{side}.{dimension}", dimension, frozenset(names), side == "deny")
+                yield Article(f"{where}.{side}.{dimension}", dimension, names, side == "deny")

@@ -1,10 +1,11 @@
-"""`python -m worker`: serve a pool, bring up everything on one machine, migrate, audit, and show the settings."""
+"""`python -m worker`: serve a pool, bring up everything on one machine, migrate, audit, check a policy, show the settings."""
 
 import asyncio
 import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -17,12 +18,22 @@ from activities.store.audit import RULES
 from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from corral.cli.problems import InvalidInput
+from domain.quota import QuotaError
+from worker.policy_lint import lint_files, report
 from worker.settings import Settings, SettingsError, describe, load_settings
 from worker.stopping import Stopped
 from worker.supervision import CannotStart
 from worker.wiring import serve as serve_pool
 
 Result = TypeVar("Result")
+
+
+class LintOutput(StrEnum):
+    """How findings are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 INTERRUPTED = 128 + signal.SIGINT
 """The exit code of what Ctrl-C has ended."""
@@ -105,6 +116,34 @@ def audit() -> None:
         return 1 if findings else 0
 
     raise typer.Exit(_run(check))
+
+
+policy = typer.Typer(no_args_is_help=True, help="Check policies.")
+app.add_typer(policy, name="policy")
+
+
+@policy.callback()
+def _policy() -> None:
+    """Check policies before they are applied with `corral policy apply`."""
+
+
+@policy.command()
+def lint(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="a YAML file, or the name of a preset")],
+    queues: Annotated[str | None, typer.Option(metavar="TREE", help="a YAML file with the queues that it is to meet")] = None,
+    output: Annotated[LintOutput, typer.Option("--output", "-o", help="how to write the findings")] = LintOutput.TEXT,
+) -> None:
+    """Find contradictions, dead rules, knobs without effect and oscillation.
+
+    Exit code 0: clean; 1: there are findings; 2: a document cannot be read.
+    """
+    try:
+        found = lint_files(file, queues)
+    except (InvalidInput, QuotaError) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+    print(report(found, as_json=output is LintOutput.JSON))
+    raise typer.Exit(1 if found else 0)
 
 
 @app.command(name="settings")

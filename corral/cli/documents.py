@@ -1,7 +1,7 @@
 """Documents: YAML files read into models, with a line for each problem that names file, line, column and field."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -19,10 +19,17 @@ Content = TypeVar("Content", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Document(Generic[Content]):
-    """A valid document, and where it begins."""
+    """A valid document, where it begins, and where its fields stand."""
 
     position: Position
     content: Content
+    fields: Mapping[str, Position]
+
+    def place(self, field: str) -> Position:
+        """Where a field stands, such as `queues[0].name`; one that is not written down, where what it belongs to stands."""
+        while field not in self.fields:
+            field = field[: max(field.rfind("."), field.rfind("["), 0)]
+        return self.fields[field]
 
 
 def read_documents(files: Iterable[str], model: type[Content]) -> list[Document[Content]]:
@@ -67,7 +74,7 @@ def parse_documents(file: str, content: bytes, model: type[Content]) -> list[Doc
     lines = [line for tree in trees for line in tree.complaints or _complaints(tree, model)]
     if lines:
         raise InvalidInput(lines)
-    return [Document(tree.values[()], model.model_validate(tree.data)) for tree in trees]
+    return [Document(tree.values[()], model.model_validate(tree.data), tree.fields) for tree in trees]
 
 
 def _text(file: str, content: bytes) -> str:

@@ -124,8 +124,14 @@ def fields_at(model: type[BaseModel], path: Path) -> list[str]:
     for step in path:
         annotation = _plain(annotation)
         is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        annotation = annotation.model_fields[step].annotation if is_model else get_args(annotation)[0]
+        annotation = annotation.model_fields[step].annotation if is_model else _of_an_entry(annotation)
     return list(_plain(annotation).model_fields)
+
+
+def _of_an_entry(annotation: Any) -> Any:
+    """What the entries of a list, or the values of a mapping, are annotated with."""
+    key_or_entry, *value = get_args(annotation)
+    return value[0] if get_origin(annotation) is Mapping else key_or_entry
 
 
 def _plain(annotation: Any) -> Any:
@@ -218,6 +224,7 @@ _NOT_TRUE_OR_FALSE = _says("is neither true nor false")
 
 _WORDS: Mapping[str, Callable[[ErrorDetails], str]] = {
     "missing": lambda detail: "required, but not given",
+    "literal_error": _says("is not known; expected {expected}"),
     "enum": _says("is not known; expected {expected}"),
     "string_pattern_mismatch": _pattern,
     "string_type": _not_text,

@@ -40,12 +40,21 @@ class Tree:
     keys: dict[Path, Position] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
 
+    @property
+    def fields(self) -> dict[str, Position]:
+        """Where every field stands, by its path in words; the whole document's path is empty."""
+        return {_spelled(path): self.keys.get(path, position) for path, position in self.values.items()}
+
     def position(self, problem: Problem) -> Position:
         """Where a problem is: at its key or its value; at the innermost value around it, if that is missing."""
         if problem.is_about_key and problem.path in self.keys:
             return self.keys[problem.path]
         ends = range(len(problem.path), -1, -1)
         return next(self.values[problem.path[:end]] for end in ends if problem.path[:end] in self.values)
+
+
+def _spelled(path: Path) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 def parse(file: str, text: str) -> list[Tree]:

@@ -1,0 +1,256 @@
+"""Lint: each rule finds its fault at the field where it is, and says nothing about documents without it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from corral.api import QueueTree
+from corral.policy import DocumentKind, Policy
+from domain.lint.rules import RULES, lint, refusals
+
+HALVES: list[dict[str, Any]] = [
+    {"name": "company"},
+    {"name": "a", "parent": "company", "quotas": [{"sku": "h100", "nominal": 8}]},
+    {"name": "b", "parent": "company", "quotas": [{"sku": "h100", "nominal": 8}]},
+]
+
+
+def halves(**of_a: Any) -> list[dict[str, Any]]:
+    """A tree in which queue `a` has further fields."""
+    company, a, b = HALVES
+    return [company, a | of_a, b]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a rule finds in a policy (and a tree): the fields; none where the documents are in order."""
+
+    rule: str
+    policy: dict[str, Any]
+    fields: Sequence[str] = ()
+    queues: Sequence[dict[str, Any]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.rule} {' '.join(self.fields) or 'clean'}"
+
+
+def constrained(**scopes: Any) -> dict[str, Any]:
+    return {"constraints": scopes}
+
+
+def allow(**lists: Any) -> dict[str, Any]:
+    return {"allow": lists}
+
+
+def deny(**lists: Any) -> dict[str, Any]:
+    return {"deny": lists}
+
+
+def preferring(*preferences: dict[str, Any], **others: Any) -> dict[str, Any]:
+    named = [{"name": f"p{number}", "worth": 1} | preference for number, preference in enumerate(preferences)]
+    return {"goals": {"preferences": named}} | others
+
+
+def budgets(*budgets: dict[str, Any], **others: Any) -> dict[str, Any]:
+    return {"limits": {"disruption_budgets": list(budgets)}} | others
+
+
+SPOT = {"capacity_types": ["spot"]}
+EVERY_TYPE = ["reserved", "on-demand", "spot"]
+TIER = {"guarantee": 0.5, "minimum_runtime_seconds": 0}
+NO_PREEMPTION = {"rank": {"preemption": False}}
+
+SITUATIONS = [
+    Situation(
+        "nobody-can-run",
+        constrained(platform=allow(regions=["eu"]), tenants={"acme": allow(regions=["us"]), "ok": allow(regions=["eu"])}),
+        ["constraints.tenants.acme"],
+    ),
+    Situation(
+        "nobody-can-run",
+        constrained(regions={"eu": allow(tenants=["acme"])}, tenants={"acme": allow(regions=["us"])}),
+        ["constraints.regions.eu"],
+    ),
+    Situation(
+        "nobody-can-run",
+        constrained(skus={"h100": deny(regions=["us"])}, queues={"a": allow(skus=["h100"], regions=["us"])}),
+        ["constraints.queues.a"],
+    ),
+    Situation(
+        "nobody-can-run",
+        constrained(queues={"company": allow(regions=["eu"]), "a": allow(regions=["us"])}),
+        ["constraints.queues.a"],
+        HALVES,
+    ),
+    Situation("nobody-can-run", constrained(queues={"company": allow(regions=["eu"]), "a": allow(regions=["us"])})),
+    Situation("nobody-can-run", constrained(platform=deny(capacity_types=EVERY_TYPE)), ["constraints.platform"]),
+    Situation("nobody-can-run", constrained(platform=deny(regions=["eu"]), regions={"eu": deny(skus=["h100"])})),
+    Situation("never-with-its-quota", constrained(tenants={"acme": deny(skus=["h100"])}), [], HALVES),
+    Situation("never-with-its-quota", constrained(queues={"a": deny(skus=["h100"])}), ["constraints.queues.a"], HALVES),
+    Situation("never-with-its-quota", constrained(platform=deny(skus=["h100"])), ["constraints", "constraints"], HALVES),
+    Situation(
+        "tiers-out-of-order",
+        {"rank": {"tiers": {"premium": TIER, "standard": TIER, "basic": TIER | {"guarantee": 0.6}}}},
+        ["rank.tiers.basic.guarantee"],
+    ),
+    Situation("tiers-out-of-order", {"rank": {"tiers": {"premium": TIER, "standard": TIER, "basic": TIER}}}),
+    Situation("nothing-may-stop", budgets({"stops": 0}), ["limits.disruption_budgets[0].stops"]),
+    Situation("nothing-may-stop", budgets({"stops": 0, "tier": "premium"})),
+    Situation("nothing-may-stop", budgets({"stops": 0}, **NO_PREEMPTION)),
+    Situation("nothing-may-stop", {"limits": {"maximum_preemptions": 0}}, ["limits.maximum_preemptions"]),
+    Situation("repeated-name", preferring(SPOT | {"name": "x"}, SPOT | {"name": "x"}), ["goals.preferences[1].name"]),
+    Situation("repeated-name", preferring(SPOT, SPOT)),
+    Situation(
+        "shadowed-list",
+        constrained(platform=deny(skus=["h100", "a100"]), tenants={"acme": deny(skus=["h100"])}),
+        ["constraints.tenants.acme.deny.skus"],
+    ),
+    Situation(
+        "shadowed-list",
+        constrained(platform=allow(regions=["eu"]), queues={"a": allow(regions=["eu", "us"])}),
+        ["constraints.queues.a.allow.regions"],
+    ),
+    Situation(
+        "shadowed-list", constrained(platform=allow(capacity_types=EVERY_TYPE)), ["constraints.platform.allow.capacity_types"]
+    ),
+    Situation("shadowed-list", constrained(platform=allow(regions=["eu", "us"]), queues={"a": allow(regions=["eu"])})),
+    Situation(
+        "idle-name",
+        constrained(platform=allow(regions=["eu"]), tenants={"acme": allow(regions=["eu", "us"], skus=["h100"])}),
+        ["constraints.tenants.acme.allow.regions[1]"],
+    ),
+    Situation("idle-name", constrained(platform=allow(regions=["eu", "us"]), tenants={"acme": allow(regions=["eu", "us"])})),
+    Situation(
+        "unknown-queue",
+        constrained(queues={"ghost": deny(regions=["eu"])})
+        | budgets({"stops": 1, "queue": "ghost"})
+        | preferring(SPOT | {"queues": ["a", "ghost"]}),
+        ["constraints.queues.ghost", "limits.disruption_budgets[0].queue", "goals.preferences[0].queues[1]"],
+        HALVES,
+    ),
+    Situation("unknown-queue", constrained(queues={"ghost": deny(regions=["eu"])})),
+    Situation("shadowed-budget", budgets({"stops": 2}, {"stops": 2, "tier": "basic"}), ["limits.disruption_budgets[1]"]),
+    Situation(
+        "shadowed-budget",
+        budgets({"stops": 2, "queue": "a"}, {"stops": 1, "queue": "company"}),
+        ["limits.disruption_budgets[0]"],
+        HALVES,
+    ),
+    Situation("shadowed-budget", budgets({"stops": 2}, {"stops": 2}), ["limits.disruption_budgets[1]"]),
+    Situation("shadowed-budget", budgets({"stops": 5}, {"stops": 2, "tier": "basic"}, {"stops": 3, "period_seconds": 60})),
+    Situation(
+        "never-decides",
+        constrained(queues={"a": allow(capacity_types=["spot"])}) | preferring(SPOT | {"queues": ["a"]}),
+        ["goals.preferences[0]"],
+    ),
+    Situation("never-decides", constrained(queues={"a": allow(capacity_types=["spot"])}) | preferring(SPOT)),
+    Situation(
+        "prefers-the-forbidden",
+        constrained(queues={"a": deny(capacity_types=["spot"])}) | preferring(SPOT | {"queues": ["a"]}, SPOT),
+        ["goals.preferences[0]"],
+    ),
+    Situation(
+        "prefers-the-forbidden",
+        constrained(regions={"eu": deny(skus=["h100"])}) | preferring({"skus": ["h100"], "regions": ["eu"]}),
+        ["goals.preferences[0]"],
+    ),
+    Situation("prefers-the-forbidden", constrained(queues={"a": deny(capacity_types=["spot"])}) | preferring(SPOT)),
+    Situation(
+        "unused-class",
+        {"limits": {"sku_classes": {"fast": ["h100"], "slow": ["l4"], "empty": []}}},
+        ["limits.sku_classes.slow", "limits.sku_classes.empty"],
+        [{"name": "a", "quotas": [{"sku": "fast", "nominal": 1}]}],
+    ),
+    Situation("unused-class", {"limits": {"sku_classes": {"slow": ["l4"]}}}),
+    Situation("setting-of-another-model", {"rank": {"cohorts": {"fair_sharing": True}}}, ["rank.cohorts"]),
+    Situation(
+        "setting-of-another-model",
+        {"rank": {"quota_model": "cohorts", "deserved": {"consolidation": False}}},
+        ["rank.deserved"],
+    ),
+    Situation("setting-of-another-model", {"rank": {"quota_model": "cohorts", "cohorts": {"fair_sharing": True}}}),
+    Situation(
+        "queue-field-of-another-model",
+        {},
+        ["queues[1].fungibility", "queues[1].priority"],
+        halves(fungibility={"when_can_borrow": "try-next"}, priority=3),
+    ),
+    Situation(
+        "queue-field-of-another-model",
+        {},
+        ["queues[1].quotas[0].over_quota_weight"],
+        halves(quotas=[{"sku": "h100", "nominal": 8, "over_quota_weight": 2}]),
+    ),
+    Situation("queue-field-of-another-model", {"rank": {"quota_model": "cohorts"}}, [], halves(preemption={})),
+    Situation("queue-field-of-another-model", {"rank": {"quota_model": "deserved"}}, [], halves(priority=3)),
+    Situation(
+        "setting-of-preemption",
+        {"limits": {"disruption_budgets": [{"stops": 1}], "maximum_preemptions": 9}} | NO_PREEMPTION,
+        ["limits.disruption_budgets", "limits.maximum_preemptions", "queues[1].minimum_runtime_seconds"],
+        halves(minimum_runtime_seconds=60),
+    ),
+    Situation("setting-of-preemption", budgets({"stops": 1}), [], halves(minimum_runtime_seconds=60)),
+    Situation("weight-without-borrowing", {}, ["queues[0].weight"], [{"name": "a", "weight": 2}]),
+    Situation(
+        "weight-without-borrowing",
+        {},
+        ["queues[1].weight"],
+        halves(weight=2, quotas=[{"sku": "h100", "nominal": 8, "borrowing_limit": 0}]),
+    ),
+    Situation("weight-without-borrowing", {}, [], halves(weight=2)),
+    Situation(
+        "goal-without-weight",
+        {"goals": {"price_weight": 0, "price_limit": 3, "preference_limit": 2}},
+        ["goals.price_limit", "goals.preference_limit"],
+    ),
+    Situation("goal-without-weight", {"goals": {"price_limit": 0}}, ["goals.price_weight"]),
+    Situation("goal-without-weight", {"goals": {"price_weight": 0}}),
+]
+
+
+def policy_of(situation: Situation) -> Policy:
+    return Policy.model_validate(situation.policy)
+
+
+def queues_of(situation: Situation) -> QueueTree | None:
+    return QueueTree.model_validate({"queues": situation.queues}) if situation.queues else None
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=str)
+def test_a_rule_finds_its_fault_where_it_is(situation: Situation) -> None:
+    tree = queues_of(situation)
+    found = lint(policy_of(situation), tree.queues if tree else ())
+
+    assert [finding.field for finding in found if finding.rule == situation.rule] == list(situation.fields)
+
+
+@pytest.mark.parametrize("rule", [rule.name for rule in RULES])
+def test_every_rule_is_shown_finding_something_and_finding_nothing(rule: str) -> None:
+    shown = {bool(situation.fields) for situation in SITUATIONS if situation.rule == rule}
+
+    assert shown == {True, False}
+
+
+def test_what_contradicts_itself_is_refused_and_what_is_merely_idle_is_not() -> None:
+    dead = Policy.model_validate(constrained(platform=deny(skus=["h100"]), tenants={"acme": deny(skus=["h100"])}))
+    impossible = Policy.model_validate(constrained(platform=deny(capacity_types=EVERY_TYPE)))
+
+    assert lint(dead)
+    assert not refusals(dead)
+    assert [finding.rule for finding in refusals(impossible)] == ["nobody-can-run"]
+
+
+def test_fields_that_the_model_does_not_read_refuse_the_tree() -> None:
+    tree = QueueTree.model_validate({"queues": halves(priority=3)})
+
+    (finding,) = refusals(Policy(), tree.queues)
+
+    assert (finding.document, finding.field) == (DocumentKind.QUEUES, "queues[1].priority")
+    assert "priority of queue a has no effect: the quota model ranked does not read it" in finding.message
+    assert finding.advice == "leave it out, or choose rank.quota_model: deserved"
+
+
+def test_a_document_without_anything_is_clean() -> None:
+    assert not lint(Policy())
