@@ -117,6 +117,8 @@ class Reason(StrEnum):
     NOT_ENOUGH_FREE_CPU_OR_MEMORY = "NotEnoughFreeCpuOrMemory"
     TOPOLOGY_DOMAIN_TOO_SMALL = "TopologyDomainTooSmall"
     WAITING_FOR_VICTIMS = "WaitingForVictims"
+    BEHIND_OTHERS_IN_QUEUE = "BehindOthersInQueue"
+    ROUND_LIMIT_REACHED = "RoundLimitReached"
     PENDING_EVALUATION = "PendingEvaluation"
     # Why one node, domain or target was passed over.
     SKU_NOT_ACCEPTED = "SkuNotAccepted"

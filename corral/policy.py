@@ -160,6 +160,8 @@ class Rank(Model):
         SlaTier.BASIC: TierPolicy(guarantee=0.0, minimum_runtime_seconds=300),
     }
     preemption: StrictBool = True
+    ageing_seconds_per_priority: Annotated[Seconds, Field(ge=1)] | None = 86_400
+    """Waiting that long counts as one more of priority when turns are taken; none: priority never ages."""
 
     @model_validator(mode="after")
     def _every_tier(self) -> Self:

@@ -86,11 +86,15 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All decisions of one round, in the order in which they were taken, and what happens to work that runs."""
+    """All decisions of one round, in the order in which they were taken, and what happens to work that runs.
+
+    An `unfinished` one left work that another round would move at once.
+    """
 
     decisions: tuple[Decision, ...]
     reshapes: tuple[Reshape, ...] = ()
     stops: tuple[Stop, ...] = ()
+    unfinished: bool = False
 
     @property
     def starts(self) -> tuple[Start, ...]:

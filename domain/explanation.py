@@ -278,6 +278,24 @@ def waiting_for_victims(findings: Sequence[Finding], as_of: datetime) -> Explana
     return Explanation(reason=Reason.WAITING_FOR_VICTIMS, message=message, evidence=evidence(findings), as_of=as_of)
 
 
+def behind_the_first(queue: str, as_of: datetime) -> Explanation:
+    """It would start, but its queue starts work strictly in turn."""
+    message = f"would start, but queue {queue} starts its work strictly in turn (strict-fifo) and the first of it still waits"
+    return Explanation(reason=Reason.BEHIND_OTHERS_IN_QUEUE, message=message, as_of=as_of)
+
+
+def behind_who_awaits(queue: str, as_of: datetime) -> Explanation:
+    """It would start, on what work before it in its queue waits for."""
+    message = f"would start, but on room that is kept for work before it in queue {queue}, which waits for others to leave"
+    return Explanation(reason=Reason.BEHIND_OTHERS_IN_QUEUE, message=message, as_of=as_of)
+
+
+def enough_for_one_round(limit: str, as_of: datetime) -> Explanation:
+    """It would start, but not in this round."""
+    message = f"this round has started as much as the policy allows in one (limits.{limit}); the next one follows at once"
+    return Explanation(reason=Reason.ROUND_LIMIT_REACHED, message=message, as_of=as_of)
+
+
 # Refusals: what was asked, what exists, what to do
 
 

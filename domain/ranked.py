@@ -1,12 +1,17 @@
 """The quota model `ranked`: turns in one order over all queues, placing or preempting for each workload as it comes."""
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from corral.api import Explanation, Reason, WorkloadSpec
+from domain import explanation
 from domain.decision import Start, StartAfter
 from domain.facts import Facts
+from domain.fleet import Placement
 from domain.openings import best_candidate, open_ranks, why_not_yet
 from domain.preemption import choose_victims
-from domain.ranking import in_rank_order
+from domain.ranking import Line
 from domain.request import Kind, kind
 from domain.scoring import weighed
 from domain.turns import Turns
@@ -14,55 +19,168 @@ from domain.workload import Waiting
 from domain.world import World
 
 
+@dataclass(frozen=True, slots=True)
+class Await:
+    """What work with notice to leave will free is enough, so that nobody else is stopped; the place that is waited for."""
+
+    spec: WorkloadSpec
+    placement: Placement
+
+
 def take_turns(waiting: list[Waiting], world: World, facts: Facts, *, once: bool) -> Turns:
     """Take turns again until nothing moves: a victim may free quota for work whose turn was before.
 
-    So a second round over the outcome of the first has nothing left to do.
+    So a second round over the outcome of the first has nothing left to do, unless a rate limit ended the first.
     """
+    starts = Starts(facts)
     moved: list[Start | StartAfter] = []
     while True:
-        moves, waiting, world = _one_pass(waiting, world, facts)
-        moved += moves
-        if once or not moves:
-            return Turns(tuple(moved), tuple(waiting), world)
+        done = _Pass(world, facts, starts)
+        done.over(waiting)
+        moved += done.moves
+        waiting, world = done.others, done.world
+        if once or not done.moves:
+            answers = done.answers()
+            unfinished = any(answer.reason is Reason.ROUND_LIMIT_REACHED for answer in answers.values())
+            return Turns(tuple(moved), tuple(waiting), world, answers=answers, unfinished=unfinished)
 
 
-def _one_pass(waiting: Iterable[Waiting], world: World, facts: Facts) -> tuple[list[Start | StartAfter], list[Waiting], World]:
-    """Decide about each workload once, in rank order, in the world that the decisions before it left.
+class Starts:
+    """The starts of this round, against the most that the policy allows in one."""
 
-    Whoever is of a kind that found nothing in the same world is not asked again.
+    def __init__(self, facts: Facts) -> None:
+        limits = facts.policy.limits
+        self._most, self._most_by_queue = limits.starts_per_round, limits.starts_per_queue_and_round
+        self._by_queue: Counter[str] = Counter()
+
+    def add(self, queue: str) -> None:
+        """Count one more."""
+        self._by_queue[queue] += 1
+
+    def limit_reached(self, queue: str) -> str | None:
+        """The limit that keeps the queue from starting anything more in this round, as the policy calls it."""
+        if self._most is not None and self._by_queue.total() >= self._most:
+            return "starts_per_round"
+        if self._most_by_queue is not None and self._by_queue[queue] >= self._most_by_queue:
+            return "starts_per_queue_and_round"
+        return None
+
+
+class _Pass:
+    """Decides about each workload once, in rank order, in the world that the decisions before it left.
+
+    Whoever is of a kind that found nothing in the same world is not asked again. Whoever waits for work that is leaving
+    keeps its turn: nobody behind it in its queue takes what it waits for.
     """
-    stuck: set[Kind] = set()
-    moves: list[Start | StartAfter] = []
-    others: list[Waiting] = []
-    later = world.when_all_have_left()
-    for workload in in_rank_order(waiting, world, facts):
-        alike = kind(workload, facts.now, facts.tree)
-        decision = decide(workload, world, later, facts) if alike not in stuck else None
-        if decision is None:
-            others.append(workload)
-            stuck.add(alike)
-        else:
-            moves.append(decision)
-            stuck.clear()
-            world = after(decision, workload, world, facts)
-            later = world.when_all_have_left()
-    return moves, others, world
+
+    def __init__(self, world: World, facts: Facts, starts: Starts) -> None:
+        self.world, self.moves, self.others = world, list[Start | StartAfter](), list[Waiting]()
+        self._facts, self._starts = facts, starts
+        self._stuck: set[Kind] = set()
+        self._awaited: dict[str, list[Await]] = {}
+        self._views: dict[str, View] = {}
+        self._blocked: frozenset[str] = frozenset()
+
+    def over(self, waiting: Iterable[Waiting]) -> None:
+        """Give everybody who waits a turn."""
+        line = Line(waiting, self.world.usage, self._facts)
+        while (workload := line.next(self.world.usage)) is not None:
+            self._turn(workload, line)
+        blocked = line.left()
+        self.others += blocked
+        self._blocked = frozenset(workload.id for workload in blocked)
+
+    def _turn(self, workload: Waiting, line: Line) -> None:
+        queue, alike = workload.spec.queue, self._kind(workload)
+        may_start = alike not in self._stuck and self._starts.limit_reached(queue) is None
+        decision = decide(workload, self._view(queue), self._facts) if may_start else None
+        match decision:
+            case Start() | StartAfter():
+                self._move(workload, decision, line)
+            case Await():
+                self._awaited.setdefault(queue, []).append(decision)
+                del self._views[queue]
+        if not isinstance(decision, Start | StartAfter):
+            self.others.append(workload)
+            self._stuck.add(alike)
+            if why_not_yet(workload, self._facts) is None:
+                return
+        line.step(queue, self.world.usage)
+
+    def _move(self, workload: Waiting, decision: Start | StartAfter, line: Line) -> None:
+        self.moves.append(decision)
+        self._starts.add(workload.spec.queue)
+        self._stuck.clear()
+        self._views.clear()
+        self.world = after(decision, workload, self.world, self._facts)
+        if isinstance(decision, StartAfter):
+            line.again(self.world.usage)
+
+    def _view(self, queue: str) -> "View":
+        """The world without what those before in the queue wait for."""
+        if queue not in self._views:
+            world = self.world
+            for awaited in self._awaited.get(queue, ()):
+                world = world.promising(awaited.spec, awaited.placement, ())
+            known = next((view for view in self._views.values() if view.world is world), None)
+            self._views[queue] = known or View.of(world)
+        return self._views[queue]
+
+    def _kind(self, workload: Waiting) -> Kind:
+        return kind(workload, self._facts.now, self._facts.tree)
+
+    def answers(self) -> dict[str, Explanation]:
+        """Why work waits that would move if it were not for its place in line, by workload id."""
+        known: dict[Kind, Explanation | None] = {}
+        view = View.of(self.world)
+        answers = {}
+        for workload in self.others:
+            is_blocked = workload.id in self._blocked
+            alike = self._kind(workload), is_blocked
+            if alike not in known:
+                known[alike] = self._why_not_its_turn(workload, view, is_blocked=is_blocked)
+            if (answer := known[alike]) is not None:
+                answers[workload.id] = answer
+        return answers
+
+    def _why_not_its_turn(self, workload: Waiting, view: "View", *, is_blocked: bool) -> Explanation | None:
+        queue, now = workload.spec.queue, self._facts.now
+        limit = self._starts.limit_reached(queue)
+        if not (is_blocked or limit or queue in self._awaited):
+            return None
+        if not isinstance(decide(workload, view, self._facts), Start | StartAfter):
+            return None
+        if is_blocked:
+            return explanation.behind_the_first(queue, now)
+        return explanation.enough_for_one_round(limit, now) if limit else explanation.behind_who_awaits(queue, now)
 
 
-def decide(workload: Waiting, world: World, later: World, facts: Facts) -> Start | StartAfter | None:
+@dataclass(frozen=True, slots=True)
+class View:
+    """A world, and the same once all who have notice have left."""
+
+    world: World
+    later: World
+
+    @classmethod
+    def of(cls, world: World) -> "View":
+        """The view of a world."""
+        return cls(world, world.when_all_have_left())
+
+
+def decide(workload: Waiting, view: View, facts: Facts) -> Start | StartAfter | Await | None:
     """Place the workload, or preempt for it, or let it wait.
 
-    What work with notice to leave will free (`later`) is used before anybody else is stopped.
+    What work with notice to leave will free is used before anybody else is stopped.
     """
     if why_not_yet(workload, facts) is not None:
         return None
     ranks = open_ranks(workload, facts)
-    if (candidate := best_candidate(ranks, world)) is not None:
-        return Start(workload.id, candidate.placement, weighed(candidate, world))
-    if later is not world and best_candidate(ranks, later) is not None:
-        return None
-    if (eviction := choose_victims(ranks, later, facts)) is not None:
+    if (candidate := best_candidate(ranks, view.world)) is not None:
+        return Start(workload.id, candidate.placement, weighed(candidate, view.world))
+    if view.later is not view.world and (candidate := best_candidate(ranks, view.later)) is not None:
+        return Await(workload.spec, candidate.placement)
+    if (eviction := choose_victims(ranks, view.later, facts)) is not None:
         return StartAfter(workload.id, eviction.candidate.placement, eviction.attempt_ids)
     return None
 

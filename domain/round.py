@@ -42,7 +42,7 @@ def schedule(snapshot: Snapshot, now: datetime, *, once: bool = False) -> Plan:
     turns = take_turns(waiting, world, facts, once=once)  # 4. whose turn it is; place, or preempt
     waits = explain([workload for workload in turns.waiting if workload.id not in turns.answers], turns.world, facts)
     answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 5. why the others wait
-    return Plan((*refused, *turns.moved, *answers, *waits), turns.reshapes, turns.stops)
+    return Plan((*refused, *turns.moved, *answers, *waits), turns.reshapes, turns.stops, turns.unfinished)
 
 
 def quota_model(name: QuotaModel) -> TakeTurns:

@@ -16,7 +16,7 @@ class Turns:
     """Who moved, who still waits, and the world in which it ends.
 
     `moved` is in the order in which it was decided. `answers` says, by workload id, why work waits where the model knows
-    better than the rules that all models share.
+    better than the rules that all models share. `unfinished`: a limit of one round left work that would move in the next.
     """
 
     moved: tuple[Start | StartAfter, ...]
@@ -25,6 +25,7 @@ class Turns:
     reshapes: tuple[Reshape, ...] = ()
     stops: tuple[Stop, ...] = ()
     answers: Mapping[str, Explanation] = field(default_factory=dict)
+    unfinished: bool = False
 
 
 class TakeTurns(Protocol):

@@ -117,6 +117,8 @@ class PostgresStore:
             record = RoundRecord(self._pool, trigger, milliseconds)
             notices = await PlanWriter(connection, journal, world, record, ours.keys()).write(plan)
             standings = await self._standings(connection, specs, ours, journal)
+            if plan.unfinished:
+                await fleet.note_change(connection, self._pool)
         if everybody:
             self._considered = pool.changes
         return standings, notices

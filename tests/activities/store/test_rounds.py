@@ -9,6 +9,7 @@ import pytest
 from activities.admission import timed_round
 from activities.store.postgres import PostgresStore
 from corral.api import QueueTree, Reason, State
+from corral.policy import Limits, Policy
 from domain.decision import Plan
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
@@ -267,3 +268,18 @@ async def test_waiting_work_is_woken_by_what_other_processes_change(pool: Pool) 
         assert not woken.is_set()
         await other.write_nodes("aws", [a_view("n2")], complete=False)
         await asyncio.wait_for(woken.wait(), 10)
+
+
+async def test_a_round_that_a_limit_cut_short_wakes_the_planner_for_the_next(pool: Pool) -> None:
+    pool.policy = Policy(limits=Limits(starts_per_round=1))
+    pool.store = pool.another_store()
+    await pool.gets(a_view())
+    async with pool.store.wake_ups() as woken:
+        await pool.arrive(*(a_spec(f"w{number}", gpus=4) for number in range(3)))
+        async with asyncio.timeout(5):
+            await woken.wait()
+        assert sorted(await pool.states("w0", "w1", "w2")) == [State.RESERVED, State.WAITING, State.WAITING]
+        woken.clear()
+        await pool.plan()
+        assert sorted(await pool.states("w0", "w1", "w2")) == [State.RESERVED, State.RESERVED, State.WAITING]
+        assert not woken.is_set(), "nothing is left to start"
