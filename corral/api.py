@@ -298,12 +298,67 @@ class Evidence(Model):
     example: str = ""
 
 
+class FixKind(StrEnum):
+    """The closed list of changes that may start a waiting workload."""
+
+    ADD_TARGET = "add-target"
+    ASK_FOR_LESS = "ask-for-less"
+    WIDEN_TOPOLOGY = "widen-topology"
+    TOLERATE = "tolerate"
+    BE_PREEMPTIBLE = "be-preemptible"
+    GO_FIRST = "go-first"
+    WAIT = "wait"
+    RAISE_QUOTA = "raise-quota"
+    OPEN_QUEUE = "open-queue"
+    UNCORDON = "uncordon"
+    STOP_OTHERS = "stop-others"
+    SEVERAL = "several"
+
+
+class QuotaChange(Model):
+    """So many accelerators more of nominal and of cap, in every row of a queue for a SKU; a row where it has none."""
+
+    queue: Identifier
+    sku: Identifier
+    nominal: Annotated[StrictInt, Field(ge=0)] = 0
+    cap: Annotated[StrictInt, Field(ge=0)] = 0
+
+
+class Fix(Model):
+    """A smallest change that would start a waiting workload now (or, when it waits, then); `cost` is in dollars.
+
+    What is set is to be done, all of it: a target to add, a topology instead of the present one, taints to tolerate, a
+    protection to give up, a tier, a priority, seconds to wait, quota to raise, queues to open, nodes to put back, workloads to
+    stop.
+    `victims` is left empty for whoever may not know them.
+    """
+
+    kind: FixKind
+    message: str
+    cost: float
+    target: Target | None = None
+    topology: Topology | None = None
+    tolerations: tuple[str, ...] = ()
+    preemptible: bool | None = None
+    tier: SlaTier | None = None
+    priority: int | None = None
+    wait_seconds: int | None = None
+    quotas: tuple[QuotaChange, ...] = ()
+    queues: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    victims: tuple[str, ...] = ()
+
+
 class Explanation(Model):
-    """Why a workload waits or was refused: one dominant reason, the evidence, and when that was computed."""
+    """Why a workload waits or was refused: one dominant reason, the evidence, and when that was computed.
+
+    `fixes` are the cheapest changes that would start it, the cheapest first.
+    """
 
     reason: Reason
     message: str
     evidence: tuple[Evidence, ...] = ()
+    fixes: tuple[Fix, ...] = ()
     position: int | None = None
     """1 is next in the workload's queue; none when it does not wait."""
     round_id: int | None = None
