@@ -83,6 +83,8 @@ class NodeView:
     capacity_type: CapacityType = CapacityType.ON_DEMAND
     price: int = 0
     taints: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    maximum_replicas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

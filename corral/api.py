@@ -366,13 +366,17 @@ class Explanation(Model):
 
 
 class Where(Model):
-    """Where an attempt runs: one provider, region and SKU; the nodes with the replicas on each."""
+    """Where an attempt runs: one provider and region, the accelerators of each SKU, the nodes with the replicas on each.
+
+    `sku` is the first group's.
+    """
 
     provider: str
     region: str
     cluster: str
     sku: str
     accelerators: float
+    by_sku: Mapping[str, float]
     nodes: Mapping[str, int]
 
 
@@ -564,11 +568,12 @@ class QueueUsage(Model):
 
 
 class QueueStatus(Model):
-    """A queue with its place in the tree, its use and its line."""
+    """A queue as it was applied, with its use and its line."""
 
     name: str
     parent: str | None
     stop: StopPolicy
+    spec: QueueSpec
     waiting: int
     running: int
     usage: tuple[QueueUsage, ...]

@@ -193,6 +193,17 @@ class Corral:
         """List the queues with their use and their lines."""
         return await self._ask(wire.Inquiry.QUEUES, None, list[QueueStatus])
 
+    async def queue(self, name: str) -> QueueStatus:
+        """Tell of one queue.
+
+        Raises:
+            NotFound: there is no such queue.
+        """
+        found = next((queue for queue in await self.queues() if queue.name == name), None)
+        if found is None:
+            raise NotFound(f"there is no queue {name!r}; `corral queue list` lists them")
+        return found
+
     async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
         """Make the queues what the tree says, whole or not at all; queues that it does not name stay as they are.
 

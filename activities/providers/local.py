@@ -29,7 +29,7 @@ from activities.ports import (
 from activities.providers import local_runner
 from activities.providers.local_attempts import DIRECTORY_VARIABLE, LAST_SEQUENCE, LocalAttempt, file_name
 from activities.providers.local_runner import KILL, NOTICE, ORDER, Anchor, Notice, Order, Replica
-from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, WHOLE, CapacityType, Identifier, Model
+from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, WHOLE, CapacityType, Identifier, Model, ShortName
 
 POLL_SECONDS = 0.075
 BEAT_SECONDS = 0.5
@@ -58,11 +58,14 @@ class LocalNode(Model):
     memory_mib: Annotated[StrictInt, Field(ge=0)] = Field(default_factory=_own_memory_mib)
     capacity_type: CapacityType = CapacityType.RESERVED
     price: Annotated[StrictInt, Field(ge=0)] = 0
+    labels: Mapping[ShortName, ShortName] = {}
+    maximum_replicas: Annotated[StrictInt, Field(ge=0)] | None = None
 
     def view(self) -> NodeView:
         """The node as the port shows it."""
         topology = (("region", self.region), ("cluster", self.cluster))
-        return NodeView(topology=topology, **self.model_dump())
+        labels = tuple(sorted(self.labels.items()))
+        return NodeView(topology=topology, labels=labels, **self.model_dump(exclude={"labels"}))
 
 
 class LocalProvider:

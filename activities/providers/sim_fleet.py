@@ -1,13 +1,14 @@
 """What is simulated: regions, clusters and their nodes, and the faults that befall them."""
 
 import hashlib
+from collections.abc import Mapping
 from random import Random
 from typing import Annotated, Self
 
 from pydantic import Field, StrictInt, model_validator
 
 from activities.ports import NodeView
-from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, CapacityType, Identifier, Model
+from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, CapacityType, Identifier, Model, ShortName
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 PoolSeconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -25,6 +26,8 @@ class NodeShape(Model):
     capacity_type: CapacityType = CapacityType.ON_DEMAND
     price: Annotated[StrictInt, Field(ge=0)] = 0
     taints: tuple[Identifier, ...] = ()
+    labels: Mapping[ShortName, ShortName] = {}
+    maximum_replicas: Annotated[StrictInt, Field(ge=0)] | None = None
     nodes_per_rack: Annotated[StrictInt, Field(ge=1)] | None = None
     racks_per_block: Annotated[StrictInt, Field(ge=1)] | None = None
     name: Identifier | None = None
@@ -110,6 +113,8 @@ def _node_view(region: SimulatedRegion, cluster: SimulatedCluster, shape: NodeSh
         capacity_type=shape.capacity_type,
         price=shape.price,
         taints=shape.taints,
+        labels=tuple(sorted(shape.labels.items())),
+        maximum_replicas=shape.maximum_replicas,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import all_, bindparam, func, select, update
+from sqlalchemy import all_, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import AttemptKey
@@ -350,6 +350,11 @@ _CLAIM_IF_FREE = (
         all_(func.corral_sum(tables.nodes.c.device_use, tables.allocations.c.uses)) <= WHOLE,
         tables.nodes.c.cpu_use + tables.allocations.c.cpu_milli <= tables.nodes.c.cpu_milli,
         tables.nodes.c.memory_use + tables.allocations.c.memory_mib <= tables.nodes.c.memory_mib,
+        or_(
+            tables.nodes.c.maximum_replicas.is_(None),
+            tables.nodes.c.replica_use + func.jsonb_array_length(tables.allocations.c.replicas)
+            <= tables.nodes.c.maximum_replicas,
+        ),
     )
     .values(phase="claimed")
 )

@@ -32,6 +32,18 @@ RULES: Mapping[str, str] = {
                coalesce(sum(l.cpu_milli), 0) || ' and ' || coalesce(sum(l.memory_mib), 0) || ' claimed'
         FROM nodes n LEFT JOIN allocations l ON l.node_id = n.id AND l.phase = 'claimed' GROUP BY n.id
         HAVING n.cpu_use <> coalesce(sum(l.cpu_milli), 0) OR n.memory_use <> coalesce(sum(l.memory_mib), 0)""",
+    "a node has as many replicas as are claimed on it, and no more than it takes": """
+        SELECT n.id || ': ' || n.replica_use || ' counted, ' || coalesce(sum(jsonb_array_length(l.replicas)), 0) ||
+               ' claimed, at most ' || coalesce(n.maximum_replicas::text, 'any number')
+        FROM nodes n LEFT JOIN allocations l ON l.node_id = n.id AND l.phase = 'claimed' GROUP BY n.id
+        HAVING n.replica_use <> coalesce(sum(jsonb_array_length(l.replicas)), 0) OR n.replica_use > n.maximum_replicas""",
+    "an attempt has of each SKU what its allocations have": """
+        WITH said AS (SELECT id, key AS sku, value::bigint AS milli FROM attempts, jsonb_each_text(by_sku)),
+        had AS (
+            SELECT attempt_id AS id, sku, sum(milli)::bigint AS milli FROM allocations, unnest(uses) AS use(milli)
+            GROUP BY attempt_id, sku)
+        SELECT id || ': ' || coalesce(said.milli, 0) || ' ' || sku || ', ' || coalesce(had.milli, 0) || ' allocated'
+        FROM said FULL JOIN had USING (id, sku) WHERE coalesce(said.milli, 0) <> coalesce(had.milli, 0)""",
     "no device, cpu or memory is claimed beyond what the node has": """
         SELECT n.id || ': ' || n.device_use::text FROM nodes n
         WHERE 1000 < ANY (n.device_use) OR n.cpu_use > n.cpu_milli OR n.memory_use > n.memory_mib""",
@@ -76,10 +88,10 @@ RULES: Mapping[str, str] = {
             SELECT name AS leaf, name, parent FROM queues
             UNION ALL SELECT up.leaf, q.name, q.parent FROM up JOIN queues q ON q.name = up.parent),
         used AS (
-            SELECT up.name, a.sku, sum(use.milli) AS milli
+            SELECT up.name, l.sku, sum(use.milli) AS milli
             FROM attempts a JOIN workloads w ON w.id = a.workload_id JOIN up ON up.leaf = w.queue
             JOIN allocations l ON l.attempt_id = a.id AND l.phase = 'claimed' CROSS JOIN unnest(l.uses) AS use(milli)
-            GROUP BY up.name, a.sku)
+            GROUP BY up.name, l.sku)
         SELECT used.name || ': ' || used.milli || ' of ' || max(q.cap) || ' ' || used.sku
         FROM used JOIN quotas q ON q.queue = used.name AND q.sku = used.sku
         WHERE q.cap IS NOT NULL GROUP BY used.name, used.sku, used.milli HAVING used.milli > max(q.cap)""",

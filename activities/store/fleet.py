@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -65,11 +65,12 @@ async def write_nodes(connection: AsyncConnection, provider: str, views: Sequenc
 def _upsert_node() -> Any:
     statement = insert(tables.nodes)
     now, new = tables.nodes.c, statement.excluded
-    observed = ("region", "cluster", "sku", "topology", "capacity_type", "price", "taints", "ready")
+    observed = ("region", "cluster", "sku", "topology", "capacity_type", "price", "taints", "labels", "ready")
     values: dict[str, Any] = {name: new[name] for name in observed}
     # A node that reports less than is in use there keeps that much, until it is free.
     values["cpu_milli"] = func.greatest(new.cpu_milli, now.cpu_use)
     values["memory_mib"] = func.greatest(new.memory_mib, now.memory_use)
+    values["maximum_replicas"] = case((new.maximum_replicas.is_not(None), func.greatest(new.maximum_replicas, now.replica_use)))
     # The number of devices stays as first reported: what is booked by device index must keep its meaning.
     return statement.on_conflict_do_update(
         index_elements=["id"],
@@ -93,6 +94,8 @@ def _values(provider: str, view: NodeView) -> dict[str, Any]:
         "capacity_type": view.capacity_type,
         "price": view.price,
         "taints": list(view.taints),
+        "labels": [list(pair) for pair in view.labels],
+        "maximum_replicas": view.maximum_replicas,
         "ready": view.ready,
         "device_use": [0] * view.accelerators,
     }

@@ -16,7 +16,7 @@ from activities.store.snapshots import WorldRows
 from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import IntervalKind
 from domain.decision import Plan, Refuse, Start, StartAfter, Wait
-from domain.fleet import Node, NodeShare
+from domain.fleet import Node, NodeShare, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class PlanWriter:
                 case Start() | StartAfter():
                     attempt = self._hold(decision)
                     held.append(attempt)
-                    allocations.extend(_allocations(attempt, decision.placement.shares, nodes))
+                    allocations.extend(_allocations(attempt, decision.placement, nodes))
                 case Wait():
                     self._explain(decision.workload_id, decision.explanation, round_id)
                 case Refuse():
@@ -140,6 +140,7 @@ class PlanWriter:
             region=placement.region,
             cluster=clusters[placement.shares[0].node_id],
             sku=placement.sku,
+            by_sku=placement.by_sku,
             target=placement.target,
             milli=placement.milli,
             replicas=placement.replicas,
@@ -224,11 +225,12 @@ def _attempt_values(attempt: AttemptRow) -> dict[str, Any]:
     return {column.name: getattr(attempt, column.name) for column in tables.attempts.columns}
 
 
-def _allocations(attempt: AttemptRow, shares: Sequence[NodeShare], nodes: Mapping[str, Node]) -> list[dict[str, Any]]:
+def _allocations(attempt: AttemptRow, placement: Placement, nodes: Mapping[str, Node]) -> list[dict[str, Any]]:
     return [
         {
             "attempt_id": attempt.id,
             "node_id": share.node_id,
+            "sku": share.sku or placement.sku,
             "phase": "claimed" if _is_free(nodes[share.node_id], share) else "promised",
             "epoch": attempt.epoch,
             "uses": list(share.room.devices),
@@ -236,7 +238,7 @@ def _allocations(attempt: AttemptRow, shares: Sequence[NodeShare], nodes: Mappin
             "memory_mib": share.room.memory_mib,
             "replicas": [[replica.group, replica.index, list(replica.devices)] for replica in share.replicas],
         }
-        for share in shares
+        for share in placement.shares
     ]
 
 
@@ -249,7 +251,7 @@ def _decision_row(round_id: int, decision: Start | StartAfter | Wait | Refuse) -
     explanation = decision.explanation if isinstance(decision, Wait | Refuse) else None
     detail: dict[str, Any] = {}
     if isinstance(decision, Start | StartAfter):
-        detail = {"sku": decision.placement.sku, "region": decision.placement.region, "target": decision.placement.target}
+        detail = {"by_sku": decision.placement.by_sku, "region": decision.placement.region, "target": decision.placement.target}
     if isinstance(decision, Start) and decision.terms:
         detail["goals"] = dict(decision.terms)
     if isinstance(decision, StartAfter):

@@ -317,7 +317,7 @@ class PostgresStore:
         """
 
         async def work(connection: AsyncConnection, journal: Journal) -> list[QueueStatus]:
-            await queues.apply(connection, tree)
+            await queues.apply(connection, tree, journal.now)
             await fleet.note_change(connection, self._pool)
             return await views.queues(connection, journal.now)
 

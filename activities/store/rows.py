@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import Notice, Standing
 from activities.ports import Clock
 from activities.store import tables
-from corral.api import Explanation, Outcome, State, WorkloadSpec
+from corral.api import WHOLE, Explanation, Outcome, State, WorkloadSpec
 from corral.policy import Policy
 from domain.accounting import IntervalKind
 from domain.lifecycle import checked
@@ -68,6 +68,7 @@ class AttemptRow:
     region: str
     cluster: str
     sku: str
+    by_sku: dict[str, int]
     target: int | None
     milli: int
     replicas: int
@@ -112,7 +113,9 @@ def standing_of(workload: WorkloadRow, attempt: AttemptRow | None, clock: Clock)
 
 def place_of(attempt: AttemptRow) -> str:
     """Where an attempt is, in words."""
-    return f"{attempt.milli / 1000:g} {attempt.sku} in {attempt.region}/{attempt.cluster} ({attempt.provider})"
+    in_order = sorted(attempt.by_sku.items(), key=lambda item: (item[0] != attempt.sku, item[0]))
+    amounts = " + ".join(f"{milli / WHOLE:g} {sku}" for sku, milli in in_order)
+    return f"{amounts} in {attempt.region}/{attempt.cluster} ({attempt.provider})"
 
 
 def _runtime_left(workload: WorkloadRow, attempt: AttemptRow | None, clock: Clock) -> float | None:
@@ -231,9 +234,9 @@ def interval(row: WorkloadRow, kind: IntervalKind, at: datetime, attempt: Attemp
         "queue": row.queue,
         "tier": row.tier,
         "kind": kind,
-        "sku": attempt.sku if attempt else None,
         "entitled_milli": 0 if kind is IntervalKind.SUSPENDED else entitled_milli(row.parsed()),
         "allocated_milli": attempt.milli if attempt else 0,
+        "allocated_by_sku": attempt.by_sku if attempt else {},
         "began_at": at,
         "ended_at": None,
         "lost_milli_seconds": 0,
@@ -260,7 +263,19 @@ _STANDING = TypeAdapter(Standing)
 
 _UNCHANGING = {
     "workloads": {"id", "digest", "queue", "tier", "submitted_at"},
-    "attempts": {"id", "workload_id", "epoch", "provider", "region", "cluster", "sku", "target", "replicas", "held_at"},
+    "attempts": {
+        "id",
+        "workload_id",
+        "epoch",
+        "provider",
+        "region",
+        "cluster",
+        "sku",
+        "by_sku",
+        "target",
+        "replicas",
+        "held_at",
+    },
 }
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.store import tables
 from activities.store.fleet import all_seen
 from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow
-from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
+from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State
 from corral.policy import Policy
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
@@ -183,32 +183,26 @@ async def read_queues(connection: AsyncConnection) -> tuple[QueueSpec, ...]:
     for row in await connection.execute(select(tables.quotas).order_by(tables.quotas.c.id)):
         quotas.setdefault(row.queue, []).append(_quota_of(row))
     return tuple(
-        QueueSpec.model_construct(
-            name=row.name,
-            parent=row.parent,
-            weight=row.weight,
-            stop=StopPolicy(row.stop),
-            minimum_runtime_seconds=row.minimum_runtime_seconds,
-            quotas=tuple(quotas.get(row.name, ())),
-        )
+        _queue_of(row, tuple(quotas.get(row.name, ())))
         for row in await connection.execute(select(tables.queues).order_by(tables.queues.c.name))
     )
 
 
-def _quota_of(row: Row[Any]) -> QuotaSpec:
-    def whole(milli: int | None) -> int | None:
-        return None if milli is None else milli // WHOLE
+QUEUE_COLUMNS = {"name", "parent", "weight", "stop", "minimum_runtime_seconds", "created_at"}
+QUOTA_COLUMNS = {"sku", "valid_from", "valid_until"}
+QUOTA_AMOUNTS = {"nominal", "floor", "cap", "borrowing_limit", "lending_limit"}
+"""Fields of queues and quotas with columns of their own (amounts: in thousandths); `terms` has all others."""
 
-    return QuotaSpec.model_construct(
-        sku=row.sku,
-        nominal=row.nominal // WHOLE,
-        floor=row.floor // WHOLE,
-        cap=whole(row.cap),
-        borrowing_limit=whole(row.borrowing_limit),
-        lending_limit=whole(row.lending_limit),
-        valid_from=row.valid_from,
-        valid_until=row.valid_until,
-    )
+
+def _queue_of(row: Row[Any], quotas: tuple[QuotaSpec, ...]) -> QueueSpec:
+    columns = {name: getattr(row, name) for name in QUEUE_COLUMNS}
+    return QueueSpec.model_validate({**row.terms, **columns, "quotas": quotas})
+
+
+def _quota_of(row: Row[Any]) -> QuotaSpec:
+    columns = {name: getattr(row, name) for name in QUOTA_COLUMNS}
+    amounts = {name: None if (milli := getattr(row, name)) is None else milli // WHOLE for name in QUOTA_AMOUNTS}
+    return QuotaSpec.model_validate({**row.terms, **columns, **amounts})
 
 
 def node_of(row: Row[Any], promised: list[Room]) -> Node:
@@ -231,6 +225,8 @@ def node_of(row: Row[Any], promised: list[Room]) -> Node:
         capacity_type=CapacityType(row.capacity_type),
         price=row.price,
         taints=tuple(row.taints),
+        labels=tuple((name, value) for name, value in row.labels),
+        maximum_replicas=row.maximum_replicas,
     )
 
 
@@ -247,6 +243,7 @@ def share_of(row: Row[Any]) -> NodeShare:
         row.node_id,
         Room(tuple(row.uses), row.cpu_milli, row.memory_mib),
         tuple(Replica(group, index, tuple(devices)) for group, index, devices in row.replicas),
+        row.sku,
     )
 
 

@@ -66,6 +66,8 @@ nodes = Table(
     Column("capacity_type", Text, nullable=False),
     Column("price", BigInteger, nullable=False),
     Column("taints", ARRAY(Text), nullable=False),
+    Column("labels", JSONB, nullable=False),
+    Column("maximum_replicas", Integer),
     Column("ready", Boolean, nullable=False),
     Column("cordon", Text),
     Column("cordon_reason", Text),
@@ -73,11 +75,13 @@ nodes = Table(
     Column("device_use", ARRAY(Integer), nullable=False),
     Column("cpu_use", BigInteger, nullable=False, server_default="0"),
     Column("memory_use", BigInteger, nullable=False, server_default="0"),
+    Column("replica_use", Integer, nullable=False, server_default="0"),
     UniqueConstraint("provider", "name"),
     CheckConstraint("cardinality(device_use) = accelerators", name="one_use_per_device"),
     CheckConstraint("0 <= ALL (device_use) AND 1000 >= ALL (device_use)", name="devices_not_oversubscribed"),
     CheckConstraint("cpu_use BETWEEN 0 AND cpu_milli", name="cpu_not_oversubscribed"),
     CheckConstraint("memory_use BETWEEN 0 AND memory_mib", name="memory_not_oversubscribed"),
+    CheckConstraint("replica_use BETWEEN 0 AND coalesce(maximum_replicas, replica_use)", name="replicas_not_oversubscribed"),
     CheckConstraint("cordon IN ('cordoned', 'draining')", name="known_cordon"),
 )
 
@@ -89,6 +93,9 @@ queues = Table(
     Column("weight", Integer, nullable=False),
     Column("stop", Text, nullable=False),
     Column("minimum_runtime_seconds", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    # Whatever else a `QueueSpec` says, as far as it is not the default.
+    Column("terms", JSONB, nullable=False),
     # Written by every plan that takes quota, so that two plans for one tree cannot both commit on the same snapshot.
     Column("plans", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("parent <> name", name="not_its_own_parent"),
@@ -107,6 +114,8 @@ quotas = Table(
     Column("lending_limit", BigInteger),
     Column("valid_from", Instant),
     Column("valid_until", Instant),
+    # Whatever else a `QuotaSpec` says, as far as it is not the default.
+    Column("terms", JSONB, nullable=False),
     CheckConstraint("0 <= floor AND floor <= nominal AND nominal <= coalesce(cap, nominal)", name="ordered"),
     CheckConstraint("valid_from < valid_until", name="some_validity"),
 )
@@ -148,7 +157,9 @@ attempts = Table(
     Column("provider", Text, nullable=False),
     Column("region", Text, nullable=False),
     Column("cluster", Text, nullable=False),
+    # The first group's; a gang whose groups name others has its amounts in `by_sku`, thousandths by SKU.
     Column("sku", Text, nullable=False),
+    Column("by_sku", JSONB, nullable=False),
     Column("target", Integer),
     Column("milli", BigInteger, nullable=False),
     Column("replicas", Integer, nullable=False),
@@ -184,6 +195,7 @@ allocations = Table(
     metadata,
     Column("attempt_id", ForeignKey("attempts.id"), primary_key=True),
     Column("node_id", ForeignKey("nodes.id"), primary_key=True),
+    Column("sku", Text, nullable=False),
     # A promise becomes a claim in the transaction that frees what it waits for; a claim counts on the node.
     Column("phase", Text, nullable=False),
     Column("epoch", Integer, nullable=False),
@@ -260,9 +272,10 @@ ledger = Table(
     Column("queue", Text, nullable=False),
     Column("tier", Text, nullable=False),
     Column("kind", Text, nullable=False),
-    Column("sku", Text),
     Column("entitled_milli", BigInteger, nullable=False),
     Column("allocated_milli", BigInteger, nullable=False),
+    # The same by SKU.
+    Column("allocated_by_sku", JSONB, nullable=False),
     Column("began_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Column("lost_milli_seconds", BigInteger, nullable=False, server_default="0"),

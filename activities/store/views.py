@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import BigInteger, Row, Select, cast, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -108,6 +108,7 @@ def _where(attempt: AttemptRow | None, nodes: dict[str, dict[str, int]]) -> Wher
         cluster=attempt.cluster,
         sku=attempt.sku,
         accelerators=attempt.milli / WHOLE,
+        by_sku={sku: milli / WHOLE for sku, milli in attempt.by_sku.items()},
         nodes=nodes.get(attempt.id, {}),
     )
 
@@ -153,6 +154,7 @@ async def queues(connection: AsyncConnection, now: datetime) -> list[QueueStatus
             name=queue.name,
             parent=queue.parent,
             stop=queue.stop,
+            spec=queue,
             waiting=counts.get((queue.name, "waiting"), 0),
             running=counts.get((queue.name, "active"), 0),
             usage=tuple(_usage(quota, used.get((queue.name, quota.sku), 0)) for quota in queue.quotas if _valid(quota, now)),
@@ -174,11 +176,13 @@ async def _counts(connection: AsyncConnection) -> dict[tuple[str, str], int]:
 
 async def _used(connection: AsyncConnection) -> dict[tuple[str, str], int]:
     attempts = tables.attempts.c
+    amounts = func.jsonb_each_text(attempts.by_sku).table_valued("key", "value", joins_implicitly=True)
+    milli = func.sum(cast(amounts.c.value, BigInteger))
     query = (
-        select(tables.workloads.c.queue, attempts.sku, func.sum(attempts.milli).label("milli"))
+        select(tables.workloads.c.queue, amounts.c.key.label("sku"), milli.label("milli"))
         .join(tables.workloads, tables.workloads.c.id == attempts.workload_id)
         .where(attempts.ended_at.is_(None))
-        .group_by(tables.workloads.c.queue, attempts.sku)
+        .group_by(tables.workloads.c.queue, amounts.c.key)
     )
     return {(row.queue, row.sku): int(row.milli) for row in await connection.execute(query)}
 

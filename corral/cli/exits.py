@@ -27,7 +27,7 @@ MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.OK: "done",
     ExitCode.UNEXPECTED: "something unexpected: a bug",
     ExitCode.INVALID: "wrong usage or invalid input; nothing was changed",
-    ExitCode.NOT_FOUND: "there is no such workload or provider",
+    ExitCode.NOT_FOUND: "there is no such workload, queue or provider",
     ExitCode.CONFLICT: "in conflict with what is so, or not allowed in this state",
     ExitCode.UNREACHABLE: "Corral did not answer; the command may be repeated",
     ExitCode.ENDED_BADLY: "the workload failed, or was cancelled or refused (wait, submit --wait)",

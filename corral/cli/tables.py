@@ -7,8 +7,10 @@ from corral.api import (
     Explanation,
     FleetStatus,
     NodeStatus,
+    QueueSpec,
     QueueStatus,
     QueueUsage,
+    QuotaSpec,
     Where,
     WorkloadEvent,
     WorkloadResult,
@@ -40,7 +42,7 @@ def workloads(statuses: Sequence[WorkloadStatus]) -> Page:
 
 def _workload(status: WorkloadStatus) -> tuple[object, ...]:
     where = status.where
-    place = f"{where.provider}/{where.region} {where.accelerators:g} {where.sku}" if where else None
+    place = f"{where.provider}/{where.region} {_accelerators(where)}" if where else None
     why = status.explanation.reason if status.explanation else status.outcome
     return (status.id, status.queue, status.tier, status.priority, status.state, status.since, place, why)
 
@@ -70,9 +72,13 @@ def _facts_of_place(where: Where | None) -> dict[str, object]:
         return {}
     return {
         "Where": f"{where.provider}/{where.region}/{where.cluster}",
-        "Accelerators": f"{where.accelerators:g} {where.sku}",
+        "Accelerators": _accelerators(where),
         "Nodes": ", ".join(f"{node} ({count})" for node, count in where.nodes.items()),
     }
+
+
+def _accelerators(where: Where) -> str:
+    return " + ".join(f"{number:g} {sku}" for sku, number in where.by_sku.items())
 
 
 def _facts_of_reason(explanation: Explanation | None) -> dict[str, object]:
@@ -125,17 +131,61 @@ def _events(happened: Sequence[WorkloadEvent], *, has_header: bool) -> Page:
 def queues(statuses: Sequence[QueueStatus]) -> Page:
     """One line for each queue and SKU."""
     names = (Column("QUEUE"), Column("PARENT"), Column("STOP"))
-    columns = (*names, *_numbers("WAITING", "RUNNING"), SKU, *_numbers("NOMINAL", "USED", "BORROWED", "CAP"))
+    amounts = (SKU, *_numbers("NOMINAL", "USED", "BORROWED", "CAP"))
+    columns = (*names, *_numbers("WAITING", "RUNNING"), *amounts, Column("TERMS"))
     return (table(columns, (row for queue in statuses for row in _queue(queue))),)
 
 
 def _queue(queue: QueueStatus) -> Iterable[tuple[object, ...]]:
     for usage in queue.usage or (None,):
-        yield (queue.name, queue.parent, queue.stop, queue.waiting, queue.running, *_amounts(usage))
+        line = (queue.name, queue.parent, queue.stop, queue.waiting, queue.running, *_amounts(usage))
+        yield (*line, ", ".join(f"{name} {value}" for name, value in _terms(queue.spec).items()))
 
 
 def _amounts(usage: QueueUsage | None) -> tuple[object, ...]:
     return (None,) * 5 if usage is None else (usage.sku, usage.nominal, usage.used, usage.borrowed, usage.cap)
+
+
+def _terms(spec: QueueSpec) -> dict[str, str]:
+    """What a queue was given beyond the defaults, and beyond what stands in columns of its own."""
+    given = spec.model_dump(mode="json", exclude_defaults=True, exclude={"name", "parent", "stop", "created_at", "quotas"})
+    return {name.replace("_", " "): in_words(value) for name, value in given.items()}
+
+
+def in_words(value: object) -> str:
+    """A term as people read it: the parts of one that has several are named."""
+    match value:
+        case Mapping():
+            return "; ".join(f"{name} {in_words(part)}" for name, part in value.items()).replace("_", " ") or "as usual"
+        case list():
+            return " > ".join(map(in_words, value))
+    return text_of(value)
+
+
+def queue(status: QueueStatus) -> Page:
+    """A card with the terms of one queue, and a line for each of its quotas."""
+    facts: dict[str, object] = {
+        "Queue": status.name,
+        "Parent": status.parent,
+        "Stop": status.stop,
+        "Created": status.spec.created_at,
+        "Waiting": status.waiting,
+        "Running": status.running,
+    }
+    terms = {name.capitalize(): value for name, value in _terms(status.spec).items()}
+    use = (SKU, *_numbers("NOMINAL", "USED", "BORROWED", "CAP"))
+    return (card(facts | terms), table(use, map(_amounts, status.usage)), *_quotas(status.spec.quotas))
+
+
+def _quotas(quotas: Sequence[QuotaSpec]) -> Iterable[Table]:
+    """All quotas, whenever they are valid, with what at least one of them says."""
+    said = {name for quota in quotas for name in quota.model_dump(exclude_defaults=True)}
+    names = [name for name in QuotaSpec.model_fields if name in said]
+    columns = [
+        Column(name.replace("_", " ").upper(), is_right=name not in {"sku", "valid_from", "valid_until"}) for name in names
+    ]
+    if names:
+        yield table(columns, ([getattr(quota, name) for name in names] for quota in quotas))
 
 
 def fleet(supply: Sequence[FleetStatus]) -> Page:

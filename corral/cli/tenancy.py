@@ -22,6 +22,18 @@ def list_queues(context: typer.Context, watch: Watch = False, interval: Interval
     Session.of(context, output).follow(lambda corral: corral.queues(), View(tables.queues), Watching(watch, interval))
 
 
+@queue.command("show")
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue.", show_default=False)],
+    watch: Watch = False,
+    interval: Interval = 2,
+    output: Output = None,
+) -> None:
+    """Show one queue: all its terms, its quotas of every validity, and what it uses."""
+    Session.of(context, output).follow(lambda corral: corral.queue(name), View(tables.queue), Watching(watch, interval))
+
+
 @queue.command("apply")
 def apply(
     context: typer.Context,

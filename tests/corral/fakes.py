@@ -13,15 +13,19 @@ from corral.api import (
     Explanation,
     FleetStatus,
     NodeStatus,
+    QueuePreemption,
+    QueueSpec,
     QueueStatus,
     QueueTree,
     QueueUsage,
+    QuotaSpec,
     Reason,
     Resize,
     SlaTier,
     State,
     StopPolicy,
     Where,
+    WithinQueue,
     WorkloadEvent,
     WorkloadFilter,
     WorkloadResult,
@@ -62,7 +66,9 @@ A_RUNNING_WORKLOAD = WorkloadStatus(
     epoch=2,
     submitted_at=NOON,
     since=NOON,
-    where=Where(provider="cloud", region="north", cluster="c1", sku="h100", accelerators=8.0, nodes={"node-1": 1}),
+    where=Where(
+        provider="cloud", region="north", cluster="c1", sku="h100", accelerators=8.0, by_sku={"h100": 8.0}, nodes={"node-1": 1}
+    ),
     preemptions=1,
 )
 AN_ENDED_WORKLOAD = A_RUNNING_WORKLOAD.model_copy(update={"state": State.SUCCEEDED, "exit_code": 0, "ended_at": NOON})
@@ -71,11 +77,20 @@ EVENTS = [
     WorkloadEvent(id=2, workload="waiting", at=NOON, kind="waiting", message="for capacity"),
 ]
 QUEUES = [
-    QueueStatus(name="all", parent=None, stop=StopPolicy.OPEN, waiting=0, running=0, usage=()),
+    QueueStatus(name="all", parent=None, stop=StopPolicy.OPEN, spec=QueueSpec(name="all"), waiting=0, running=0, usage=()),
     QueueStatus(
         name="team",
         parent="all",
         stop=StopPolicy.HOLD,
+        spec=QueueSpec(
+            name="team",
+            parent="all",
+            stop=StopPolicy.HOLD,
+            weight=3,
+            sku_order=("h100", "a100"),
+            preemption=QueuePreemption(within_queue=WithinQueue.LOWER_PRIORITY),
+            quotas=(QuotaSpec(sku="h100", nominal=16, over_quota_weight=2),),
+        ),
         waiting=4,
         running=2,
         usage=(QueueUsage(sku="h100", nominal=16, used=24.25, borrowed=8.25),),

@@ -8,6 +8,7 @@ from pydantic_core import to_jsonable_python
 from ruamel.yaml import YAML
 
 from corral.api import Cordon, QueueSpec, QueueTree, QuotaSpec, Resize, SlaTier, State, WorkloadFilter, WorkloadResult
+from corral.cli.exits import ExitCode
 from corral.client import Conflict, Submission
 from tests.corral.fakes import (
     A_RUNNING_WORKLOAD,
@@ -46,6 +47,7 @@ CASES = [
     ("wait w", ("wait", "w"), WorkloadResult(id="w", state=State.SUCCEEDED, exit_code=0)),
     ("submit -", ("submit", "train"), [Submission("train", created=True)]),
     ("queue list", ("queues",), QUEUES),
+    ("queue show team", ("queues",), QUEUES[1]),
     ("queue apply -", ("apply_queues", THE_TREE), QUEUES),
     ("fleet", ("fleet",), FLEET),
     ("fleet nodes", ("nodes",), NODES),
@@ -134,9 +136,25 @@ def test_a_terminal_gets_colours_and_folded_cells_but_whole_ids() -> None:
     assert "…" not in result.stdout
 
 
+TERMS = ["weight", "3,", "sku", "order", "h100", ">", "a100,", "preemption", "within", "queue", "lower-priority"]
+
+
+def test_a_queue_shows_what_it_was_given() -> None:
+    shown = run(FakeCorral(), "queue", "show", "team").stdout.splitlines()
+    facts = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in shown}
+    assert (facts["Weight"], facts["Sku order"], facts["Preemption"]) == ("3", "h100 > a100", "within queue lower-priority")
+    assert [line.split() for line in shown[-2:]] == [["SKU", "NOMINAL", "OVER", "QUOTA", "WEIGHT"], ["h100", "16", "2"]]
+
+
+def test_a_queue_that_is_not_there_is_not_found() -> None:
+    result = run(FakeCorral(), "queue", "show", "nobody")
+    assert result.exit_code == ExitCode.NOT_FOUND
+    assert "there is no queue 'nobody'" in result.stderr
+
+
 def test_queues_and_fleet_show_amounts() -> None:
     queues, fleet = run(FakeCorral(), "queue", "list").stdout, run(FakeCorral(), "fleet").stdout
-    assert queues.splitlines()[2].split() == ["team", "all", "hold", "4", "2", "h100", "16", "24.25", "8.25", "-"]
+    assert queues.splitlines()[2].split() == ["team", "all", "hold", "4", "2", "h100", "16", "24.25", "8.25", "-", *TERMS]
     assert fleet.splitlines()[1].split() == ["cloud", "north", "h100", "2", "1", "16", "8.5", "7.5"]
 
 

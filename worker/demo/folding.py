@@ -91,10 +91,11 @@ class Run:
         """Minutes of the pool's time since the start."""
         return round(self.seconds(instant) / 60, 2)
 
-    def stretch(self, attempt: AttemptRow) -> Stretch:
-        """The accelerators of an attempt, from when it was bound to when it was gone."""
+    def stretch(self, attempt: AttemptRow, sku: str | None = None) -> Stretch:
+        """The accelerators of an attempt, of one SKU or of all, from when it was bound to when it was gone."""
+        milli = attempt.milli if sku is None else attempt.by_sku[sku]
         begin = self.seconds(attempt.bound_at or attempt.held_at)
-        return Stretch(begin, max(begin, self.seconds(attempt.ended_at or self.ended_at)), attempt.milli / WHOLE)
+        return Stretch(begin, max(begin, self.seconds(attempt.ended_at or self.ended_at)), milli / WHOLE)
 
 
 def report(run: Run) -> Report:
@@ -198,8 +199,10 @@ def _places(run: Run) -> tuple[PlaceReport, ...]:
     places = []
     for supply in run.record.supply:
         key = (supply.provider, supply.region, supply.sku)
-        here = [attempt for attempt in run.bound if (attempt.provider, attempt.region, attempt.sku) == key]
-        stretches = [run.stretch(attempt) for attempt in here]
+        here = [
+            attempt for attempt in run.bound if (attempt.provider, attempt.region) == key[:2] and supply.sku in attempt.by_sku
+        ]
+        stretches = [run.stretch(attempt, supply.sku) for attempt in here]
         places.append(
             PlaceReport(
                 provider=supply.provider,
@@ -207,7 +210,7 @@ def _places(run: Run) -> tuple[PlaceReport, ...]:
                 sku=supply.sku,
                 accelerators=supply.accelerators,
                 attempts=len(here),
-                accelerator_hours=_hours(run, here),
+                accelerator_hours=round(measures.area(stretches) / HOUR, 2),
                 mean_used=round(measures.area(stretches) / run.duration, 2),
                 peak_used=measures.peak(stretches),
                 series=measures.mean_by_bin(stretches, run.duration, BINS),
@@ -220,7 +223,8 @@ def _queues(run: Run) -> tuple[QueueReport, ...]:
     nominals = {(queue.name, row.sku): row.nominal for queue in run.record.queues for row in queue.quotas}
     uses: dict[tuple[str, str], list[Stretch]] = {key: [] for key in nominals}
     for attempt in run.bound:
-        uses.setdefault((run.workloads[attempt.workload_id].queue, attempt.sku), []).append(run.stretch(attempt))
+        for sku in attempt.by_sku:
+            uses.setdefault((run.workloads[attempt.workload_id].queue, sku), []).append(run.stretch(attempt, sku))
     loans = _loans(uses, nominals, run.record.queues)
     return tuple(
         QueueReport(

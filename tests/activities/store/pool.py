@@ -1,7 +1,7 @@
 """A pool for situations: a store on a database of its own, a clock moved by hand, and the words to say what happened."""
 
 import json
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +17,8 @@ from activities.store import tables
 from activities.store.postgres import PostgresStore
 from corral.api import Cordon, Outcome, QueueSpec, QueueTree, SlaTier, State, WorkloadSpec
 from corral.policy import Policy, Rank, TierPolicy
+from domain.decision import Plan
+from domain.snapshot import Snapshot
 from tests.builders import NOON, a_queue, a_workload
 
 PROVIDER = "aws"
@@ -91,6 +93,22 @@ class Pool:
         """A round about everybody; answers with what workflows are to be told."""
         _, notices = await self.store.round([], timed_round, "planner")
         return by_workload(notices)
+
+    async def snapshot(self) -> Snapshot:
+        """What the next round would read."""
+        seen: list[Snapshot] = []
+
+        def look(snapshot: Snapshot, now: datetime) -> tuple[Plan, dict[str, float]]:
+            seen.append(snapshot)
+            return Plan(()), {}
+
+        await self.another_store().round([], look, "planner")
+        return seen[0]
+
+    async def decided(self, decide: Callable[[Snapshot], Plan], *specs: WorkloadSpec) -> dict[str, Standing]:
+        """A round that decides this; answers with what workflows are to be told."""
+        standings, notices = await self.store.round(specs, lambda snapshot, now: (decide(snapshot), {}), "planner")
+        return standings | by_workload(notices)
 
     async def binds(self, *workloads: str) -> dict[str, LaunchSpec | None]:
         orders = await self.store.begin_bindings([await self.key(id) for id in workloads])

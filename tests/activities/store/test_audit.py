@@ -19,6 +19,14 @@ BREACHES: dict[str, tuple[str, ...]] = {
         "UPDATE nodes SET cpu_use = cpu_use + 1 WHERE id = 'aws/n1'",
         "UPDATE nodes SET memory_use = memory_use + 1 WHERE id = 'aws/n3'",
     ),
+    "a node has as many replicas as are claimed on it, and no more than it takes": (
+        "UPDATE nodes SET replica_use = replica_use + 1 WHERE id = 'aws/n1'",
+        "UPDATE nodes SET maximum_replicas = 0 WHERE replica_use > 0",
+    ),
+    "an attempt has of each SKU what its allocations have": (
+        "UPDATE attempts SET by_sku = '{\"h100\": 1}' WHERE id = 'runs.1'",
+        "UPDATE allocations SET sku = 'a100' WHERE attempt_id = 'runs.1'",
+    ),
     "no device, cpu or memory is claimed beyond what the node has": (
         "UPDATE allocations SET uses[1] = 1001 WHERE attempt_id = 'runs.1'",
         "UPDATE nodes SET cpu_milli = 1 WHERE cpu_use > 1",
@@ -123,8 +131,11 @@ async def test_a_breach_is_found_by_its_rule(busy: Pool, rule: str, breach: str)
     assert found - {rule} <= ALSO_BROKEN.get(rule, set())
 
 
+_BY_SKU = "an attempt has of each SKU what its allocations have"
 ALSO_BROKEN = {
-    "a workload has at most one open attempt": {"an ended attempt has no capacity", "gangs are whole"},
+    "no device, cpu or memory is claimed beyond what the node has": {_BY_SKU},
+    "a workload has at most one open attempt": {"an ended attempt has no capacity", "gangs are whole", _BY_SKU},
+    "an ended attempt has no capacity": {_BY_SKU},
     "an open attempt has capacity": {"what a node has in use is the sum of what is claimed on it"},
 }
 """Rules that cannot help but be broken along with another one."""

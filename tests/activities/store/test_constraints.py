@@ -6,12 +6,12 @@ import pytest
 from tests.activities.store.pool import Pool, a_spec, a_view
 
 CLAIM = """
-    INSERT INTO allocations (attempt_id, node_id, phase, epoch, uses, cpu_milli, memory_mib, replicas)
-    VALUES ('train.1', 'aws/n2', 'claimed', 1, $1, $2, $3, '[]')"""
+    INSERT INTO allocations (attempt_id, node_id, sku, phase, epoch, uses, cpu_milli, memory_mib, replicas)
+    VALUES ('train.1', 'aws/n2', 'a100', 'claimed', 1, $1, $2, $3, '[]')"""
 
 ATTEMPT = """
-    INSERT INTO attempts (id, workload_id, epoch, provider, region, cluster, sku, milli, replicas, held_at, ended_at)
-    VALUES ($1, 'train', $2, 'aws', 'eu', 'eu-1', 'h100', 1000, 1, now(), CASE WHEN $3 THEN now() END)"""
+    INSERT INTO attempts (id, workload_id, epoch, provider, region, cluster, sku, by_sku, milli, replicas, held_at, ended_at)
+    VALUES ($1, 'train', $2, 'aws', 'eu', 'eu-1', 'h100', '{}', 1000, 1, now(), CASE WHEN $3 THEN now() END)"""
 
 
 @pytest.fixture
@@ -50,6 +50,14 @@ async def test_claims_that_each_fit_are_refused_when_they_do_not_fit_together(us
     with pytest.raises(asyncpg.CheckViolationError):
         await used.sql("UPDATE nodes SET cpu_milli = 499 WHERE id = 'aws/n2'")
     assert await used.used("n2") == 600
+
+
+async def test_more_replicas_than_a_node_takes_are_refused(used: Pool) -> None:
+    await used.store.write_nodes("aws", [a_view("n2", gpus=2, maximum_replicas=1)], complete=False)
+    one_more = CLAIM.replace("'[]'", """'[["main", 1, [0]], ["main", 2, [1]]]'""")
+    with pytest.raises(asyncpg.CheckViolationError) as refused:
+        await used.sql(one_more, [0, 0], 0, 0)
+    assert refused.value.constraint_name == "ck_nodes_replicas_not_oversubscribed"
 
 
 async def test_what_is_released_or_deleted_is_free_again(used: Pool) -> None:
@@ -110,8 +118,8 @@ async def test_a_parent_that_does_not_exist_is_refused_when_the_transaction_ends
 
 async def test_a_second_open_interval_of_a_workload_is_refused(used: Pool) -> None:
     again = """
-        INSERT INTO ledger (workload_id, queue, tier, kind, entitled_milli, allocated_milli, began_at)
-        SELECT workload_id, queue, tier, kind, 0, 0, began_at FROM ledger WHERE workload_id = 'train'"""
+        INSERT INTO ledger (workload_id, queue, tier, kind, entitled_milli, allocated_milli, allocated_by_sku, began_at)
+        SELECT workload_id, queue, tier, kind, 0, 0, '{}', began_at FROM ledger WHERE workload_id = 'train'"""
     with pytest.raises(asyncpg.UniqueViolationError) as refused:
         await used.sql(again)
     assert refused.value.constraint_name == "uq_ledger_one_open"

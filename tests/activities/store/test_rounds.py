@@ -10,10 +10,11 @@ from activities.admission import timed_round
 from activities.store.postgres import PostgresStore
 from corral.api import QueueTree, Reason, State
 from corral.policy import Limits, Policy
-from domain.decision import Plan
+from domain.decision import Plan, Start
+from domain.fleet import NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
-from tests.builders import a_queue
+from tests.builders import a_queue, a_quota
 
 
 async def test_a_workload_that_fits_is_held_in_the_transaction_that_writes_it(pool: Pool) -> None:
@@ -283,3 +284,45 @@ async def test_a_round_that_a_limit_cut_short_wakes_the_planner_for_the_next(poo
         await pool.plan()
         assert sorted(await pool.states("w0", "w1", "w2")) == [State.RESERVED, State.RESERVED, State.WAITING]
         assert not woken.is_set(), "nothing is left to start"
+
+
+# Gangs over several SKUs
+
+
+def on_both(snapshot: Snapshot) -> Plan:
+    """Two replicas with four devices each, one on an H100 node and one on an A100 node."""
+    shares = tuple(
+        NodeShare(node, Room((1_000,) * 4 + (0,) * 4, 0, 0), (Replica("main", index, (0, 1, 2, 3)),), sku)
+        for index, (node, sku) in enumerate([("aws/n1", "h100"), ("aws/n2", "a100")])
+    )
+    return Plan((Start("mixed", Placement("aws", "eu", "h100", shares)),))
+
+
+async def test_a_gang_over_several_skus_is_counted_by_sku(pool: Pool) -> None:
+    queues = [a_queue("all"), a_queue("research", 8, parent="all", quotas=[a_quota(2, sku="a100")])]
+    await pool.gets(a_view("n1"), a_view("n2", sku="a100"), queues=queues)
+    await pool.decided(on_both, a_spec("mixed", gpus=4, count=2))
+    orders = await pool.binds("mixed")
+    assert orders["mixed"] is not None
+    assert {place.node for place in orders["mixed"].places} == {"n1", "n2"}
+    await pool.runs("mixed")
+    research = {queue.name: queue for queue in await pool.store.queues()}["research"]
+    assert {use.sku: (use.used, use.borrowed) for use in research.usage} == {"h100": (4, 0), "a100": (4, 2)}
+    (active,) = (await pool.snapshot()).active
+    assert active.placement.by_sku == {"h100": 4_000, "a100": 4_000}
+    status = await pool.store.status("mixed")
+    assert status is not None
+    assert status.where is not None
+    assert status.where.by_sku == {"h100": 4, "a100": 4}
+    rows = await pool.sql("SELECT allocated_by_sku FROM ledger WHERE workload_id = 'mixed' AND kind = 'running'")
+    assert rows[0]["allocated_by_sku"] == {"h100": 4_000, "a100": 4_000}
+    assert (await pool.standing("mixed")).place == "4 h100 + 4 a100 in eu/eu-1 (aws)"
+    assert await pool.findings() == {}
+
+
+async def test_a_cap_on_the_second_sku_of_a_gang_is_audited(pool: Pool) -> None:
+    await pool.gets(
+        a_view("n1"), a_view("n2", sku="a100"), queues=[a_queue("research", 8, quotas=[a_quota(2, sku="a100", cap=2)])]
+    )
+    await pool.decided(on_both, a_spec("mixed", gpus=4, count=2))
+    assert await pool.findings() == {"no queue and no cohort exceeds its cap": ["research: 4000 of 2000 a100"]}

@@ -1,13 +1,41 @@
 """Nodes as providers report them, queues as owners define them, and the outbox."""
 
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
 import pytest
 
-from corral.api import Cordon, QueueTree, State, WorkloadFilter
+from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedFleet, SimulatedRegion
+from corral.api import (
+    Cordon,
+    Fungibility,
+    Ordering,
+    QueuePreemption,
+    QueueSpec,
+    QueueTree,
+    QuotaSpec,
+    Reclaim,
+    Search,
+    State,
+    StopPolicy,
+    UserLimit,
+    WithinQueue,
+    WorkloadFilter,
+)
+from domain.decision import Plan
 from domain.quota import QuotaError
+from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
-from tests.builders import a_queue, a_quota
+from tests.builders import NOON, a_queue, a_quota
 
 # Nodes
+
+
+def a_fleet_of(**shape: Any) -> SimulatedFleet:
+    """One simulated node."""
+    cluster = SimulatedCluster(name="eu-1", nodes=(NodeShape(sku="h100", count=1, **shape),))
+    return SimulatedFleet(regions=(SimulatedRegion(name="eu", clusters=(cluster,)),))
 
 
 async def test_a_report_that_says_nothing_new_changes_nothing(pool: Pool) -> None:
@@ -76,6 +104,25 @@ async def test_the_fleet_is_summed_up_by_region_and_sku(pool: Pool) -> None:
     assert (europe.nodes, europe.ready_nodes, europe.accelerators, europe.used) == (2, 1, 16, 8)
 
 
+async def test_what_a_node_says_of_itself_is_seen_by_the_next_round(pool: Pool) -> None:
+    (view,) = a_fleet_of(labels={"disk": "nvme", "arch": "arm"}, maximum_replicas=2).node_views()
+    await pool.gets(view)
+    (node,) = (await pool.snapshot()).nodes
+    assert (node.labels, node.maximum_replicas) == ((("arch", "arm"), ("disk", "nvme")), 2)
+    await pool.store.write_nodes("aws", [replace(view, labels=(), maximum_replicas=None)], complete=True)
+    (node,) = (await pool.snapshot()).nodes
+    assert (node.labels, node.maximum_replicas) == ((), None)
+
+
+async def test_a_node_that_takes_fewer_replicas_than_it_has_keeps_them(pool: Pool) -> None:
+    await pool.gets(a_view(maximum_replicas=8))
+    await pool.arrive(a_spec("train", gpus=1, count=4))
+    await pool.store.write_nodes("aws", [a_view(maximum_replicas=2)], complete=True)
+    (node,) = (await pool.snapshot()).nodes
+    assert node.maximum_replicas == 4
+    assert await pool.findings() == {}
+
+
 # Queues
 
 
@@ -98,6 +145,70 @@ async def test_a_cycle_with_queues_that_are_there_already_is_refused(pool: Pool)
     with pytest.raises(QuotaError, match="given twice"):
         await pool.store.apply_queues(QueueTree(queues=(a_queue("twin"), a_queue("twin"))))
     assert await pool.dump() == before
+
+
+FULL_QUOTA = QuotaSpec(
+    sku="h100",
+    nominal=8,
+    floor=2,
+    cap=32,
+    borrowing_limit=16,
+    lending_limit=4,
+    over_quota_weight=3,
+    valid_from=NOON,
+    valid_until=NOON + timedelta(days=1),
+)
+FULL_QUEUE = QueueSpec(
+    name="research",
+    parent="company",
+    weight=3,
+    stop=StopPolicy.HOLD,
+    minimum_runtime_seconds=60,
+    reclaim_minimum_runtime_seconds=30,
+    ordering=Ordering.STRICT_FIFO,
+    sku_order=("h100", "a100"),
+    preemption=QueuePreemption(within_queue=WithinQueue.LOWER_PRIORITY, reclaim_within_cohort=Reclaim.ANY),
+    fungibility=Fungibility(when_can_borrow=Search.TRY_NEXT),
+    priority=7,
+    created_at=NOON - timedelta(days=7),
+    quotas=(FULL_QUOTA,),
+    user_limits=(UserLimit(user="ada", accelerators=4),),
+)
+
+
+async def test_a_queue_is_read_back_as_it_was_applied(pool: Pool) -> None:
+    for given in (FULL_QUOTA, FULL_QUEUE):
+        assert {name for name in type(given).model_fields if name not in given.model_dump(exclude_defaults=True)} == set()
+    tree = QueueTree(queues=(QueueSpec(name="company", created_at=NOON), FULL_QUEUE))
+    assert [status.spec for status in await pool.store.apply_queues(tree)] == list(tree.queues)
+    assert [status.spec for status in await pool.another_store().queues()] == list(tree.queues)
+
+
+async def test_a_queue_is_as_old_as_its_first_application_unless_it_says_so(pool: Pool) -> None:
+    async def created(queue: QueueSpec) -> datetime | None:
+        return (await pool.store.apply_queues(QueueTree(queues=(queue,))))[0].spec.created_at
+
+    assert await created(a_queue("research")) == NOON
+    pool.clock.move(60)
+    assert await created(a_queue("research", 8)) == NOON
+    older = NOON - timedelta(days=1)
+    assert await created(QueueSpec(name="research", created_at=older)) == older
+    assert await created(a_queue("research", 16)) == older
+
+
+async def test_every_edit_of_a_queue_is_noticed_by_the_next_round(pool: Pool) -> None:
+    await pool.gets(a_view(), queues=[a_queue("research", 8)])
+    seen: list[QueueSpec] = []
+
+    def look(snapshot: Snapshot, now: datetime) -> tuple[Plan, dict[str, float]]:
+        seen.extend(snapshot.queues)
+        return Plan(()), {}
+
+    for priority in (1, 2):
+        edited = QueueSpec(name="research", priority=priority)
+        await pool.another_store().apply_queues(QueueTree(queues=(edited,)))
+        await pool.store.round([], look, "planner")
+    assert [queue.priority for queue in seen] == [1, 2]
 
 
 async def test_queues_that_a_tree_does_not_name_stay_as_they_are(pool: Pool) -> None:

@@ -55,6 +55,7 @@ def an_attempt(workload: str, began: float, ended: float, *, gpus: int = 8, epoc
         region="eu",
         cluster="eu-1",
         sku=SKU,
+        by_sku={SKU: gpus * WHOLE},
         target=0,
         milli=gpus * WHOLE,
         replicas=1,

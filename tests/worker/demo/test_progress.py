@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from corral.api import FleetStatus, QueueStatus, QueueUsage, State, StopPolicy, WorkloadEvent
+from corral.api import FleetStatus, QueueSpec, QueueStatus, QueueUsage, State, StopPolicy, WorkloadEvent
 from tests.builders import NOON
 from worker.demo.progress import Lines, Picture, progress
 from worker.demo.record import Glimpse
@@ -15,7 +15,17 @@ USAGE = QueueUsage(sku="h100", nominal=16, used=24, borrowed=8)
 GLIMPSE = Glimpse(
     at=NOON,
     states=dict.fromkeys(State, 2),
-    queues=(QueueStatus(name="research", parent=None, stop=StopPolicy.OPEN, waiting=3, running=4, usage=(USAGE,)),),
+    queues=(
+        QueueStatus(
+            name="research",
+            parent=None,
+            stop=StopPolicy.OPEN,
+            spec=QueueSpec(name="research"),
+            waiting=3,
+            running=4,
+            usage=(USAGE,),
+        ),
+    ),
     fleet=(FleetStatus(provider="sim", region="eu", sku="h100", nodes=4, ready_nodes=4, accelerators=32, used=24),),
     news=tuple(
         WorkloadEvent(id=number, workload="train", at=NOON, kind=kind, message=f"[it] became {kind}")
