@@ -115,6 +115,7 @@ class Reason(StrEnum):
     NO_READY_CAPACITY = "NoReadyCapacity"
     NOT_ENOUGH_FREE_ACCELERATORS = "NotEnoughFreeAccelerators"
     NOT_ENOUGH_FREE_CPU_OR_MEMORY = "NotEnoughFreeCpuOrMemory"
+    NODES_TAKE_NO_MORE_REPLICAS = "NodesTakeNoMoreReplicas"
     TOPOLOGY_DOMAIN_TOO_SMALL = "TopologyDomainTooSmall"
     WAITING_FOR_VICTIMS = "WaitingForVictims"
     BEHIND_OTHERS_IN_QUEUE = "BehindOthersInQueue"
@@ -128,6 +129,7 @@ class Reason(StrEnum):
     TAINT_NOT_TOLERATED = "TaintNotTolerated"
     FORBIDDEN_BY_POLICY = "ForbiddenByPolicy"
     NODE_NOT_READY = "NodeNotReady"
+    NODE_NOT_SELECTED = "NodeNotSelected"
     NODE_TOO_SMALL = "NodeTooSmall"
 
 

@@ -9,12 +9,16 @@ from domain.fleet import Placement
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One rule's "no" to one candidate (a node, a topology domain, a target, a queue)."""
+    """One rule's "no" to one candidate (a node, a topology domain, a target, a queue).
+
+    `group` is the first of the replica groups that it concerns, where it does not concern all.
+    """
 
     candidate: str
     reason: Reason
     needs: int = 0
     has: int = 0
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class Finding:
 
 FURTHEST_FIRST = (
     Reason.TOPOLOGY_DOMAIN_TOO_SMALL,
+    Reason.NODES_TAKE_NO_MORE_REPLICAS,
     Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY,
     Reason.NOT_ENOUGH_FREE_ACCELERATORS,
     Reason.NODE_TOO_SMALL,
@@ -37,6 +38,7 @@ FURTHEST_FIRST = (
     Reason.WAITING_FOR_QUOTA,
     Reason.USER_LIMIT_REACHED,
     Reason.USER_RUNNING_LIMIT_REACHED,
+    Reason.NODE_NOT_SELECTED,
     Reason.NODE_NOT_READY,
     Reason.FORBIDDEN_BY_POLICY,
     Reason.TAINT_NOT_TOLERATED,
@@ -141,10 +143,33 @@ def _node_too_small(finding: Finding) -> str:
 
 
 def _domain_too_small(finding: Finding) -> str:
-    needs = asked(finding.request.gang, finding.supply.sku)
+    so = "so" if finding.request.gang.part_with(finding.rejection.group).topology.slice_level else "in one"
     return (
-        f"needs {needs} in one {finding.rejection.candidate}; the most that fit in one is {amount(finding.rejection.has)}"
+        f"needs {_in_one_domain(finding)}; the most that fit {so} is {amount(finding.rejection.has)}"
         f" ({_place_name(finding.supply)})"
+    )
+
+
+def _in_one_domain(finding: Finding) -> str:
+    """What must sit together, and in what: `16 whole b200 (16 replicas) in one block, 4 at a time in one rack`."""
+    unit = finding.request.gang.part_with(finding.rejection.group)
+    together, topology = asked(unit, finding.supply.sku), unit.topology
+    whole = f" in one {topology.required}" if topology.required else ""
+    slices = f"{topology.slice_size} at a time in one {topology.slice_level}" if topology.slice_level else ""
+    return f"{together}{whole}{',' if whole and slices else ''}{' ' if slices else ''}{slices}"
+
+
+def _no_more_replicas(finding: Finding) -> str:
+    return (
+        f"needs nodes that take {_replicas(finding.rejection.needs)}; beside what runs there they take"
+        f" {finding.rejection.has} ({_place_name(finding.supply)})"
+    )
+
+
+def _not_selected(finding: Finding) -> str:
+    return (
+        f"group {finding.rejection.group} may use none of the nodes with {finding.supply.sku} in"
+        f" {_place_name(finding.supply)}: see the SKUs, the nodes and the tolerations that it names"
     )
 
 
@@ -223,6 +248,8 @@ def _sku(finding: Finding) -> str:
 
 SENTENCES: Mapping[Reason, Callable[[Finding], str]] = {
     Reason.TOPOLOGY_DOMAIN_TOO_SMALL: _domain_too_small,
+    Reason.NODES_TAKE_NO_MORE_REPLICAS: _no_more_replicas,
+    Reason.NODE_NOT_SELECTED: _not_selected,
     Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY: _too_little_cpu_or_memory,
     Reason.NOT_ENOUGH_FREE_ACCELERATORS: _too_few_accelerators,
     Reason.NODE_TOO_SMALL: _node_too_small,
@@ -342,16 +369,28 @@ def _never_on_one_node(finding: Finding, idle: World) -> str:
 
 
 def _never_in_one_domain(finding: Finding, idle: World) -> str:
-    level, supply = finding.rejection.candidate, finding.supply
-    needs = asked(finding.request.gang, supply.sku)
+    supply, needs = finding.supply, _in_one_domain(finding)
+    topology = finding.request.gang.part_with(finding.rejection.group).topology
     entries = [entry for traits, nodes in idle.classes.items() if traits.supply == supply for entry in nodes]
-    if all(entry.node.domain(level) is None for entry in entries):
-        levels = _list(name for entry in entries for name, _ in entry.node.topology)
-        return f"asks for {needs} in one {level}; its nodes know no such level, but {levels}; correct the required level"
+    for level in (topology.required, topology.slice_level):
+        if level is not None and all(entry.node.domain(level) is None for entry in entries):
+            levels = _list(name for entry in entries for name, _ in entry.node.topology)
+            return f"asks for {needs}; its nodes know no such level, but {levels}; correct the required level"
     return (
-        f"asks for {needs} in one {level}; the largest has room for {amount(finding.rejection.has)} when idle"
+        f"asks for {needs}; the largest has room for {amount(finding.rejection.has)} when idle"
         f" ({_place_name(supply)}); ask for less, or require a wider level"
     )
+
+
+def _never_so_many_replicas(finding: Finding, idle: World) -> str:
+    return (
+        f"asks for {_replicas(finding.rejection.needs)}; idle nodes take {finding.rejection.has} in one region"
+        f" ({_place_name(finding.supply)}); ask for fewer and larger replicas, or add a target"
+    )
+
+
+def _never_selected(finding: Finding, idle: World) -> str:
+    return f"{_not_selected(finding)}; correct them, or add a target"
 
 
 def _never_enough_cpu_or_memory(finding: Finding, idle: World) -> str:
@@ -387,6 +426,8 @@ def _never_accepted(
 
 IMPOSSIBLE: Mapping[Reason, Callable[[Finding, World], str]] = {
     Reason.TOPOLOGY_DOMAIN_TOO_SMALL: _never_in_one_domain,
+    Reason.NODES_TAKE_NO_MORE_REPLICAS: _never_so_many_replicas,
+    Reason.NODE_NOT_SELECTED: _never_selected,
     Reason.NODE_TOO_SMALL: _never_on_one_node,
     Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY: _never_enough_cpu_or_memory,
     Reason.NOT_ENOUGH_FREE_ACCELERATORS: _never_enough,

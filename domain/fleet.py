@@ -1,12 +1,18 @@
 """The supply: nodes, what is free on them, and the part of a node that one attempt has."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from corral.api import WHOLE, CapacityType
 
 Amount = int
 """Thousandths of an accelerator."""
+
+UNLIMITED_REPLICAS = 10**9
+"""More replicas than any node could be asked to take."""
+
+NODE_LEVEL = "node"
+"""The narrowest topology level, which every node has without saying so: the node itself."""
 
 
 class Health(StrEnum):
@@ -21,17 +27,22 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Room on one node: thousandths per device (by index), cpu in thousandths of a core, memory in MiB."""
+    """Room on one node: thousandths per device (by index), cpu in thousandths of a core, memory in MiB, and replicas.
+
+    What is free takes so many more `replicas`; what somebody has counts those in it.
+    """
 
     devices: tuple[Amount, ...]
     cpu_milli: int
     memory_mib: int
+    replicas: int = UNLIMITED_REPLICAS
 
     def __sub__(self, other: "Room") -> "Room":
         return Room(
             tuple(mine - its for mine, its in zip(self.devices, other.devices, strict=True)),
             self.cpu_milli - other.cpu_milli,
             self.memory_mib - other.memory_mib,
+            self.replicas - other.replicas,
         )
 
     def __add__(self, other: "Room") -> "Room":
@@ -39,6 +50,7 @@ class Room:
             tuple(mine + its for mine, its in zip(self.devices, other.devices, strict=True)),
             self.cpu_milli + other.cpu_milli,
             self.memory_mib + other.memory_mib,
+            self.replicas + other.replicas,
         )
 
     @property
@@ -57,7 +69,8 @@ class Node:
     """One machine as last observed.
 
     `topology` is its place as (level, domain) pairs, widest first; `free` is what nobody uses and nobody was promised.
-    `price` is in millionths of a dollar per accelerator and hour.
+    `price` is in millionths of a dollar per accelerator and hour. How many more replicas it takes follows from
+    `maximum_replicas` and from what runs there: the rooms of a node do not say it.
     """
 
     id: str
@@ -83,7 +96,12 @@ class Node:
             path.append(domain)
             if name == level:
                 return tuple(path)
-        return None
+        return (*path, self.id) if level == NODE_LEVEL else None
+
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that the node takes when idle."""
+        return UNLIMITED_REPLICAS if self.maximum_replicas is None else self.maximum_replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +115,18 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class NodeShare:
-    """What one attempt has on one node."""
+    """What one attempt has on one node; its room counts as many replicas as it names."""
 
     node_id: str
     room: Room
     replicas: tuple[Replica, ...]
     sku: str = ""
     """The SKU of the node where the gang spans several; the placement's own where empty."""
+
+    def __post_init__(self) -> None:
+        number = len(self.replicas)
+        if self.room.replicas != number:
+            object.__setattr__(self, "room", replace(self.room, replicas=number))
 
 
 @dataclass(frozen=True, slots=True)

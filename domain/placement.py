@@ -1,16 +1,19 @@
 """Placement: which nodes and devices a gang gets, whole or not at all."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
-from operator import itemgetter
 
 from corral.api import WHOLE, Reason, Topology, WorkloadSpec
+from corral.policy import TopologyProfile
+from domain.balance import balanced
 from domain.decision import Rejection
-from domain.fleet import Amount, NodeShare, Placement, Replica, Room
+from domain.draft import Draft, accepted
+from domain.fleet import UNLIMITED_REPLICAS, Amount, NodeShare, Placement
 from domain.quota import Usage
-from domain.request import Gang, Request, Shape
-from domain.world import NodeRoom, Nodes, Supply, with_rooms
+from domain.request import NO_TOPOLOGY, Gang, Request, Shape, Unit
+from domain.topology import Ask, Part, Tree, ask_for, best_fit, levels_of, tree_of
+from domain.world import NodeRoom, Nodes, Supply
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,82 +45,85 @@ class Candidate:
     spec: WorkloadSpec
 
 
-def best_on(request: Request, supply: Supply, nodes: Nodes, usage: Usage) -> Candidate | None:
-    """Place a request on the nodes of one supply within its quota, or none when either is short."""
+def best_on(
+    request: Request,
+    supply: Supply,
+    nodes: Nodes,
+    usage: Usage,
+    profile: TopologyProfile = TopologyProfile.BEST_FIT,
+) -> Candidate | None:
+    """Place a request on the nodes of one supply within its quota, or none when either is short.
+
+    A gang whose groups each name one SKU may be given the nodes of all of these; the supply then has that of the first.
+    """
     spec, gang = request.spec, request.gang
-    quota = usage.allowed(spec, supply.sku)
-    if quota < gang.minimum_milli:
+    needs = gang.least_by_sku(supply.sku)
+    quota = {sku: usage.allowed(spec, sku) for sku in needs}
+    if any(quota[sku] < needed for sku, needed in needs.items()):
         return None
-    layout = lay_out(gang.within(quota), nodes)
+    layout = lay_out(gang.within(quota, supply.sku), nodes, profile)
     if layout is None:
         return None
-    return Candidate(Placement(supply.provider, supply.region, supply.sku, layout.shares, request.index), layout, gang, spec)
+    shares = layout.shares if len(quota) == 1 else _with_skus(layout, supply.sku)
+    return Candidate(Placement(supply.provider, supply.region, supply.sku, shares, request.index), layout, gang, spec)
 
 
-def why_not_on(request: Request, supply: Supply, nodes: Nodes, usage: Usage) -> Rejection:
+def _with_skus(layout: Layout, sku: str) -> tuple[NodeShare, ...]:
+    """The shares, each with its node's SKU where that is another than the placement's."""
+    found = zip(layout.shares, layout.left, strict=True)
+    return tuple(share if entry.node.sku == sku else replace(share, sku=entry.node.sku) for share, entry in found)
+
+
+def why_not_on(
+    request: Request,
+    supply: Supply,
+    nodes: Nodes,
+    usage: Usage,
+    profile: TopologyProfile = TopologyProfile.BEST_FIT,
+) -> Rejection:
     """Why `best_on` found nothing: the quota, or else the room."""
-    spec, needed = request.spec, request.gang.minimum_milli
-    no_quota = usage.refusal(spec, supply.sku, needed)
-    return no_quota or why_no_room(request.gang, nodes)
+    spec, gang = request.spec, request.gang
+    for sku, needed in gang.least_by_sku(supply.sku).items():
+        if (no_quota := usage.refusal(spec, sku, needed)) is not None:
+            return no_quota
+    return why_no_room(gang, nodes, profile)
 
 
-def lay_out(gang: Gang, nodes: Nodes) -> Layout | None:
-    """Lay the gang out on nodes of one provider, region and SKU, or none when there is no room.
+def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile.BEST_FIT) -> Layout | None:
+    """Lay the gang out on nodes of one provider and region, or none when there is no room.
 
-    The preferred topology is tried first, then the required one, then (where none is required) all nodes together.
+    The nodes are of one SKU, or of several where each group names its own.
     """
     if _surely_too_small(gang, nodes):
         return None
-    layouts = (_in_one_domain(gang, domains(nodes, levels)) for levels in _levels(gang.topology))
-    return next((layout for layout in layouts if layout is not None), None)
+    units = gang.units(each_alone=profile is not TopologyProfile.BEST_FIT)
+    if len(units) == 1 and _goes_anywhere(units[0], profile):
+        return fill(gang, nodes)
+    return _Site.of(nodes, profile).lay_out(gang)
 
 
-def _levels(topology: Topology) -> Iterator[tuple[str, ...]]:
-    required = (topology.required,) if topology.required else ()
-    if topology.preferred:
-        yield (*required, topology.preferred)
-    yield required
-
-
-def domains(nodes: Nodes, levels: tuple[str, ...]) -> tuple[Nodes, ...]:
-    """The nodes by the topology domain of the given levels that they share; nodes without such a level are left out."""
-    if not levels:
-        return (nodes,)
-    by_path: dict[tuple[tuple[str, ...], ...], list[NodeRoom]] = {}
-    for entry in nodes:
-        path = tuple(domain for level in levels if (domain := entry.node.domain(level)) is not None)
-        if len(path) == len(levels):
-            by_path.setdefault(path, []).append(entry)
-    return tuple(tuple(by_path[path]) for path in sorted(by_path))
-
-
-def _in_one_domain(gang: Gang, candidates: Sequence[Nodes]) -> Layout | None:
-    """The domain with least room of those that take the whole gang, else the one in which it can grow most."""
-    best: Layout | None = None
-    for nodes in sorted(candidates, key=_free_milli) if len(candidates) > 1 else candidates:
-        layout = fill(gang, nodes)
-        if layout is not None and layout.is_whole:
-            return layout
-        if layout is not None and (best is None or layout.replicas > best.replicas):
-            best = layout
-    return best
-
-
-def _free_milli(nodes: Nodes) -> Amount:
-    return sum(entry.milli for entry in nodes)
+def _goes_anywhere(unit: Unit, profile: TopologyProfile) -> bool:
+    """Whether the unit asks for no topology, and the profile has no rule for that."""
+    return unit.topology == NO_TOPOLOGY and profile is TopologyProfile.BEST_FIT
 
 
 def fill(gang: Gang, nodes: Nodes) -> Layout | None:
     """Place every group's minimum or nothing, then let each group grow toward its count while there is room."""
-    draft = _Draft(nodes)
+    draft = Draft(nodes)
     if _surely_too_small(gang, nodes):
         return None
-    for shape in sorted(gang.shapes, key=lambda shape: (-shape.milli, -shape.cpu_milli, -shape.memory_mib, shape.name)):
+    for shape in _by_size(gang.shapes):
         if draft.add(shape, shape.minimum) < shape.minimum:
             return None
     wished = [(shape, shape.count - shape.minimum) for shape in gang.shapes if shape.count > shape.minimum]
     grown = sum(draft.add(shape, extra) for shape, extra in wished)
+    if draft.replicas < gang.fewest:
+        return None
     return Layout(draft.shares(), grown == sum(extra for _, extra in wished), draft.left())
+
+
+def _by_size(shapes: Iterable[Shape]) -> list[Shape]:
+    return sorted(shapes, key=lambda shape: (-shape.milli, -shape.cpu_milli, -shape.memory_mib, shape.name))
 
 
 def _surely_too_small(gang: Gang, nodes: Nodes) -> bool:
@@ -126,140 +132,250 @@ def _surely_too_small(gang: Gang, nodes: Nodes) -> bool:
     return whole > 0 and sum(entry.whole for entry in nodes) < whole
 
 
-class _Draft:
-    """A layout in the making; it lives inside one call."""
-
-    def __init__(self, nodes: Nodes) -> None:
-        self._nodes = nodes
-        self._before: dict[str, NodeRoom] = {}
-        self._rooms: dict[str, Room] = {}
-        self._replicas: dict[str, list[Replica]] = {}
-        self._placed: dict[str, int] = {}
-
-    def add(self, shape: Shape, most: int) -> int:
-        """Place up to `most` further replicas, the fullest nodes first; gives how many found room."""
-        if self._rooms:
-            self._nodes = with_rooms(self._nodes, self._rooms)
-        missing = most
-        for entry in offered(shape, self._nodes):
-            if missing == 0:
-                break
-            missing -= self._add_to(entry, shape, missing)
-        return most - missing
-
-    def _add_to(self, entry: NodeRoom, shape: Shape, most: int) -> int:
-        node_id = entry.node.id
-        number = min(most, capacity(entry.room, shape))
-        if number == 0:
-            return 0
-        self._before.setdefault(node_id, entry)
-        first = self._placed.get(shape.name, 0)
-        room, replicas = assign(entry.room, shape, range(first, first + number))
-        self._placed[shape.name] = first + number
-        self._rooms[node_id] = room
-        self._replicas.setdefault(node_id, []).extend(replicas)
-        return number
-
-    def shares(self) -> tuple[NodeShare, ...]:
-        """What the gang has on each node, by node id."""
-        return tuple(
-            NodeShare(node_id, self._before[node_id].room - self._rooms[node_id], tuple(self._replicas[node_id]))
-            for node_id in sorted(self._rooms)
-        )
-
-    def left(self) -> tuple[NodeRoom, ...]:
-        """The nodes that the gang sits on, with the room that it leaves."""
-        return tuple(NodeRoom.of(self._before[node_id].node, self._rooms[node_id]) for node_id in sorted(self._rooms))
+# Where a topology counts
 
 
-def offered(shape: Shape, nodes: Nodes) -> Iterable[NodeRoom]:
-    """Nodes with devices for a replica, in the order in which it tries them.
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Nodes to place units on, their topology levels, and how domains are chosen."""
 
-    Whole devices come from the fullest node. A share of a device goes to the fullest broken device anywhere, so that none is
-    broken without need.
+    nodes: Nodes
+    levels: tuple[str, ...]
+    profile: TopologyProfile
+
+    @classmethod
+    def of(cls, nodes: Nodes, profile: TopologyProfile) -> "_Site":
+        return cls(nodes, levels_of(entry.node for entry in nodes), profile)
+
+    def lay_out(self, gang: Gang) -> Layout | None:
+        """The whole gang, or its minimum with each group grown as far as it goes, one after the other."""
+        draft = self.exactly(gang)
+        if draft is not None:
+            return Layout(draft.shares(), True, draft.left())
+        if all(shape.count == shape.minimum for shape in gang.shapes):
+            return None
+        grown = replace(gang, shapes=tuple(replace(shape, count=shape.minimum) for shape in gang.shapes))
+        if self.exactly(grown) is None:
+            return None
+        for shape in gang.shapes:
+            grown = self._grown(grown, shape)
+        draft = self.exactly(grown)
+        if draft is None or draft.replicas < gang.fewest:
+            return None
+        return Layout(draft.shares(), False, draft.left())
+
+    def _grown(self, gang: Gang, wanted: Shape) -> Gang:
+        """The gang with as many replicas of one group as can be placed beside the others."""
+
+        def sized(count: int) -> Gang:
+            return replace(
+                gang,
+                shapes=tuple(replace(shape, count=count) if shape.name == wanted.name else shape for shape in gang.shapes),
+            )
+
+        more = range(wanted.minimum + 1, wanted.count + 1)
+        fitting = bisect_left(more, True, key=lambda count: self.exactly(sized(count)) is None)
+        return sized(wanted.minimum + fitting)
+
+    def exactly(self, gang: Gang) -> Draft | None:
+        """Every group at its count; units are tried as given, and then with the most demanding first."""
+        units = gang.units(each_alone=self.profile is not TopologyProfile.BEST_FIT)
+        draft = self.with_units(units)
+        if draft is None and len(units) > 1 and (harder := sorted(units, key=_demand)) != list(units):
+            draft = self.with_units(harder)
+        return draft
+
+    def with_units(self, units: Iterable[Unit]) -> Draft | None:
+        """All units, one after the other, or none."""
+        draft: Draft | None = Draft(self.nodes)
+        for unit in units:
+            if draft is None:
+                return None
+            draft = self.with_unit(unit, draft)
+        return draft
+
+    def with_unit(self, unit: Unit, draft: Draft) -> Draft | None:
+        """The draft with every replica of the unit, or none where one of them has no room."""
+        shapes = [shape for shape in unit.shapes if shape.count]
+        if not shapes:
+            return draft
+        if _goes_anywhere(unit, self.profile):
+            return _anywhere(shapes, draft)
+        if len(shapes) == 1:
+            return self._in_tree(shapes[0], None, unit.topology, draft, draft.nodes)
+        leader, workers = _leader_and_workers(shapes)
+        if len(shapes) == 2 and leader.count == 1:
+            return self._in_tree(workers, leader, unit.topology, draft, draft.nodes)
+        return self._side_by_side(shapes, unit.topology, draft)
+
+    def _in_tree(self, shape: Shape, leader: Shape | None, topology: Topology, draft: Draft, nodes: Nodes) -> Draft | None:
+        ask = ask_for(shape, leader, topology, self.levels, self.profile)
+        if ask is None:
+            return None
+        parts = self._parts(tree_of(ask, self.levels, nodes), shape.count)
+        return None if parts is None else _with_parts(draft, ask, parts)
+
+    def _parts(self, tree: Tree, count: int) -> list[Part] | None:
+        """Parts for all replicas; the last slice may be smaller than the others."""
+        missing = -count % tree.ask.slice_size
+        parts = balanced(tree, count + missing) if self.profile is TopologyProfile.BALANCED else None
+        parts = parts or best_fit(tree, count + missing)
+        return parts and _without_last(sorted(parts, key=lambda part: part.domain.path), missing)
+
+    def _side_by_side(self, shapes: Sequence[Shape], topology: Topology, draft: Draft) -> Draft | None:
+        """Several groups in one domain: the narrowest level at which one takes them all, there the one with least room.
+
+        Where only a preference speaks, they may spread over all nodes in the end.
+        """
+        known = {name: level for level, name in enumerate(self.levels)}
+        if topology.required is not None and topology.required not in known:
+            return None
+        widest = 0 if topology.required is None else known[topology.required]
+        first = max(known.get(topology.preferred or "", widest), widest)
+        searched = range(first, widest - 1, -1) if topology.required or topology.preferred else range(0)
+        for level in searched:
+            for nodes in sorted(domains(draft.nodes, self.levels[level]), key=_free_milli):
+                if (placed := self._in_domain(shapes, topology, draft, nodes)) is not None:
+                    return placed
+        return None if topology.required else self._in_domain(shapes, topology, draft, draft.nodes)
+
+    def _in_domain(self, shapes: Sequence[Shape], topology: Topology, draft: Draft, nodes: Nodes) -> Draft | None:
+        within = frozenset(entry.node.id for entry in nodes)
+        trial: Draft | None = draft.copy()
+        for shape in _by_size(shapes):
+            if trial is None:
+                return None
+            sliced = _slices(shape.terms.topology or topology)
+            inside = tuple(entry for entry in trial.nodes if entry.node.id in within)
+            if sliced.slice_level is not None:
+                trial = self._in_tree(shape, None, sliced, trial, inside)
+            elif trial.add(shape, shape.count, inside) < shape.count:
+                return None
+        return trial
+
+
+def _slices(topology: Topology) -> Topology:
+    return Topology(slice_level=topology.slice_level, slice_size=topology.slice_size)
+
+
+def _demand(unit: Unit) -> tuple[bool, bool, Amount]:
+    """What must be in one domain goes first, then what should be, and the largest of these."""
+    return unit.topology.required is None, unit.topology == NO_TOPOLOGY, -sum(s.count * s.milli for s in unit.shapes)
+
+
+def _anywhere(shapes: Iterable[Shape], draft: Draft) -> Draft | None:
+    trial = draft.copy()
+    return trial if all(trial.add(shape, shape.count) == shape.count for shape in _by_size(shapes)) else None
+
+
+def _leader_and_workers(shapes: Sequence[Shape]) -> tuple[Shape, Shape]:
+    """Of two groups the second leads, unless it is the larger one (as in Kueue)."""
+    workers, leader = shapes[0], shapes[1]
+    return (workers, leader) if leader.count > workers.count else (leader, workers)
+
+
+def _with_parts(draft: Draft, ask: Ask, parts: Iterable[Part]) -> Draft | None:
+    """The draft with these parts, the leader before the others on its node."""
+    trial = draft.copy()
+    for part in parts:
+        entry = part.domain.entry
+        if entry is None or (part.leads and ask.leader is not None and trial.add_to(entry, ask.leader, 1) < 1):
+            return None
+        if trial.add_to(entry, ask.shape, part.replicas) < part.replicas:
+            return None
+    return trial
+
+
+def _without_last(parts: list[Part], surplus: int) -> list[Part]:
+    """The parts without so many of the last replicas."""
+    kept = []
+    for part in reversed(parts):
+        less = min(surplus, part.replicas)
+        surplus -= less
+        kept.append(part._replace(replicas=part.replicas - less))
+    return kept[::-1]
+
+
+def domains(nodes: Nodes, level: str) -> tuple[Nodes, ...]:
+    """The nodes by their topology domain at a level; nodes without that level are left out."""
+    by_path: dict[tuple[str, ...], list[NodeRoom]] = {}
+    for entry in nodes:
+        if (path := entry.node.domain(level)) is not None:
+            by_path.setdefault(path, []).append(entry)
+    return tuple(tuple(by_path[path]) for path in sorted(by_path))
+
+
+def _free_milli(nodes: Nodes) -> Amount:
+    return sum(entry.milli for entry in nodes)
+
+
+# Why not
+
+
+def why_no_room(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile.BEST_FIT) -> Rejection:
+    """The first thing that is short for the gang's minimum.
+
+    That is nodes that a group may use, devices, cpu and memory, replicas that nodes take, and then room in one topology
+    domain. Needs and has are thousandths of an accelerator (for a gang of one replica: on one node), or replicas.
     """
-    if shape.devices:
-        return (entry for entry in nodes if entry.whole >= shape.devices)
-    if not shape.milli:
-        return nodes
-    fits = [(fit, entry.order, entry) for entry in nodes if (fit := _fullest_fit(entry, shape.milli)) is not None]
-    broken = [entry for *_, entry in sorted(fits, key=itemgetter(0, 1))]
-    named = {entry.node.id for entry in broken}
-    return chain(broken, (entry for entry in nodes if entry.whole and entry.node.id not in named))
-
-
-def _fullest_fit(entry: NodeRoom, milli: Amount) -> Amount | None:
-    """What is left of the fullest broken device that still has this much."""
-    return next((free for free in entry.broken if free >= milli), None)
-
-
-def capacity(room: Room, shape: Shape) -> int:
-    """How many replicas of the shape fit on one node's room, `count` at most."""
-    bounds = [shape.count]
-    if shape.devices:
-        bounds.append(room.whole_devices // shape.devices)
-    elif shape.milli:
-        bounds.append(sum(free // shape.milli for free in room.devices))
-    if shape.cpu_milli:
-        bounds.append(room.cpu_milli // shape.cpu_milli)
-    if shape.memory_mib:
-        bounds.append(room.memory_mib // shape.memory_mib)
-    return max(0, min(bounds))
-
-
-def assign(room: Room, shape: Shape, indices: range) -> tuple[Room, list[Replica]]:
-    """Give each replica its devices on one node; gives the room that is left. The replicas must fit."""
-    free = list(room.devices)
-    replicas = []
-    for index in indices:
-        devices = _devices(free, shape)
-        for device in devices:
-            free[device] -= min(shape.milli, WHOLE)
-        replicas.append(Replica(shape.name, index, devices))
-    number = len(indices)
-    left = Room(tuple(free), room.cpu_milli - number * shape.cpu_milli, room.memory_mib - number * shape.memory_mib)
-    return left, replicas
-
-
-def _devices(free: Sequence[Amount], shape: Shape) -> tuple[int, ...]:
-    """Indices of the first wholly free devices, or of the fullest device with enough left for a share."""
-    if shape.devices:
-        return tuple([device for device, amount in enumerate(free) if amount == WHOLE][: shape.devices])
-    if not shape.milli:
-        return ()
-    return (min((amount, device) for device, amount in enumerate(free) if amount >= shape.milli)[1],)
-
-
-def why_no_room(gang: Gang, nodes: Nodes) -> Rejection:
-    """The first thing that is short for the gang's minimum: devices, then cpu and memory, then room in one topology domain.
-
-    Needs and has are thousandths of an accelerator (for a gang of one replica: on one node), or replicas for cpu and memory.
-    """
-    least = replace(gang.at_minimum(), topology=Topology())
+    least = _without_topology(gang.at_minimum())
     bare = replace(least, shapes=tuple(replace(shape, cpu_milli=0, memory_mib=0) for shape in least.shapes))
-    milli, replicas = gang.minimum_milli, gang.minimum_replicas
-    if fill(bare, nodes) is None:
-        has = most_on_one(nodes) if gang.is_single else _most_milli(bare, [nodes])
+    milli, replicas, roomy = gang.minimum_milli, gang.minimum_replicas, _without_limits(nodes)
+    for shape in least.shapes:
+        if shape.count and not accepted(shape, nodes):
+            return Rejection("", Reason.NODE_NOT_SELECTED, shape.count, 0, shape.name)
+    if fill(bare, roomy) is None:
+        has = most_on_one(nodes) if gang.is_single else sum(number * shape.milli for shape, number in _partly(bare, roomy))
         return Rejection("", Reason.NOT_ENOUGH_FREE_ACCELERATORS, milli, has)
+    if fill(least, roomy) is None:
+        return Rejection("", Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY, replicas, _most_replicas(least, roomy))
     if fill(least, nodes) is None:
-        return Rejection("", Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY, replicas, _most_replicas(least, nodes))
-    level = gang.topology.required or ""
-    return Rejection(level, Reason.TOPOLOGY_DOMAIN_TOO_SMALL, milli, _most_milli(least, domains(nodes, (level,))))
+        return Rejection("", Reason.NODES_TAKE_NO_MORE_REPLICAS, replicas, _most_replicas(least, nodes))
+    return _too_narrow(gang.at_minimum(), _Site.of(nodes, profile))
+
+
+def _too_narrow(gang: Gang, site: _Site) -> Rejection:
+    """The first unit that has no room in its domain beside those before it, and how much of it has."""
+    draft = Draft(site.nodes)
+    units = gang.units(each_alone=site.profile is not TopologyProfile.BEST_FIT)
+    for unit in units:
+        after = site.with_unit(unit, draft)
+        if after is None:
+            break
+        draft = after
+    needs, topology = sum(shape.count * shape.milli for shape in unit.shapes), unit.topology
+    level = topology.slice_level or "" if topology.required is None else topology.required
+    group = unit.shapes[0].name if len(units) > 1 else ""
+    return Rejection(level, Reason.TOPOLOGY_DOMAIN_TOO_SMALL, needs, _most_of(unit, draft, site), group)
+
+
+def _most_of(unit: Unit, draft: Draft, site: _Site) -> Amount:
+    """The most thousandths of a unit for which there is room in one of its domains, with all groups cut alike."""
+    most = max(shape.count for shape in unit.shapes)
+
+    def cut(number: int) -> Unit:
+        return replace(unit, shapes=tuple(replace(shape, count=min(shape.count, number)) for shape in unit.shapes))
+
+    fitting = bisect_left(range(1, most + 1), True, key=lambda number: site.with_unit(cut(number), draft) is None)
+    return sum(shape.count * shape.milli for shape in cut(fitting).shapes)
+
+
+def _without_topology(gang: Gang) -> Gang:
+    shapes = (replace(shape, terms=replace(shape.terms, topology=None, colocate=None)) for shape in gang.shapes)
+    return replace(gang, shapes=tuple(shapes), topology=NO_TOPOLOGY)
+
+
+def _without_limits(nodes: Nodes) -> Nodes:
+    """The nodes as if each took any number of replicas."""
+    return tuple(
+        entry if entry.node.maximum_replicas is None else replace(entry, room=replace(entry.room, replicas=UNLIMITED_REPLICAS))
+        for entry in nodes
+    )
 
 
 def most_on_one(nodes: Nodes) -> Amount:
     """The most thousandths in whole devices that one of the nodes has free."""
     return max((entry.whole for entry in nodes), default=0) * WHOLE
-
-
-def _most_milli(gang: Gang, candidates: Iterable[Nodes]) -> Amount:
-    """The most thousandths of the gang's minimum for which one of the domains has room."""
-    most = 0
-    for nodes in sorted(candidates, key=_free_milli, reverse=True):
-        if _free_milli(nodes) <= most:
-            break
-        most = max(most, sum(number * shape.milli for shape, number in _partly(gang, nodes)))
-    return most
 
 
 def _most_replicas(gang: Gang, nodes: Nodes) -> int:
@@ -268,5 +384,5 @@ def _most_replicas(gang: Gang, nodes: Nodes) -> int:
 
 def _partly(gang: Gang, nodes: Nodes) -> list[tuple[Shape, int]]:
     """How many of each group's fewest replicas find room when the gang need not be whole."""
-    draft = _Draft(nodes)
-    return [(shape, draft.add(shape, shape.minimum)) for shape in sorted(gang.shapes, key=lambda shape: -shape.milli)]
+    draft = Draft(nodes)
+    return [(shape, draft.add(shape, shape.count)) for shape in sorted(gang.shapes, key=lambda shape: -shape.milli)]

@@ -1,13 +1,51 @@
 """What a workload asks for under one of its targets."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from corral.api import WHOLE, ReplicaGroup, Selection, Target, Topology, WorkloadSpec
-from domain.fleet import Amount
+from domain.fleet import NODE_LEVEL, Amount, Node
 from domain.quota import QuotaTree
 from domain.workload import Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a group asks of its nodes beside room; empty ones ask for nothing.
+
+    `nodes` names levels or labels with the values of which a node must have one, in order. `tolerations` are those of the
+    workload and the group together, or none where all groups of the gang tolerate the same. `topology` replaces the gang's.
+    """
+
+    skus: tuple[str, ...] = ()
+    nodes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    tolerations: tuple[str, ...] | None = None
+    topology: Topology | None = None
+    colocate: str | None = None
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether some nodes that the gang may use are not for this group."""
+        return bool(self.skus or self.nodes or self.tolerations is not None)
+
+    def accept(self, node: Node) -> bool:
+        """Whether the group may use the node."""
+        return (
+            (not self.skus or node.sku in self.skus)
+            and (self.tolerations is None or set(node.taints) <= set(self.tolerations))
+            and all(self._selects(node, name, values) for name, values in self.nodes)
+        )
+
+    @staticmethod
+    def _selects(node: Node, name: str, values: tuple[str, ...]) -> bool:
+        named = (node.id,) if name == NODE_LEVEL else ()
+        return any(value in values for key, value in (*node.topology, *node.labels) if key == name) or bool(
+            set(named) & set(values)
+        )
+
+
+NO_TERMS = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,37 +58,75 @@ class Shape:
     memory_mib: int
     minimum: int
     count: int
+    terms: Terms = NO_TERMS
 
     @property
     def devices(self) -> int:
         """Whole devices that one replica takes; 0 for a share of one, or for none."""
         return self.milli // WHOLE
 
+    def sku_on(self, sku: str) -> str:
+        """This SKU where the group takes it, or else the first that it names."""
+        named = self.terms.skus
+        return sku if not named or sku in named else named[0]
+
 
 @dataclass(frozen=True, slots=True)
-class Gang:
-    """What must start together, and the topology that it must or should sit in."""
+class Unit:
+    """Groups that are placed together, in one domain where a topology is asked for."""
 
     shapes: tuple[Shape, ...]
     topology: Topology
 
+
+NO_TOPOLOGY = Topology()
+
+
+@dataclass(frozen=True, slots=True)
+class Gang:
+    """What must start together, the topology that it must or should sit in, and the fewest replicas over all groups."""
+
+    shapes: tuple[Shape, ...]
+    topology: Topology
+    fewest: int = 0
+
     @classmethod
-    def of(cls, groups: Iterable[ReplicaGroup], topology: Topology) -> "Gang":
-        """The gang of a workload's replica groups."""
+    def of(cls, groups: Sequence[ReplicaGroup], topology: Topology, tolerations: Sequence[str] = (), fewest: int = 0) -> "Gang":
+        """The gang of a workload's replica groups; `tolerations` are the workload's own."""
+        differ = any(group.tolerations for group in groups)
         shapes = (
-            Shape(group.name, group.milli, group.cpu_milli, group.memory_mib, group.fewest, group.count) for group in groups
+            Shape(
+                group.name,
+                group.milli,
+                group.cpu_milli,
+                group.memory_mib,
+                group.fewest,
+                group.count,
+                terms_of(group, tuple(sorted({*tolerations, *group.tolerations})) if differ else None),
+            )
+            for group in groups
         )
-        return cls(tuple(shapes), topology)
+        return cls(tuple(shapes), topology, fewest)
 
     @property
     def minimum_milli(self) -> Amount:
-        """Thousandths that its fewest replicas need."""
-        return sum(shape.minimum * shape.milli for shape in self.shapes)
+        """Thousandths that its fewest replicas need at the very least."""
+        least = sum(shape.minimum * shape.milli for shape in self.shapes)
+        return least + self._cheapest(self.fewest - sum(shape.minimum for shape in self.shapes)) if self.fewest else least
+
+    def _cheapest(self, more: int) -> Amount:
+        """Thousandths of so many replicas beyond the groups' own minimum, the smallest there are."""
+        total = 0
+        for shape in sorted(self.shapes, key=lambda shape: shape.milli):
+            number = max(0, min(more, shape.count - shape.minimum))
+            total += number * shape.milli
+            more -= number
+        return total
 
     @property
     def minimum_replicas(self) -> int:
         """The fewest replicas, over all groups."""
-        return sum(shape.minimum for shape in self.shapes)
+        return max(self.fewest, sum(shape.minimum for shape in self.shapes))
 
     @property
     def is_single(self) -> bool:
@@ -62,21 +138,93 @@ class Gang:
         """Thousandths that its largest replica needs."""
         return max(shape.milli for shape in self.shapes)
 
-    def at_minimum(self) -> "Gang":
-        """The same without the wish to grow."""
-        return replace(self, shapes=tuple(replace(shape, count=shape.minimum) for shape in self.shapes))
+    @property
+    def spans_skus(self) -> bool:
+        """Whether a group names SKUs of its own, so that the gang may sit on several."""
+        return any(shape.terms.skus for shape in self.shapes)
 
-    def within(self, quota: Amount) -> "Gang":
-        """The same with no more replicas than this many thousandths allow; groups grow in the order they are given in."""
-        spare = quota - self.minimum_milli
+    def units(self, *, each_alone: bool) -> tuple[Unit, ...]:
+        """What is placed together, in the order in which the groups are given.
+
+        A group with a topology of its own stands alone, or with the groups that it is colocated with: they share the
+        topology of the largest. All others sit together in the gang's topology; where that asks for nothing and
+        `each_alone`, each of them stands alone too.
+        """
+        stand_alone = each_alone and self.topology == NO_TOPOLOGY
+        members: dict[tuple[str, str], list[Shape]] = {}
+        for shape in self.shapes:
+            members.setdefault(_company(shape, stand_alone), []).append(shape)
+        return tuple(Unit(tuple(shapes), self._topology_of(shapes)) for shapes in members.values())
+
+    def part_with(self, group: str) -> "Gang":
+        """The groups that are placed together with the named one; where none is named, all."""
+        units = self.units(each_alone=False)
+        unit = next((unit for unit in units if any(shape.name == group for shape in unit.shapes)), units[0])
+        return Gang(unit.shapes, unit.topology) if group or len(units) == 1 else self
+
+    def _topology_of(self, shapes: Sequence[Shape]) -> Topology:
+        asked = [(shape.count, shape.terms.topology) for shape in shapes if shape.terms.topology is not None]
+        return max(asked, key=lambda each: each[0])[1] if asked else self.topology
+
+    def at_minimum(self) -> "Gang":
+        """The same without the wish to grow; where the fewest replicas ask for more, the first groups give them."""
+        more = self.fewest - sum(shape.minimum for shape in self.shapes)
+        shapes = []
+        for shape in self.shapes:
+            extra = max(0, min(more, shape.count - shape.minimum))
+            more -= extra
+            shapes.append(replace(shape, count=shape.minimum + extra))
+        return replace(self, shapes=tuple(shapes))
+
+    def within(self, quota: Mapping[str, Amount], sku: str) -> "Gang":
+        """The same with no more replicas than these thousandths (by SKU) allow, on this SKU and those that groups name.
+
+        Groups grow in the order they are given in.
+        """
+        spare = {name: quota[name] - milli for name, milli in self.minimum_by_sku(sku).items()}
         shapes = []
         for shape in self.shapes:
             extra = shape.count - shape.minimum
+            name = shape.sku_on(sku)
             if shape.milli:
-                extra = max(0, min(extra, spare // shape.milli))
-            spare -= extra * shape.milli
+                extra = max(0, min(extra, spare[name] // shape.milli))
+            spare[name] -= extra * shape.milli
             shapes.append(replace(shape, count=shape.minimum + extra))
         return replace(self, shapes=tuple(shapes))
+
+    def minimum_by_sku(self, sku: str) -> dict[str, Amount]:
+        """Thousandths of each SKU that the groups' own minimum needs, on this SKU and those that groups name."""
+        amounts: dict[str, Amount] = {}
+        for shape in self.shapes:
+            name = shape.sku_on(sku)
+            amounts[name] = amounts.get(name, 0) + shape.minimum * shape.milli
+        return amounts
+
+    def least_by_sku(self, sku: str) -> dict[str, Amount]:
+        """Thousandths of each SKU without which the gang cannot start."""
+        amounts = self.minimum_by_sku(sku)
+        return amounts if len(amounts) > 1 else dict.fromkeys(amounts, self.minimum_milli)
+
+    def pinned(self, skus: Mapping[str, str]) -> "Gang":
+        """The same with one SKU for each group (by its name)."""
+        return replace(
+            self, shapes=tuple(replace(shape, terms=replace(shape.terms, skus=(skus[shape.name],))) for shape in self.shapes)
+        )
+
+
+def _company(shape: Shape, stand_alone: bool) -> tuple[str, str]:
+    """Groups with the same answer are placed together."""
+    if shape.terms.topology is None and not stand_alone:
+        return "gang", ""
+    return ("alone", shape.name) if shape.terms.colocate is None else ("colocated", shape.terms.colocate)
+
+
+def terms_of(group: ReplicaGroup, tolerations: tuple[str, ...] | None) -> Terms:
+    """What a group asks of its nodes."""
+    if not (group.skus or group.nodes or group.topology or group.colocate or tolerations is not None):
+        return NO_TERMS
+    nodes = tuple(sorted((name, tuple(sorted(values))) for name, values in group.nodes.items()))
+    return Terms(group.skus, nodes, tolerations, group.topology, group.colocate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +254,7 @@ def requests(workload: Waiting) -> tuple[Request, ...]:
             spec=spec,
             target=target,
             index=index,
-            gang=Gang.of(workload.groups(target.count), spec.topology),
+            gang=Gang.of(workload.groups(target.count), spec.topology, spec.tolerations, spec.minimum_replicas or 0),
             opens_at=workload.submitted_at + timedelta(seconds=target.after_seconds),
         )
         for index, target in indexed

@@ -94,7 +94,7 @@ class World:
     @classmethod
     def of(cls, snapshot: Snapshot, tree: QuotaTree) -> "World":
         """The world that the snapshot shows."""
-        world = cls.idle(snapshot.nodes, tree, {node.id: node.free for node in snapshot.nodes}, policy=snapshot.policy)
+        world = cls.idle(snapshot.nodes, tree, _free_rooms(snapshot), policy=snapshot.policy)
         usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
         return replace(world, usage=usage, coming=_coming(snapshot))
 
@@ -107,7 +107,7 @@ class World:
         homes: dict[str, Traits] = {}
         for node in nodes:
             homes[node.id] = _traits(node)
-            entry = NodeRoom.of(node, rooms[node.id] if rooms else node.total)
+            entry = NodeRoom.of(node, rooms[node.id] if rooms else _with_replicas(node.total, node.most_replicas))
             by_traits.setdefault(homes[node.id], []).append(entry)
         classes = {traits: in_order(by_traits[traits]) for traits in sorted(by_traits)}
         free = {entry.node.id: entry.room for entry in chain(*classes.values())}
@@ -204,11 +204,25 @@ def _rooms(active: Active, rooms: Mapping[str, Room]) -> Iterable[tuple[str, Roo
     )
 
 
+def _free_rooms(snapshot: Snapshot) -> dict[str, Room]:
+    """What is free on each node, with the replicas that it still takes beside all that have a place on it."""
+    placed: dict[str, int] = {}
+    for active in snapshot.active:
+        for share in active.placement.shares:
+            placed[share.node_id] = placed.get(share.node_id, 0) + len(share.replicas)
+    return {node.id: _with_replicas(node.free, max(0, node.most_replicas - placed.get(node.id, 0))) for node in snapshot.nodes}
+
+
+def _with_replicas(room: Room, replicas: int) -> Room:
+    return room if room.replicas == replicas else replace(room, replicas=replicas)
+
+
 def _coming(snapshot: Snapshot) -> dict[str, Room]:
     """Room that attempts on their way out still have and that nobody was promised, by node."""
-    totals = {node.id: node.total for node in snapshot.nodes}
+    free = _free_rooms(snapshot)
+    totals = {node.id: _with_replicas(node.total, node.most_replicas) for node in snapshot.nodes}
     leaving: dict[str, Room] = {}
-    unclaimed = {node.id: node.total - node.free for node in snapshot.nodes}
+    unclaimed = {node_id: total - free[node_id] for node_id, total in totals.items()}
     for active in snapshot.active:
         is_leaving = active.preempted or active.state is State.STOPPING
         for node_id, room in _rooms(active, totals):
@@ -224,8 +238,14 @@ def _least(one: Room, other: Room) -> Room:
         tuple(map(min, one.devices, other.devices)),
         min(one.cpu_milli, other.cpu_milli),
         min(one.memory_mib, other.memory_mib),
+        min(one.replicas, other.replicas),
     )
 
 
 def _not_negative(room: Room) -> Room:
-    return Room(tuple(max(0, milli) for milli in room.devices), max(0, room.cpu_milli), max(0, room.memory_mib))
+    return Room(
+        tuple(max(0, milli) for milli in room.devices),
+        max(0, room.cpu_milli),
+        max(0, room.memory_mib),
+        max(0, room.replicas),
+    )

@@ -100,7 +100,7 @@ def check_gang(decision: Start | StartAfter, request: Request) -> None:
             for device in replica.devices:
                 used[device] += min(shape.milli, WHOLE)
         number = len(share.replicas)
-        assert share.room == Room(tuple(used), number * shape.cpu_milli, number * shape.memory_mib)
+        assert share.room == Room(tuple(used), number * shape.cpu_milli, number * shape.memory_mib, number)
 
 
 @STABLE
