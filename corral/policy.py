@@ -140,6 +140,8 @@ class Cohorts(Model):
         FairPreemption.LESS_THAN_OR_EQUAL_TO_FINAL_SHARE,
         FairPreemption.LESS_THAN_INITIAL_SHARE,
     )
+    recompute_placement_within_pass: StrictBool = True
+    """Whether work whose nodes another took in the same pass looks for others at once, or only in the next pass."""
 
 
 class Deserved(Model):

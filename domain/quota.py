@@ -266,14 +266,16 @@ def _standing(row: Quota | None, children: Sequence[Standing]) -> Standing:
 
 @dataclass(frozen=True, slots=True, order=True)
 class DominantShare:
-    """How far a queue is beyond its own: use above nominal over what its parent can lend, divided by its weight."""
+    """How far a node is beyond its own: use above nominal over what its parent can lend, divided by its weight.
+
+    Where it has no right to any (weight 0), the share is infinite, and the value tells two such apart: it is not weighted.
+    """
 
     is_infinite: bool
     value: Fraction
 
 
 NOT_BORROWING = DominantShare(False, Fraction(0))
-BORROWING_WITHOUT_RIGHT = DominantShare(True, Fraction(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,8 +409,10 @@ class Usage:
         borrowed = sum(max(0, self.use(queue, name).charged - self.tree.standings[queue, name].subtree) for name in names)
         if borrowed == 0:
             return NOT_BORROWING
-        weighted = self.tree.weights[queue] * sum(self.tree.lendable(queue, name) for name in names)
-        return DominantShare(False, Fraction(borrowed, weighted)) if weighted else BORROWING_WITHOUT_RIGHT
+        weight, lendable = self.tree.weights[queue], sum(self.tree.lendable(queue, name) for name in names)
+        if not weight or not lendable:
+            return DominantShare(True, Fraction(borrowed, lendable or 1))
+        return DominantShare(False, Fraction(borrowed, weight * lendable))
 
     def _available(self, queue: str, name: str, *, limited: bool = True) -> Amount:
         """Kueue's `available`, from the root down: what the node keeps unused, and what its parent can still lend it.

@@ -6,6 +6,7 @@ from datetime import datetime
 from corral.api import Explanation
 from corral.policy import QuotaModel
 from domain import explanation, ranked
+from domain.cohorts import turns as cohorts
 from domain.decision import Plan, Refuse, Wait
 from domain.explanation import Finding
 from domain.facts import Facts
@@ -18,7 +19,10 @@ from domain.turns import TakeTurns
 from domain.workload import Waiting
 from domain.world import World
 
-QUOTA_MODELS: Mapping[QuotaModel, TakeTurns] = {QuotaModel.RANKED: ranked.take_turns}
+QUOTA_MODELS: Mapping[QuotaModel, TakeTurns] = {
+    QuotaModel.RANKED: ranked.take_turns,
+    QuotaModel.COHORTS: cohorts.take_turns,
+}
 """What divides the pool, by the name that the policy gives it."""
 
 

@@ -145,6 +145,15 @@ class World:
             stopped=self.stopped | {victim.attempt_id for victim in stopped},
         )
 
+    def setting_aside(self, spec: WorkloadSpec, amounts: Mapping[str, Amount], placement: Placement) -> "World":
+        """The world in which nobody else may have this much quota, by SKU, nor as many devices of the placement's nodes.
+
+        Devices are taken from the freest on; where there are too few, the shortage stays on those that are in use.
+        """
+        charges = (Charge(spec.queue, sku, spec.preemptible, milli) for sku, milli in amounts.items())
+        kept = {share.node_id: _freest_taken(self.rooms[share.node_id], share.room) for share in placement.shares}
+        return replace(self._with_rooms(kept), usage=with_charges(self.usage, charges))
+
     def nodes(self, classes: Iterable[Traits]) -> Nodes:
         """The nodes with any of these traits, in order."""
         found = [self.classes[traits] for traits in classes]
@@ -240,6 +249,15 @@ def _least(one: Room, other: Room) -> Room:
         min(one.memory_mib, other.memory_mib),
         min(one.replicas, other.replicas),
     )
+
+
+def _freest_taken(room: Room, taken: Room) -> Room:
+    """The room without as much on each of the freest devices as was taken of each device."""
+    devices = list(room.devices)
+    freest = sorted(range(len(devices)), key=lambda device: -devices[device])
+    for device, milli in zip(freest, sorted(taken.devices, reverse=True), strict=True):
+        devices[device] -= milli
+    return Room(tuple(devices), room.cpu_milli - taken.cpu_milli, room.memory_mib - taken.memory_mib)
 
 
 def _not_negative(room: Room) -> Room:

@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from math import ceil
 
 from corral.api import (
     WHOLE,
@@ -142,7 +143,7 @@ class _Translator:
 
     def _node(self, region: str, cluster: str, node: cases.Node) -> Node:
         sku = self.skus[node.sku]
-        room = Room((WHOLE,) * int(node.gpus - node.foreign_gpus), PLENTY, PLENTY)
+        room = Room((WHOLE,) * (int(node.gpus - node.foreign_gpus) + self._width()), PLENTY, PLENTY)
         levels = [level for level in self.case.fleet.topology_levels if level in node.topology]
         labels = {NODE_LABEL: node.id, **sku.labels, **node.labels, **node.topology}
         taints = [taint for taint in (*sku.taints, *node.taints) if not _tolerated(taint, sku.tolerations)]
@@ -160,6 +161,13 @@ class _Translator:
             labels=tuple(sorted((self.names.of(key), self.names.of(value)) for key, value in labels.items())),
             maximum_replicas=node.max_pods,
         )
+
+    def _width(self) -> int:
+        """What a node that stands for no machine has beyond its quota, so that quota alone binds: room for all work at once."""
+        if self.case.fleet.mode == "physical":
+            return 0
+        groups = (group for workload in (*self.case.running, *self.case.pending) for group in workload.groups)
+        return ceil(sum(group.count * group.gpus_per_pod for group in groups))
 
     def _taint(self, taint: cases.Taint) -> str:
         return self.names.of(f"{taint.key}={taint.value}:{taint.effect}")
@@ -181,8 +189,18 @@ class _Translator:
             fungibility=None if queue.fungibility is None else _fungibility(queue.fungibility),
             priority=queue.priority or 0,
             created_at=None if queue.created_at is None else self._instant(queue.created_at),
-            quotas=tuple(self._quota(quota) for quota in queue.quota),
+            quotas=(*(self._quota(quota) for quota in queue.quota), *self._opted_in(queue)),
         )
+
+    def _opted_in(self, queue: cases.Queue) -> Iterator[QuotaSpec]:
+        """Rows without quota of their own for what the queue may only borrow: Corral wants each SKU of a queue to be named."""
+        own = [workload for workload in (*self.case.running, *self.case.pending) if workload.queue == queue.id]
+        named = {group.sku for workload in own for group in workload.groups} | {
+            place.sku for workload in own for place in workload.placement
+        }
+        known = {quota.sku for quota in queue.quota}
+        for sku in sorted({*queue.sku_order, *(sku for sku in named if sku is not None)} - known):
+            yield QuotaSpec(sku=self.names.of(sku), nominal=0)
 
     def _preemption(self, preempt: cases.Preempt) -> QueuePreemption:
         borrow = preempt.borrow_within_cohort
@@ -320,7 +338,11 @@ def policy_of(case: Case) -> Policy:
         limits=Limits(maximum_preemptions=1_000),
         rank=Rank(
             quota_model=MODELS[said.get("quota_model", "borrow")],
-            cohorts=Cohorts(fair_sharing=bool(said.get("fair_sharing", False)), **fair),
+            cohorts=Cohorts(
+                fair_sharing=bool(said.get("fair_sharing", False)),
+                recompute_placement_within_pass=bool(said.get("recompute_placement_within_pass", True)),
+                **fair,
+            ),
             deserved=Deserved(consolidation=bool(said.get("consolidation", True))),
             tiers={tier: TierPolicy(guarantee=0, minimum_runtime_seconds=0) for tier in SlaTier},
         ),

@@ -1,0 +1,32 @@
+"""Preempting: who must leave for a workload, by the rules that the policy chose."""
+
+from domain.cohorts.borrowing import Needs, Reach, reach
+from domain.cohorts.classical import classical_victims
+from domain.cohorts.contest import Contest, Victims, without
+from domain.cohorts.fair import fair_victims
+from domain.cohorts.grades import Mode
+from domain.cohorts.setting import Setting
+from domain.workload import Waiting
+from domain.world import World
+
+
+def victims_for(contest: Contest, setting: Setting) -> Victims:
+    """Who must leave so that the workload starts; nobody where that cannot be brought about."""
+    rank = setting.facts.policy.rank
+    if not rank.preemption:
+        return ()
+    return (fair_victims if rank.cohorts.fair_sharing else classical_victims)(contest, setting)
+
+
+def foresee(workload: Waiting, needs: Needs, rows: Needs, world: World, setting: Setting) -> tuple[Mode, Reach]:
+    """How quota could be had from others, and how far the queue would then reach for it, by SKU and by row.
+
+    Nodes are not looked at (Kueue, `preemption_oracle.go`).
+    """
+    queue = workload.spec.queue
+    victims = victims_for(Contest(workload, needs, frozenset(rows), world.usage, world.stopped), setting)
+    reached = reach(without(world.usage, victims), queue, rows, setting.hierarchy)
+    if not victims:
+        return Mode.NO_CANDIDATES, reached
+    is_own = any(victim.queue == queue for victim in victims)
+    return Mode.PREEMPT if is_own else Mode.RECLAIM, reached
