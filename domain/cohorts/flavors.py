@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from corral.api import Reclaim
+from corral.api import Reclaim, WithinQueue
 from domain.cohorts.borrowing import Needs, by_row, reach
 from domain.cohorts.contest import with_needs
 from domain.cohorts.grades import Grade, Mode, ends_search, is_preferred
@@ -114,6 +114,8 @@ def grade_of(workload: Waiting, sku: str, need: Amount, taken: Needs, world: Wor
 
 
 def _may_preempt_to_borrow(queue: str, setting: Setting) -> bool:
+    """Whether the queue may have work stopped for more than it owns: lower work of others, or what fair shares decide."""
     policy = setting.preemption(queue)
-    by_share = setting.facts.policy.rank.cohorts.fair_sharing and policy.reclaim_within_cohort is not Reclaim.NEVER
+    may_stop_any = (policy.reclaim_within_cohort, policy.within_queue) != (Reclaim.NEVER, WithinQueue.NEVER)
+    by_share = setting.facts.policy.rank.cohorts.fair_sharing and may_stop_any
     return by_share or policy.borrow_within_cohort.policy != "never"
