@@ -579,6 +579,8 @@ class QueueStatus(Model):
     waiting: int
     running: int
     usage: tuple[QueueUsage, ...]
+    warnings: tuple[str, ...] = ()
+    """What the tree promises here and cannot keep."""
 
 
 class NodeStatus(Model):

@@ -127,6 +127,10 @@ class QuotaTree:
         """The names under which rows bound a SKU: its own, and those of the classes that hold it."""
         return (sku, *self.classes.get(sku, ()))
 
+    def held_by(self, name: str) -> list[str]:
+        """The SKUs that a row of this name bounds: those of a class, or the SKU itself."""
+        return [sku for sku, classes in self.classes.items() if name in classes] or [name]
+
     def kin(self, sku: str) -> list[str]:
         """The other SKUs that a class holds beside this one."""
         mine = set(self.classes.get(sku, ()))

@@ -242,12 +242,9 @@ async def withdraw(connection: AsyncConnection, journal: Journal, workload_id: s
 
 
 async def end_overdue(connection: AsyncConnection, journal: Journal) -> None:
-    """End what is overdue now: holds that expired, and work on nodes that drain."""
-    for workload, outcome in (await housekeeping_due(connection, journal.now)).items():
-        await withdraw(connection, journal, workload, outcome, OVERDUE[outcome])
-
-
-OVERDUE = {Outcome.EXPIRED: "its hold expired", Outcome.DRAINED: "its node is drained"}
+    """End what is overdue now: holds that expired, and work on nodes or in queues that drain."""
+    for workload, (outcome, reason) in (await housekeeping_due(connection, journal.now)).items():
+        await withdraw(connection, journal, workload, outcome, reason)
 
 
 def _finality(stop_as: str | None) -> int:

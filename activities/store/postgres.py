@@ -209,7 +209,7 @@ class PostgresStore:
         return Adjusted(message, standing), notices
 
     async def keep_house(self) -> list[Notice]:
-        """End attempts whose hold expired, and give notice to work on draining nodes."""
+        """End attempts whose hold expired, and give notice to work on nodes and in queues that drain."""
         async with self._engine.connect() as connection:
             if not await housekeeping_due(connection, self._clock.now()):
                 return []
@@ -319,7 +319,7 @@ class PostgresStore:
         async def work(connection: AsyncConnection, journal: Journal) -> list[QueueStatus]:
             await queues.apply(connection, tree, journal.now)
             await fleet.note_change(connection, self._pool)
-            return await views.queues(connection, journal.now)
+            return await views.queues(connection, journal.now, self._policy.limits.sku_classes)
 
         return (await self._write(work))[0]
 
@@ -360,7 +360,7 @@ class PostgresStore:
     async def queues(self) -> list[QueueStatus]:
         """All queues with their use."""
         async with self._engine.connect() as connection:
-            return await views.queues(connection, self._clock.now())
+            return await views.queues(connection, self._clock.now(), self._policy.limits.sku_classes)
 
     async def fleet(self) -> list[FleetStatus]:
         """The supply by provider, region and SKU."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, and_, func, or_, select
+from sqlalchemy import Row, Select, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.fleet import all_seen
 from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow
-from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State
+from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
 from corral.policy import Policy
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
@@ -276,24 +276,50 @@ def _fact(row: WorkloadRow, attempt: AttemptRow | None, shares: dict[str, list[N
     )
 
 
-async def housekeeping_due(connection: AsyncConnection, now: datetime) -> dict[str, Outcome]:
-    """Workloads whose attempt must be ended from outside, and as what: expired holds, and work on draining nodes."""
+class Departure(NamedTuple):
+    """Why an attempt must leave though nobody takes its place."""
+
+    outcome: Outcome
+    reason: str
+
+
+HOLD_EXPIRED = Departure(Outcome.EXPIRED, "its hold expired")
+NODE_DRAINS = Departure(Outcome.DRAINED, "its node is drained")
+QUEUE_DRAINS = Departure(Outcome.DRAINED, "its queue is drained")
+
+
+async def housekeeping_due(connection: AsyncConnection, now: datetime) -> dict[str, Departure]:
+    """Workloads whose attempt must be ended from outside, and why: expired holds, and work on draining nodes or queues."""
     attempts, holds, allocations, nodes = tables.attempts.c, tables.holds.c, tables.allocations.c, tables.nodes.c
+    staying = and_(attempts.ended_at.is_(None), attempts.stop_at.is_(None))
     expired = (
         select(attempts.workload_id)
         .join(tables.holds, holds.attempt_id == attempts.id)
         .where(holds.ended_at.is_(None), holds.expires_at < now, attempts.ended_at.is_(None))
         .order_by(attempts.workload_id)
     )
-    draining = (
+    on_draining_nodes = (
         select(attempts.workload_id)
         .join(tables.allocations, allocations.attempt_id == attempts.id)
         .join(tables.nodes, nodes.id == allocations.node_id)
-        .where(
-            and_(attempts.ended_at.is_(None), attempts.stop_at.is_(None), allocations.phase != "released"),
-            nodes.cordon == Health.DRAINING,
-        )
+        .where(staying, allocations.phase != "released", nodes.cordon == Health.DRAINING)
         .order_by(attempts.workload_id)
     )
-    drained = dict.fromkeys(await connection.scalars(draining), Outcome.DRAINED)
-    return drained | dict.fromkeys(await connection.scalars(expired), Outcome.EXPIRED)
+    in_draining_queues = (
+        select(attempts.workload_id)
+        .join(tables.workloads, tables.workloads.c.id == attempts.workload_id)
+        .where(staying, tables.workloads.c.queue.in_(_draining_queues()))
+        .order_by(attempts.workload_id)
+    )
+    due: dict[str, Departure] = {}
+    for query, departure in ((in_draining_queues, QUEUE_DRAINS), (on_draining_nodes, NODE_DRAINS), (expired, HOLD_EXPIRED)):
+        due |= dict.fromkeys(await connection.scalars(query), departure)
+    return due
+
+
+def _draining_queues() -> Select[tuple[str]]:
+    """The queues that drain: those with that order, and all below them."""
+    queues = tables.queues
+    ordered = select(queues.c.name).where(queues.c.stop == StopPolicy.HOLD_AND_DRAIN).cte("draining", recursive=True)
+    draining = ordered.union(select(queues.c.name).join(ordered, queues.c.parent == ordered.c.name))
+    return select(draining.c.name)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.rows import AttemptRow, WorkloadRow
-from activities.store.snapshots import health_of, read_queues
+from activities.store.snapshots import health_of, node_of, read_queues
 from corral.api import (
     WHOLE,
     CapacityType,
@@ -29,7 +29,9 @@ from corral.api import (
     WorkloadFilter,
     WorkloadStatus,
 )
-from domain.fleet import Health
+from domain.fleet import Amount, Health
+from domain.quota import NO_CLASSES, QuotaTree, SkuClasses
+from domain.soundness import healthy_capacity, warnings
 
 DOLLAR = 1_000_000
 
@@ -144,11 +146,12 @@ async def events(connection: AsyncConnection, workload: str, after: int) -> list
     ]
 
 
-async def queues(connection: AsyncConnection, now: datetime) -> list[QueueStatus]:
-    """All queues; what a cohort uses is the sum of its children's use."""
+async def queues(connection: AsyncConnection, now: datetime, classes: SkuClasses = NO_CLASSES) -> list[QueueStatus]:
+    """All queues; what a cohort uses is the sum of its children's use, and that of a class the sum of its SKUs'."""
     tree = await read_queues(connection)
     counts = await _counts(connection)
-    used = _with_ancestors(await _used(connection), tree)
+    used = _with_ancestors(_with_classes(await _used(connection), classes), tree)
+    warned = warnings(QuotaTree.at(tree, now, classes), await _healthy_capacity(connection))
     return [
         QueueStatus(
             name=queue.name,
@@ -158,9 +161,22 @@ async def queues(connection: AsyncConnection, now: datetime) -> list[QueueStatus
             waiting=counts.get((queue.name, "waiting"), 0),
             running=counts.get((queue.name, "active"), 0),
             usage=tuple(_usage(quota, used.get((queue.name, quota.sku), 0)) for quota in queue.quotas if _valid(quota, now)),
+            warnings=warned.get(queue.name, ()),
         )
         for queue in tree
     ]
+
+
+async def _healthy_capacity(connection: AsyncConnection) -> dict[str, Amount]:
+    return healthy_capacity([node_of(row, []) for row in await connection.execute(select(tables.nodes))])
+
+
+def _with_classes(used: dict[tuple[str, str], int], classes: SkuClasses) -> dict[tuple[str, str], int]:
+    total = dict(used)
+    for (queue, sku), milli in used.items():
+        for name in (name for name, skus in classes.items() if sku in skus):
+            total[queue, name] = total.get((queue, name), 0) + milli
+    return total
 
 
 async def _counts(connection: AsyncConnection) -> dict[tuple[str, str], int]:

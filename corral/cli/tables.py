@@ -129,11 +129,13 @@ def _events(happened: Sequence[WorkloadEvent], *, has_header: bool) -> Page:
 
 
 def queues(statuses: Sequence[QueueStatus]) -> Page:
-    """One line for each queue and SKU."""
+    """One line for each queue and SKU, and below them what to be warned of."""
     names = (Column("QUEUE"), Column("PARENT"), Column("STOP"))
     amounts = (SKU, *_numbers("NOMINAL", "USED", "BORROWED", "CAP"))
     columns = (*names, *_numbers("WAITING", "RUNNING"), *amounts, Column("TERMS"))
-    return (table(columns, (row for queue in statuses for row in _queue(queue))),)
+    rows = table(columns, (row for queue in statuses for row in _queue(queue)))
+    warnings = [(queue.name, warning) for queue in statuses for warning in queue.warnings]
+    return (rows, table((Column("QUEUE"), Column("WARNING")), warnings)) if warnings else (rows,)
 
 
 def _queue(queue: QueueStatus) -> Iterable[tuple[object, ...]]:

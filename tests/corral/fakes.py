@@ -94,6 +94,7 @@ QUEUES = [
         waiting=4,
         running=2,
         usage=(QueueUsage(sku="h100", nominal=16, used=24.25, borrowed=8.25),),
+        warnings=("h100 is over-committed by 8",),
     ),
 ]
 FLEET = [FleetStatus(provider="cloud", region="north", sku="h100", nodes=2, ready_nodes=1, accelerators=16, used=8.5)]

@@ -155,6 +155,7 @@ def test_a_queue_that_is_not_there_is_not_found() -> None:
 def test_queues_and_fleet_show_amounts() -> None:
     queues, fleet = run(FakeCorral(), "queue", "list").stdout, run(FakeCorral(), "fleet").stdout
     assert queues.splitlines()[2].split() == ["team", "all", "hold", "4", "2", "h100", "16", "24.25", "8.25", "-", *TERMS]
+    assert queues.splitlines()[-1].split(None, 1) == ["team", "h100 is over-committed by 8"]
     assert fleet.splitlines()[1].split() == ["cloud", "north", "h100", "2", "1", "16", "8.5", "7.5"]
 
 

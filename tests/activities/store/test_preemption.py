@@ -10,7 +10,7 @@ from activities.admission import timed_round
 from activities.ports import Observation, Phase
 from activities.store import attempts, postgres, snapshots
 from activities.store.rows import Journal
-from corral.api import Outcome, Reason, SlaTier, State, WorkloadSpec
+from corral.api import Outcome, QueueTree, Reason, SlaTier, State, StopPolicy, WorkloadSpec
 from corral.policy import Limits, Policy
 from tests.activities.store.pool import UNPROTECTED, Pool, a_spec, a_view, by_workload
 from tests.builders import a_queue
@@ -231,7 +231,7 @@ async def test_a_bound_hold_does_not_expire(pool: Pool) -> None:
 
 
 async def test_housekeeping_spares_who_is_bound_in_the_meantime(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def due_until_somebody_binds(connection: AsyncConnection, now: datetime) -> dict[str, Outcome]:
+    async def due_until_somebody_binds(connection: AsyncConnection, now: datetime) -> dict[str, snapshots.Departure]:
         due = await snapshots.housekeeping_due(connection, now)
         await pool.binds(*due)
         return due
@@ -264,6 +264,34 @@ async def test_a_hold_on_a_draining_node_is_taken_back_at_once(pool: Pool) -> No
     await pool.orders("drain", "n1")
     assert by_workload(await pool.store.keep_house())["held"].state is State.WAITING
     assert await pool.used() == 0
+
+
+async def test_a_queue_that_drains_gives_notice_to_all_work_below_it_and_starts_none(pool: Pool) -> None:
+    tree = [a_queue("company", 8), a_queue("research", 8, parent="company"), a_queue("sales", 8)]
+    await pool.gets(a_view("n1"), a_view("n2"), a_view("n3"), queues=tree)
+    await pool.arrive(a_spec("runs"), a_spec("stays", queue="sales"))
+    await pool.runs("runs", "stays")
+    await pool.arrive(a_spec("held"))
+    await pool.store.apply_queues(QueueTree(queues=(tree[0].model_copy(update={"stop": StopPolicy.HOLD_AND_DRAIN}),)))
+    notices = by_workload(await pool.store.keep_house())
+    assert {id: notice.state for id, notice in notices.items()} == {"runs": State.STOPPING, "held": State.WAITING}
+    assert await pool.store.keep_house() == []
+    await pool.ends("runs", Phase.CANCELLED)
+    await pool.plan()
+    assert await pool.outcomes("runs") == [Outcome.DRAINED]
+    assert await pool.states("runs", "held", "stays") == [State.WAITING, State.WAITING, State.RUNNING]
+    assert (await pool.standing("runs")).reason is Reason.QUEUE_STOPPED
+    assert await pool.findings() == {}
+
+
+async def test_a_queue_on_hold_keeps_what_runs(pool: Pool) -> None:
+    await pool.gets(a_view(), queues=[a_queue("research", 8)])
+    await pool.arrive(a_spec("runs"))
+    await pool.runs("runs")
+    held = a_queue("research", 8).model_copy(update={"stop": StopPolicy.HOLD})
+    await pool.store.apply_queues(QueueTree(queues=(held,)))
+    assert await pool.store.keep_house() == []
+    assert await pool.state("runs") is State.RUNNING
 
 
 async def test_an_uncordoned_node_is_used_again(pool: Pool) -> None:

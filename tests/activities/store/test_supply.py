@@ -23,6 +23,7 @@ from corral.api import (
     WithinQueue,
     WorkloadFilter,
 )
+from corral.policy import Limits, Policy
 from domain.decision import Plan
 from domain.quota import QuotaError
 from domain.snapshot import Snapshot
@@ -230,6 +231,36 @@ async def test_a_cohort_uses_what_its_children_use(pool: Pool) -> None:
     assert [(use.used, use.borrowed) for use in queues["guest"].usage] == [(4, 4)]
     assert [(use.used, use.borrowed) for use in queues["company"].usage] == [(4, 4)]
     assert (queues["guest"].running, queues["guest"].waiting) == (1, 1)
+
+
+async def test_a_tree_that_owns_more_than_is_healthy_is_applied_with_a_warning(pool: Pool) -> None:
+    pool.policy = Policy(limits=Limits(sku_classes={"hopper": ("h100", "h200")}))
+    pool.store = pool.another_store()
+    await pool.gets(a_view("n1"), a_view("n2", ready=False), a_view("n3", sku="h200", gpus=4))
+    tree = [
+        a_queue("company", 4),
+        a_queue("research", 8, parent="company", quotas=[a_quota(9, sku="hopper"), a_quota(1, sku="x9")]),
+    ]
+    answered = await pool.store.apply_queues(QueueTree(queues=tuple(tree)))
+    warned = {queue.name: queue.warnings for queue in answered if queue.warnings}
+    assert warned == {
+        "company": (
+            "h100 is over-committed by 4: 12 are owned, 12 of them here, and 8 are healthy",
+            "x9 is over-committed by 1: 1 are owned, 1 of them here, and 0 are healthy",
+        ),
+        "research": ("x9 is no SKU of the fleet (h100, h200), and no class of the policy (limits.sku_classes) that holds one",),
+    }
+    assert {queue.name: queue.warnings for queue in await pool.store.queues() if queue.warnings} == warned
+
+
+async def test_use_counts_under_the_sku_and_its_class(pool: Pool) -> None:
+    pool.policy = Policy(limits=Limits(sku_classes={"hopper": ("h100", "h200")}))
+    pool.store = pool.another_store()
+    await pool.gets(a_view(), queues=[a_queue("research", 8, quotas=[a_quota(6, sku="hopper")])])
+    await pool.arrive(a_spec("train", gpus=4), a_spec("waits", gpus=4))
+    assert sorted(await pool.states("train", "waits")) == [State.RESERVED, State.WAITING]
+    (queue,) = await pool.store.queues()
+    assert [(usage.sku, usage.used) for usage in queue.usage] == [("h100", 4), ("hopper", 4)]
 
 
 async def test_new_quota_wakes_who_waits_for_it(pool: Pool) -> None:
