@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from corral.api import Outcome, Reason, State
+from corral.api import Fix, Outcome, Reason, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Standing:
     place: str = ""
     reason: Reason | None = None
     message: str = ""
+    fixes: tuple[Fix, ...] = ()
     outcome: Outcome | None = None
     exit_code: int | None = None
     runtime_left: float | None = None

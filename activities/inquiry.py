@@ -1,11 +1,14 @@
 """Inquiry: what services ask of the record, and the queues that owners write into it."""
 
+import asyncio
+
 from temporalio import activity
 
 from activities.errors import final_failures
 from activities.ports import Store
-from corral.api import FleetStatus, NodeStatus, QueueStatus, QueueTree, WorkloadEvent, WorkloadFilter, WorkloadStatus
+from corral.api import FleetStatus, NodeStatus, QueueStatus, QueueTree, State, WorkloadEvent, WorkloadFilter, WorkloadStatus
 from corral.wire import Inquiry as Name
+from domain.fixes import explained_now, for_tenant
 
 
 class Inquiry:
@@ -22,6 +25,21 @@ class Inquiry:
             if status is None:
                 raise LookupError(f"there is no workload {workload!r}")
             return status
+
+    @activity.defn(name=Name.EXPLAIN)
+    async def explain(self, workload: str, names: bool) -> WorkloadStatus:
+        """One workload; one that waits with its reason and its fixes as of now, and the victims' names only if asked for."""
+        status = await self.status(workload)
+        if status.state is not State.WAITING:
+            return status
+        snapshot, now = await self._store.look()
+        if all(waiting.id != workload for waiting in snapshot.waiting):
+            return status
+        explanation = await asyncio.to_thread(explained_now, workload, snapshot, now)
+        if explanation is None:
+            return status
+        fixes = explanation.fixes if names else tuple(map(for_tenant, explanation.fixes))
+        return status.model_copy(update={"explanation": explanation.model_copy(update={"fixes": fixes})})
 
     @activity.defn(name=Name.WORKLOADS)
     async def workloads(self, which: WorkloadFilter) -> list[WorkloadStatus]:

@@ -235,6 +235,9 @@ class Store(Protocol):
         A workload whose id is taken by another spec stands refused, for `Reason.ID_CONFLICT`.
         """
 
+    async def look(self) -> tuple[Snapshot, datetime]:
+        """The pool as a round would see it now, and the time."""
+
     async def has_work(self) -> bool:
         """Whether somebody waits that a round could decide about now."""
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from temporalio import activity
 
-from activities.admission import timed_round
+from activities.advice import Advisor
 from activities.answers import Adjustment, RoundsDone
 from activities.courier import Courier
 from activities.ports import Clock, NotAllowed, Store, Workloads
@@ -39,6 +39,7 @@ class Rounds:
         self._tick_seconds = tick_seconds
         self._reconcile_seconds = reconcile_seconds
         self._checked = ""
+        self._advisor = Advisor(store)
 
     @activity.defn(name="rounds.keep_deciding")
     async def keep_deciding(self, seconds: float) -> RoundsDone:
@@ -53,6 +54,7 @@ class Rounds:
                 if await self._store.has_work():
                     told += await self._decide()
                     rounds += 1
+                    await self._advisor.seek()
                 if loop.time() >= house_due:
                     await self._keep_house()
                     house_due = loop.time() + self._tick_seconds
@@ -63,7 +65,7 @@ class Rounds:
         return RoundsDone(rounds, told)
 
     async def _decide(self) -> int:
-        _, notices = await self._store.round([], timed_round, "planner")
+        _, notices = await self._store.round([], self._advisor.decide, "planner")
         self._courier.post(notices)
         return len(notices)
 

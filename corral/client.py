@@ -173,13 +173,27 @@ class Corral:
                 status: WorkloadStatus = await self._handle(workload).query(wire.Query.STATUS, result_type=WorkloadStatus)
                 return status
 
-    async def explain(self, workload: str) -> Explanation | None:
-        """Tell why a workload waits or was refused; none when it does neither.
+    async def explain(self, workload: str, *, names: bool = False) -> Explanation | None:
+        """Tell why a workload waits, found out now, with the changes that would start it, or why it was refused.
+
+        With `names` the changes name the workloads of others that they would stop, as operators need to know. None when it
+        neither waits nor was refused.
 
         Raises:
             NotFound: there is no such workload.
         """
-        return (await self.status(workload)).explanation
+        return (await self.explained(workload, names=names)).explanation
+
+    async def explained(self, workload: str, *, names: bool = False) -> WorkloadStatus:
+        """How a workload stands, with an explanation as `explain` gives it.
+
+        Raises:
+            NotFound: there is no such workload.
+        """
+        try:
+            return await self._ask(wire.Inquiry.EXPLAIN, [workload, names], WorkloadStatus)
+        except NotFound:
+            return await self.status(workload)
 
     async def workloads(self, which: WorkloadFilter | None = None) -> list[WorkloadStatus]:
         """List workloads, newest first."""

@@ -67,6 +67,7 @@ class Inquiry(StrEnum):
     """Questions that the record answers: activities that services run by themselves."""
 
     STATUS = "inquiry.status"
+    EXPLAIN = "inquiry.explain"
     WORKLOADS = "inquiry.workloads"
     EVENTS = "inquiry.events"
     QUEUES = "inquiry.queues"

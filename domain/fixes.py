@@ -85,8 +85,8 @@ class Question:
 
     @cached_property
     def price(self) -> float:
-        """Dollars per accelerator and hour of what it asks for, or of the whole fleet where nothing fits."""
-        return _mean_price(self.acceptable or self.snapshot.nodes)
+        """Dollars per accelerator and hour of what it asks for, or of the whole fleet if nothing fits; one if it is free."""
+        return _mean_price(self.acceptable or self.snapshot.nodes) or 1.0
 
     def dollars(self, per_hour: float, milli: Amount | None = None) -> float:
         """What so many dollars per accelerator and hour make over the workload's life."""

@@ -119,7 +119,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 adjusting.apply,
                 adjusting.standing,
                 rounds.keep_deciding,
-                *(inquiry.status, inquiry.workloads, inquiry.events, inquiry.queues),
+                *(inquiry.status, inquiry.explain, inquiry.workloads, inquiry.events, inquiry.queues),
                 *(inquiry.fleet, inquiry.nodes, inquiry.apply_queues),
             ),
             provider_activities=(placement.bind, placement.stop, inventory.watch, inventory.cordon),

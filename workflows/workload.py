@@ -289,12 +289,13 @@ class WorkloadLifecycle:
     def explanation(self) -> Explanation | None:
         """Why the workload waits or was refused, as last told."""
         now = self._standing
-        return Explanation(reason=now.reason, message=now.message) if now and now.reason else None
+        return Explanation(reason=now.reason, message=now.message, fixes=now.fixes) if now and now.reason else None
 
 
 def _details(now: Standing) -> str:
     """State, place and reason as Markdown."""
     lines = [f"**{now.state}**" + (f" on {now.place}" if now.place else "")]
     lines += [f"{now.reason}: {now.message}"] if now.reason else []
+    lines += ["would start it:\n" + "\n".join(f"- {fix.message}" for fix in now.fixes)] if now.fixes else []
     lines += [f"attempt {now.epoch}"] if now.epoch else []
     return "\n\n".join(lines)

@@ -173,10 +173,12 @@ class PlanWriter:
     def _explain(self, workload: str, explanation: Explanation, round_id: int) -> None:
         row = self.world.workloads[workload]
         stamped = explanation.model_copy(update={"round_id": round_id, "as_of": self.journal.now})
-        before = row.explanation["reason"] if row.explanation else None
+        before = Explanation.model_validate(row.explanation) if row.explanation else None
         self.journal.change(row, explanation=stamped.model_dump(mode="json"))
-        if before != explanation.reason:
+        if before is None or before.reason is not explanation.reason:
             self.journal.note(workload, "explained", f"{explanation.reason}: {explanation.message}")
+            self._tell(workload)
+        elif _has_other_fixes(before, explanation):
             self._tell(workload)
 
     def _refuse(self, workload: str, explanation: Explanation, round_id: int) -> None:
@@ -218,7 +220,13 @@ def _root(queue: str, parents: Mapping[str, str | None]) -> str:
 
 
 def _same(said: Explanation, says: Explanation) -> bool:
-    return (said.reason, said.message, said.evidence) == (says.reason, says.message, says.evidence)
+    is_same = (said.reason, said.message, said.evidence) == (says.reason, says.message, says.evidence)
+    return is_same and not _has_other_fixes(said, says)
+
+
+def _has_other_fixes(said: Explanation, says: Explanation) -> bool:
+    """Whether there is advice of another kind; numbers in it may change with every second, and rounds need not seek any."""
+    return bool(says.fixes) and [fix.kind for fix in said.fixes] != [fix.kind for fix in says.fixes]
 
 
 def _attempt_values(attempt: AttemptRow) -> dict[str, Any]:

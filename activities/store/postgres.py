@@ -33,6 +33,7 @@ from corral.api import (
     WorkloadStatus,
 )
 from corral.policy import Policy
+from domain.snapshot import Snapshot
 
 Result = TypeVar("Result")
 
@@ -135,6 +136,13 @@ class PostgresStore:
                 same = row.digest == others[row.id]
                 standings[row.id] = standing_of(row, open_now.get(row.id), self._clock) if same else _id_is_taken(row.id)
         return standings
+
+    async def look(self) -> tuple[Snapshot, datetime]:
+        """The pool as a round would see it now, and the time."""
+        now = self._clock.now()
+        async with self._turn, self._transaction("REPEATABLE READ") as connection:
+            pool = await read_pool(connection, self._pool)
+            return (await self._reader.read(connection, pool, now, {}, everybody=True)).snapshot, now
 
     async def has_work(self) -> bool:
         """Whether a round could decide anything now: somebody waits."""

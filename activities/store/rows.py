@@ -105,6 +105,7 @@ def standing_of(workload: WorkloadRow, attempt: AttemptRow | None, clock: Clock)
         place=place_of(attempt) if attempt else "",
         reason=explanation.reason if explanation else None,
         message=explanation.message if explanation else "",
+        fixes=explanation.fixes if explanation else (),
         outcome=Outcome(workload.outcome) if workload.outcome else None,
         exit_code=workload.exit_code,
         runtime_left=_runtime_left(workload, attempt, clock),

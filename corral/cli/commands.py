@@ -163,15 +163,22 @@ def has_ended(status: WorkloadStatus) -> bool:
 
 @app.command()
 def explain(
-    context: typer.Context, workload: WorkloadId, watch: Watch = False, interval: Interval = 2, output: Output = None
+    context: typer.Context,
+    workload: WorkloadId,
+    names: Annotated[bool, typer.Option("--names", help="For operators: name the work that a fix would stop.")] = False,
+    watch: Watch = False,
+    interval: Interval = 2,
+    output: Output = None,
 ) -> None:
-    """Tell why a workload waits or was refused.
+    """Tell why a workload waits or was refused, and what would start it.
 
-    The evidence says how often each rule said no. With --watch, until it has ended.
+    The evidence says how often each rule said no; each fix was tried on the pool as it is. With --watch, until it has ended.
     """
     name = checked_id(workload)
     view = View(tables.explanation, data=lambda status: status.explanation)
-    Session.of(context, output).follow(lambda corral: corral.status(name), view, Watching(watch, interval), has_ended)
+    Session.of(context, output).follow(
+        lambda corral: corral.explained(name, names=names), view, Watching(watch, interval), has_ended
+    )
 
 
 @app.command()

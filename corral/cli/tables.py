@@ -94,7 +94,7 @@ def explanation(status: WorkloadStatus) -> Page:
     if told is None:
         return (card(facts | {"Message": "neither waits nor was refused"}),)
     reasons = card(facts | _facts_of_reason(told) | {"As of": _moment(told)})
-    return (reasons, _evidence(told)) if told.evidence else (reasons,)
+    return (reasons, *([_evidence(told)] if told.evidence else ()), *([_fixes(told)] if told.fixes else ()))
 
 
 def _moment(told: Explanation) -> str | None:
@@ -106,6 +106,13 @@ def _moment(told: Explanation) -> str | None:
 def _evidence(told: Explanation) -> Table:
     columns = (Column("REASON"), Column("COUNT", is_right=True), Column("EXAMPLE"))
     return table(columns, ((evidence.reason, evidence.count, evidence.example) for evidence in told.evidence))
+
+
+def _fixes(told: Explanation) -> Table:
+    names = [Column("VICTIMS")] if any(fix.victims for fix in told.fixes) else []
+    rows = [(fix.message, f"${fix.cost:,.2f}", ", ".join(fix.victims) or None) for fix in told.fixes]
+    columns = (Column("WOULD START IT"), Column("COST", is_right=True), *names)
+    return table(columns, (row[: len(columns)] for row in rows))
 
 
 def events(happened: Sequence[WorkloadEvent]) -> Page:

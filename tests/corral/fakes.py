@@ -11,6 +11,8 @@ from corral.api import (
     Cordon,
     Evidence,
     Explanation,
+    Fix,
+    FixKind,
     FleetStatus,
     NodeStatus,
     QueuePreemption,
@@ -52,6 +54,10 @@ A_WAITING_WORKLOAD = WorkloadStatus(
         reason=Reason.NOT_ENOUGH_FREE_ACCELERATORS,
         message="needs 8 free on one node, the fullest has 5",
         evidence=(Evidence(reason=Reason.SKU_NOT_ACCEPTED, count=12, example="node-1 has a100"),),
+        fixes=(
+            Fix(kind=FixKind.WAIT, message="wait 5 min", cost=0.25, wait_seconds=300),
+            Fix(kind=FixKind.STOP_OTHERS, message="stop 1 running workload", cost=4, victims=("guest",)),
+        ),
         position=3,
         round_id=7,
         as_of=NOON,
@@ -140,6 +146,10 @@ class FakeCorral(Corral):
 
     async def status(self, workload: str) -> WorkloadStatus:
         self._note("status", workload)
+        return self._next_status()
+
+    async def explained(self, workload: str, *, names: bool = False) -> WorkloadStatus:
+        self._note("explained", workload, names)
         return self._next_status()
 
     async def workloads(self, which: WorkloadFilter | None = None) -> list[WorkloadStatus]:

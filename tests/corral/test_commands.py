@@ -37,7 +37,8 @@ CASES = [
         [A_WAITING_WORKLOAD, A_RUNNING_WORKLOAD],
     ),
     ("status waiting", ("status", "waiting"), A_WAITING_WORKLOAD),
-    ("explain waiting", ("status", "waiting"), A_WAITING_WORKLOAD.explanation),
+    ("explain waiting", ("explained", "waiting", False), A_WAITING_WORKLOAD.explanation),
+    ("explain waiting --names", ("explained", "waiting", True), A_WAITING_WORKLOAD.explanation),
     ("events waiting --after 1", ("events", "waiting", 1), EVENTS[1:]),
     ("cancel w --reason typo", ("cancel", "w", "typo"), DONE),
     ("hold w", ("hold", "w", ""), DONE),
@@ -118,6 +119,12 @@ def test_explain_shows_reason_message_evidence_and_when_that_was_so() -> None:
     assert ["Message", "needs", "8 free on one node, the fullest has 5"] in lines
     assert ["As", "of", "round 7, 2026-01-31T12:00:00Z"] in lines
     assert ["SkuNotAccepted", "12", "node-1 has a100"] in lines
+
+
+def test_explain_shows_what_would_start_it_and_at_what_cost() -> None:
+    lines = [line.split() for line in run(FakeCorral(), "explain", "w", "--names").stdout.splitlines()]
+    assert ["wait", "5", "min", "$0.25", "-"] in lines
+    assert ["stop", "1", "running", "workload", "$4.00", "guest"] in lines
 
 
 def test_explain_says_so_when_there_is_nothing_to_explain() -> None:
