@@ -1,0 +1,65 @@
+"""A tenant never sees another's names, whatever the reason and whoever is in the way."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+
+from corral.api import QueueSpec
+from corral.policy import QuotaModel
+from domain.decision import Refuse, Wait
+from domain.fixes import cheapest_fixes, for_tenant
+from domain.round import schedule
+from domain.snapshot import Snapshot
+from domain.workload import Active, Waiting
+from tests.builders import NOON
+from tests.properties.situations import STABLE, worlds
+
+
+def token(name: str) -> str:
+    """A name that no sentence contains by chance."""
+    return f"x7{name}7x"
+
+
+def masked(snapshot: Snapshot) -> Snapshot:
+    """The same world; every queue and workload has a name that can be told from all words."""
+
+    def queue(spec: QueueSpec) -> QueueSpec:
+        return spec.model_copy(update={"name": token(spec.name), "parent": token(spec.parent) if spec.parent else None})
+
+    def waiting(workload: Waiting) -> Waiting:
+        spec = workload.spec.model_copy(update={"id": token(workload.id), "queue": token(workload.spec.queue)})
+        return replace(workload, id=spec.id, spec=spec)
+
+    def active(workload: Active) -> Active:
+        spec = workload.spec.model_copy(update={"id": token(workload.id), "queue": token(workload.spec.queue)})
+        return replace(workload, id=spec.id, attempt_id=f"{spec.id}.1", spec=spec)
+
+    return replace(
+        snapshot,
+        queues=tuple(map(queue, snapshot.queues)),
+        waiting=tuple(map(waiting, snapshot.waiting)),
+        active=tuple(map(active, snapshot.active)),
+    )
+
+
+@pytest.mark.parametrize("model", QuotaModel)
+def test_explanations_name_nobody_else(model: QuotaModel) -> None:
+    @STABLE
+    @given(worlds)
+    def check(world: Snapshot) -> None:
+        policy = world.policy.model_copy(update={"rank": world.policy.rank.model_copy(update={"quota_model": model})})
+        snapshot = replace(masked(world), policy=policy)
+        parents = {queue.name: queue.parent for queue in snapshot.queues}
+        everybody = {*parents, *(work.id for work in (*snapshot.waiting, *snapshot.active))}
+        specs = {workload.id: workload.spec for workload in snapshot.waiting}
+        for decision in schedule(snapshot, NOON).decisions:
+            if isinstance(decision, Wait | Refuse):
+                mine = {decision.workload_id, (queue := specs[decision.workload_id].queue), parents[queue]}
+                told = decision.explanation.model_dump_json()
+                if isinstance(decision, Wait):
+                    fixes = cheapest_fixes(decision.workload_id, snapshot, NOON, most=2)
+                    told += "".join(for_tenant(fix).model_dump_json() for fix in fixes)
+                assert not [name for name in everybody - mine if name in told]
+
+    check()
