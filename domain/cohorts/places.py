@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from domain.cohorts.setting import Setting
+from domain.draft import assign, capacity
 from domain.feasibility import sift
 from domain.fleet import NodeShare, Placement, Replica
-from domain.placement import Candidate, Layout, assign, capacity, lay_out
+from domain.placement import Candidate, Layout, lay_out
 from domain.request import Gang, Request
 from domain.scoring import choice, options
 from domain.world import NodeRoom, Supply, Traits, World
@@ -106,7 +107,7 @@ def _seat(share: NodeShare, gang: Gang, world: World) -> tuple[NodeShare, NodeRo
     seated: list[Replica] = []
     for shape in sorted(gang.shapes, key=lambda shape: -shape.milli):
         number = sum(replica.group == shape.name for replica in share.replicas)
-        if capacity(room, shape) < number:
+        if capacity(room, shape, number) < number:
             return None
         first = min((replica.index for replica in share.replicas if replica.group == shape.name), default=0)
         room, replicas = assign(room, shape, range(first, first + number))
