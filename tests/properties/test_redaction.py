@@ -9,7 +9,7 @@ from corral.api import QueueSpec
 from corral.policy import QuotaModel
 from domain.decision import Refuse, Wait
 from domain.fixes import cheapest_fixes, for_tenant
-from domain.round import schedule
+from domain.round import QUOTA_MODELS, schedule
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
 from tests.builders import NOON
@@ -43,7 +43,7 @@ def masked(snapshot: Snapshot) -> Snapshot:
     )
 
 
-@pytest.mark.parametrize("model", QuotaModel)
+@pytest.mark.parametrize("model", QUOTA_MODELS)
 def test_explanations_name_nobody_else(model: QuotaModel) -> None:
     @STABLE
     @given(worlds)
@@ -51,7 +51,7 @@ def test_explanations_name_nobody_else(model: QuotaModel) -> None:
         policy = world.policy.model_copy(update={"rank": world.policy.rank.model_copy(update={"quota_model": model})})
         snapshot = replace(masked(world), policy=policy)
         parents = {queue.name: queue.parent for queue in snapshot.queues}
-        everybody = {*parents, *(work.id for work in (*snapshot.waiting, *snapshot.active))}
+        everybody = {*parents, *(work.id for work in snapshot.waiting), *(work.id for work in snapshot.active)}
         specs = {workload.id: workload.spec for workload in snapshot.waiting}
         for decision in schedule(snapshot, NOON).decisions:
             if isinstance(decision, Wait | Refuse):
