@@ -109,16 +109,16 @@ def _fullest_fit(entry: NodeRoom, milli: Amount) -> Amount | None:
 
 def capacity(room: Room, shape: Shape, most: int) -> int:
     """How many replicas of the shape fit on one node's room, `most` at most."""
-    bounds = [most, room.replicas]
-    if shape.devices:
-        bounds.append(room.whole_devices // shape.devices)
+    number = min(most, room.replicas)
+    if shape.milli >= WHOLE:
+        number = min(number, room.whole_devices // shape.devices)
     elif shape.milli:
-        bounds.append(sum(free // shape.milli for free in room.devices))
+        number = min(number, sum([free // shape.milli for free in room.devices]))
     if shape.cpu_milli:
-        bounds.append(room.cpu_milli // shape.cpu_milli)
+        number = min(number, room.cpu_milli // shape.cpu_milli)
     if shape.memory_mib:
-        bounds.append(room.memory_mib // shape.memory_mib)
-    return max(0, min(bounds))
+        number = min(number, room.memory_mib // shape.memory_mib)
+    return max(0, number)
 
 
 def assign(room: Room, shape: Shape, indices: range) -> tuple[Room, list[Replica]]:

@@ -1,6 +1,6 @@
 """The supply: nodes, what is free on them, and the part of a node that one attempt has."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from corral.api import WHOLE, CapacityType
@@ -88,15 +88,20 @@ class Node:
     labels: tuple[tuple[str, str], ...] = ()
     maximum_replicas: int | None = None
     """The most replicas that the node takes, whatever room it has; none does not limit."""
+    levels: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    """The names of its topology levels, widest first."""
+    path: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    """Its domain at each of these levels, and itself."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple([level for level, _ in self.topology]))
+        object.__setattr__(self, "path", (*[domain for _, domain in self.topology], self.id))
 
     def domain(self, level: str) -> tuple[str, ...] | None:
         """The node's path down to a level, or none when the node has no such level."""
-        path: list[str] = []
-        for name, domain in self.topology:
-            path.append(domain)
-            if name == level:
-                return tuple(path)
-        return (*path, self.id) if level == NODE_LEVEL else None
+        if level in self.levels:
+            return self.path[: self.levels.index(level) + 1]
+        return self.path if level == NODE_LEVEL else None
 
     @property
     def most_replicas(self) -> int:

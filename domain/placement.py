@@ -155,27 +155,24 @@ class _Site:
         if all(shape.count == shape.minimum for shape in gang.shapes):
             return None
         grown = replace(gang, shapes=tuple(replace(shape, count=shape.minimum) for shape in gang.shapes))
-        if self.exactly(grown) is None:
-            return None
-        for shape in gang.shapes:
-            grown = self._grown(grown, shape)
         draft = self.exactly(grown)
+        for shape in gang.shapes:
+            if draft is not None:
+                grown, draft = self._with_more(grown, draft, shape)
         if draft is None or draft.replicas < gang.fewest:
             return None
         return Layout(draft.shares(), False, draft.left())
 
-    def _grown(self, gang: Gang, wanted: Shape) -> Gang:
-        """The gang with as many replicas of one group as can be placed beside the others."""
-
-        def sized(count: int) -> Gang:
-            return replace(
-                gang,
-                shapes=tuple(replace(shape, count=count) if shape.name == wanted.name else shape for shape in gang.shapes),
-            )
-
-        more = range(wanted.minimum + 1, wanted.count + 1)
-        fitting = bisect_left(more, True, key=lambda count: self.exactly(sized(count)) is None)
-        return sized(wanted.minimum + fitting)
+    def _with_more(self, gang: Gang, draft: Draft, wanted: Shape) -> tuple[Gang, Draft]:
+        """The gang with as many replicas of one group as can be placed beside the others, and the draft of that."""
+        least, most = wanted.minimum, wanted.count
+        while least < most:
+            larger = _sized(gang, wanted, (least + most + 1) // 2)
+            if (found := self.exactly(larger)) is None:
+                most = (least + most + 1) // 2 - 1
+            else:
+                gang, draft, least = larger, found, (least + most + 1) // 2
+        return gang, draft
 
     def exactly(self, gang: Gang) -> Draft | None:
         """Every group at its count; units are tried as given, and then with the most demanding first."""
@@ -252,6 +249,12 @@ class _Site:
             elif trial.add(shape, shape.count, inside) < shape.count:
                 return None
         return trial
+
+
+def _sized(gang: Gang, wanted: Shape, count: int) -> Gang:
+    """The gang with this count for one group."""
+    shapes = (replace(shape, count=count) if shape.name == wanted.name else shape for shape in gang.shapes)
+    return replace(gang, shapes=tuple(shapes))
 
 
 def _slices(topology: Topology) -> Topology:

@@ -31,7 +31,7 @@ class Terms:
 
     def accept(self, node: Node) -> bool:
         """Whether the group may use the node."""
-        return (
+        return not self.is_choosy or (
             (not self.skus or node.sku in self.skus)
             and (self.tolerations is None or set(node.taints) <= set(self.tolerations))
             and all(self._selects(node, name, values) for name, values in self.nodes)

@@ -12,7 +12,7 @@ from corral.api import Topology
 from corral.policy import TopologyProfile
 from domain.draft import assign, capacity
 from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Node
-from domain.request import Shape
+from domain.request import NO_TERMS, Shape
 from domain.world import NodeRoom, Nodes
 
 
@@ -97,7 +97,7 @@ class Tree:
 
 def levels_of(nodes: Iterable[Node]) -> tuple[str, ...]:
     """The names of all topology levels of the nodes, widest first; nodes themselves are the last."""
-    chains = sorted({tuple(name for name, _ in node.topology) for node in nodes}, key=lambda names: (-len(names), names))
+    chains = sorted({node.levels for node in nodes}, key=lambda names: (-len(names), names))
     merged: list[str] = []
     for chain in chains:
         at = 0
@@ -160,20 +160,35 @@ def tree_of(ask: Ask, levels: Sequence[str], nodes: Nodes) -> Tree:
 
 
 def _leaves(ask: Ask, levels: Sequence[str], nodes: Nodes, needed: Sequence[str]) -> Iterable[Domain]:
+    named, by_slice = tuple(levels[:-1]), not ask.sliced or ask.slice_level == len(levels) - 1
     for entry in nodes:
-        fit = _fit_on(entry, ask, by_slice=not ask.sliced or ask.slice_level == len(levels) - 1)
-        if fit == NO_FIT:
+        node = entry.node
+        if not entry.whole and ask.shape.devices and ask.leader is None:
             continue
-        named = dict(entry.node.topology)
-        if all(name in named for name in needed):
-            path = (*(named.get(name, entry.node.id) for name in levels[:-1]), entry.node.id)
+        if node.levels == named:
+            path = node.path
+        elif all(name in node.levels for name in needed):
+            path = _filled_up(node, named)
+        else:
+            continue
+        fit = _fit_on(entry, ask, by_slice=by_slice)
+        if fit is not NO_FIT:
             yield Domain(path, fit, (), entry)
+
+
+def _filled_up(node: Node, levels: Sequence[str]) -> tuple[str, ...]:
+    """The node's path where it lacks levels that others have: there it is a domain of its own."""
+    known = dict(node.topology)
+    return (*[known.get(name, node.id) for name in levels], node.id)
 
 
 def _fit_on(entry: NodeRoom, ask: Ask, *, by_slice: bool) -> Fit:
     shape, leader, size = ask.shape, ask.leader, ask.slice_size
-    number = led = capacity(entry.room, shape, UNLIMITED_REPLICAS) if shape.terms.accept(entry.node) else 0
+    accepts = shape.terms is NO_TERMS or shape.terms.accept(entry.node)
+    number = led = capacity(entry.room, shape, UNLIMITED_REPLICAS) if accepts else 0
     takes_leader = leader is not None and leader.terms.accept(entry.node) and capacity(entry.room, leader, 1) > 0
+    if not number and not takes_leader:
+        return NO_FIT
     if leader is not None and takes_leader and number:
         led = capacity(assign(entry.room, leader, range(1))[0], shape, UNLIMITED_REPLICAS)
     return Fit(number, number // size if by_slice else 0, led, led // size if by_slice else 0, takes_leader)
@@ -189,14 +204,16 @@ def _parents(ask: Ask, level: int, children: Iterable[Domain]) -> Iterable[Domai
 
 def summed(ask: Ask, level: int, children: Sequence[Domain]) -> Fit:
     """What a domain takes with these children. The leader sits where it costs the group least."""
-    replicas = sum(child.fit.replicas for child in children)
-    slices = sum(child.fit.slices for child in children)
-    hosts = [child.fit for child in children if ask.leader is None or child.fit.takes_leader]
-    led_replicas = replicas - min(fit.replicas - fit.led_replicas for fit in hosts) if hosts else 0
-    led_slices = slices - min(fit.slices - fit.led_slices for fit in hosts) if hosts else 0
+    fits = [child.fit for child in children]
+    replicas, slices = sum([fit.replicas for fit in fits]), sum([fit.slices for fit in fits])
+    led_replicas, led_slices = replicas, slices
+    hosts = [fit for fit in fits if fit.takes_leader]
+    if ask.leader is not None:
+        led_replicas -= min([fit.replicas - fit.led_replicas for fit in hosts], default=replicas)
+        led_slices -= min([fit.slices - fit.led_slices for fit in hosts], default=slices)
     if ask.sliced and level == ask.slice_level:
         slices, led_slices = replicas // ask.slice_size, led_replicas // ask.slice_size
-    return Fit(replicas, slices, led_replicas, led_slices, any(child.fit.takes_leader for child in children))
+    return Fit(replicas, slices, led_replicas, led_slices, bool(hosts))
 
 
 # Which domains
