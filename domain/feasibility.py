@@ -1,9 +1,11 @@
 """Hard constraints: where a request may go at all, and what can never run."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 
 from corral.api import Explanation, Reason, Target, WorkloadSpec
+from corral.policy import TopologyProfile
 from domain.decision import Rejection
 from domain.explanation import Finding, never_fits_quota, no_matching_capacity, unknown_queue
 from domain.facts import Facts
@@ -19,8 +21,9 @@ Filter = tuple[Rule, Reason]
 
 
 def accepts_sku(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
-    """The node's SKU is one that the target names."""
-    return not target.skus or traits.supply.sku in target.skus
+    """The node's SKU is one that the target names, and that at least one of the groups takes."""
+    sku = traits.supply.sku
+    return (not target.skus or sku in target.skus) and any(not group.skus or sku in group.skus for group in spec.groups)
 
 
 def accepts_region(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
@@ -39,8 +42,8 @@ def accepts_capacity_type(spec: WorkloadSpec, target: Target, traits: Traits) ->
 
 
 def tolerates_taints(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
-    """The workload tolerates every taint of the node."""
-    return not traits.taints or set(traits.taints) <= set(spec.tolerations)
+    """The workload, or at least one of its groups, tolerates every taint of the node."""
+    return not traits.taints or any(set(traits.taints) <= {*spec.tolerations, *group.tolerations} for group in spec.groups)
 
 
 def is_ready(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
@@ -88,6 +91,51 @@ def sift(request: Request, world: World, passing: Sequence[Filter] = PASSING_FIL
     return Sifted(passed, findings)
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One way to answer a request: nodes in one region of a provider, with the SKU of each group settled.
+
+    The request is for these SKUs alone; the supply has that of the first group.
+    """
+
+    request: Request
+    supply: Supply
+    classes: Sequence[Traits]
+
+
+def offers(request: Request, sifted: Sifted) -> list[Offer]:
+    """Every supply by itself; where groups name SKUs of their own, every region with one SKU for each group.
+
+    Groups that accept the same SKUs get the same one.
+    """
+    if not request.gang.names_skus:
+        return [Offer(request, supply, classes) for supply, classes in sifted.classes.items()]
+    places: dict[tuple[str, str], dict[str, Sequence[Traits]]] = {}
+    for supply, classes in sifted.classes.items():
+        places.setdefault((supply.provider, supply.region), {})[supply.sku] = classes
+    return [offer for place, by_sku in places.items() for offer in _settled(request, place, by_sku)]
+
+
+def _settled(request: Request, place: tuple[str, str], by_sku: Mapping[str, Sequence[Traits]]) -> Iterator[Offer]:
+    shapes = request.gang.shapes
+    named = dict.fromkeys(shape.terms.skus for shape in shapes)
+    for picked in product(*([sku for sku in skus or by_sku if sku in by_sku] for skus in named)):
+        chosen = dict(zip(named, picked, strict=True))
+        gang = request.gang.pinned({shape.name: chosen[shape.terms.skus] for shape in shapes})
+        classes = [traits for sku in dict.fromkeys(picked) for traits in by_sku[sku]]
+        yield Offer(replace(request, gang=gang), Supply(*place, chosen[shapes[0].terms.skus]), classes)
+
+
+def unanswered(request: Request, sifted: Sifted, world: World) -> list[Finding]:
+    """What to say of supplies that pass every filter and yet are in no offer: their region lacks a SKU that a group needs."""
+    offered = {(offer.supply.provider, offer.supply.region) for offer in offers(request, sifted)}
+    return [
+        Finding(Rejection(str(supply), Reason.SKU_NOT_ACCEPTED), request, supply, len(world.nodes(classes)))
+        for supply, classes in sifted.classes.items()
+        if (supply.provider, supply.region) not in offered
+    ]
+
+
 def _first_no(request: Request, traits: Traits, filters: Sequence[Filter]) -> Rejection | None:
     reason = next((reason for rule, reason in filters if not rule(request.spec, request.target, traits)), None)
     return None if reason is None else Rejection(str(traits.supply), reason)
@@ -118,30 +166,36 @@ def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
         return unknown_queue(queue, facts.tree.paths, facts.now)
     if not facts.complete:
         return None
+    profile = facts.policy.goals.topology
     findings: list[Finding] = []
     fitting: list[tuple[Request, Supply]] = []
     for request in requests(workload):
         sifted = sift(request, facts.idle, passing=())
-        findings += sifted.findings
-        for supply, classes in sifted.classes.items():
-            nodes = facts.idle.nodes(classes)
-            if lay_out(request.gang.at_minimum(), nodes) is None:
-                findings.append(Finding(why_never_room(request.gang, nodes), request, supply, len(nodes)))
-            elif _could_have_quota(request, supply, facts):
+        findings += [*sifted.findings, *unanswered(request, sifted, facts.idle)]
+        for offer in offers(request, sifted):
+            nodes, gang = facts.idle.nodes(offer.classes), offer.request.gang
+            if lay_out(gang if gang.fewest else gang.at_minimum(), nodes, profile) is None:
+                findings.append(Finding(why_never_room(gang, nodes, profile), offer.request, offer.supply, len(nodes)))
+            elif (beyond := _beyond_quota(offer, facts)) is None:
                 return None
             else:
-                fitting.append((request, supply))
+                fitting.append(beyond)
     if fitting:
         return never_fits_quota(fitting, facts.widest, facts.now)
     return no_matching_capacity(findings, facts.idle, facts.now)
 
 
-def why_never_room(gang: Gang, idle: Nodes) -> Rejection:
+def why_never_room(gang: Gang, idle: Nodes, profile: TopologyProfile) -> Rejection:
     """Why idle nodes could not take the gang's minimum: one replica exceeds every node, or all of them together the rest."""
     if gang.largest > (most := most_on_one(idle)):
         return Rejection("", Reason.NODE_TOO_SMALL, gang.largest, most)
-    return why_no_room(gang, idle)
+    return why_no_room(gang, idle, profile)
 
 
-def _could_have_quota(request: Request, supply: Supply, facts: Facts) -> bool:
-    return request.gang.minimum_milli <= facts.widest.ceiling_of(request.spec, supply.sku)
+def _beyond_quota(offer: Offer, facts: Facts) -> tuple[Request, Supply] | None:
+    """The groups, and their supply, that exceed all that the queue could ever have; none where none do."""
+    request, supply = offer.request, offer.supply
+    for sku, needed in request.gang.least_by_sku(supply.sku).items():
+        if needed > facts.widest.ceiling_of(request.spec, sku):
+            return replace(request, gang=request.gang.on(sku, supply.sku)), supply._replace(sku=sku)
+    return None

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from corral.api import Explanation, StopPolicy
 from domain import explanation
 from domain.facts import Facts
-from domain.feasibility import sift
+from domain.feasibility import offers, sift
 from domain.placement import Candidate, best_on
 from domain.request import Request, ranked, requests
 from domain.scoring import choice, options
@@ -35,12 +35,14 @@ def open_ranks(workload: Waiting, facts: Facts) -> list[Sequence[Request]]:
 
 def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidate | None:
     """The best placement of the first rank of targets that has any."""
+    profile = world.policy.goals.topology
     for rank in ranks:
         candidates = [
             candidate
             for request in rank
-            for supply, classes in options(request.spec, sift(request, world).classes, world)
-            if (candidate := best_on(request, supply, world.nodes(classes), world.usage)) is not None
+            for offer in offers(request, sift(request, world))
+            for supply, classes in options(request.spec, {offer.supply: offer.classes}, world)
+            if (candidate := best_on(offer.request, supply, world.nodes(classes), world.usage, profile)) is not None
         ]
         if candidates:
             return min(candidates, key=lambda candidate: choice(candidate, world))

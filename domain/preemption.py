@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from corral.policy import TopologyProfile
 from domain.facts import Facts
-from domain.feasibility import sift
+from domain.feasibility import offers, sift
 from domain.fleet import Amount, Room
 from domain.placement import Candidate, best_on
 from domain.protection import Stoppable, hardship
@@ -41,9 +42,9 @@ def choose_victims(ranks: Iterable[Sequence[Request]], world: World, facts: Fact
         return None
     for rank in ranks:
         attempts = [
-            _Attempt.of(request.at_minimum(), supply, classes, world)
+            _Attempt.of(offer.request.at_minimum(), offer.supply, offer.classes, world)
             for request in rank
-            for supply, classes in sift(request, world).classes.items()
+            for offer in offers(request, sift(request, world))
         ]
         evictions = [eviction for attempt in attempts if (eviction := _smallest(attempt, facts)) is not None]
         if evictions:
@@ -67,24 +68,25 @@ class _Attempt:
     rooms: Mapping[str, Room]
     usage: Usage
     stopped: frozenset[str]
+    profile: TopologyProfile
 
     @classmethod
     def of(cls, request: Request, supply: Supply, classes: Iterable[Traits], world: World) -> "_Attempt":
         nodes = world.nodes(classes)
         rooms = {entry.node.id: entry.room for entry in nodes}
-        return cls(request, supply, nodes, rooms, world.usage, world.stopped)
+        return cls(request, supply, nodes, rooms, world.usage, world.stopped, world.policy.goals.topology)
 
     def candidate(self, victims: Victims) -> Candidate | None:
         usage = with_charges(self.usage, (charge for victim in victims for charge in victim.charges), sign=-1)
         nodes = with_rooms(self.nodes, freed_by((victim.active for victim in victims), self.rooms))
-        return best_on(self.request, self.supply, nodes, usage)
+        return best_on(self.request, self.supply, nodes, usage, self.profile)
 
     def fits(self, victims: Victims) -> bool:
         return self.candidate(victims) is not None
 
     def has_quota(self) -> bool:
-        spec = self.request.spec
-        return self.request.gang.minimum_milli <= self.usage.allowed(spec, self.supply.sku)
+        spec, needs = self.request.spec, self.request.gang.least_by_sku(self.supply.sku)
+        return all(needed <= self.usage.allowed(spec, sku) for sku, needed in needs.items())
 
     def missing(self) -> Amount:
         """What the victims must give back at the very least; 0 when it is not for accelerators that the request waits."""

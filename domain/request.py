@@ -139,7 +139,7 @@ class Gang:
         return max(shape.milli for shape in self.shapes)
 
     @property
-    def spans_skus(self) -> bool:
+    def names_skus(self) -> bool:
         """Whether a group names SKUs of its own, so that the gang may sit on several."""
         return any(shape.terms.skus for shape in self.shapes)
 
@@ -155,6 +155,10 @@ class Gang:
         for shape in self.shapes:
             members.setdefault(_company(shape, stand_alone), []).append(shape)
         return tuple(Unit(tuple(shapes), self._topology_of(shapes)) for shapes in members.values())
+
+    def on(self, sku: str, first: str) -> "Gang":
+        """The groups that get this SKU where groups that name none get `first`."""
+        return replace(self, shapes=tuple(shape for shape in self.shapes if shape.sku_on(first) == sku))
 
     def part_with(self, group: str) -> "Gang":
         """The groups that are placed together with the named one; where none is named, all."""

@@ -10,7 +10,7 @@ from domain.cohorts import turns as cohorts
 from domain.decision import Plan, Refuse, Wait
 from domain.explanation import Finding
 from domain.facts import Facts
-from domain.feasibility import LASTING_REASONS, sift, why_never
+from domain.feasibility import LASTING_REASONS, offers, sift, unanswered, why_never
 from domain.openings import best_candidate, open_ranks, why_not_yet
 from domain.placement import why_not_on
 from domain.request import Kind, Request, kind, requests
@@ -96,9 +96,10 @@ def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Ex
 
 def findings_of(request: Request, world: World) -> list[Finding]:
     """What every supply says to a request that fits nowhere."""
-    sifted = sift(request, world)
+    sifted, profile = sift(request, world), world.policy.goals.topology
     answers = []
-    for supply, classes in sifted.classes.items():
-        nodes = world.nodes(classes)
-        answers.append(Finding(why_not_on(request, supply, nodes, world.usage), request, supply, len(nodes)))
-    return [*sifted.findings, *answers]
+    for offer in offers(request, sifted):
+        nodes = world.nodes(offer.classes)
+        rejection = why_not_on(offer.request, offer.supply, nodes, world.usage, profile)
+        answers.append(Finding(rejection, offer.request, offer.supply, len(nodes)))
+    return [*sifted.findings, *unanswered(request, sifted, world), *answers]
