@@ -71,7 +71,8 @@ def _on_site(request: Request, site: Site, skus: Mapping[str, str], offer: Offer
 def _part_on(supply: Supply, part: Request, offer: Offer, world: World) -> Candidate | None:
     """The best place for the part on nodes of one supply: all that it offers, or those alone that a preference favours."""
     offered = {supply: offer[supply]} if supply in offer else {}
-    layouts = (lay_out(part.gang, world.nodes(classes)) for _, classes in options(part.spec, offered, world))
+    profile = world.policy.goals.topology
+    layouts = (lay_out(part.gang, world.nodes(classes), profile) for _, classes in options(part.spec, offered, world))
     candidates = (_candidate(part, supply, layout) for layout in layouts if layout is not None)
     return min(candidates, key=lambda candidate: choice(candidate, world), default=None)
 

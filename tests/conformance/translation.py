@@ -62,6 +62,13 @@ WITHIN_QUEUE = {
 RECLAIM = {"Never": Reclaim.NEVER, "LowerPriority": Reclaim.LOWER_PRIORITY, "Any": Reclaim.ANY}
 SEARCH = {"MayStopSearch": Search.STOP, "TryNextFlavor": Search.TRY_NEXT}
 ORDERING = {"BestEffortFIFO": Ordering.BEST_EFFORT_FIFO, "StrictFIFO": Ordering.STRICT_FIFO}
+PROFILES = {
+    "best-fit": TopologyProfile.MIXED,
+    "mixed": TopologyProfile.MIXED,
+    "balanced": TopologyProfile.BALANCED,
+}
+"""Kueue v0.19 takes the least free domains for whoever asks for no topology unless its gate TASProfileMixed is switched off."""
+
 HIGHEST_PRIORITY = 1_000
 
 
@@ -139,7 +146,12 @@ class _Translator:
             for region in self.case.fleet.regions
             for cluster in region.clusters
             for node in cluster.nodes
+            if self._is_of_its_sku(node)
         ]
+
+    def _is_of_its_sku(self, node: cases.Node) -> bool:
+        """A node that bears another value of a label of its SKU belongs to none that the case speaks of."""
+        return all(node.labels.get(key, value) == value for key, value in self.skus[node.sku].labels.items())
 
     def _node(self, region: str, cluster: str, node: cases.Node) -> Node:
         sku = self.skus[node.sku]
@@ -230,14 +242,14 @@ class _Translator:
             id=self.names.of(workload.id),
             queue=self.names.of(workload.queue),
             priority=self.priorities[workload.priority],
-            groups=tuple(self._group(group, counted=counted) for group in workload.groups),
+            groups=tuple(self._group(group, counted=counted) for group in workload.groups if group.count),
             minimum_replicas=workload.min_pods or None,
             preemptible=workload.preemptible,
             preemption_delay_seconds=int(workload.preemption_delay_s or 0),
         )
 
     def _group(self, group: cases.PodGroup, *, counted: bool) -> ReplicaGroup:
-        """`counted` says that the source counts the gang's minimum over all groups. No replicas are one that needs nothing."""
+        """`counted` says that the source counts the gang's minimum over all groups."""
         accepted = [group.sku] if group.sku is not None else group.allowed_skus or []
         names = {} if group.node_names is None else {NODE_LABEL: group.node_names}
         taints = {taint for sku in self.case.fleet.skus for taint in sku.taints} | {
@@ -246,9 +258,9 @@ class _Translator:
         minimum = group.min_count if group.min_count is not None else 0 if counted else None
         return ReplicaGroup(
             name=self.names.of(group.name),
-            count=max(1, group.count),
+            count=group.count,
             minimum=minimum,
-            accelerators=group.gpus_per_pod if group.count else 0,
+            accelerators=group.gpus_per_pod,
             skus=tuple(self.names.of(sku) for sku in accepted),
             topology=None if group.topology is None else self._topology(group.topology),
             colocate=None if group.colocate_group is None else self.names.of(group.colocate_group),
@@ -346,7 +358,7 @@ def policy_of(case: Case) -> Policy:
             deserved=Deserved(consolidation=bool(said.get("consolidation", True))),
             tiers={tier: TierPolicy(guarantee=0, minimum_runtime_seconds=0) for tier in SlaTier},
         ),
-        goals=Goals(topology=TopologyProfile(said.get("topology_profile", "best-fit"))),
+        goals=Goals(topology=PROFILES[said.get("topology_profile", "best-fit")]),
     )
 
 
