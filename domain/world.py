@@ -257,7 +257,8 @@ def _freest_taken(room: Room, taken: Room) -> Room:
     freest = sorted(range(len(devices)), key=lambda device: -devices[device])
     for device, milli in zip(freest, sorted(taken.devices, reverse=True), strict=True):
         devices[device] -= milli
-    return Room(tuple(devices), room.cpu_milli - taken.cpu_milli, room.memory_mib - taken.memory_mib)
+    left = room - taken
+    return replace(left, devices=tuple(devices))
 
 
 def _not_negative(room: Room) -> Room:
