@@ -12,6 +12,7 @@ class Standing:
     """Where a workload stands in the record, as far as its workflow must know.
 
     `version` rises with every change: of two standings the higher version is so, whatever the order of their arrival.
+    `next_place` is where the workload goes on once it has left the place that it has.
     `runtime_left` is in seconds of the wall, and none where the runtime is not limited.
     """
 
@@ -23,6 +24,7 @@ class Standing:
     region: str | None = None
     sku: str | None = None
     place: str = ""
+    next_place: str = ""
     reason: Reason | None = None
     message: str = ""
     fixes: tuple[Fix, ...] = ()

@@ -139,6 +139,9 @@ class Outcome(StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     PREEMPTED = "preempted"
+    STOPPED = "stopped"
+    RESIZED = "resized"
+    MIGRATED = "migrated"
     CANCELLED = "cancelled"
     SUSPENDED = "suspended"
     DRAINED = "drained"
@@ -394,6 +397,8 @@ class WorkloadStatus(Model):
     submitted_at: datetime
     since: datetime
     where: Where | None = None
+    next_where: Where | None = None
+    """Where it goes on with its work once it has left `where`."""
     explanation: Explanation | None = None
     outcome: Outcome | None = None
     exit_code: int | None = None

@@ -15,7 +15,9 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
         {State.RUNNING, State.STOPPING, State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}
     ),
     State.RUNNING: frozenset({State.STOPPING, State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
-    State.STOPPING: frozenset({State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
+    State.STOPPING: frozenset(
+        {State.RESERVING, State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}
+    ),
     State.SUCCEEDED: frozenset(),
     State.FAILED: frozenset(),
     State.CANCELLED: frozenset(),
@@ -25,6 +27,11 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 WITHOUT_CAPACITY = frozenset({State.SUBMITTED, State.WAITING, State.SUSPENDED})
 BEFORE_BINDING = frozenset({State.RESERVING, State.RESERVED})
 AT_A_PROVIDER = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
+
+RESHAPED = frozenset({Outcome.RESIZED, Outcome.MIGRATED})
+"""Ends of attempts whose workload goes on in another shape, with capacity promised to it."""
+LEAVING = RESHAPED | {Outcome.PREEMPTED, Outcome.STOPPED}
+"""Ends that a round ordered: what such work has is as good as free, and its queue's quota is not charged for it."""
 
 
 LIVE = frozenset(State) - TERMINAL
@@ -64,12 +71,16 @@ def checked(before: State, after: State) -> State:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How an attempt ended. `failures` counts the workload's own failures, this one included."""
+    """How an attempt ended. `failures` counts the workload's own failures, this one included.
+
+    `is_followed`: capacity is promised to the workload's next attempt already.
+    """
 
     outcome: Outcome
     tasks_run: int = 0
     tasks_done_before: int = 0
     failures: int = 0
+    is_followed: bool = False
 
 
 def state_after(spec: WorkloadSpec, end: AttemptEnd) -> State:
@@ -89,5 +100,7 @@ def state_after(spec: WorkloadSpec, end: AttemptEnd) -> State:
             return State.CANCELLED
         case Outcome.SUSPENDED:
             return State.SUSPENDED
-        case Outcome.PREEMPTED | Outcome.DRAINED | Outcome.LOST | Outcome.EXPIRED:
+        case Outcome.RESIZED | Outcome.MIGRATED:
+            return State.RESERVING if end.is_followed else State.WAITING
+        case Outcome.PREEMPTED | Outcome.STOPPED | Outcome.DRAINED | Outcome.LOST | Outcome.EXPIRED:
             return State.WAITING

@@ -295,6 +295,7 @@ class WorkloadLifecycle:
 def _details(now: Standing) -> str:
     """State, place and reason as Markdown."""
     lines = [f"**{now.state}**" + (f" on {now.place}" if now.place else "")]
+    lines += [f"goes on with {now.next_place}"] if now.next_place else []
     lines += [f"{now.reason}: {now.message}"] if now.reason else []
     lines += ["would start it:\n" + "\n".join(f"- {fix.message}" for fix in now.fixes)] if now.fixes else []
     lines += [f"attempt {now.epoch}"] if now.epoch else []

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import all_, bindparam, func, or_, select, update
+from sqlalchemy import all_, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import AttemptKey
 from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace
 from activities.store import tables
-from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked_workloads, open_attempts, place_of
+from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked_workloads, open_attempts, place_of, waits_for_room
 from activities.store.snapshots import housekeeping_due, share_of
 from corral.api import WHOLE, Outcome, State
 from domain.accounting import IntervalKind, lost_work
-from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, AttemptEnd, state_after
+from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, RESHAPED, AttemptEnd, state_after
 
 FIRST_BACK_OFF_SECONDS = 10
 LONGEST_BACK_OFF_SECONDS = 3_600
@@ -22,7 +22,7 @@ LONGEST_BACK_OFF_SECONDS = 3_600
 async def begin_bindings(connection: AsyncConnection, journal: Journal, keys: Sequence[AttemptKey]) -> list[LaunchSpec | None]:
     """Turn holds in force into launches; asked again, the same ones. None: that epoch has no right to launch any more."""
     workloads = await locked_workloads(connection, [key.workload for key in keys])
-    attempts = await open_attempts(connection, list(workloads))
+    attempts = (await open_attempts(connection, list(workloads))).now
     bound: dict[AttemptKey, AttemptRow] = {}
     for key in dict.fromkeys(keys):
         attempt = attempts.get(key.workload)
@@ -87,7 +87,8 @@ def _launch_order(workload: WorkloadRow, attempt: AttemptRow, places: tuple[Repl
 
 async def open_launch(connection: AsyncConnection, key: AttemptKey) -> LaunchSpec | None:
     """What was launched for an attempt that is still open, whether or not it is to stop."""
-    workload, attempt = await _locked(connection, key.workload)
+    workloads, attempts = await locked_workloads(connection, [key.workload]), await open_attempts(connection, [key.workload])
+    workload, attempt = workloads.get(key.workload), attempts.now.get(key.workload)
     if workload is None or attempt is None or attempt.epoch != key.epoch or attempt.bound_at is None:
         return None
     return (await _launch_orders(connection, {workload.id: workload}, [attempt]))[attempt.id]
@@ -103,7 +104,7 @@ async def settle(
     nothing.
     """
     latest = {observation.attempt_id: observation for observation in sorted(observations, key=lambda seen: seen.sequence)}
-    workloads, attempts = await _locked_by_attempt(connection, latest.keys())
+    workloads, attempts = await _locked_by_attempt(connection, journal, latest.keys())
     over: list[AttemptRow] = []
     for id, attempt in attempts.items():
         if attempt.bound_at is None:
@@ -151,27 +152,34 @@ def _outcome(seen: Observation, attempt: AttemptRow) -> Outcome:
 
 
 def _end(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, outcome: Outcome, seen: Observation | None) -> None:
-    """End an attempt: close it and its ledger interval, and bring its workload into the state that follows."""
+    """End an attempt: close it and its ledger interval, and bring its workload into the state that follows.
+
+    One that was to go on in another shape has its next attempt from here on, which waits for the room promised to it.
+    """
     spec = workload.parsed()
+    follower = journal.open.then.get(workload.id) if outcome in RESHAPED else None
     at = max(attempt.bound_at or attempt.held_at, seen.at) if seen else journal.now
     failures = workload.failures + (outcome is Outcome.FAILED)
-    end = AttemptEnd(outcome, attempt.replicas, workload.tasks_done, failures)
+    end = AttemptEnd(outcome, attempt.replicas, workload.tasks_done, failures, is_followed=follower is not None)
     lost = _lost(attempt, outcome, at)
     state = state_after(spec, end)
     exit_code = seen.exit_code if seen else None
-    reason = seen.reason if seen else ""
+    reason = "; ".join(filter(None, (attempt.reason, seen.reason if seen else "")))
     journal.attempt(attempt, ended_at=at, outcome=outcome, exit_code=exit_code, reason=reason, lost_milli_seconds=lost)
+    if follower is not None:
+        journal.attempt(follower, follows=None)
     moved = journal.move(
         workload,
         state,
         _end_message(outcome, exit_code, reason),
+        epoch=follower.epoch if follower else workload.epoch,
         outcome=outcome,
         exit_code=exit_code,
         failures=failures,
         tasks_done=workload.tasks_done + (attempt.replicas if outcome is Outcome.FINISHED and spec.tasks else 0),
         runtime_used_seconds=workload.runtime_used_seconds + _seconds_run(attempt, at),
         not_before=_not_before(outcome, failures, journal.now),
-        explanation=None,
+        explanation=waits_for_room(follower).model_dump(mode="json") if follower else None,
     )
     journal.account(moved, _interval_after(state), at=at, lost_milli_seconds=lost)
     journal.tell(workload.id)
@@ -208,7 +216,7 @@ def _interval_after(state: State) -> IntervalKind | None:
 
 async def refuse_binding(connection: AsyncConnection, journal: Journal, key: AttemptKey, reason: str, *, final: bool) -> None:
     """Take an attempt back that its provider will not run; `final` when no other place would do either."""
-    workload, attempt = await _locked(connection, key.workload)
+    workload, attempt = await _locked(connection, journal, key.workload)
     if workload is None or attempt is None or attempt.epoch != key.epoch:
         return
     outcome = Outcome(attempt.stop_as) if attempt.stop_as else Outcome.FAILED if final else Outcome.REFUSED_BY_PROVIDER
@@ -225,7 +233,7 @@ async def withdraw(connection: AsyncConnection, journal: Journal, workload_id: s
 
     Only a cancellation or a suspension takes it out of the line as well. Of several orders to stop the most final counts.
     """
-    workload, attempt = await _locked(connection, workload_id)
+    workload, attempt = await _locked(connection, journal, workload_id)
     if workload is None or workload.state.is_terminal:
         return
     message = f"{outcome}: {reason}" if reason else str(outcome)
@@ -239,6 +247,7 @@ async def withdraw(connection: AsyncConnection, journal: Journal, workload_id: s
         journal.attempt(attempt, stop_at=attempt.stop_at or journal.now, stop_as=outcome)
         journal.move(workload, State.STOPPING, f"has notice to leave: {message}")
         journal.tell(workload.id)
+        await _keep_promises(connection, journal, await _drop_followers(connection, journal, [workload_id]), ())
 
 
 async def end_overdue(connection: AsyncConnection, journal: Journal) -> None:
@@ -263,7 +272,10 @@ def _leave_line(journal: Journal, workload: WorkloadRow, outcome: Outcome, messa
 
 
 async def give_back(connection: AsyncConnection, journal: Journal, attempts: Sequence[AttemptRow]) -> None:
-    """Free what ended attempts had, and hand it in the same transaction to those to whom it is promised."""
+    """Free what ended attempts had, and hand it in the same transaction to those to whom it is promised.
+
+    An attempt that was to follow one that has ended otherwise is dropped; one that follows now counts among the promised.
+    """
     if not attempts:
         return
     ids = [attempt.id for attempt in attempts]
@@ -277,8 +289,27 @@ async def give_back(connection: AsyncConnection, journal: Journal, attempts: Seq
             .returning(allocations.node_id)
         )
     )
-    beneficiaries = sorted({attempt.beneficiary for attempt in attempts if attempt.beneficiary})
-    await _keep_promises(connection, journal, freed, beneficiaries)
+    workloads = [attempt.workload_id for attempt in attempts]
+    freed |= await _drop_followers(connection, journal, workloads)
+    following = {journal.open.now[workload].id for workload in workloads if workload in journal.open.now}
+    beneficiaries = {attempt.beneficiary for attempt in attempts if attempt.beneficiary}
+    await _keep_promises(connection, journal, freed, sorted(beneficiaries | following))
+
+
+async def _drop_followers(connection: AsyncConnection, journal: Journal, workloads: Iterable[str]) -> set[str]:
+    """Give up the attempts that were to follow, as if they had never been: nobody outside was ever told of them.
+
+    Answers with the nodes on which they had or were promised room.
+    """
+    ids = [journal.open.then.pop(workload).id for workload in workloads if workload in journal.open.then]
+    if not ids:
+        return set()
+    allocations = tables.allocations.c
+    gone = delete(tables.allocations).where(allocations.attempt_id.in_(ids)).returning(allocations.node_id)
+    freed = set(await connection.scalars(gone))
+    await connection.execute(delete(tables.holds).where(tables.holds.c.attempt_id.in_(ids)))
+    await connection.execute(delete(tables.attempts).where(tables.attempts.c.id.in_(ids)))
+    return freed
 
 
 async def _keep_promises(
@@ -308,7 +339,7 @@ async def _claim_if_free(connection: AsyncConnection, attempt_id: str, node_id: 
 
 async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attempt_id: str) -> None:
     # Locked before it is looked at: of two transactions that free the last two nodes, the later one sees both free.
-    workloads, attempts = await _locked_by_attempt(connection, [attempt_id])
+    workloads, attempts = await _locked_by_attempt(connection, journal, [attempt_id])
     still_promised = await connection.scalar(
         select(tables.allocations.c.attempt_id)
         .where(tables.allocations.c.attempt_id == attempt_id, tables.allocations.c.phase == "promised")
@@ -320,7 +351,6 @@ async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attem
         workload = journal.workloads.get(attempt.workload_id, workloads[attempt.workload_id])
         if workload.state is not State.RESERVING:
             continue
-        journal.opened[workload.id] = attempt
         journal.move(workload, State.RESERVED, f"{place_of(attempt)} held: those who had to leave have left", explanation=None)
         journal.tell(workload.id)
         await connection.execute(
@@ -367,18 +397,19 @@ async def _end_holds(connection: AsyncConnection, attempts: Sequence[str], now: 
     )
 
 
-async def _locked(connection: AsyncConnection, workload: str) -> tuple[WorkloadRow | None, AttemptRow | None]:
+async def _locked(connection: AsyncConnection, journal: Journal, workload: str) -> tuple[WorkloadRow | None, AttemptRow | None]:
+    """Lock a workload; answers with it and the open attempt that counts now."""
     workloads = await locked_workloads(connection, [workload])
-    attempts = await open_attempts(connection, [workload])
-    return workloads.get(workload), attempts.get(workload)
+    journal.learn(await open_attempts(connection, [workload]))
+    return workloads.get(workload), journal.open.now.get(workload)
 
 
 async def _locked_by_attempt(
-    connection: AsyncConnection, attempt_ids: Iterable[str]
+    connection: AsyncConnection, journal: Journal, attempt_ids: Iterable[str]
 ) -> tuple[Mapping[str, WorkloadRow], Mapping[str, AttemptRow]]:
-    """Lock the workloads of attempts; answers with the attempts that are open, by attempt id."""
+    """Lock the workloads of attempts; answers with those attempts that are open and count now, by attempt id."""
     ids = sorted(attempt_ids)
     found = await connection.scalars(select(tables.attempts.c.workload_id).where(tables.attempts.c.id.in_(ids)))
     workloads = await locked_workloads(connection, sorted(set(found)))
-    attempts = await open_attempts(connection, list(workloads))
-    return workloads, {attempt.id: attempt for attempt in attempts.values() if attempt.id in ids}
+    journal.learn(await open_attempts(connection, workloads.keys()))
+    return workloads, {attempt.id: attempt for attempt in journal.open.now.values() if attempt.id in ids}

@@ -48,7 +48,13 @@ RULES: Mapping[str, str] = {
         SELECT n.id || ': ' || n.device_use::text FROM nodes n
         WHERE 1000 < ANY (n.device_use) OR n.cpu_use > n.cpu_milli OR n.memory_use > n.memory_mib""",
     "a workload has at most one open attempt": """
-        SELECT workload_id || ': ' || count(*) FROM attempts WHERE ended_at IS NULL GROUP BY workload_id HAVING count(*) > 1""",
+        SELECT workload_id || ': ' || count(*) FROM attempts WHERE ended_at IS NULL AND follows IS NULL
+        GROUP BY workload_id HAVING count(*) > 1""",
+    "an attempt follows an open one of its workload that has notice to go on elsewhere or in another size": """
+        SELECT f.id || ' follows ' || f.follows FROM attempts f
+        LEFT JOIN attempts a ON a.id = f.follows AND a.workload_id = f.workload_id AND a.epoch = f.epoch - 1
+        WHERE f.follows IS NOT NULL
+        AND (a.id IS NULL OR a.ended_at IS NOT NULL OR coalesce(a.stop_as, '') NOT IN ('resized', 'migrated'))""",
     "an ended attempt has no capacity": """
         SELECT a.id || ' on ' || l.node_id || ': ' || l.phase
         FROM attempts a JOIN allocations l ON l.attempt_id = a.id WHERE a.ended_at IS NOT NULL AND l.phase <> 'released'""",
@@ -59,10 +65,11 @@ RULES: Mapping[str, str] = {
         AND NOT EXISTS (SELECT 1 FROM allocations l WHERE l.attempt_id = a.id AND l.phase <> 'released')""",
     "only an attempt that waits for its victims has promised capacity": """
         SELECT a.id || ': ' || w.state FROM attempts a JOIN workloads w ON w.id = a.workload_id
-        JOIN allocations l ON l.attempt_id = a.id WHERE l.phase = 'promised' AND w.state <> 'reserving'""",
+        JOIN allocations l ON l.attempt_id = a.id
+        WHERE l.phase = 'promised' AND a.follows IS NULL AND w.state <> 'reserving'""",
     "a workload with an open attempt is in a state that has one": """
         SELECT w.id || ': ' || w.state FROM workloads w
-        LEFT JOIN attempts a ON a.workload_id = w.id AND a.ended_at IS NULL
+        LEFT JOIN attempts a ON a.workload_id = w.id AND a.ended_at IS NULL AND a.follows IS NULL
         WHERE (a.id IS NOT NULL) <> (w.state IN ('reserving', 'reserved', 'starting', 'running', 'stopping'))""",
     "a workload has ended exactly when its state says so": """
         SELECT id || ': ' || state FROM workloads
@@ -91,6 +98,7 @@ RULES: Mapping[str, str] = {
             SELECT up.name, l.sku, sum(use.milli) AS milli
             FROM attempts a JOIN workloads w ON w.id = a.workload_id JOIN up ON up.leaf = w.queue
             JOIN allocations l ON l.attempt_id = a.id AND l.phase = 'claimed' CROSS JOIN unnest(l.uses) AS use(milli)
+            WHERE a.follows IS NULL
             GROUP BY up.name, l.sku)
         SELECT used.name || ': ' || used.milli || ' of ' || max(q.cap) || ' ' || used.sku
         FROM used JOIN quotas q ON q.queue = used.name AND q.sku = used.sku
@@ -106,7 +114,7 @@ RULES: Mapping[str, str] = {
         WHERE n > 1 AND before IS DISTINCT FROM began_at""",
     "epochs rise one by one": """
         SELECT w.id || ': ' || w.epoch || ' epochs, ' || count(a.id) || ' attempts' FROM workloads w
-        LEFT JOIN attempts a ON a.workload_id = w.id GROUP BY w.id, w.epoch
+        LEFT JOIN attempts a ON a.workload_id = w.id AND a.follows IS NULL GROUP BY w.id, w.epoch
         HAVING count(a.id) <> w.epoch OR coalesce(max(a.epoch), 0) <> w.epoch""",
     "nobody is preempted twice for the same beneficiary": """
         SELECT workload_id || ' for ' || beneficiary FROM attempts WHERE beneficiary IS NOT NULL AND outcome = 'preempted'

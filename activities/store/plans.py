@@ -1,7 +1,7 @@
 """Writing down a round: newly submitted workloads, and everything that the plan decided, in one transaction."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -15,8 +15,10 @@ from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRo
 from activities.store.snapshots import WorldRows
 from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import IntervalKind
-from domain.decision import Plan, Refuse, Start, StartAfter, Wait
-from domain.fleet import Node, NodeShare, Placement
+from domain.decision import Change, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
+from domain.fleet import NodeShare, Placement
+
+CLAIMED, PROMISED = "claimed", "promised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,11 @@ class PlanWriter:
     record: RoundRecord
     ours: Collection[str]
     """Workloads whose workflow gets its answer from this very activity, and needs no notice."""
+    held: list[AttemptRow] = field(default_factory=list)
+    allocations: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.nodes = {node.id: node for node in self.world.snapshot.nodes}
 
     async def write(self, plan: Plan) -> list[Notice]:
         """Write holds, preemptions, refusals and explanations with the round's record.
@@ -83,25 +90,27 @@ class PlanWriter:
             sqlalchemy.exc.DBAPIError: the world changed since the snapshot, or the plan would oversubscribe a node.
         """
         changed = [decision for decision in plan.decisions if not self._is_unchanged_wait(decision)]
-        if not changed:
+        if not (changed or plan.reshapes or plan.stops):
             return await self.journal.write(self.connection)
         round_id = await self._insert_round(plan)
-        nodes = {node.id: node for node in self.world.snapshot.nodes}
-        held: list[AttemptRow] = []
-        allocations: list[dict[str, Any]] = []
         for decision in changed:
             match decision:
                 case Start() | StartAfter():
-                    attempt = self._hold(decision)
-                    held.append(attempt)
-                    allocations.extend(_allocations(attempt, decision.placement, nodes))
+                    self._hold(decision, plan.reshapes)
                 case Wait():
                     self._explain(decision.workload_id, decision.explanation, round_id)
                 case Refuse():
                     self._refuse(decision.workload_id, decision.explanation, round_id)
-        await self._insert_holds(held, allocations)
-        await self._take_quota(held)
-        await self.connection.execute(insert(tables.decisions), [_decision_row(round_id, decision) for decision in changed])
+        for reshape in plan.reshapes:
+            self._reshape(reshape)
+        for stop in plan.stops:
+            self._stop(stop)
+        await self._insert_holds()
+        await self._take_quota()
+        orders: list[Reshape | Stop] = [*plan.reshapes, *plan.stops]
+        records = [_decision_row(round_id, decision) for decision in changed]
+        records += [self._record_of(round_id, order) for order in orders]
+        await self.connection.execute(insert(tables.decisions), records)
         return await self.journal.write(self.connection)
 
     def _is_unchanged_wait(self, decision: Start | StartAfter | Wait | Refuse) -> bool:
@@ -122,52 +131,74 @@ class PlanWriter:
                 "started": len(plan.starts),
                 "preempted": len(plan.preempts),
                 "refused": sum(isinstance(decision, Refuse) for decision in plan.decisions),
+                "reshaped": len(plan.reshapes),
+                "stopped": len(plan.stops),
                 "policy": self.world.snapshot.policy.digest,
                 "milliseconds": dict(self.record.milliseconds),
             },
         )
         return int(inserted.scalar_one())
 
-    def _hold(self, decision: Start | StartAfter) -> AttemptRow:
+    def _hold(self, decision: Start | StartAfter, reshapes: Sequence[Reshape]) -> None:
         row = self.world.workloads[decision.workload_id]
-        placement = decision.placement
-        clusters = {node.id: node.cluster for node in self.world.snapshot.nodes}
+        attempt = self._new_attempt(row, decision.placement)
+        victims = decision.victims if isinstance(decision, StartAfter) else ()
+        leaving = len(victims) + sum(reshape.beneficiary == row.id for reshape in reshapes)
+        if leaving or self._is_promised(attempt):
+            state, message = State.RESERVING, f"{place_of(attempt)} promised; {leaving} workloads must make room first"
+            waiting = Explanation(reason=Reason.WAITING_FOR_VICTIMS, message=message)
+            explanation: dict[str, Any] | None = waiting.model_dump(mode="json")
+        else:
+            state, message, explanation = State.RESERVED, f"{place_of(attempt)} held", None
+        self.journal.move(row, state, message, epoch=attempt.epoch, explanation=explanation)
+        self._tell(row.id)
+        for victim in victims:
+            self._give_notice(victim, "has notice to leave for work of higher rank", Outcome.PREEMPTED, beneficiary=attempt.id)
+
+    def _reshape(self, reshape: Reshape) -> None:
+        """Promise the workload its capacity in the new shape, from now on, and give what runs notice to leave."""
+        leaving = self.world.attempts[reshape.attempt_id]
+        row = self.world.workloads[leaving.workload_id]
+        follower = self._new_attempt(row, reshape.placement, follows=leaving.id)
+        outcome = Outcome.MIGRATED if reshape.change is Change.MIGRATE else Outcome.RESIZED
+        beneficiary = next((held.id for held in self.held if held.workload_id == reshape.beneficiary), None)
+        self.journal.note(row.id, reshape.change, f"goes on with {place_of(follower)}")
+        self._give_notice(leaving.id, f"has notice to go on with {place_of(follower)}", outcome, beneficiary=beneficiary)
+
+    def _stop(self, stop: Stop) -> None:
+        self._give_notice(stop.attempt_id, f"has notice to leave: {stop.reason}", Outcome.STOPPED, reason=stop.reason)
+
+    def _new_attempt(self, row: WorkloadRow, placement: Placement, follows: str | None = None) -> AttemptRow:
         attempt = AttemptRow(
             id=f"{row.id}.{row.epoch + 1}",
             workload_id=row.id,
             epoch=row.epoch + 1,
             provider=placement.provider,
             region=placement.region,
-            cluster=clusters[placement.shares[0].node_id],
+            cluster=self.nodes[placement.shares[0].node_id].cluster,
             sku=placement.sku,
             by_sku=placement.by_sku,
             target=placement.target,
             milli=placement.milli,
             replicas=placement.replicas,
             held_at=self.journal.now,
+            follows=follows,
         )
-        if isinstance(decision, StartAfter):
-            state, message = (
-                State.RESERVING,
-                f"{place_of(attempt)} promised; {len(decision.victims)} workloads must leave first",
-            )
-            waiting = Explanation(reason=Reason.WAITING_FOR_VICTIMS, message=message)
-            explanation: dict[str, Any] | None = waiting.model_dump(mode="json")
-        else:
-            state, message, explanation = State.RESERVED, f"{place_of(attempt)} held", None
-        self.journal.move(row, state, message, epoch=attempt.epoch, explanation=explanation)
-        self.journal.opened[row.id] = attempt
-        self._tell(row.id)
-        if isinstance(decision, StartAfter):
-            for victim in decision.victims:
-                self._give_notice(victim, attempt.id)
+        self.journal.know(attempt)
+        self.held.append(attempt)
+        self.allocations += self._allocations(attempt, placement)
         return attempt
 
-    def _give_notice(self, victim: str, beneficiary: str) -> None:
-        attempt = self.world.attempts[victim]
+    def _is_promised(self, attempt: AttemptRow) -> bool:
+        return any(row["attempt_id"] == attempt.id and row["phase"] == PROMISED for row in self.allocations)
+
+    def _give_notice(self, attempt_id: str, message: str, stop_as: Outcome, **order: str | None) -> None:
+        """Order an attempt to stop; its workflow does the rest. `order`: for whom (`beneficiary`), or why (`reason`)."""
+        attempt = self.world.attempts[attempt_id]
         row = self.world.workloads[attempt.workload_id]
-        self.journal.attempt(attempt, stop_at=self.journal.now, stop_as=Outcome.PREEMPTED, beneficiary=beneficiary)
-        self.journal.move(row, State.STOPPING, "has notice to leave for work of higher rank", preemptions=row.preemptions + 1)
+        self.journal.attempt(attempt, stop_at=self.journal.now, stop_as=stop_as, **order)
+        preemptions = row.preemptions + (stop_as is Outcome.PREEMPTED)
+        self.journal.move(row, State.STOPPING, message, preemptions=preemptions)
         self.journal.tell(row.id)
 
     def _explain(self, workload: str, explanation: Explanation, round_id: int) -> None:
@@ -192,25 +223,59 @@ class PlanWriter:
         if workload not in self.ours:
             self.journal.tell(workload)
 
-    async def _insert_holds(self, attempts: list[AttemptRow], allocations: list[dict[str, Any]]) -> None:
-        if not attempts:
+    async def _insert_holds(self) -> None:
+        if not self.held:
             return
         expires = self.journal.now + timedelta(seconds=self.world.snapshot.policy.hold_seconds)
-        await self.connection.execute(insert(tables.attempts), [_attempt_values(attempt) for attempt in attempts])
+        await self.connection.execute(insert(tables.attempts), [_attempt_values(attempt) for attempt in self.held])
         await self.connection.execute(
             insert(tables.holds),
-            [{"attempt_id": attempt.id, "epoch": attempt.epoch, "expires_at": expires} for attempt in attempts],
+            [{"attempt_id": attempt.id, "epoch": attempt.epoch, "expires_at": expires} for attempt in self.held],
         )
         # Sorted, so that two plans never wait for each other's nodes in a circle.
-        await self.connection.execute(insert(tables.allocations), sorted(allocations, key=lambda row: str(row["node_id"])))
+        await self.connection.execute(insert(tables.allocations), sorted(self.allocations, key=lambda row: str(row["node_id"])))
 
-    async def _take_quota(self, attempts: list[AttemptRow]) -> None:
-        if attempts:
+    async def _take_quota(self) -> None:
+        if self.held:
             parents = {queue.name: queue.parent for queue in self.world.snapshot.queues}
-            roots = {_root(self.world.workloads[attempt.workload_id].queue, parents) for attempt in attempts}
+            roots = {_root(self.world.workloads[attempt.workload_id].queue, parents) for attempt in self.held}
             await self.connection.execute(
                 update(tables.queues).where(tables.queues.c.name.in_(sorted(roots))).values(plans=tables.queues.c.plans + 1)
             )
+
+    def _allocations(self, attempt: AttemptRow, placement: Placement) -> list[dict[str, Any]]:
+        return [
+            {
+                "attempt_id": attempt.id,
+                "node_id": share.node_id,
+                "sku": share.sku or placement.sku,
+                "phase": CLAIMED if self._is_free(share) else PROMISED,
+                "epoch": attempt.epoch,
+                "uses": list(share.room.devices),
+                "cpu_milli": share.room.cpu_milli,
+                "memory_mib": share.room.memory_mib,
+                "replicas": [[replica.group, replica.index, list(replica.devices)] for replica in share.replicas],
+            }
+            for share in placement.shares
+        ]
+
+    def _is_free(self, share: NodeShare) -> bool:
+        left = self.nodes[share.node_id].free - share.room
+        has_room = min(left.devices, default=0) >= 0 and left.cpu_milli >= 0 and left.memory_mib >= 0
+        return has_room and len(share.replicas) <= self.world.replicas_left.get(share.node_id, len(share.replicas))
+
+    def _record_of(self, round_id: int, order: Reshape | Stop) -> dict[str, Any]:
+        """What is kept of an order to work that runs."""
+        detail: dict[str, Any] = {"attempt": order.attempt_id}
+        if isinstance(order, Reshape):
+            detail |= {"change": order.change, "beneficiary": order.beneficiary, **_place(order.placement)}
+        return {
+            "round_id": round_id,
+            "workload_id": self.world.attempts[order.attempt_id].workload_id,
+            "outcome": type(order).__name__,
+            "reason": order.reason if isinstance(order, Stop) else None,
+            "detail": detail,
+        }
 
 
 def _root(queue: str, parents: Mapping[str, str | None]) -> str:
@@ -233,33 +298,15 @@ def _attempt_values(attempt: AttemptRow) -> dict[str, Any]:
     return {column.name: getattr(attempt, column.name) for column in tables.attempts.columns}
 
 
-def _allocations(attempt: AttemptRow, placement: Placement, nodes: Mapping[str, Node]) -> list[dict[str, Any]]:
-    return [
-        {
-            "attempt_id": attempt.id,
-            "node_id": share.node_id,
-            "sku": share.sku or placement.sku,
-            "phase": "claimed" if _is_free(nodes[share.node_id], share) else "promised",
-            "epoch": attempt.epoch,
-            "uses": list(share.room.devices),
-            "cpu_milli": share.room.cpu_milli,
-            "memory_mib": share.room.memory_mib,
-            "replicas": [[replica.group, replica.index, list(replica.devices)] for replica in share.replicas],
-        }
-        for share in placement.shares
-    ]
-
-
-def _is_free(node: Node, share: NodeShare) -> bool:
-    left = node.free - share.room
-    return min(left.devices, default=0) >= 0 and left.cpu_milli >= 0 and left.memory_mib >= 0
+def _place(placement: Placement) -> dict[str, Any]:
+    return {"by_sku": placement.by_sku, "region": placement.region, "target": placement.target}
 
 
 def _decision_row(round_id: int, decision: Start | StartAfter | Wait | Refuse) -> dict[str, Any]:
     explanation = decision.explanation if isinstance(decision, Wait | Refuse) else None
     detail: dict[str, Any] = {}
     if isinstance(decision, Start | StartAfter):
-        detail = {"by_sku": decision.placement.by_sku, "region": decision.placement.region, "target": decision.placement.target}
+        detail = _place(decision.placement)
     if isinstance(decision, Start) and decision.terms:
         detail["goals"] = dict(decision.terms)
     if isinstance(decision, StartAfter):

@@ -134,7 +134,7 @@ class PostgresStore:
             open_now = await open_attempts(connection, list(others))
             for row in [WorkloadRow.of(row) for row in await connection.execute(query)]:
                 same = row.digest == others[row.id]
-                standings[row.id] = standing_of(row, open_now.get(row.id), self._clock) if same else _id_is_taken(row.id)
+                standings[row.id] = standing_of(row, open_now, self._clock) if same else _id_is_taken(row.id)
         return standings
 
     async def look(self) -> tuple[Snapshot, datetime]:
@@ -159,7 +159,7 @@ class PostgresStore:
                 for row in await connection.execute(select(tables.workloads).where(tables.workloads.c.id == workload))
             ]
             open_now = await open_attempts(connection, [workload])
-            return standing_of(rows[0], open_now.get(workload), self._clock) if rows else None
+            return standing_of(rows[0], open_now, self._clock) if rows else None
 
     async def begin_bindings(self, keys: Sequence[AttemptKey]) -> list[LaunchSpec | None]:
         """Turn holds in force into launches, or find that this was done; none where an epoch has no right to it any more."""

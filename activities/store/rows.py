@@ -1,5 +1,6 @@
 """Rows of the record as frozen values, and the writer that turns changed ones into few statements."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import Notice, Standing
 from activities.ports import Clock
 from activities.store import tables
-from corral.api import WHOLE, Explanation, Outcome, State, WorkloadSpec
+from corral.api import WHOLE, Explanation, Outcome, Reason, State, WorkloadSpec
 from corral.policy import Policy
 from domain.accounting import IntervalKind
 from domain.lifecycle import checked
@@ -79,6 +80,7 @@ class AttemptRow:
     stop_at: datetime | None = None
     stop_as: str | None = None
     beneficiary: str | None = None
+    follows: str | None = None
     ended_at: datetime | None = None
     outcome: str | None = None
     exit_code: int | None = None
@@ -91,8 +93,17 @@ class AttemptRow:
         return cls(**row._asdict())
 
 
-def standing_of(workload: WorkloadRow, attempt: AttemptRow | None, clock: Clock) -> Standing:
-    """What a workflow must know of a workload whose open attempt, if any, is given."""
+@dataclass(frozen=True, slots=True)
+class OpenAttempts:
+    """Attempts that have not ended, by workload: those that count now, and those that follow them in another shape."""
+
+    now: dict[str, AttemptRow] = field(default_factory=dict)
+    then: dict[str, AttemptRow] = field(default_factory=dict)
+
+
+def standing_of(workload: WorkloadRow, attempts: OpenAttempts, clock: Clock) -> Standing:
+    """What a workflow must know of a workload, given its open attempts."""
+    attempt, follower = attempts.now.get(workload.id), attempts.then.get(workload.id)
     explanation = Explanation.model_validate(workload.explanation) if workload.explanation else None
     return Standing(
         workload=workload.id,
@@ -103,6 +114,7 @@ def standing_of(workload: WorkloadRow, attempt: AttemptRow | None, clock: Clock)
         region=attempt.region if attempt else None,
         sku=attempt.sku if attempt else None,
         place=place_of(attempt) if attempt else "",
+        next_place=place_of(follower) if follower else "",
         reason=explanation.reason if explanation else None,
         message=explanation.message if explanation else "",
         fixes=explanation.fixes if explanation else (),
@@ -117,6 +129,12 @@ def place_of(attempt: AttemptRow) -> str:
     in_order = sorted(attempt.by_sku.items(), key=lambda item: (item[0] != attempt.sku, item[0]))
     amounts = " + ".join(f"{milli / WHOLE:g} {sku}" for sku, milli in in_order)
     return f"{amounts} in {attempt.region}/{attempt.cluster} ({attempt.provider})"
+
+
+def waits_for_room(attempt: AttemptRow) -> Explanation:
+    """Why a workload that was promised a place does not have it yet."""
+    message = f"{place_of(attempt)} promised; it is free when others have left it"
+    return Explanation(reason=Reason.WAITING_FOR_VICTIMS, message=message)
 
 
 def _runtime_left(workload: WorkloadRow, attempt: AttemptRow | None, clock: Clock) -> float | None:
@@ -136,8 +154,8 @@ class Journal:
     now: datetime
     workloads: dict[str, WorkloadRow] = field(default_factory=dict)
     attempts: dict[str, AttemptRow] = field(default_factory=dict)
-    opened: dict[str, AttemptRow] = field(default_factory=dict)
-    """Open attempts by workload, as far as this transaction knows them."""
+    open: OpenAttempts = field(default_factory=OpenAttempts)
+    """As far as this transaction knows them."""
     to_tell: dict[str, None] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     intervals_closed: list[dict[str, Any]] = field(default_factory=list)
@@ -169,11 +187,26 @@ class Journal:
         """Change an attempt's row."""
         changed = replace(self.attempts.get(row.id, row), **values)
         self.attempts[row.id] = changed
-        if changed.ended_at is None:
-            self.opened[row.workload_id] = changed
-        else:
-            self.opened.pop(row.workload_id, None)
+        self.know(changed)
         return changed
+
+    def learn(self, found: OpenAttempts) -> None:
+        """Take note of open attempts that were read; those that this transaction has changed are as it left them."""
+        for attempt in (*found.now.values(), *found.then.values()):
+            if attempt.id not in self.attempts:
+                self.know(attempt)
+
+    def know(self, attempt: AttemptRow) -> None:
+        """Take note of an attempt, which may be the one that counts now, the one that follows, or one that has ended."""
+        now, then = self.open.now, self.open.then
+        if attempt.follows is not None:
+            then[attempt.workload_id] = attempt
+        elif attempt.ended_at is not None:
+            now.pop(attempt.workload_id, None)
+        else:
+            now[attempt.workload_id] = attempt
+            if then.get(attempt.workload_id, attempt).id == attempt.id:
+                then.pop(attempt.workload_id, None)
 
     def account(
         self,
@@ -224,7 +257,7 @@ class Journal:
 
     def standing(self, workload: str) -> Standing:
         """How a workload that this transaction changed stands."""
-        return standing_of(self.workloads[workload], self.opened.get(workload), self.clock)
+        return standing_of(self.workloads[workload], self.open, self.clock)
 
 
 def interval(row: WorkloadRow, kind: IntervalKind, at: datetime, attempt: AttemptRow | None = None) -> dict[str, Any]:
@@ -333,7 +366,11 @@ async def locked_workloads(connection: AsyncConnection, ids: list[str]) -> dict[
     return {row.id: WorkloadRow.of(row) for row in await connection.execute(query)}
 
 
-async def open_attempts(connection: AsyncConnection, workloads: list[str]) -> dict[str, AttemptRow]:
-    """Read the open attempts of workloads, by workload id; their workloads are locked already."""
+async def open_attempts(connection: AsyncConnection, workloads: Collection[str]) -> OpenAttempts:
+    """Read the open attempts of workloads, which are locked already if anything is to be changed."""
     query = select(tables.attempts).where(tables.attempts.c.workload_id.in_(workloads), tables.attempts.c.ended_at.is_(None))
-    return {row.workload_id: AttemptRow.of(row) for row in await connection.execute(query)}
+    rows = [AttemptRow.of(row) for row in await connection.execute(query)]
+    return OpenAttempts(
+        now={row.workload_id: row for row in rows if row.follows is None},
+        then={row.workload_id: row for row in rows if row.follows is not None},
+    )

@@ -1,6 +1,6 @@
 """Reading the world: everything that a round may know, as frozen facts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -10,10 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.fleet import all_seen
-from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow
-from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
+from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow, open_attempts
+from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy, WorkloadSpec
 from corral.policy import Policy
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
+from domain.lifecycle import LEAVING
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
 
@@ -26,6 +27,8 @@ class WorldRows:
     workloads: dict[str, WorkloadRow]
     attempts: dict[str, AttemptRow]
     """Open attempts by attempt id."""
+    replicas_left: dict[str, int]
+    """How many more replicas may be claimed, by node; nodes that take any number are left out."""
 
 
 class PoolState(NamedTuple):
@@ -44,13 +47,16 @@ class Edited:
     is_complete: bool
 
 
+Fact = Waiting | Active
+
+
 @dataclass
 class SnapshotReader:
     """Reads snapshots; remembers what it built of each workload until the workload's version rises."""
 
     policy: Policy
-    _live: dict[str, tuple[WorkloadRow, AttemptRow | None, Waiting | Active | None]] = field(default_factory=dict)
-    _nodes: dict[str, tuple[tuple[Any, ...], Node]] = field(default_factory=dict)
+    _live: dict[str, tuple[WorkloadRow, tuple[AttemptRow, ...], tuple[Fact, ...]]] = field(default_factory=dict)
+    _nodes: dict[str, tuple[Row[Any], list[Room], Node]] = field(default_factory=dict)
     _edited: Edited | None = None
 
     async def read(
@@ -69,19 +75,25 @@ class SnapshotReader:
             queues=edited.queues,
             waiting=tuple(
                 fact
-                for row, _, fact in live
+                for row, _, facts in live
+                for fact in facts
                 if isinstance(fact, Waiting)
                 and (everybody or row.id in fresh)
                 and (row.not_before is None or row.not_before <= now)
             ),
-            active=tuple(fact for _, _, fact in live if isinstance(fact, Active)),
+            active=tuple(fact for _, _, facts in live for fact in facts if isinstance(fact, Active)),
             policy=self.policy,
             is_complete=edited.is_complete,
         )
         return WorldRows(
             snapshot=snapshot,
             workloads={row.id: row for row, _, _ in live},
-            attempts={attempt.id: attempt for _, attempt, _ in live if attempt},
+            attempts={attempt.id: attempt for _, attempts, _ in live for attempt in attempts},
+            replicas_left={
+                row.id: row.maximum_replicas - row.replica_use
+                for row, _, _ in self._nodes.values()
+                if row.maximum_replicas is not None
+            },
         )
 
     async def _read_edited(self, connection: AsyncConnection, edits: int) -> Edited:
@@ -98,7 +110,7 @@ class SnapshotReader:
         for gone in self._live.keys() - versions.keys():
             del self._live[gone]
         for row in fresh.values():
-            self._live[row.id] = (row, None, _fact(row, None, {}))
+            self._live[row.id] = (row, (), _facts(row, (), {}))
         # What a round itself wrote may have been rolled back: another workload of that id would have the same first version.
         stale = [
             id
@@ -116,16 +128,11 @@ class SnapshotReader:
             WorkloadRow.of(row)
             for row in await connection.execute(select(tables.workloads).where(tables.workloads.c.id.in_(ids)))
         ]
-        attempts = {
-            row.workload_id: AttemptRow.of(row)
-            for row in await connection.execute(
-                select(tables.attempts).where(tables.attempts.c.workload_id.in_(ids), tables.attempts.c.ended_at.is_(None))
-            )
-        }
-        shares = await self._read_shares(connection, [attempt.id for attempt in attempts.values()])
+        found = await open_attempts(connection, ids)
+        shares = await self._read_shares(connection, [row.id for row in (*found.now.values(), *found.then.values())])
         for row in rows:
-            attempt = attempts.get(row.id)
-            self._live[row.id] = (row, attempt, _fact(row, attempt, shares))
+            its = tuple(each[row.id] for each in (found.now, found.then) if row.id in each)
+            self._live[row.id] = (row, its, _facts(row, its, shares))
 
     async def _read_shares(self, connection: AsyncConnection, attempts: list[str]) -> dict[str, list[NodeShare]]:
         shares: dict[str, list[NodeShare]] = {}
@@ -147,12 +154,11 @@ class SnapshotReader:
     async def _read_nodes(self, connection: AsyncConnection, promised: dict[str, list[Room]]) -> list[Node]:
         nodes: list[Node] = []
         for row in await connection.execute(_SELECT_NODES):
-            known = self._nodes.get(row.id)
-            key = (tuple(row), promised.get(row.id))
-            if known is None or known[0] != key:
-                known = (key, node_of(row, promised.get(row.id, [])))
+            known, rooms = self._nodes.get(row.id), promised.get(row.id, [])
+            if known is None or known[:2] != (row, rooms):
+                known = (row, rooms, node_of(row, rooms))
                 self._nodes[row.id] = known
-            nodes.append(known[1])
+            nodes.append(known[2])
         return nodes
 
 
@@ -247,12 +253,15 @@ def share_of(row: Row[Any]) -> NodeShare:
     )
 
 
-def _fact(row: WorkloadRow, attempt: AttemptRow | None, shares: dict[str, list[NodeShare]]) -> Waiting | Active | None:
+def _facts(row: WorkloadRow, attempts: Sequence[AttemptRow], shares: dict[str, list[NodeShare]]) -> tuple[Fact, ...]:
+    """A workload that is to go on in another shape has two attempts: one that leaves, and one that has the room it needs."""
     spec = row.parsed()
     if row.state is State.WAITING:
-        return Waiting(row.id, spec, row.submitted_at, row.epoch, row.tasks_done)
-    if attempt is None:
-        return None
+        return (Waiting(row.id, spec, row.submitted_at, row.epoch, row.tasks_done),)
+    return tuple(_active(row, spec, attempt, shares) for attempt in attempts)
+
+
+def _active(row: WorkloadRow, spec: WorkloadSpec, attempt: AttemptRow, shares: dict[str, list[NodeShare]]) -> Active:
     placement = Placement(
         attempt.provider,
         attempt.region,
@@ -265,13 +274,13 @@ def _fact(row: WorkloadRow, attempt: AttemptRow | None, shares: dict[str, list[N
         attempt_id=attempt.id,
         epoch=attempt.epoch,
         spec=spec,
-        state=row.state,
+        state=State.RESERVING if attempt.follows else row.state,
         placement=placement,
         submitted_at=row.submitted_at,
         held_at=attempt.held_at,
         started_at=attempt.started_at,
         checkpoint_at=attempt.checkpoint_at,
-        preempted=attempt.stop_as == Outcome.PREEMPTED,
+        preempted=attempt.stop_as in LEAVING,
         preemptions=row.preemptions,
     )
 
@@ -291,11 +300,11 @@ QUEUE_DRAINS = Departure(Outcome.DRAINED, "its queue is drained")
 async def housekeeping_due(connection: AsyncConnection, now: datetime) -> dict[str, Departure]:
     """Workloads whose attempt must be ended from outside, and why: expired holds, and work on draining nodes or queues."""
     attempts, holds, allocations, nodes = tables.attempts.c, tables.holds.c, tables.allocations.c, tables.nodes.c
-    staying = and_(attempts.ended_at.is_(None), attempts.stop_at.is_(None))
+    staying = and_(attempts.ended_at.is_(None), attempts.stop_at.is_(None), attempts.follows.is_(None))
     expired = (
         select(attempts.workload_id)
         .join(tables.holds, holds.attempt_id == attempts.id)
-        .where(holds.ended_at.is_(None), holds.expires_at < now, attempts.ended_at.is_(None))
+        .where(holds.ended_at.is_(None), holds.expires_at < now, attempts.ended_at.is_(None), attempts.follows.is_(None))
         .order_by(attempts.workload_id)
     )
     on_draining_nodes = (

@@ -170,13 +170,17 @@ attempts = Table(
     Column("stop_at", Instant),
     Column("stop_as", Text),
     Column("beneficiary", Text),
+    # The attempt of the same workload that must have ended before this one counts; none from then on.
+    Column("follows", Text),
     Column("ended_at", Instant),
     Column("outcome", Text),
     Column("exit_code", Integer),
     Column("reason", Text),
     Column("lost_milli_seconds", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("workload_id", "epoch"),
-    Index("uq_attempts_one_open", "workload_id", unique=True, postgresql_where=text("ended_at IS NULL")),
+    CheckConstraint("follows IS NULL OR bound_at IS NULL AND ended_at IS NULL", name="a_follower_has_not_begun"),
+    Index("uq_attempts_one_open", "workload_id", unique=True, postgresql_where=text("ended_at IS NULL AND follows IS NULL")),
+    Index("uq_attempts_one_follower", "workload_id", unique=True, postgresql_where=text("follows IS NOT NULL")),
     Index("ix_attempts_open", "provider", postgresql_where=text("ended_at IS NULL")),
 )
 
@@ -219,6 +223,8 @@ rounds = Table(
     Column("started", Integer, nullable=False),
     Column("preempted", Integer, nullable=False),
     Column("refused", Integer, nullable=False),
+    Column("reshaped", Integer, nullable=False, server_default="0"),
+    Column("stopped", Integer, nullable=False, server_default="0"),
     Column("policy", Text, nullable=False),
     Column("milliseconds", JSONB, nullable=False),
 )

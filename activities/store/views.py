@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
-from activities.store.rows import AttemptRow, WorkloadRow
+from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
 from activities.store.snapshots import health_of, node_of, read_queues
 from corral.api import (
     WHOLE,
@@ -57,10 +57,16 @@ async def workloads(connection: AsyncConnection, which: WorkloadFilter) -> list[
 async def _statuses(connection: AsyncConnection, query: Select[Any]) -> list[WorkloadStatus]:
     rows = [WorkloadRow.of(row) for row in await connection.execute(query)]
     attempts = await _latest_attempts(connection, [row.id for row in rows])
-    nodes = await _nodes_of(connection, [attempt.id for attempt in attempts.values()])
+    followers = (await open_attempts(connection, [row.id for row in rows if row.state is State.STOPPING])).then
+    nodes = await _nodes_of(connection, [attempt.id for attempt in (*attempts.values(), *followers.values())])
     positions = await _positions(connection) if any(row.state is State.WAITING for row in rows) else {}
     return [
-        _status_of(row, _where(attempts.get(row.id), nodes) if row.state not in _NOWHERE else None, positions.get(row.id))
+        _status_of(
+            row,
+            where=_where(attempts.get(row.id), nodes) if row.state not in _NOWHERE else None,
+            next_where=_where(followers.get(row.id), nodes),
+            position=positions.get(row.id),
+        )
         for row in rows
     ]
 
@@ -72,7 +78,7 @@ async def _latest_attempts(connection: AsyncConnection, ids: list[str]) -> dict[
     attempts = tables.attempts.c
     query = (
         select(tables.attempts)
-        .where(attempts.workload_id.in_(ids))
+        .where(attempts.workload_id.in_(ids), attempts.follows.is_(None))
         .ext(distinct_on(attempts.workload_id))
         .order_by(attempts.workload_id, attempts.epoch.desc())
     )
@@ -115,7 +121,7 @@ def _where(attempt: AttemptRow | None, nodes: dict[str, dict[str, int]]) -> Wher
     )
 
 
-def _status_of(row: WorkloadRow, where: Where | None, position: int | None) -> WorkloadStatus:
+def _status_of(row: WorkloadRow, *, where: Where | None, next_where: Where | None, position: int | None) -> WorkloadStatus:
     explanation = Explanation.model_validate(row.explanation) if row.explanation else None
     return WorkloadStatus(
         id=row.id,
@@ -127,6 +133,7 @@ def _status_of(row: WorkloadRow, where: Where | None, position: int | None) -> W
         submitted_at=row.submitted_at,
         since=row.since,
         where=where,
+        next_where=next_where,
         explanation=explanation.model_copy(update={"position": position}) if explanation else None,
         outcome=Outcome(row.outcome) if row.outcome else None,
         exit_code=row.exit_code,
@@ -197,7 +204,7 @@ async def _used(connection: AsyncConnection) -> dict[tuple[str, str], int]:
     query = (
         select(tables.workloads.c.queue, amounts.c.key.label("sku"), milli.label("milli"))
         .join(tables.workloads, tables.workloads.c.id == attempts.workload_id)
-        .where(attempts.ended_at.is_(None))
+        .where(attempts.ended_at.is_(None), attempts.follows.is_(None))
         .group_by(tables.workloads.c.queue, amounts.c.key)
     )
     return {(row.queue, row.sku): int(row.milli) for row in await connection.execute(query)}

@@ -64,17 +64,22 @@ def status(status: WorkloadStatus) -> Page:
         "Preemptions": status.preemptions or None,
         "Tasks done": status.tasks_done,
     }
-    return (card(facts | _facts_of_place(status.where) | _facts_of_reason(status.explanation)),)
+    goes_on = {"Goes on": f"{_place(status.next_where)} {_accelerators(status.next_where)}"} if status.next_where else {}
+    return (card(facts | _facts_of_place(status.where) | goes_on | _facts_of_reason(status.explanation)),)
 
 
 def _facts_of_place(where: Where | None) -> dict[str, object]:
     if where is None:
         return {}
     return {
-        "Where": f"{where.provider}/{where.region}/{where.cluster}",
+        "Where": _place(where),
         "Accelerators": _accelerators(where),
         "Nodes": ", ".join(f"{node} ({count})" for node, count in where.nodes.items()),
     }
+
+
+def _place(where: Where) -> str:
+    return f"{where.provider}/{where.region}/{where.cluster}"
 
 
 def _accelerators(where: Where) -> str:

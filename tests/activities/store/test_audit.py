@@ -9,6 +9,8 @@ from activities.ports import Phase
 from activities.store import migrations
 from activities.store.audit import RULES, audit
 from corral.api import SlaTier
+from domain.decision import Change, Plan, Reshape
+from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import a_queue
 from tests.servers import PostgresServer
@@ -35,6 +37,10 @@ BREACHES: dict[str, tuple[str, ...]] = {
     "a workload has at most one open attempt": (
         "UPDATE attempts SET ended_at = NULL WHERE id = 'again.1'; UPDATE allocations SET phase = 'claimed',"
         " uses = '{0,0,0,0}', cpu_milli = 0, memory_mib = 0 WHERE attempt_id = 'again.1'",
+    ),
+    "an attempt follows an open one of its workload that has notice to go on elsewhere or in another size": (
+        "UPDATE attempts SET stop_as = NULL, stop_at = NULL WHERE id = 'moves.1'",
+        "UPDATE attempts SET follows = 'runs.1' WHERE id = 'moves.2'",
     ),
     "an ended attempt has no capacity": (
         "UPDATE allocations SET phase = 'claimed', uses = '{0,0,0,0}', cpu_milli = 0, memory_mib = 0"
@@ -95,7 +101,9 @@ async def busy(postgres: PostgresServer) -> AsyncIterator[Pool]:
 
 async def make_busy(pool: Pool) -> None:
     queues = [a_queue("company", 100, cap=100), a_queue("research", 100, parent="company", cap=100)]
-    await pool.gets(a_view("n1", gpus=4), a_view("n2", gpus=4), a_view("n3", gpus=4), queues=queues)
+    await pool.gets(*(a_view(f"n{number}", gpus=4) for number in (1, 2, 3, 4)), queues=queues)
+    await pool.arrive(a_spec("moves", gpus=4, cpu_milli=10))
+    await pool.runs("moves")
     await pool.arrive(a_spec("done", gpus=4, cpu_milli=10, memory_mib=10), a_spec("refused", queue="nobodys"))
     await pool.runs("done")
     pool.clock.move(10)
@@ -111,6 +119,12 @@ async def make_busy(pool: Pool) -> None:
     await pool.arrive(a_spec("waits", gpus=4, preemptible=False))
     await pool.adjusts("reprioritize", "aimed", priority=-10)
     await pool.arrive(a_spec("urgent", gpus=4, tier=SlaTier.PREMIUM))
+    await pool.decided(_to_where_it_is)
+
+
+def _to_where_it_is(snapshot: Snapshot) -> Plan:
+    (moves,) = (active for active in snapshot.active if active.id == "moves")
+    return Plan((), reshapes=(Reshape(moves.attempt_id, Change.MIGRATE, moves.placement),))
 
 
 async def test_every_rule_has_a_breach_to_find() -> None:
