@@ -131,6 +131,8 @@ class Reason(StrEnum):
     NODE_NOT_READY = "NodeNotReady"
     NODE_NOT_SELECTED = "NodeNotSelected"
     NODE_TOO_SMALL = "NodeTooSmall"
+    # Why running work must leave though no workload takes its place.
+    PREEMPTED = "Preempted"
 
 
 class Outcome(StrEnum):

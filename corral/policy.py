@@ -33,6 +33,15 @@ class FairPreemption(StrEnum):
     LESS_THAN_INITIAL_SHARE = "less-than-initial-share"
 
 
+class Action(StrEnum):
+    """What a round of the quota model `deserved` does: start on free capacity, move work, take back, stop lower work."""
+
+    ALLOCATE = "allocate"
+    CONSOLIDATE = "consolidate"
+    RECLAIM = "reclaim"
+    PREEMPT = "preempt"
+
+
 class TopologyProfile(StrEnum):
     """How a domain is chosen among those that fit: the fullest, the fullest or (unconstrained) the emptiest, or evenly."""
 
@@ -147,7 +156,23 @@ class Cohorts(Model):
 class Deserved(Model):
     """What the quota model `deserved` does: KAI's rules over nominal (deserved), cap and over-quota weight."""
 
-    consolidation: StrictBool = True
+    actions: Annotated[tuple[Action, ...], Field(min_length=1)] = (
+        Action.ALLOCATE,
+        Action.CONSOLIDATE,
+        Action.RECLAIM,
+        Action.PREEMPT,
+    )
+    """What is done in a round, in this order: the least disruptive first."""
+    consolidated_workloads: Annotated[StrictInt, Field(ge=1, le=10_000)] = 16
+    """At most so many workloads are considered for moves that make room for one."""
+    scenarios: Annotated[StrictInt, Field(ge=1, le=100_000)] = 1_000
+    """At most so many sets of victims are tried for one workload, action and size."""
+
+    @model_validator(mode="after")
+    def _each_action_once(self) -> Self:
+        if len(set(self.actions)) < len(self.actions):
+            raise ValueError("actions: one is named twice; expected each at most once, in the order in which they are tried")
+        return self
 
 
 class Rank(Model):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from corral.api import QueueSpec
-from corral.policy import Policy
+from corral.policy import Policy, QuotaModel
 from domain.protection import Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
 from domain.snapshot import Snapshot
@@ -37,12 +37,13 @@ class Facts:
         """What the snapshot says at this time."""
         queues = {queue.name: queue for queue in sorted(snapshot.queues, key=lambda queue: queue.name)}
         classes = snapshot.policy.limits.sku_classes
-        widest = QuotaTree.ever(queues.values(), classes)
+        common = snapshot.policy.rank.quota_model is QuotaModel.DESERVED
+        widest = QuotaTree.ever(queues.values(), classes, common=common)
         return cls(
             now=now,
             policy=snapshot.policy,
             queues=queues,
-            tree=QuotaTree.at(queues.values(), now, classes),
+            tree=QuotaTree.at(queues.values(), now, classes, common=common),
             widest=widest,
             idle=World.idle(snapshot.nodes, widest, policy=snapshot.policy),
             complete=snapshot.is_complete and bool(snapshot.nodes),

@@ -54,6 +54,11 @@ class Quota:
     cap: Amount | None = None
     borrowing_limit: Amount | None = None
     lending_limit: Amount | None = None
+    over_quota_weight: int | None = None
+
+
+UNBOUNDED: Amount = 10**15
+"""More than any fleet has: what no quota bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,9 @@ class QuotaTree:
 
     `classes` gives, for each SKU that one holds, the classes of SKUs for which there is a row. Standings are by the name
     that a row has: a SKU, or a class of them.
+
+    Where surplus is `common` (quota model `deserved`), nothing is borrowed: work that may be preempted takes any idle capacity
+    up to the caps, and other work stays within the nominal of its queue and of every node above it that has some.
     """
 
     paths: Mapping[str, tuple[str, ...]]
@@ -86,20 +94,28 @@ class QuotaTree:
     standings: Mapping[tuple[str, str], Standing]
     classes: Mapping[str, tuple[str, ...]]
     user_limits: Mapping[str, tuple[UserLimit, ...]]
+    common: bool = False
 
     @classmethod
-    def at(cls, queues: Iterable[QueueSpec], now: datetime, classes: SkuClasses = NO_CLASSES) -> "QuotaTree":
+    def at(
+        cls, queues: Iterable[QueueSpec], now: datetime, classes: SkuClasses = NO_CLASSES, *, common: bool = False
+    ) -> "QuotaTree":
         """The tree of a checked set of queues with the rows that are valid now."""
-        return cls._from_rows(queues, classes, lambda rows: _valid(rows, now))
+        return cls._from_rows(queues, classes, lambda rows: _valid(rows, now), common=common)
 
     @classmethod
-    def ever(cls, queues: Iterable[QueueSpec], classes: SkuClasses = NO_CLASSES) -> "QuotaTree":
+    def ever(cls, queues: Iterable[QueueSpec], classes: SkuClasses = NO_CLASSES, *, common: bool = False) -> "QuotaTree":
         """The tree with the most generous of all rows, whatever their validity: what exceeds it never fits."""
-        return cls._from_rows(queues, classes, _most_generous)
+        return cls._from_rows(queues, classes, _most_generous, common=common)
 
     @classmethod
     def _from_rows(
-        cls, queues: Iterable[QueueSpec], classes: SkuClasses, choose: Callable[[Sequence[QuotaSpec]], Quota | None]
+        cls,
+        queues: Iterable[QueueSpec],
+        classes: SkuClasses,
+        choose: Callable[[Sequence[QuotaSpec]], Quota | None],
+        *,
+        common: bool,
     ) -> "QuotaTree":
         by_name = {queue.name: queue for queue in sorted(queues, key=lambda queue: queue.name)}
         rows = {
@@ -117,6 +133,7 @@ class QuotaTree:
             standings=_standings(paths, names, rows),
             classes=_classes_of({name: classes[name] for name in names if name in classes}),
             user_limits={name: queue.user_limits for name, queue in by_name.items() if queue.user_limits},
+            common=common,
         )
 
     def root(self, queue: str) -> str:
@@ -153,8 +170,12 @@ class QuotaTree:
         path, rows = self.paths[queue], self.rows(queue, sku)
         above = [self.standings[node, name] for name in self.names(sku) for node in path if (node, name) in self.standings]
         caps = [standing.quota.cap for standing in above if standing.quota.cap is not None]
-        owned = [] if preemptible else [standing.nominal_below for standing in above if standing.has_row]
+        owned = [] if preemptible else [self.owned(standing) for standing in above if standing.has_row]
         return min([*(self._potential(path, name) for name in rows), *caps, *owned]) if rows else 0
+
+    def owned(self, standing: Standing) -> Amount:
+        """What work that may not be preempted may have in all at a node of the tree."""
+        return standing.quota.nominal if self.common else standing.nominal_below
 
     def lendable(self, queue: str, name: str) -> Amount:
         """What the parent's subtree could lend under the name of a row if nobody used anything; 0 for a root."""
@@ -180,6 +201,8 @@ class QuotaTree:
 
     def _potential(self, path: Sequence[str], name: str) -> Amount:
         """What a node could have with nothing in use: its guaranteed part, and what flows down from its root."""
+        if self.common:
+            return UNBOUNDED
         *below, root = (self.standings[node, name] for node in path)
         amount = root.subtree
         for standing in reversed(below):
@@ -226,6 +249,7 @@ def _most_generous(rows: Sequence[QuotaSpec]) -> Quota | None:
         cap=_loosest(row.cap for row in rows),
         borrowing_limit=_loosest(row.borrowing_limit for row in rows),
         lending_limit=_loosest(row.lending_limit for row in rows),
+        over_quota_weight=max((row.over_quota_weight for row in rows if row.over_quota_weight is not None), default=None),
     )
 
 
@@ -239,7 +263,14 @@ def _in_thousandths(row: QuotaSpec) -> Quota:
     def milli(limit: int | None) -> Amount | None:
         return None if limit is None else limit * WHOLE
 
-    return Quota(row.nominal * WHOLE, row.floor * WHOLE, milli(row.cap), milli(row.borrowing_limit), milli(row.lending_limit))
+    return Quota(
+        row.nominal * WHOLE,
+        row.floor * WHOLE,
+        milli(row.cap),
+        milli(row.borrowing_limit),
+        milli(row.lending_limit),
+        row.over_quota_weight,
+    )
 
 
 def _standings(
@@ -423,6 +454,8 @@ class Usage:
 
         Negative where more is in use than there is quota for, as after the end of a grant.
         """
+        if self.tree.common:
+            return UNBOUNDED
         *below, root = ((self.tree.standings[node, name], self.use(node, name)) for node in self.tree.paths[queue])
         amount = root[0].subtree - root[1].charged
         for standing, use in reversed(below):
@@ -444,7 +477,7 @@ class Usage:
     def _within_owned(self, queue: str, sku: str) -> Amount:
         """What work that may not be preempted may still have: it counts against nominal alone, for nobody can reclaim it."""
         return min(
-            standing.nominal_below - self.use(node, name).fixed
+            self.tree.owned(standing) - self.use(node, name).fixed
             for node, name, standing in self._standings_above(queue, sku)
             if standing.has_row
         )

@@ -8,6 +8,7 @@ from corral.policy import QuotaModel
 from domain import explanation, ranked
 from domain.cohorts import turns as cohorts
 from domain.decision import Plan, Refuse, Wait
+from domain.deserved import turns as deserved
 from domain.explanation import Finding
 from domain.facts import Facts
 from domain.feasibility import LASTING_REASONS, offers, sift, unanswered, why_never
@@ -22,6 +23,7 @@ from domain.world import World
 QUOTA_MODELS: Mapping[QuotaModel, TakeTurns] = {
     QuotaModel.RANKED: ranked.take_turns,
     QuotaModel.COHORTS: cohorts.take_turns,
+    QuotaModel.DESERVED: deserved.take_turns,
 }
 """What divides the pool, by the name that the policy gives it."""
 

@@ -77,9 +77,9 @@ class Charge(NamedTuple):
     workloads: int = 0
 
 
-def charges_of(spec: WorkloadSpec, placement: Placement) -> tuple[Charge, ...]:
-    """What a workload in this place uses of its queue's quota, by SKU."""
+def charges_of(spec: WorkloadSpec, placement: Placement, *, is_part: bool = False) -> tuple[Charge, ...]:
+    """What a workload in this place uses of its queue's quota, by SKU; a part of a placement is no workload of its own."""
     return tuple(
-        Charge(spec.queue, sku, spec.preemptible, milli, spec.user, workloads=0 if index else 1)
+        Charge(spec.queue, sku, spec.preemptible, milli, spec.user, workloads=0 if index or is_part else 1)
         for index, (sku, milli) in enumerate(placement.by_sku.items())
     )

@@ -113,24 +113,27 @@ class World:
         free = {entry.node.id: entry.room for entry in chain(*classes.values())}
         return cls(classes, homes, free, Usage(tree), {}, law=Law.of(policy.constraints), policy=policy)
 
-    def with_(self, spec: WorkloadSpec, placement: Placement) -> "World":
-        """The world after the workload has been given free capacity."""
+    def with_(self, spec: WorkloadSpec, placement: Placement, *, is_part: bool = False) -> "World":
+        """The world after the workload has been given free capacity, or more of it beside what it has (a part)."""
         taken = {share.node_id: self.rooms[share.node_id] - share.room for share in placement.shares}
-        return replace(self._with_rooms(taken), usage=with_charges(self.usage, charges_of(spec, placement)))
+        charges = charges_of(spec, placement, is_part=is_part)
+        return replace(self._with_rooms(taken), usage=with_charges(self.usage, charges))
 
     def without(self, victims: Iterable[Active]) -> "World":
         """The world once these attempts have left: their room is free and their quota is not in use."""
         leaving = tuple(victims)
         return replace(self._with_rooms(freed_by(leaving, self.rooms)), usage=with_uses(self.usage, leaving, sign=-1))
 
-    def promising(self, spec: WorkloadSpec, placement: Placement, victims: Iterable[Active]) -> "World":
+    def promising(
+        self, spec: WorkloadSpec, placement: Placement, victims: Iterable[Active], *, is_part: bool = False
+    ) -> "World":
         """The world after capacity was promised that is free only when the victims, and all who have notice, have left.
 
         What is promised counts as not free at once, even where it will come from a victim; whatever the victims and the
         promise leave over beyond that is coming.
         """
         stopped = tuple(victims)
-        later = self.when_all_have_left().without(stopped).with_(spec, placement)
+        later = self.when_all_have_left().without(stopped).with_(spec, placement, is_part=is_part)
         promised = {share.node_id: share.room for share in placement.shares}
         free = {node_id: _not_negative(self.rooms[node_id] - room) for node_id, room in promised.items()}
         left = {node_id for victim in stopped for node_id, _ in _rooms(victim, self.rooms)}
@@ -154,6 +157,15 @@ class World:
         kept = {share.node_id: _freest_taken(self.rooms[share.node_id], share.room) for share in placement.shares}
         return replace(self._with_rooms(kept), usage=with_charges(self.usage, charges))
 
+    def leaving(self, actives: Iterable[Active], *, are_parts: bool = False) -> "World":
+        """The world once these attempts, or these parts of attempts, have notice: their quota is free, their room is coming."""
+        leaving = tuple(actives)
+        freed = freed_by(leaving, self.rooms)
+        more = {node_id: room - self.rooms[node_id] for node_id, room in freed.items()}
+        coming = {node_id: self.coming[node_id] + room if node_id in self.coming else room for node_id, room in more.items()}
+        charges = [charge for active in leaving for charge in charges_of(active.spec, active.placement, is_part=are_parts)]
+        return replace(self, usage=with_charges(self.usage, charges, sign=-1), coming={**self.coming, **coming})
+
     def nodes(self, classes: Iterable[Traits]) -> Nodes:
         """The nodes with any of these traits, in order."""
         found = [self.classes[traits] for traits in classes]
@@ -164,6 +176,22 @@ class World:
         if not self.coming:
             return self
         return self._with_rooms({node_id: self.rooms[node_id] + room for node_id, room in self.coming.items()})
+
+    def packed_for_later(self) -> "World":
+        """The same free room with nodes in the order of what they will have when all with notice have left.
+
+        So that a choice among nodes with free room fills the one that stays the fullest.
+        """
+        if not self.coming:
+            return self
+        classes = dict(self.classes)
+        for traits in {self.homes[node_id] for node_id in self.coming}:
+            classes[traits] = in_order(self._as_later(entry) for entry in classes[traits])
+        return replace(self, classes=classes)
+
+    def _as_later(self, entry: NodeRoom) -> NodeRoom:
+        more = self.coming.get(entry.node.id)
+        return entry if more is None else replace(entry, order=NodeRoom.of(entry.node, entry.room + more).order)
 
     def _with_rooms(self, rooms: Mapping[str, Room]) -> "World":
         by_traits: dict[Traits, dict[str, Room]] = {}

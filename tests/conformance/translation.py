@@ -28,6 +28,7 @@ from corral.api import (
     WorkloadSpec,
 )
 from corral.policy import (
+    Action,
     Cohorts,
     Deserved,
     FairPreemption,
@@ -54,6 +55,12 @@ PLENTY = 10**6
 
 NODE_LABEL = "node"
 MODELS = {"borrow": QuotaModel.COHORTS, "fair-share-limit": QuotaModel.DESERVED, "none": QuotaModel.COHORTS}
+ACTIONS = {
+    "allocate": Action.ALLOCATE,
+    "consolidation": Action.CONSOLIDATE,
+    "reclaim": Action.RECLAIM,
+    "preempt": Action.PREEMPT,
+}
 WITHIN_QUEUE = {
     "Never": WithinQueue.NEVER,
     "LowerPriority": WithinQueue.LOWER_PRIORITY,
@@ -201,7 +208,10 @@ class _Translator:
             fungibility=None if queue.fungibility is None else _fungibility(queue.fungibility),
             priority=queue.priority or 0,
             created_at=None if queue.created_at is None else self._instant(queue.created_at),
-            quotas=(*(self._quota(quota) for quota in queue.quota), *self._opted_in(queue)),
+            quotas=(
+                *(self._quota(quota) for quota in queue.quota if not self._is_boundless(queue, quota)),
+                *self._opted_in(queue),
+            ),
         )
 
     def _opted_in(self, queue: cases.Queue) -> Iterator[QuotaSpec]:
@@ -223,8 +233,15 @@ class _Translator:
             borrow_within_cohort=BorrowWithinCohort(policy=hyphenated(borrow.policy), maximum_priority=most),
         )
 
+    def _is_boundless(self, queue: cases.Queue, quota: cases.Quota) -> bool:
+        """A department that deserves whatever there is has no row of its own in Corral."""
+        is_group = _model(self.case) is QuotaModel.DESERVED and queue.kind == "cohort"
+        return is_group and quota.nominal is None and quota.limit is None
+
     def _quota(self, quota: cases.Quota) -> QuotaSpec:
         nominal = UNLIMITED if quota.nominal is None else quota.nominal
+        if _model(self.case) is QuotaModel.DESERVED and quota.limit is not None:
+            nominal = min(nominal, quota.limit)
         return QuotaSpec(
             sku=self.names.of(quota.sku),
             nominal=_whole(nominal),
@@ -349,17 +366,29 @@ def policy_of(case: Case) -> Policy:
     return Policy(
         limits=Limits(maximum_preemptions=1_000),
         rank=Rank(
-            quota_model=MODELS[said.get("quota_model", "borrow")],
+            quota_model=_model(case),
             cohorts=Cohorts(
                 fair_sharing=bool(said.get("fair_sharing", False)),
                 recompute_placement_within_pass=bool(said.get("recompute_placement_within_pass", True)),
                 **fair,
             ),
-            deserved=Deserved(consolidation=bool(said.get("consolidation", True))),
+            deserved=Deserved(actions=_actions(said)),
             tiers={tier: TierPolicy(guarantee=0, minimum_runtime_seconds=0) for tier in SlaTier},
         ),
         goals=Goals(topology=PROFILES[said.get("topology_profile", "best-fit")]),
     )
+
+
+def _model(case: Case) -> QuotaModel:
+    return MODELS[case.policy.get("quota_model", "borrow")]
+
+
+def _actions(said: Mapping[str, object]) -> tuple[Action, ...]:
+    """The phases that a source runs: the only one that a case names, or all that it has."""
+    only = said.get("only_action")
+    if only is not None:
+        return (ACTIONS[str(only)],)
+    return tuple(action for action in Action if action is not Action.CONSOLIDATE or said.get("consolidation", True))
 
 
 def _priorities(case: Case) -> dict[int, int]:

@@ -167,7 +167,7 @@ SITUATIONS = [
     Situation("setting-of-another-model", {"rank": {"cohorts": {"fair_sharing": True}}}, ["rank.cohorts"]),
     Situation(
         "setting-of-another-model",
-        {"rank": {"quota_model": "cohorts", "deserved": {"consolidation": False}}},
+        {"rank": {"quota_model": "cohorts", "deserved": {"scenarios": 10}}},
         ["rank.deserved"],
     ),
     Situation("setting-of-another-model", {"rank": {"quota_model": "cohorts", "cohorts": {"fair_sharing": True}}}),

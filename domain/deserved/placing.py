@@ -1,0 +1,101 @@
+"""Placing: room for the next chunk of a job, wherever it may go or beside what it has."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from domain.deserved.jobs import Chunk, Job, gang_of, minimums
+from domain.deserved.parts import ReplicaKey, only
+from domain.deserved.setting import Setting
+from domain.draft import assign, capacity
+from domain.feasibility import sift
+from domain.fleet import NodeShare, Placement
+from domain.openings import best_candidate
+from domain.placement import Candidate, best_on
+from domain.request import Request
+from domain.scoring import choice, options
+from domain.workload import Active
+from domain.world import Nodes, Supply, World
+
+
+def begin(job: Job, world: World) -> Candidate | None:
+    """The best place for the minimum of a job that has nothing, under the first target that has any."""
+    fewest = job.spec.minimum_replicas or 0
+    ranks = [
+        [replace(request, gang=gang_of(request, minimums(request.gang, fewest))) for request in rank] for rank in job.ranks
+    ]
+    return best_candidate(ranks, world)
+
+
+def place(job: Job, chunk: Chunk, beside: Placement | None, world: World, setting: Setting) -> Placement | None:
+    """The best place for a chunk: beside what the job keeps, in the supply that it runs in, or anywhere when it never ran.
+
+    Only the job's first target is tried.
+    """
+    request = job.request(beside or (job.active.placement if job.active else None))
+    if request is None:
+        return None
+    home = beside or (job.active.placement if job.active else None)
+    asked = replace(request, gang=gang_of(request, chunk))
+    candidate = best_candidate([[asked]], world) if home is None else _at_home(asked, home, beside, world, setting)
+    return candidate.placement if candidate else None
+
+
+def _at_home(request: Request, home: Placement, beside: Placement | None, world: World, setting: Setting) -> Candidate | None:
+    supply = Supply(home.provider, home.region, home.sku)
+    classes = {each: traits for each, traits in sift(request, world).classes.items() if each == supply}
+    candidates = [
+        candidate
+        for each, traits in options(request.spec, classes, world)
+        if (candidate := best_on(request, each, _near(world.nodes(traits), request, beside, setting), world.usage)) is not None
+    ]
+    return min(candidates, key=lambda candidate: choice(candidate, world), default=None)
+
+
+def _near(nodes: Nodes, request: Request, beside: Placement | None, setting: Setting) -> Nodes:
+    """The nodes in the required domain that the rest of the gang sits in already."""
+    levels = ((shape.terms.topology or request.gang.topology).required for shape in request.gang.shapes)
+    level = next((level for level in levels if level is not None), None)
+    if beside is None or level is None:
+        return nodes
+    domain = setting.nodes[beside.shares[0].node_id].domain(level)
+    return tuple(entry for entry in nodes if entry.node.domain(level) == domain)
+
+
+def soonest(job: Job, chunk: Chunk, beside: Placement | None, world: World, setting: Setting) -> Placement | None:
+    """A place on what is free now, or else on what becomes free when all with notice have left."""
+    now = place(job, chunk, beside, world.packed_for_later(), setting)
+    return now or (place(job, chunk, beside, world.when_all_have_left(), setting) if world.coming else None)
+
+
+def reseated(placement: Placement, job: Job, world: World) -> Placement | None:
+    """The same replicas on the same nodes, with the devices that this world has free; none where they do not fit."""
+    request = job.request(placement)
+    shapes = {shape.name: shape for shape in request.gang.shapes} if request else {}
+    shares = []
+    for share in placement.shares:
+        room, replicas = world.rooms[share.node_id], []
+        for replica in share.replicas:
+            shape = shapes.get(replica.group)
+            if shape is None or not capacity(room, shape, 1):
+                return None
+            room, (seated,) = assign(room, shape, range(replica.index, replica.index + 1))
+            replicas.append(seated)
+        shares.append(replace(share, room=world.rooms[share.node_id] - room, replicas=tuple(replicas)))
+    return replace(placement, shares=tuple(shares))
+
+
+def part_of(job: Job, placement: Placement, keys: Iterable[ReplicaKey]) -> Active:
+    """Some replicas of a running job, as if they were an attempt of their own: what leaves when they do."""
+    if job.active is None:
+        raise ValueError(f"{job.id} does not run: nothing can be taken from it")
+    return replace(job.active, placement=only(placement, job.spec, keys))
+
+
+def nodes_of(placement: Placement, keys: Iterable[ReplicaKey]) -> set[str]:
+    """The nodes that these replicas sit on."""
+    wanted = set(keys)
+    return {share.node_id for share in placement.shares if _holds(share, wanted)}
+
+
+def _holds(share: NodeShare, wanted: set[ReplicaKey]) -> bool:
+    return any((replica.group, replica.index) in wanted for replica in share.replicas)

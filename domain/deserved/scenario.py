@@ -1,0 +1,126 @@
+"""Scenarios: what would happen if these replicas had to leave, with everybody placed again in the order of their turns."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from domain.deserved.books import Amounts
+from domain.deserved.jobs import Chunk, Job, job_rank, least_of
+from domain.deserved.line import Entry, Line
+from domain.deserved.parts import ReplicaKey, counts_of, less, plus
+from domain.deserved.placing import part_of, soonest
+from domain.deserved.setting import Setting, Stage
+from domain.fleet import Placement
+from domain.world import World
+
+Evicted = Mapping[str, tuple[ReplicaKey, ...]]
+"""The replicas that have to leave, by workload id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the beneficiary gets, what each of the evicted has in the end, and what nobody found a place for.
+
+    `lost` is in the order in which it counts: by queue, one amount for each loss that stands alone.
+    """
+
+    part: Placement
+    left: Mapping[str, Placement | None]
+    lost: tuple[tuple[str, Amounts], ...]
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether nobody loses anything."""
+        return not self.lost
+
+
+def play(job: Job, chunk: Chunk, evicted: Evicted, others: Iterable[Entry], stage: Stage, setting: Setting) -> Outcome | None:
+    """Evict, then let the beneficiary and the evicted be placed again, in turn with the others, who only take their turns.
+
+    None when the beneficiary finds no place for its chunk (KAI, `TryToVirtuallyAllocatePreemptorAndGetVictims`).
+    """
+    return _Play(job, chunk, evicted, stage, setting).to_the_end(others)
+
+
+class _Play:
+    def __init__(self, job: Job, chunk: Chunk, evicted: Evicted, stage: Stage, setting: Setting) -> None:
+        self._job, self._chunk, self._evicted, self._stage, self._setting = job, chunk, evicted, stage, setting
+        jobs, placed = setting.jobs, stage.placed
+        self._world = stage.world
+        for id, keys in evicted.items():
+            leaving = part_of(jobs[id], placed[id], keys)
+            self._world = self._world.leaving([leaving], are_parts=len(keys) < placed[id].replicas)
+        self._left = {id: less(placed[id], jobs[id].spec, keys) for id, keys in evicted.items()}
+        self._missing = {id: Counter(group for group, _ in keys) for id, keys in evicted.items()}
+
+    def to_the_end(self, others: Iterable[Entry]) -> Outcome | None:
+        line = Line(self._setting.books, self._world.usage, self._entries(others))
+        open_cases, part = set(self._evicted), None
+        while part is None or open_cases:
+            entry = line.pop()
+            if entry.job_id == self._job.id:
+                part = self._placed(self._job, self._chunk, self._stage.placed.get(self._job.id))
+                if part is None:
+                    return None
+            elif entry.job_id in open_cases:
+                if (again := self._taken_back(entry.job_id)) is not None:
+                    line.push(again)
+                else:
+                    open_cases.discard(entry.job_id)
+            line.see(self._world.usage, (entry.queue,))
+        return Outcome(part, self._left, tuple(self._losses()))
+
+    def _entries(self, others: Iterable[Entry]) -> list[Entry]:
+        involved = {self._job.id, *self._evicted}
+        mine = self._stage.placed.get(self._job.id)
+        amounts = self._setting.asked(self._job, mine, self._chunk)
+        entries = [entry for entry in others if entry.job_id not in involved]
+        entries.append(Entry(self._job.id, self._job.queue, job_rank(self._job, mine), amounts))
+        return [*entries, *(self._entry(id) for id in self._evicted)]
+
+    def _entry(self, id: str) -> Entry:
+        job, left = self._setting.jobs[id], self._left[id]
+        home = self._stage.placed[id]
+        return Entry(id, job.queue, job_rank(job, left), self._setting.asked(job, home, self._chunk_back(id)))
+
+    def _chunk_back(self, id: str) -> Chunk:
+        """What is placed again next: all up to the minimum at once, then one replica at a time."""
+        least = least_of(self._setting.jobs[id], self._stage.placed[id])
+        have, missing = counts_of(self._left[id]), self._missing[id]
+        below = {group: number for group in least if (number := min(missing[group], max(0, least[group] - have[group]))) > 0}
+        return below or next(({group: 1} for group in missing if missing[group] > 0), {})
+
+    def _taken_back(self, id: str) -> Entry | None:
+        """Place the next chunk of an evicted job; gives its next turn, if it has one."""
+        job, chunk = self._setting.jobs[id], self._chunk_back(id)
+        part = self._placed(job, chunk, self._left[id])
+        if part is None:
+            return None
+        self._left[id] = plus(self._left[id], part)
+        self._missing[id] = self._missing[id] - Counter(chunk)
+        return self._entry(id) if self._missing[id] else None
+
+    def _placed(self, job: Job, chunk: Chunk, beside: Placement | None) -> Placement | None:
+        part = soonest(job, chunk, beside, self._world, self._setting)
+        if part is not None:
+            self._world = promised(self._world, job, part, is_part=beside is not None)
+        return part
+
+    def _losses(self) -> Iterable[tuple[str, Amounts]]:
+        """Of each victim first what it loses beyond its minimum, one by one, then the rest at once (KAI, `proportion.go`)."""
+        for id, missing in self._missing.items():
+            job, home = self._setting.jobs[id], self._stage.placed[id]
+            sizes = {group.name: group.milli for group in job.spec.groups}
+            singles = [group for group, number in missing.items() for _ in range(number)]
+            core = sum(least_of(job, home).values())
+            surplus = singles[max(0, core - (len(self._evicted[id]) - len(singles))) :]
+            rest = singles[: len(singles) - len(surplus)]
+            for group in surplus:
+                yield job.queue, self._setting.books.named({home.sku: sizes[group]})
+            if rest:
+                yield job.queue, self._setting.books.named({home.sku: sum(sizes[group] for group in rest)})
+
+
+def promised(world: World, job: Job, placement: Placement, *, is_part: bool = False) -> World:
+    """The world once the placement is taken, of what is free or else of what becomes free."""
+    return world.promising(job.spec, placement, (), is_part=is_part)
