@@ -1,7 +1,7 @@
 """Placement: which nodes and devices a gang gets, whole or not at all."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from corral.api import WHOLE, Reason, Topology, WorkloadSpec
@@ -109,21 +109,29 @@ def _goes_anywhere(unit: Unit, profile: TopologyProfile) -> bool:
 
 def fill(gang: Gang, nodes: Nodes) -> Layout | None:
     """Place every group's minimum or nothing, then let each group grow toward its count while there is room."""
-    draft = Draft(nodes)
     if _surely_too_small(gang, nodes):
         return None
-    for shape in _by_size(gang.shapes):
-        if draft.add(shape, shape.minimum) < shape.minimum:
-            return None
-    wished = [(shape, shape.count - shape.minimum) for shape in gang.shapes if shape.count > shape.minimum]
+    draft = next((draft for order in _orders(gang.shapes, nodes) if (draft := _minimum(order, nodes)) is not None), None)
+    if draft is None:
+        return None
+    wished = [(shape, shape.count - shape.minimum) for shape in gang.growing if shape.count > shape.minimum]
     grown = sum(draft.add(shape, extra) for shape, extra in wished)
     if draft.replicas < gang.fewest:
         return None
     return Layout(draft.shares(), grown == sum(extra for _, extra in wished), draft.left())
 
 
-def _by_size(shapes: Iterable[Shape]) -> list[Shape]:
-    return sorted(shapes, key=lambda shape: (-shape.milli, -shape.cpu_milli, -shape.memory_mib, shape.name))
+def _minimum(shapes: Iterable[Shape], nodes: Nodes) -> Draft | None:
+    draft = Draft(nodes)
+    return draft if all(draft.add(shape, shape.minimum) == shape.minimum for shape in shapes) else None
+
+
+def _orders(shapes: Sequence[Shape], nodes: Nodes) -> Iterator[list[Shape]]:
+    """The largest replicas first; where groups choose their nodes, then also those first that may use fewest."""
+    by_size = sorted(shapes, key=lambda shape: (-shape.milli, -shape.cpu_milli, -shape.memory_mib, shape.name))
+    yield by_size
+    if len(shapes) > 1 and any(shape.terms.is_choosy for shape in shapes):
+        yield sorted(by_size, key=lambda shape: len(accepted(shape, nodes)))
 
 
 def _surely_too_small(gang: Gang, nodes: Nodes) -> bool:
@@ -156,7 +164,7 @@ class _Site:
             return None
         grown = replace(gang, shapes=tuple(replace(shape, count=shape.minimum) for shape in gang.shapes))
         draft = self.exactly(grown)
-        for shape in gang.shapes:
+        for shape in gang.growing:
             if draft is not None:
                 grown, draft = self._with_more(grown, draft, shape)
         if draft is None or draft.replicas < gang.fewest:
@@ -167,7 +175,8 @@ class _Site:
         """The gang with as many replicas of one group as can be placed beside the others, and the draft of that."""
         least, most = wanted.minimum, wanted.count
         while least < most:
-            larger = _sized(gang, wanted, (least + most + 1) // 2)
+            counts = {shape.name: shape.count for shape in gang.shapes}
+            larger = gang.sized(counts | {wanted.name: (least + most + 1) // 2})
             if (found := self.exactly(larger)) is None:
                 most = (least + most + 1) // 2 - 1
             else:
@@ -237,9 +246,13 @@ class _Site:
         return None if topology.required else self._in_domain(shapes, topology, draft, draft.nodes)
 
     def _in_domain(self, shapes: Sequence[Shape], topology: Topology, draft: Draft, nodes: Nodes) -> Draft | None:
+        found = (self._filled(order, topology, draft, nodes) for order in _orders(shapes, nodes))
+        return next((trial for trial in found if trial is not None), None)
+
+    def _filled(self, shapes: Sequence[Shape], topology: Topology, draft: Draft, nodes: Nodes) -> Draft | None:
         within = frozenset(entry.node.id for entry in nodes)
         trial: Draft | None = draft.copy()
-        for shape in _by_size(shapes):
+        for shape in shapes:
             if trial is None:
                 return None
             sliced = _slices(shape.terms.topology or topology)
@@ -251,12 +264,6 @@ class _Site:
         return trial
 
 
-def _sized(gang: Gang, wanted: Shape, count: int) -> Gang:
-    """The gang with this count for one group."""
-    shapes = (replace(shape, count=count) if shape.name == wanted.name else shape for shape in gang.shapes)
-    return replace(gang, shapes=tuple(shapes))
-
-
 def _slices(topology: Topology) -> Topology:
     return Topology(slice_level=topology.slice_level, slice_size=topology.slice_size)
 
@@ -266,9 +273,12 @@ def _demand(unit: Unit) -> tuple[bool, bool, Amount]:
     return unit.topology.required is None, unit.topology == NO_TOPOLOGY, -sum(s.count * s.milli for s in unit.shapes)
 
 
-def _anywhere(shapes: Iterable[Shape], draft: Draft) -> Draft | None:
-    trial = draft.copy()
-    return trial if all(trial.add(shape, shape.count) == shape.count for shape in _by_size(shapes)) else None
+def _anywhere(shapes: Sequence[Shape], draft: Draft) -> Draft | None:
+    for order in _orders(shapes, draft.nodes):
+        trial = draft.copy()
+        if all(trial.add(shape, shape.count) == shape.count for shape in order):
+            return trial
+    return None
 
 
 def _leader_and_workers(shapes: Sequence[Shape]) -> tuple[Shape, Shape]:

@@ -111,17 +111,13 @@ class Gang:
     @property
     def minimum_milli(self) -> Amount:
         """Thousandths that its fewest replicas need at the very least."""
-        least = sum(shape.minimum * shape.milli for shape in self.shapes)
-        return least + self._cheapest(self.fewest - sum(shape.minimum for shape in self.shapes)) if self.fewest else least
+        gang = self.at_minimum() if self.fewest else self
+        return sum((shape.count if self.fewest else shape.minimum) * shape.milli for shape in gang.shapes)
 
-    def _cheapest(self, more: int) -> Amount:
-        """Thousandths of so many replicas beyond the groups' own minimum, the smallest there are."""
-        total = 0
-        for shape in sorted(self.shapes, key=lambda shape: shape.milli):
-            number = max(0, min(more, shape.count - shape.minimum))
-            total += number * shape.milli
-            more -= number
-        return total
+    @property
+    def growing(self) -> tuple[Shape, ...]:
+        """The groups in the order in which they grow: as given, or by size where the number of replicas counts."""
+        return tuple(sorted(self.shapes, key=lambda shape: shape.milli)) if self.fewest else self.shapes
 
     @property
     def minimum_replicas(self) -> int:
@@ -171,30 +167,30 @@ class Gang:
         return max(asked, key=lambda each: each[0])[1] if asked else self.topology
 
     def at_minimum(self) -> "Gang":
-        """The same without the wish to grow; where the fewest replicas ask for more, the first groups give them."""
+        """The same without the wish to grow beyond its fewest replicas."""
         more = self.fewest - sum(shape.minimum for shape in self.shapes)
-        shapes = []
-        for shape in self.shapes:
+        counts: dict[str, int] = {}
+        for shape in self.growing:
             extra = max(0, min(more, shape.count - shape.minimum))
             more -= extra
-            shapes.append(replace(shape, count=shape.minimum + extra))
-        return replace(self, shapes=tuple(shapes))
+            counts[shape.name] = shape.minimum + extra
+        return self.sized(counts)
+
+    def sized(self, counts: Mapping[str, int]) -> "Gang":
+        """The same with these counts, by group."""
+        return replace(self, shapes=tuple(replace(shape, count=counts[shape.name]) for shape in self.shapes))
 
     def within(self, quota: Mapping[str, Amount], sku: str) -> "Gang":
-        """The same with no more replicas than these thousandths (by SKU) allow, on this SKU and those that groups name.
-
-        Groups grow in the order they are given in.
-        """
+        """The same with no more replicas than these thousandths (by SKU) allow, on this SKU and those that groups name."""
         spare = {name: quota[name] - milli for name, milli in self.minimum_by_sku(sku).items()}
-        shapes = []
-        for shape in self.shapes:
-            extra = shape.count - shape.minimum
-            name = shape.sku_on(sku)
+        counts: dict[str, int] = {}
+        for shape in self.growing:
+            extra, name = shape.count - shape.minimum, shape.sku_on(sku)
             if shape.milli:
                 extra = max(0, min(extra, spare[name] // shape.milli))
             spare[name] -= extra * shape.milli
-            shapes.append(replace(shape, count=shape.minimum + extra))
-        return replace(self, shapes=tuple(shapes))
+            counts[shape.name] = shape.minimum + extra
+        return self.sized(counts)
 
     def minimum_by_sku(self, sku: str) -> dict[str, Amount]:
         """Thousandths of each SKU that the groups' own minimum needs, on this SKU and those that groups name."""

@@ -122,7 +122,8 @@ def ask_for(
     if (required is not None and required not in known) or (slices is not None and slices not in known):
         return None
     preferred = known.get(topology.preferred or "")
-    slice_level = lowest if slices is None else known[slices]
+    balances = profile is TopologyProfile.BALANCED and preferred is not None and required is None
+    slice_level = known[slices] if slices is not None else len(levels) - 1 if balances else lowest
     unconstrained = required is None and preferred is None
     widest = 0 if required is None else known[required]
     first = max(preferred or 0, widest)

@@ -1,6 +1,6 @@
 """Builders: the few words that a situation needs, with everything else filled in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -49,6 +49,8 @@ def a_node(
     capacity_type: CapacityType = CapacityType.ON_DEMAND,
     health: Health = Health.READY,
     taints: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+    maximum_replicas: int | None = None,
 ) -> Node:
     """A node; its first `used` devices are taken, or `free` gives what is left of each in thousandths."""
     devices = tuple(free) if free is not None else (0,) * used + (WHOLE,) * (gpus - used)
@@ -65,6 +67,8 @@ def a_node(
         capacity_type=capacity_type,
         price=price,
         taints=tuple(taints),
+        labels=tuple(sorted((labels or {}).items())),
+        maximum_replicas=maximum_replicas,
     )
 
 
