@@ -43,11 +43,20 @@ class Action(StrEnum):
 
 
 class TopologyProfile(StrEnum):
-    """How a domain is chosen among those that fit: the fullest, the fullest or (unconstrained) the emptiest, or evenly."""
+    """How a domain is chosen among those that fit: the fullest, the fullest or (unconstrained) the emptiest, or evenly.
+
+    `packed` takes the fullest branch at every level from the widest down, and there node by node from the fullest (KAI).
+    """
 
     BEST_FIT = "best-fit"
     MIXED = "mixed"
     BALANCED = "balanced"
+    PACKED = "packed"
+
+    @property
+    def ranks_unconstrained(self) -> bool:
+        """Whether it has a rule for work that asks for no topology."""
+        return self in {TopologyProfile.MIXED, TopologyProfile.BALANCED}
 
 
 class Places(Model):

@@ -96,7 +96,7 @@ def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile
     """
     if _surely_too_small(gang, nodes):
         return None
-    units = gang.units(each_alone=profile is not TopologyProfile.BEST_FIT)
+    units = gang.units(each_alone=profile.ranks_unconstrained)
     if len(units) == 1 and _goes_anywhere(units[0], profile):
         return fill(gang, nodes)
     return _Site.of(nodes, profile).lay_out(gang)
@@ -104,7 +104,7 @@ def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile
 
 def _goes_anywhere(unit: Unit, profile: TopologyProfile) -> bool:
     """Whether the unit asks for no topology, and the profile has no rule for that."""
-    return unit.topology == NO_TOPOLOGY and profile is TopologyProfile.BEST_FIT
+    return unit.topology == NO_TOPOLOGY and not profile.ranks_unconstrained
 
 
 def fill(gang: Gang, nodes: Nodes) -> Layout | None:
@@ -185,7 +185,7 @@ class _Site:
 
     def exactly(self, gang: Gang) -> Draft | None:
         """Every group at its count; units are tried as given, and then with the most demanding first."""
-        units = gang.units(each_alone=self.profile is not TopologyProfile.BEST_FIT)
+        units = gang.units(each_alone=self.profile.ranks_unconstrained)
         draft = self.with_units(units)
         if draft is None and len(units) > 1 and (harder := sorted(units, key=_demand)) != list(units):
             draft = self.with_units(harder)
@@ -207,6 +207,8 @@ class _Site:
             return draft
         if _goes_anywhere(unit, self.profile):
             return _anywhere(shapes, draft)
+        if self.profile is TopologyProfile.PACKED:
+            return self._side_by_side(shapes, unit.topology, draft)
         if len(shapes) == 1:
             return self._in_tree(shapes[0], None, unit.topology, draft, draft.nodes)
         leader, workers = _leader_and_workers(shapes)
@@ -240,10 +242,27 @@ class _Site:
         first = max(known.get(topology.preferred or "", widest), widest)
         searched = range(first, widest - 1, -1) if topology.required or topology.preferred else range(0)
         for level in searched:
-            for nodes in sorted(domains(draft.nodes, self.levels[level]), key=_free_milli):
+            for nodes in self._in_order(draft.nodes, self.levels[level]):
                 if (placed := self._in_domain(shapes, topology, draft, nodes)) is not None:
                     return placed
         return None if topology.required else self._in_domain(shapes, topology, draft, draft.nodes)
+
+    def _in_order(self, nodes: Nodes, level: str) -> list[Nodes]:
+        """The domains of a level, the fullest first: of all, or (packed) within the fullest branch of each wider level."""
+        found = domains(nodes, level)
+        if self.profile is not TopologyProfile.PACKED:
+            return sorted(found, key=_free_milli)
+        free = _free_by_branch(nodes, level)
+        return sorted(found, key=lambda inside: free[inside[0].node.domain(level) or ()])
+
+    def _offered(self, nodes: Nodes, topology: Topology) -> Nodes:
+        """Nodes in the order in which a domain is filled: packed over several preferred domains the emptiest of these first."""
+        if self.profile is not TopologyProfile.PACKED or topology.preferred not in self.levels:
+            return nodes
+        ranks = {
+            entry.node.id: -rank for rank, found in enumerate(self._in_order(nodes, topology.preferred)) for entry in found
+        }
+        return tuple(sorted(nodes, key=lambda entry: ranks.get(entry.node.id, 1)))
 
     def _in_domain(self, shapes: Sequence[Shape], topology: Topology, draft: Draft, nodes: Nodes) -> Draft | None:
         found = (self._filled(order, topology, draft, nodes) for order in _orders(shapes, nodes))
@@ -256,7 +275,7 @@ class _Site:
             if trial is None:
                 return None
             sliced = _slices(shape.terms.topology or topology)
-            inside = tuple(entry for entry in trial.nodes if entry.node.id in within)
+            inside = self._offered(tuple(entry for entry in trial.nodes if entry.node.id in within), topology)
             if sliced.slice_level is not None:
                 trial = self._in_tree(shape, None, sliced, trial, inside)
             elif trial.add(shape, shape.count, inside) < shape.count:
@@ -318,6 +337,16 @@ def domains(nodes: Nodes, level: str) -> tuple[Nodes, ...]:
     return tuple(tuple(by_path[path]) for path in sorted(by_path))
 
 
+def _free_by_branch(nodes: Nodes, level: str) -> dict[tuple[str, ...], tuple[tuple[Amount, str], ...]]:
+    """For each domain of a level what is free in it and in those that it lies in, the widest first."""
+    free: dict[tuple[str, ...], Amount] = {}
+    for entry in nodes:
+        path = entry.node.domain(level) or ()
+        for depth in range(1, len(path) + 1):
+            free[path[:depth]] = free.get(path[:depth], 0) + entry.milli
+    return {path: tuple((free[path[:depth]], path[depth - 1]) for depth in range(1, len(path) + 1)) for path in free}
+
+
 def _free_milli(nodes: Nodes) -> Amount:
     return sum(entry.milli for entry in nodes)
 
@@ -350,7 +379,7 @@ def why_no_room(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyPro
 def _too_narrow(gang: Gang, site: _Site) -> Rejection:
     """The first unit that has no room in its domain beside those before it, and how much of it has."""
     draft = Draft(site.nodes)
-    units = gang.units(each_alone=site.profile is not TopologyProfile.BEST_FIT)
+    units = gang.units(each_alone=site.profile.ranks_unconstrained)
     for unit in units:
         after = site.with_unit(unit, draft)
         if after is None:

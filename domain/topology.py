@@ -79,7 +79,7 @@ class Ask:
     @property
     def least_free(self) -> bool:
         """Whether the fullest domains are taken first, rather than those that need fewest of them."""
-        return self.unconstrained and self.profile is not TopologyProfile.BEST_FIT
+        return self.unconstrained and self.profile.ranks_unconstrained
 
 
 @dataclass(frozen=True, slots=True)

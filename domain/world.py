@@ -177,22 +177,6 @@ class World:
             return self
         return self._with_rooms({node_id: self.rooms[node_id] + room for node_id, room in self.coming.items()})
 
-    def packed_for_later(self) -> "World":
-        """The same free room with nodes in the order of what they will have when all with notice have left.
-
-        So that a choice among nodes with free room fills the one that stays the fullest.
-        """
-        if not self.coming:
-            return self
-        classes = dict(self.classes)
-        for traits in {self.homes[node_id] for node_id in self.coming}:
-            classes[traits] = in_order(self._as_later(entry) for entry in classes[traits])
-        return replace(self, classes=classes)
-
-    def _as_later(self, entry: NodeRoom) -> NodeRoom:
-        more = self.coming.get(entry.node.id)
-        return entry if more is None else replace(entry, order=NodeRoom.of(entry.node, entry.room + more).order)
-
     def _with_rooms(self, rooms: Mapping[str, Room]) -> "World":
         by_traits: dict[Traits, dict[str, Room]] = {}
         for node_id, room in rooms.items():

@@ -79,6 +79,12 @@ def minimums(gang: Gang, fewest: int) -> dict[str, int]:
     return least
 
 
+def own_minimums(job: Job, placement: Placement | None) -> dict[str, int]:
+    """The fewest replicas that each group asks for by itself."""
+    request = job.request(placement)
+    return {shape.name: shape.minimum for shape in request.gang.shapes} if request else {}
+
+
 def least_of(job: Job, placement: Placement | None) -> dict[str, int]:
     """The fewest replicas of each group with which the job runs."""
     request = job.request(placement)
@@ -105,13 +111,17 @@ def is_elastic(job: Job, placement: Placement) -> bool:
 
 
 def next_to_evict(job: Job, placement: Placement) -> tuple[ReplicaKey, ...]:
-    """What is taken from the job next: the last replica beyond its minimum, or else all (KAI, `eviction_info.go`)."""
-    placed, least = counts_of(placement), least_of(job, placement)
-    if placement.replicas > sum(least.values()):
+    """What is taken from the job next: the last replica beyond its minimum, or else all (KAI, `eviction_info.go`).
+
+    Nothing is taken from groups that are not preemptible, and so never all from a job that has such replicas.
+    """
+    placed, own = counts_of(placement), own_minimums(job, placement)
+    firm = {group.name for group in job.spec.groups if not group.preemptible}
+    if is_elastic(job, placement):
         for group in reversed(job.spec.groups):
-            if placed[group.name] > least.get(group.name, 0):
+            if group.name not in firm and placed[group.name] > own.get(group.name, 0):
                 return (max(key for key in keys_of(placement) if key[0] == group.name),)
-    return tuple(keys_of(placement))
+    return () if firm.intersection(placed) else tuple(keys_of(placement))
 
 
 def elasticity(job: Job, placement: Placement | None) -> int:

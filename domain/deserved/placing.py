@@ -1,6 +1,6 @@
 """Placing: room for the next chunk of a job, wherever it may go or beside what it has."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from domain.deserved.jobs import Chunk, Job, gang_of, minimums
@@ -8,10 +8,10 @@ from domain.deserved.parts import ReplicaKey, only
 from domain.deserved.setting import Setting
 from domain.draft import assign, capacity
 from domain.feasibility import sift
-from domain.fleet import NodeShare, Placement
+from domain.fleet import NodeShare, Placement, Room
 from domain.openings import best_candidate
 from domain.placement import Candidate, best_on
-from domain.request import Request
+from domain.request import NO_TOPOLOGY, Gang, Request
 from domain.scoring import choice, options
 from domain.workload import Active
 from domain.world import Nodes, Supply, World
@@ -26,29 +26,43 @@ def begin(job: Job, world: World) -> Candidate | None:
     return best_candidate(ranks, world)
 
 
-def place(job: Job, chunk: Chunk, beside: Placement | None, world: World, setting: Setting) -> Placement | None:
+def place(
+    job: Job, chunk: Chunk, beside: Placement | None, world: World, setting: Setting, among: Container[str] | None = None
+) -> Placement | None:
     """The best place for a chunk: beside what the job keeps, in the supply that it runs in, or anywhere when it never ran.
 
-    Only the job's first target is tried.
+    Only the job's first target is tried; with `among`, only these nodes.
     """
-    request = job.request(beside or (job.active.placement if job.active else None))
+    home = beside or (job.active.placement if job.active else None)
+    request = job.request(home)
     if request is None:
         return None
-    home = beside or (job.active.placement if job.active else None)
     asked = replace(request, gang=gang_of(request, chunk))
-    candidate = best_candidate([[asked]], world) if home is None else _at_home(asked, home, beside, world, setting)
+    if home is None and among is None:
+        candidate = best_candidate([[asked]], world)
+    else:
+        candidates = list(_candidates(asked, home, beside, world, setting, among))
+        candidate = min(candidates, key=lambda candidate: choice(candidate, world), default=None)
     return candidate.placement if candidate else None
 
 
-def _at_home(request: Request, home: Placement, beside: Placement | None, world: World, setting: Setting) -> Candidate | None:
-    supply = Supply(home.provider, home.region, home.sku)
-    classes = {each: traits for each, traits in sift(request, world).classes.items() if each == supply}
-    candidates = [
-        candidate
-        for each, traits in options(request.spec, classes, world)
-        if (candidate := best_on(request, each, _near(world.nodes(traits), request, beside, setting), world.usage)) is not None
-    ]
-    return min(candidates, key=lambda candidate: choice(candidate, world), default=None)
+def _candidates(
+    request: Request,
+    home: Placement | None,
+    beside: Placement | None,
+    world: World,
+    setting: Setting,
+    among: Container[str] | None,
+) -> Iterator[Candidate]:
+    supply = Supply(home.provider, home.region, home.sku) if home else None
+    classes = {each: traits for each, traits in sift(request, world).classes.items() if supply in {None, each}}
+    for each, traits in options(request.spec, classes, world):
+        nodes = _near(world.nodes(traits), request, beside, setting)
+        if among is not None:
+            nodes = tuple(entry for entry in nodes if entry.node.id in among)
+        candidate = best_on(request, each, nodes, world.usage, world.policy.goals.topology)
+        if candidate is not None:
+            yield candidate
 
 
 def _near(nodes: Nodes, request: Request, beside: Placement | None, setting: Setting) -> Nodes:
@@ -61,10 +75,25 @@ def _near(nodes: Nodes, request: Request, beside: Placement | None, setting: Set
     return tuple(entry for entry in nodes if entry.node.domain(level) == domain)
 
 
-def soonest(job: Job, chunk: Chunk, beside: Placement | None, world: World, setting: Setting) -> Placement | None:
-    """A place on what is free now, or else on what becomes free when all with notice have left."""
-    now = place(job, chunk, beside, world.packed_for_later(), setting)
-    return now or (place(job, chunk, beside, world.when_all_have_left(), setting) if world.coming else None)
+def soonest(
+    job: Job, chunk: Chunk, beside: Placement | None, world: World, idle: Mapping[str, Room], setting: Setting
+) -> Placement | None:
+    """A place on what is or becomes free, on nodes with idle room for such replicas before others (KAI, `nodeavailability`).
+
+    Where a topology is asked for, that decides instead.
+    """
+    later = world.when_all_have_left()
+    request = job.request(beside or (job.active.placement if job.active else None))
+    gang = gang_of(request, chunk) if request else None
+    if gang is not None and not _asks_for_topology(gang):
+        ready = {id for id, room in idle.items() if all(capacity(room, shape, 1) for shape in gang.shapes)}
+        if ready and (found := place(job, chunk, beside, later, setting, ready)) is not None:
+            return found
+    return place(job, chunk, beside, later, setting)
+
+
+def _asks_for_topology(gang: Gang) -> bool:
+    return any(unit.topology != NO_TOPOLOGY for unit in gang.units(each_alone=False))
 
 
 def reseated(placement: Placement, job: Job, world: World) -> Placement | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from domain.deserved.books import Amounts
-from domain.deserved.jobs import Chunk, Job, job_rank, least_of
+from domain.deserved.jobs import Chunk, Job, job_rank, least_of, own_minimums
 from domain.deserved.line import Entry, Line
 from domain.deserved.parts import ReplicaKey, counts_of, less, plus
 from domain.deserved.placing import part_of, soonest
@@ -85,10 +85,16 @@ class _Play:
 
     def _chunk_back(self, id: str) -> Chunk:
         """What is placed again next: all up to the minimum at once, then one replica at a time."""
-        least = least_of(self._setting.jobs[id], self._stage.placed[id])
+        job, home = self._setting.jobs[id], self._stage.placed[id]
         have, missing = counts_of(self._left[id]), self._missing[id]
-        below = {group: number for group in least if (number := min(missing[group], max(0, least[group] - have[group]))) > 0}
-        return below or next(({group: 1} for group in missing if missing[group] > 0), {})
+        own = own_minimums(job, home)
+        back = Counter({group: min(missing[group], max(0, own.get(group, 0) - have[group])) for group in missing})
+        short = sum(least_of(job, home).values()) - have.total() - back.total()
+        for group in missing:
+            more = max(0, min(short, missing[group] - back[group]))
+            back[group] += more
+            short -= more
+        return +back or next(({group: 1} for group in missing if missing[group] > 0), {})
 
     def _taken_back(self, id: str) -> Entry | None:
         """Place the next chunk of an evicted job; gives its next turn, if it has one."""
@@ -101,7 +107,7 @@ class _Play:
         return self._entry(id) if self._missing[id] else None
 
     def _placed(self, job: Job, chunk: Chunk, beside: Placement | None) -> Placement | None:
-        part = soonest(job, chunk, beside, self._world, self._setting)
+        part = soonest(job, chunk, beside, self._world, self._stage.world.rooms, self._setting)
         if part is not None:
             self._world = promised(self._world, job, part, is_part=beside is not None)
         return part

@@ -182,7 +182,7 @@ def _accumulated(quest: Quest, chunk: Chunk, recorded: Evicted) -> Iterator[tupl
     while line:
         job = quest.setting.jobs[line.pop().job_id]
         keys = next_to_evict(job, left[job.id])
-        if job.id in protected and not is_elastic(job, left[job.id]):
+        if not keys or (job.id in protected and not is_elastic(job, left[job.id])):
             continue
         known = set(recorded.get(job.id, ()))
         rest = less(left[job.id], job.spec, known if known.intersection(keys) else keys)

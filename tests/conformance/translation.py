@@ -375,8 +375,13 @@ def policy_of(case: Case) -> Policy:
             deserved=Deserved(actions=_actions(said)),
             tiers={tier: TierPolicy(guarantee=0, minimum_runtime_seconds=0) for tier in SlaTier},
         ),
-        goals=Goals(topology=PROFILES[said.get("topology_profile", "best-fit")]),
+        goals=Goals(topology=_profile(case)),
     )
+
+
+def _profile(case: Case) -> TopologyProfile:
+    packed = _model(case) is QuotaModel.DESERVED
+    return TopologyProfile.PACKED if packed else PROFILES[case.policy.get("topology_profile", "best-fit")]
 
 
 def _model(case: Case) -> QuotaModel:
