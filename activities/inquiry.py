@@ -1,4 +1,4 @@
-"""Inquiry: what services ask of the record, and the queues that owners write into it."""
+"""Inquiry: what services ask of the record, and the queues and policies that owners write into it."""
 
 import asyncio
 
@@ -7,6 +7,7 @@ from temporalio import activity
 from activities.errors import final_failures
 from activities.ports import Store
 from corral.api import FleetStatus, NodeStatus, QueueStatus, QueueTree, State, WorkloadEvent, WorkloadFilter, WorkloadStatus
+from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.wire import Inquiry as Name
 from domain.fixes import explained_now, for_tenant
 
@@ -72,3 +73,13 @@ class Inquiry:
         """Make the queues what the tree says, whole or not at all."""
         with final_failures():
             return await self._store.apply_queues(tree)
+
+    @activity.defn(name=Name.POLICIES)
+    async def policies(self, limit: int) -> list[PolicyRecord]:
+        """The policies of the pool, the one in force first."""
+        return await self._store.policies(limit)
+
+    @activity.defn(name=Name.APPLY_POLICY)
+    async def apply_policy(self, order: PolicyOrder) -> PolicyAnswer:
+        """Put a policy in force, whole or not at all."""
+        return await self._store.apply_policy(order)

@@ -22,6 +22,7 @@ from corral.api import (
     WorkloadSpec,
     WorkloadStatus,
 )
+from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from domain.decision import Plan
 from domain.fleet import Replica
 from domain.snapshot import Snapshot
@@ -304,8 +305,14 @@ class Store(Protocol):
         """Make the queues what the tree says.
 
         Raises:
-            domain.quota.QuotaError: the tree contradicts itself; nothing was changed.
+            domain.quota.QuotaError: the tree contradicts itself or the policy in force; nothing was changed.
         """
+
+    async def apply_policy(self, order: PolicyOrder) -> PolicyAnswer:
+        """Put a policy in force, unless something refuses it; one that is in force already is left as it is."""
+
+    async def policies(self, limit: int) -> list[PolicyRecord]:
+        """The policies of the pool, the one in force first."""
 
     async def status(self, workload: str) -> WorkloadStatus | None:
         """One workload, or none."""

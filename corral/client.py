@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -50,6 +50,7 @@ from corral.api import (
     WorkloadSpec,
     WorkloadStatus,
 )
+from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 
 ANSWER_WITHIN = timedelta(seconds=30)
 FAIRNESS_KEY_BYTES = 64
@@ -73,6 +74,14 @@ class Conflict(CorralError):
 
 class Invalid(CorralError):
     """What was asked makes no sense; the message names the field, the value and what was expected."""
+
+
+class PolicyRefused(Invalid):
+    """A policy contradicts itself, or the queues or the work that it would meet; `findings` say where and how."""
+
+    def __init__(self, findings: Sequence[LintFinding]) -> None:
+        super().__init__("\n".join(str(finding) for finding in findings if finding.refuses))
+        self.findings = tuple(findings)
 
 
 class Unreachable(CorralError):
@@ -225,6 +234,22 @@ class Corral:
             Invalid: the tree contradicts itself; nothing was changed.
         """
         return await self._ask(wire.Inquiry.APPLY_QUEUES, tree, list[QueueStatus])
+
+    async def policies(self, limit: int = 100) -> list[PolicyRecord]:
+        """List the policies of the pool, the one in force first."""
+        return await self._ask(wire.Inquiry.POLICIES, limit, list[PolicyRecord])
+
+    async def apply_policy(self, policy: Policy, *, who: str = "", why: str = "") -> PolicyAnswer:
+        """Put a policy in force for all work that is decided about from now on; what runs is not stopped by it.
+
+        Raises:
+            PolicyRefused: something speaks against it; nothing was changed.
+        """
+        order = PolicyOrder(policy=policy, who=who, why=why)
+        answer = await self._ask(wire.Inquiry.APPLY_POLICY, order, PolicyAnswer)
+        if answer.record is None:
+            raise PolicyRefused(answer.findings)
+        return answer
 
     async def fleet(self) -> list[FleetStatus]:
         """List the supply by provider, region and SKU."""

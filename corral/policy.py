@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
-from corral.api import CapacityType, Identifier, Model, Seconds, SlaTier
+from corral.api import CapacityType, Identifier, Model, Seconds, ShortText, SlaTier
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Dollars = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
@@ -306,3 +307,29 @@ class LintFinding(Model):
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""
         return f"{where}{self.message}; {self.advice} [{self.rule}]"
+
+
+class PolicyOrder(Model):
+    """A policy that shall be in force from now on; by whom, and why."""
+
+    policy: Policy
+    who: ShortText = ""
+    why: ShortText = ""
+
+
+class PolicyRecord(Model):
+    """A policy as the record keeps it. Versions rise; the newest one is in force."""
+
+    version: int
+    digest: str
+    policy: Policy
+    applied_at: datetime
+    who: str = ""
+    why: str = ""
+
+
+class PolicyAnswer(Model):
+    """What came of an order: the policy in force, or nothing where a finding refuses the order, which then changed nothing."""
+
+    record: PolicyRecord | None
+    findings: tuple[LintFinding, ...]

@@ -74,6 +74,8 @@ class Inquiry(StrEnum):
     FLEET = "inquiry.fleet"
     NODES = "inquiry.nodes"
     APPLY_QUEUES = "inquiry.apply-queues"
+    POLICIES = "inquiry.policies"
+    APPLY_POLICY = "inquiry.apply-policy"
 
 
 CORDON = "cordon"

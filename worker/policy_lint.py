@@ -1,12 +1,14 @@
-"""`python -m worker policy lint`: what is wrong with a policy, and with a tree of queues under it, before it is applied."""
+"""Policies in files: what is wrong with one before it is applied, and the one that a pool begins with."""
 
 import json
 
 from corral.cli.policies import Placed, placed, read_policy
+from corral.cli.problems import InvalidInput
 from corral.cli.tenancy import read_tree
-from corral.policy import DocumentKind
-from domain.lint.rules import lint
+from corral.policy import DocumentKind, Policy
+from domain.lint.rules import lint, refusals
 from domain.quota import check_tree
+from worker.settings import Settings
 
 
 def lint_files(policy_source: str, queue_file: str | None) -> list[Placed]:
@@ -32,3 +34,15 @@ def report(found: list[Placed], *, as_json: bool) -> str:
         return json.dumps([each.data for each in found], indent=2)
     count = len(found)
     return "\n".join([*map(str, found), "clean" if not count else f"{count} finding{'s' if count > 1 else ''}"])
+
+
+def first_policy(settings: Settings) -> Policy:
+    """The policy that the settings name, for a pool that has none.
+
+    Raises:
+        corral.cli.problems.InvalidInput: it cannot be read, or contradicts itself.
+    """
+    document = read_policy(settings.policy)
+    if against := placed(refusals(document.content), document):
+        raise InvalidInput([str(each) for each in against])
+    return document.content

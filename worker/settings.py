@@ -91,6 +91,11 @@ class Settings(BaseSettings):
     fleet_file: FilePath | None = Field(
         None, description="YAML file with the providers and their fleets; a simulated one without it"
     )
+    policy: str = Field(
+        "default",
+        min_length=1,
+        description="YAML file, or preset, with the pool's first policy; `corral policy apply` changes it from then on",
+    )
     tick_seconds: PositiveSeconds = Field(5, description="longest pause between two rounds, in seconds of the wall")
     reconcile_seconds: PositiveSeconds = Field(
         20, description="how often record, providers and workflows are compared whole, in seconds of the wall"

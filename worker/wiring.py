@@ -27,6 +27,7 @@ from activities.rounds import Rounds
 from activities.store.postgres import PostgresStore
 from corral import wire
 from worker.fleet_file import FleetFile, read_fleet
+from worker.policy_lint import first_policy
 from worker.settings import Settings
 from worker.temporal_server import connect
 from workflows.contracts import Signal
@@ -92,11 +93,11 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
     """Store, providers and activities, until the context is left."""
     async with AsyncExitStack() as stack:
         clock = settings.clock()
-        store = PostgresStore.connect(settings.database_url, clock, settings.pool)
+        store = PostgresStore.connect(settings.database_url, clock, settings.pool, first_policy(settings))
         stack.push_async_callback(store.aclose)
         fleet = read_fleet(settings.fleet_file)
         providers = await _open_providers(fleet, settings, store, stack)
-        await store.record_policy()
+        await store.record_policy(f"{settings.policy}, as this pool's first policy")
         workloads = TemporalWorkloads(client)
         courier = Courier(store, workloads)
         observer = Observer(store, courier)
@@ -121,6 +122,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 rounds.keep_deciding,
                 *(inquiry.status, inquiry.explain, inquiry.workloads, inquiry.events, inquiry.queues),
                 *(inquiry.fleet, inquiry.nodes, inquiry.apply_queues),
+                *(inquiry.policies, inquiry.apply_policy),
             ),
             provider_activities=(placement.bind, placement.stop, inventory.watch, inventory.cordon),
         )

@@ -353,10 +353,11 @@ async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attem
             continue
         journal.move(workload, State.RESERVED, f"{place_of(attempt)} held: those who had to leave have left", explanation=None)
         journal.tell(workload.id)
+        policy = await journal.policies.in_force(connection)
         await connection.execute(
             update(tables.holds)
             .where(tables.holds.c.attempt_id == attempt_id)
-            .values(expires_at=journal.now + timedelta(seconds=journal.policy.hold_seconds))
+            .values(expires_at=journal.now + timedelta(seconds=policy.hold_seconds))
         )
 
 

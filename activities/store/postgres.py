@@ -8,15 +8,15 @@ from typing import TypeVar
 
 import asyncpg
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAttempt, Standing
 from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation
-from activities.store import adjustments, attempts, audit, fleet, queues, tables, views
+from activities.store import adjustments, attempts, audit, fleet, policies, queues, tables, views
 from activities.store.plans import PlanWriter, RoundRecord, register
+from activities.store.policies import PolicyReader
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
 from activities.store.snapshots import SnapshotReader, anybody_waits, housekeeping_due, read_pool
 from corral.api import (
@@ -32,7 +32,8 @@ from corral.api import (
     WorkloadSpec,
     WorkloadStatus,
 )
-from corral.policy import Policy
+from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
+from domain.lint.change import what_speaks_against
 from domain.snapshot import Snapshot
 
 Result = TypeVar("Result")
@@ -77,8 +78,8 @@ class PostgresStore:
         self._engine = engine
         self._clock = clock
         self._pool = pool
-        self._policy = policy or Policy()
-        self._reader = SnapshotReader(self._policy)
+        self._policies = PolicyReader(pool, policy or Policy())
+        self._reader = SnapshotReader(self._policies)
         self._turn = asyncio.Lock()
         self._considered: int | None = None
 
@@ -321,32 +322,53 @@ class PostgresStore:
         """Make the queues what the tree says.
 
         Raises:
-            domain.quota.QuotaError: the tree contradicts itself; nothing was changed.
+            domain.quota.QuotaError: the tree contradicts itself or the policy in force; nothing was changed.
         """
 
         async def work(connection: AsyncConnection, journal: Journal) -> list[QueueStatus]:
-            await queues.apply(connection, tree, journal.now)
+            policy = await self._policies.in_force(connection)
+            await queues.apply(connection, tree, policy, journal.now)
             await fleet.note_change(connection, self._pool)
-            return await views.queues(connection, journal.now, self._policy.limits.sku_classes)
+            return await views.queues(connection, journal.now, policy.limits.sku_classes)
 
         return (await self._write(work))[0]
 
-    async def record_policy(self) -> None:
-        """Write the policy in force down, when it is not the last one that is written there."""
-        columns = tables.policies.c
+    # Policies
+
+    async def apply_policy(self, order: PolicyOrder) -> PolicyAnswer:
+        """Put a policy in force, unless something refuses it; one that is in force already is left as it is."""
+        async with self._turn:
+            return await _again_on_conflict(lambda: self._apply_policy(order))
+
+    async def _apply_policy(self, order: PolicyOrder) -> PolicyAnswer:
+        now = self._clock.now()
+        async with self._transaction("REPEATABLE READ") as connection:
+            pool = await read_pool(connection, self._pool)
+            world = await self._reader.read(connection, pool, now, {}, everybody=True)
+            findings = what_speaks_against(world.snapshot, order.policy, now)
+            if any(finding.refuses for finding in findings):
+                return PolicyAnswer(record=None, findings=findings)
+            record = await self._policies.record(connection)
+            if record is None or record.digest != order.policy.digest:
+                record = await policies.write(connection, self._pool, order, now)
+                await fleet.note_change(connection, self._pool)
+            return PolicyAnswer(record=record, findings=findings)
+
+    async def policies(self, limit: int) -> list[PolicyRecord]:
+        """The policies of the pool, the one in force first."""
+        async with self._engine.connect() as connection:
+            return await policies.history(connection, self._pool, limit)
+
+    async def record_policy(self, why: str = "") -> None:
+        """Write down the policy that is in force unasked, where none is, and one whose words have changed since again."""
         async with self._engine.begin() as connection:
-            last = await connection.scalar(
-                select(columns.digest).where(columns.pool == self._pool).order_by(columns.version.desc()).limit(1)
-            )
-            if last != self._policy.digest:
-                document = self._policy.document
-                values = {
-                    "pool": self._pool,
-                    "digest": self._policy.digest,
-                    "document": document,
-                    "applied_at": self._clock.now(),
-                }
-                await connection.execute(insert(tables.policies).values(values))
+            record = await self._policies.record(connection)
+            if record is None:
+                order = PolicyOrder(policy=self._policies.unwritten, why=why)
+                await policies.write(connection, self._pool, order, self._clock.now())
+            elif record.digest != record.policy.digest:
+                order = PolicyOrder(policy=record.policy, why=f"version {record.version} in the words of a newer Corral")
+                await policies.write(connection, self._pool, order, self._clock.now())
 
     # Views
 
@@ -368,7 +390,8 @@ class PostgresStore:
     async def queues(self) -> list[QueueStatus]:
         """All queues with their use."""
         async with self._engine.connect() as connection:
-            return await views.queues(connection, self._clock.now(), self._policy.limits.sku_classes)
+            policy = await self._policies.in_force(connection)
+            return await views.queues(connection, self._clock.now(), policy.limits.sku_classes)
 
     async def fleet(self) -> list[FleetStatus]:
         """The supply by provider, region and SKU."""
@@ -408,7 +431,7 @@ class PostgresStore:
     # Transactions
 
     def _journal(self) -> Journal:
-        return Journal(self._clock, self._policy, self._clock.now())
+        return Journal(self._clock, self._policies, self._clock.now())
 
     @asynccontextmanager
     async def _transaction(self, isolation: str) -> AsyncIterator[AsyncConnection]:

@@ -11,19 +11,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.store import tables
 from activities.store.snapshots import QUEUE_COLUMNS, QUOTA_AMOUNTS, QUOTA_COLUMNS, read_queues
 from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec
-from domain.quota import check_tree
+from corral.policy import Policy
+from domain.lint.rules import refusals
+from domain.quota import QuotaError, check_tree
 
 
-async def apply(connection: AsyncConnection, tree: QueueTree, now: datetime) -> None:
+async def apply(connection: AsyncConnection, tree: QueueTree, policy: Policy, now: datetime) -> None:
     """Make the queues what the tree says; others stay as they are. A queue that does not say is as old as its first row.
 
     Raises:
-        domain.quota.QuotaError: the tree that would result contradicts itself; nothing is to be committed.
+        domain.quota.QuotaError: the tree that would result contradicts itself or the policy; nothing is to be committed.
     """
     given = {queue.name for queue in tree.queues}
     known = await read_queues(connection)
     kept = tuple(queue for queue in known if queue.name not in given)
-    check_tree(QueueTree.model_construct(queues=(*tree.queues, *kept)))
+    result = QueueTree.model_construct(queues=(*tree.queues, *kept))
+    check_tree(result)
+    if against := refusals(policy, result.queues):
+        raise QuotaError("\n".join(map(str, against)))
     created = {queue.name: queue.created_at for queue in known}
     statement = insert(tables.queues)
     changing = QUEUE_COLUMNS - {"name"} | {"terms"}

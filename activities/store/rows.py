@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import Notice, Standing
 from activities.ports import Clock
 from activities.store import tables
+from activities.store.policies import PolicyReader
 from corral.api import WHOLE, Explanation, Outcome, Reason, State, WorkloadSpec
-from corral.policy import Policy
 from domain.accounting import IntervalKind
 from domain.lifecycle import checked
 
@@ -150,7 +150,7 @@ class Journal:
     """All that one transaction changes about workloads and their attempts; written by `write`, in few statements."""
 
     clock: Clock
-    policy: Policy
+    policies: PolicyReader
     now: datetime
     workloads: dict[str, WorkloadRow] = field(default_factory=dict)
     attempts: dict[str, AttemptRow] = field(default_factory=dict)

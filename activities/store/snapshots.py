@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.fleet import all_seen
+from activities.store.policies import PolicyReader
 from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow, open_attempts
 from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy, WorkloadSpec
 from corral.policy import Policy
@@ -32,7 +33,7 @@ class WorldRows:
 
 
 class PoolState(NamedTuple):
-    """Numbers that rise: with what could let waiting work start, and with edits of queues, quotas and providers."""
+    """Numbers that rise: with what could let waiting work start, and with edits of queues, quotas, policies and providers."""
 
     changes: int
     edits: int
@@ -44,6 +45,7 @@ class Edited:
 
     edits: int
     queues: tuple[QueueSpec, ...]
+    policy: Policy
     is_complete: bool
 
 
@@ -54,7 +56,7 @@ Fact = Waiting | Active
 class SnapshotReader:
     """Reads snapshots; remembers what it built of each workload until the workload's version rises."""
 
-    policy: Policy
+    policies: PolicyReader
     _live: dict[str, tuple[WorkloadRow, tuple[AttemptRow, ...], tuple[Fact, ...]]] = field(default_factory=dict)
     _nodes: dict[str, tuple[Row[Any], list[Room], Node]] = field(default_factory=dict)
     _edited: Edited | None = None
@@ -82,7 +84,7 @@ class SnapshotReader:
                 and (row.not_before is None or row.not_before <= now)
             ),
             active=tuple(fact for _, _, facts in live for fact in facts if isinstance(fact, Active)),
-            policy=self.policy,
+            policy=edited.policy,
             is_complete=edited.is_complete,
         )
         return WorldRows(
@@ -98,7 +100,8 @@ class SnapshotReader:
 
     async def _read_edited(self, connection: AsyncConnection, edits: int) -> Edited:
         if self._edited is None or self._edited.edits != edits or edits < 0:
-            self._edited = Edited(edits, await read_queues(connection), await all_seen(connection))
+            policy = await self.policies.in_force(connection)
+            self._edited = Edited(edits, await read_queues(connection), policy, await all_seen(connection))
         return self._edited
 
     async def _refresh_live(self, connection: AsyncConnection, fresh: Mapping[str, WorkloadRow]) -> None:

@@ -37,7 +37,7 @@ pools = Table(
     Column("name", Text, primary_key=True),
     # Rises with whatever could let waiting work start; a planner remembers up to which one it has considered everybody.
     Column("changes", BigInteger, nullable=False, server_default="0"),
-    # Rises, by triggers, when queues, quotas or providers are edited: what is remembered of them is then read again.
+    # Rises, by triggers, when queues, quotas, policies or providers are edited: what is remembered of them is then read again.
     Column("edits", BigInteger, nullable=False, server_default="0"),
 )
 
@@ -297,4 +297,7 @@ policies = Table(
     Column("digest", Text, nullable=False),
     Column("document", JSONB, nullable=False),
     Column("applied_at", Instant, nullable=False),
+    Column("who", Text, nullable=False, server_default=""),
+    Column("why", Text, nullable=False, server_default=""),
+    Index("ix_policies_newest", "pool", "version"),
 )

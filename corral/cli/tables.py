@@ -18,6 +18,7 @@ from corral.api import (
 )
 from corral.cli.pages import Column, Page, Table, card, table, text_of
 from corral.client import Submission
+from corral.policy import PolicyRecord
 
 ID = Column("ID")
 STATE = Column("STATE", is_whole=True)
@@ -200,6 +201,20 @@ def _quotas(quotas: Sequence[QuotaSpec]) -> Iterable[Table]:
     ]
     if names:
         yield table(columns, ([getattr(quota, name) for name in names] for quota in quotas))
+
+
+def policies(records: Sequence[PolicyRecord]) -> Page:
+    """One line for each policy."""
+    columns = (*_numbers("VERSION"), Column("NAME"), Column("MODEL"), Column("DIGEST"), Column("APPLIED", is_whole=True))
+    return (table((*columns, Column("BY"), Column("WHY")), map(_policy, records)),)
+
+
+def _policy(record: PolicyRecord) -> tuple[object, ...]:
+    policy = record.policy
+    return (
+        *(record.version, policy.name, policy.rank.quota_model, record.digest[:12]),
+        *(record.applied_at, record.who, record.why),
+    )
 
 
 def fleet(supply: Sequence[FleetStatus]) -> Page:

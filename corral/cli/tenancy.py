@@ -62,8 +62,14 @@ def read_tree(file: str) -> Document[QueueTree]:
 
 
 async def _apply(corral: Corral, tree: Document[QueueTree]) -> list[QueueStatus]:
-    """Apply the queues; what only the record can check is told with the name of the file."""
+    """Apply the queues; what only the record can check is told with file, line and column."""
     try:
         return await corral.apply_queues(tree.content)
     except Invalid as error:
-        raise InvalidInput([f"{tree.position.file}: {error}"], "nothing was changed") from error
+        raise InvalidInput([_placed(line, tree) for line in str(error).splitlines()], "nothing was changed") from error
+
+
+def _placed(line: str, tree: Document[QueueTree]) -> str:
+    """A complaint that begins with a field of the tree, after the place where that stands; others after the file."""
+    field = line.partition(":")[0]
+    return f"{tree.place(field) if field.startswith('queues') else tree.position.file}: {line}"

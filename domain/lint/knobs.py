@@ -18,7 +18,6 @@ QUEUE_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
     "preemption": frozenset({COHORTS}),
     "fungibility": frozenset({COHORTS}),
     "priority": frozenset({DESERVED}),
-    "created_at": frozenset({DESERVED}),
     "reclaim_minimum_runtime_seconds": frozenset({DESERVED}),
 }
 """The models that read a field of a queue; every other field is read by all of them."""

@@ -37,6 +37,7 @@ from corral.api import (
 from corral.cli.commands import app
 from corral.cli.session import Session
 from corral.client import Corral, CorralError, Submission, Unreachable
+from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyRecord
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LONG_ID = "a-workload-whose-name-is-as-long-as-names-may-be-" + "x" * 50
@@ -104,6 +105,17 @@ QUEUES = [
     ),
 ]
 FLEET = [FleetStatus(provider="cloud", region="north", sku="h100", nodes=2, ready_nodes=1, accelerators=16, used=8.5)]
+POLICIES = [
+    PolicyRecord(
+        version=7,
+        digest=Policy(name="ours").digest,
+        policy=Policy(name="ours"),
+        applied_at=NOON,
+        who="ada",
+        why="more for \x1b[31mresearch",
+    ),
+    PolicyRecord(version=3, digest=Policy().digest, policy=Policy(), applied_at=NOON),
+]
 NODES = [
     NodeStatus(
         id="node-1",
@@ -129,6 +141,7 @@ class FakeCorral(Corral):
         self.submitted: list[WorkloadSpec] = []
         self.refused: dict[str, CorralError] = {}
         self.ends: dict[str, WorkloadResult] = {}
+        self.findings: tuple[LintFinding, ...] = ()
         self.events_told: Sequence[WorkloadEvent] = EVENTS
         self._statuses = list(statuses or (A_WAITING_WORKLOAD,))
         self._error = error
@@ -167,6 +180,15 @@ class FakeCorral(Corral):
     async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
         self._note("apply_queues", tree)
         return QUEUES
+
+    async def policies(self, limit: int = 100) -> list[PolicyRecord]:
+        self._note("policies", limit)
+        return POLICIES[:limit]
+
+    async def apply_policy(self, policy: Policy, *, who: str = "", why: str = "") -> PolicyAnswer:
+        self._note("apply_policy", policy, who, why)
+        record = PolicyRecord(version=8, digest=policy.digest, policy=policy, applied_at=NOON, who=who, why=why)
+        return PolicyAnswer(record=record, findings=self.findings)
 
     async def fleet(self) -> list[FleetStatus]:
         self._note("fleet")

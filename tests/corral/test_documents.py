@@ -189,8 +189,8 @@ def test_wrong_queues_are_told_in_the_same_way(given: bytes, complaint: str) -> 
     assert not corral.asked
 
 
-def test_what_only_the_record_can_check_is_told_with_the_file() -> None:
+def test_what_only_the_record_can_check_is_told_with_its_place() -> None:
     corral = FakeCorral(error=Invalid("queues[0].parent: 'all' is no queue"))
     result = run(corral, "queue", "apply", "-", given=b"queues: [{name: a, parent: all}]")
-    assert result.stderr.splitlines() == ["<stdin>: queues[0].parent: 'all' is no queue", "nothing was changed"]
+    assert result.stderr.splitlines() == ["<stdin>:1:20: queues[0].parent: 'all' is no queue", "nothing was changed"]
     assert result.exit_code == 2

@@ -16,7 +16,7 @@ from activities.ports import LaunchSpec, NodeView, Observation, Phase
 from activities.store import tables
 from activities.store.postgres import PostgresStore
 from corral.api import Cordon, Outcome, QueueSpec, QueueTree, SlaTier, State, WorkloadSpec
-from corral.policy import Policy, Rank, TierPolicy
+from corral.policy import Policy, QuotaModel, Rank, TierPolicy
 from domain.decision import Plan
 from domain.snapshot import Snapshot
 from tests.builders import NOON, a_queue, a_workload
@@ -77,6 +77,12 @@ class Pool:
     def another_store(self) -> PostgresStore:
         """The store of another process, as far as the database can tell."""
         return PostgresStore(self.engine, self.clock, POOL, self.policy)
+
+    def decide_by(self, model: QuotaModel) -> None:
+        """The same pool under another quota model, while no policy is recorded."""
+        rank = self.policy.rank.model_copy(update={"quota_model": model})
+        self.policy = self.policy.model_copy(update={"rank": rank})
+        self.store = self.another_store()
 
     # What happens
 

@@ -9,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.admission import timed_round
 from activities.ports import Observation, Phase
 from activities.store import attempts, postgres, snapshots
+from activities.store.policies import PolicyReader
 from activities.store.rows import Journal
 from corral.api import Outcome, QueueTree, Reason, SlaTier, State, StopPolicy, WorkloadSpec
 from corral.policy import Limits, Policy
-from tests.activities.store.pool import UNPROTECTED, Pool, a_spec, a_view, by_workload
+from tests.activities.store.pool import POOL, UNPROTECTED, Pool, a_spec, a_view, by_workload
 from tests.builders import a_queue
 
 
@@ -323,7 +324,7 @@ async def test_victims_that_leave_at_once_in_two_processes_both_count(pool: Pool
 
 
 async def _settle(pool: Pool, connection: object, observation: Observation) -> None:
-    journal = Journal(pool.clock, UNPROTECTED, pool.clock.now())
+    journal = Journal(pool.clock, PolicyReader(POOL, UNPROTECTED), pool.clock.now())
     await attempts.settle(connection, journal, [observation], frozenset())  # type: ignore[arg-type]
     await journal.write(connection)  # type: ignore[arg-type]
 

@@ -23,7 +23,7 @@ from corral.api import (
     WithinQueue,
     WorkloadFilter,
 )
-from corral.policy import Limits, Policy
+from corral.policy import Limits, Policy, QuotaModel
 from domain.decision import Plan
 from domain.quota import QuotaError
 from domain.snapshot import Snapshot
@@ -177,10 +177,25 @@ FULL_QUEUE = QueueSpec(
 )
 
 
-async def test_a_queue_is_read_back_as_it_was_applied(pool: Pool) -> None:
+OF_COHORTS = FULL_QUEUE.model_copy(
+    update={
+        "priority": 0,
+        "reclaim_minimum_runtime_seconds": None,
+        "quotas": (FULL_QUOTA.model_copy(update={"over_quota_weight": None}),),
+    }
+)
+OF_DESERVED = FULL_QUEUE.model_copy(update={"preemption": None, "fungibility": None})
+
+
+def test_full_queues_say_everything_that_queues_can_say() -> None:
     for given in (FULL_QUOTA, FULL_QUEUE):
         assert {name for name in type(given).model_fields if name not in given.model_dump(exclude_defaults=True)} == set()
-    tree = QueueTree(queues=(QueueSpec(name="company", created_at=NOON), FULL_QUEUE))
+
+
+@pytest.mark.parametrize(("model", "queue"), [(QuotaModel.COHORTS, OF_COHORTS), (QuotaModel.DESERVED, OF_DESERVED)])
+async def test_a_queue_is_read_back_as_it_was_applied(pool: Pool, model: QuotaModel, queue: QueueSpec) -> None:
+    pool.decide_by(model)
+    tree = QueueTree(queues=(QueueSpec(name="company", created_at=NOON), queue))
     assert [status.spec for status in await pool.store.apply_queues(tree)] == list(tree.queues)
     assert [status.spec for status in await pool.another_store().queues()] == list(tree.queues)
 
@@ -198,6 +213,7 @@ async def test_a_queue_is_as_old_as_its_first_application_unless_it_says_so(pool
 
 
 async def test_every_edit_of_a_queue_is_noticed_by_the_next_round(pool: Pool) -> None:
+    pool.decide_by(QuotaModel.DESERVED)
     await pool.gets(a_view(), queues=[a_queue("research", 8)])
     seen: list[QueueSpec] = []
 
@@ -351,9 +367,3 @@ async def test_nothing_happened_to_who_waits_unnoticed(pool: Pool) -> None:
     pool.clock.move(100)
     await pool.arrive(a_spec("young"))
     assert await pool.store.untouched_workloads(pool.clock.now()) == ["old"]
-
-
-async def test_a_policy_is_written_down_when_it_is_another_one(pool: Pool) -> None:
-    await pool.store.record_policy()
-    await pool.store.record_policy()
-    assert len(await pool.sql("SELECT * FROM policies")) == 1

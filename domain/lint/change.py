@@ -1,0 +1,40 @@
+"""Changing the policy under way: what speaks against another one for a pool that is at work."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from corral.policy import DocumentKind, Fault, LintFinding, Policy
+from domain.facts import Facts
+from domain.lint.documents import listed
+from domain.lint.rules import lint
+from domain.round import refuse
+from domain.snapshot import Snapshot
+
+MOST_NAMES = 5
+"""Workloads that a finding names."""
+
+
+def what_speaks_against(snapshot: Snapshot, policy: Policy, now: datetime) -> tuple[LintFinding, ...]:
+    """Everything that is wrong with the policy for the queues and the waiting work that the snapshot shows."""
+    return (*lint(policy, snapshot.queues), *strands_waiting_work(snapshot, policy, now))
+
+
+def strands_waiting_work(snapshot: Snapshot, policy: Policy, now: datetime) -> Iterator[LintFinding]:
+    """Work waits that could never run any more: the next round would refuse it for good."""
+    before, _ = refuse(snapshot.waiting, Facts.of(snapshot, now))
+    after, _ = refuse(snapshot.waiting, Facts.of(replace(snapshot, policy=policy), now))
+    known = {refusal.workload_id for refusal in before}
+    stranded = [refusal for refusal in after if refusal.workload_id not in known]
+    if stranded:
+        names = listed(tuple(refusal.workload_id for refusal in stranded[:MOST_NAMES]))
+        others = f" and {len(stranded) - MOST_NAMES} more" if len(stranded) > MOST_NAMES else ""
+        yield LintFinding(
+            rule="strands-waiting-work",
+            fault=Fault.CONTRADICTION,
+            refuses=True,
+            document=DocumentKind.POLICY,
+            field="",
+            message=f"{names}{others} wait and could never run: {stranded[0].explanation.message}",
+            advice="expected a policy under which waiting work can run; cancel the work first, or leave it a way",
+        )
