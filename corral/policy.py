@@ -35,12 +35,16 @@ class FairPreemption(StrEnum):
 
 
 class Action(StrEnum):
-    """What a round of the quota model `deserved` does: start on free capacity, move work, take back, stop lower work."""
+    """What a round of the quota model `deserved` does: start on free capacity, move work, take back, stop lower work.
+
+    `enforce` stops work of queues above their cap, as after a cap was lowered, though never more than the excess.
+    """
 
     ALLOCATE = "allocate"
     CONSOLIDATE = "consolidate"
     RECLAIM = "reclaim"
     PREEMPT = "preempt"
+    ENFORCE = "enforce"
 
 
 class TopologyProfile(StrEnum):
@@ -175,6 +179,8 @@ class Deserved(Model):
     """What is done in a round, in this order: the least disruptive first."""
     consolidated_workloads: Annotated[StrictInt, Field(ge=1, le=10_000)] = 16
     """At most so many workloads are considered for moves that make room for one."""
+    priority_gap: Annotated[StrictInt, Field(ge=1, le=2_000)] = 1
+    """By how much the priority of work must be lower than that for which it is stopped, in one queue and tier."""
     scenarios: Annotated[StrictInt, Field(ge=1, le=100_000)] = 1_000
     """At most so many sets of victims are tried for one workload, action and size."""
 

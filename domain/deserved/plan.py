@@ -7,7 +7,7 @@ from corral.api import Reason
 from domain.decision import Change, Reshape, Start, StartAfter, Stop
 from domain.deserved.jobs import Chunk, Job
 from domain.deserved.line import Entry
-from domain.deserved.parts import keys_of, plus, spots_of
+from domain.deserved.parts import ReplicaKey, keys_of, less, plus, spots_of
 from domain.deserved.placing import part_of, reseated
 from domain.deserved.protection import is_movable
 from domain.deserved.scenario import promised
@@ -92,6 +92,17 @@ class Draft:
             self._record_growth(job, whole)
         self._settled.add(job.id)
         self._take(replace(world, stopped=world.stopped | set(victims)), {**left, job.id: whole})
+
+    def cut(self, job: Job, keys: tuple[ReplicaKey, ...]) -> None:
+        """The job loses replicas, and nobody gets them."""
+        placement = self.stage.placed[job.id]
+        left = less(placement, job.spec, keys)
+        leaving = part_of(job, placement, keys)
+        if left is None:
+            self._stops.append(Stop(self._lose(job.id), Reason.QUEUE_CAP_REACHED))
+        else:
+            self._reshapes[job.id] = Reshape(self._attempt(job.id), Change.SHRINK, left)
+        self._take(self.stage.world.leaving([leaving], are_parts=left is not None), {job.id: left})
 
     def _after(self, job: Job, solution: Solution) -> tuple[World, dict[str, Placement | None], Placement]:
         """The world after a solution, what those have for whom something changes, and what the job gets.

@@ -5,6 +5,7 @@ from datetime import timedelta
 from itertools import chain
 
 from corral.policy import Action
+from domain.deserved.enforcing import enforce
 from domain.deserved.fairness import is_candidate, is_fair, may_ask
 from domain.deserved.jobs import Job, jobs_of, next_chunk
 from domain.deserved.line import Line
@@ -114,11 +115,18 @@ def preempt(draft: Draft) -> None:
         usage = draft.stage.world.usage
         if not job.is_preemptible and not setting.books.owns(job.queue, needs, usage):
             return []
-        lower = (other for other in draft.running() if other.queue == job.queue and other.standing < job.standing)
+        gap = setting.facts.policy.rank.deserved.priority_gap
+        lower = (other for other in draft.running() if other.queue == job.queue and _is_lower(other, job, gap))
         found = (candidate(other, preemption_runtime(other, setting), draft.stage, setting) for other in lower)
         return [victim for victim in found if victim is not None]
 
     _for_each(draft, victims, lambda job: lambda needs, outcome: True, lambda job: True)
+
+
+def _is_lower(other: Job, job: Job, gap: int) -> bool:
+    """Whether the other is of a lower tier, or of the same with a priority that is lower by the gap."""
+    (theirs, their_priority), (mine, my_priority) = other.standing, job.standing
+    return theirs < mine or (theirs == mine and their_priority <= my_priority - gap)
 
 
 ACTIONS: Mapping[Action, Callable[[Draft], None]] = {
@@ -126,6 +134,7 @@ ACTIONS: Mapping[Action, Callable[[Draft], None]] = {
     Action.CONSOLIDATE: consolidate,
     Action.RECLAIM: reclaim,
     Action.PREEMPT: preempt,
+    Action.ENFORCE: enforce,
 }
 
 

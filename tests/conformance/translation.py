@@ -60,6 +60,7 @@ ACTIONS = {
     "consolidation": Action.CONSOLIDATE,
     "reclaim": Action.RECLAIM,
     "preempt": Action.PREEMPT,
+    "enforce-reduced-limit": Action.ENFORCE,
 }
 WITHIN_QUEUE = {
     "Never": WithinQueue.NEVER,
@@ -372,7 +373,7 @@ def policy_of(case: Case) -> Policy:
                 recompute_placement_within_pass=bool(said.get("recompute_placement_within_pass", True)),
                 **fair,
             ),
-            deserved=Deserved(actions=_actions(said)),
+            deserved=Deserved(actions=_actions(said), priority_gap=said.get("preempt_priority_gap", 1)),
             tiers={tier: TierPolicy(guarantee=0, minimum_runtime_seconds=0) for tier in SlaTier},
         ),
         goals=Goals(topology=_profile(case)),
@@ -385,6 +386,8 @@ def _profile(case: Case) -> TopologyProfile:
 
 
 def _model(case: Case) -> QuotaModel:
+    if "preempt_priority_gap" in case.policy:
+        return QuotaModel.DESERVED
     return MODELS[case.policy.get("quota_model", "borrow")]
 
 
@@ -393,7 +396,8 @@ def _actions(said: Mapping[str, object]) -> tuple[Action, ...]:
     only = said.get("only_action")
     if only is not None:
         return (ACTIONS[str(only)],)
-    return tuple(action for action in Action if action is not Action.CONSOLIDATE or said.get("consolidation", True))
+    left_out = {Action.ENFORCE} if said.get("consolidation") else {Action.ENFORCE, Action.CONSOLIDATE}
+    return tuple(action for action in Action if action not in left_out)
 
 
 def _priorities(case: Case) -> dict[int, int]:
