@@ -240,7 +240,7 @@ class Store(Protocol):
         """The pool as a round would see it now, and the time."""
 
     async def has_work(self) -> bool:
-        """Whether somebody waits that a round could decide about now."""
+        """Whether somebody waits that a round could decide about now, or an edit may bear on what runs."""
 
     async def standing(self, workload: str) -> Standing | None:
         """How a workload stands now, or none when there is none of that id."""

@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Rounds:
-    """The planner of a pool: one long activity that runs rounds until its time is over or its worker stops."""
+    """The planner of a pool: one long activity that runs rounds until its time is over or its worker stops.
+
+    Even while nobody waits there is a round now and then: what runs may grow into what has become free, or have to leave.
+    """
 
     def __init__(
         self,
@@ -45,15 +48,16 @@ class Rounds:
     async def keep_deciding(self, seconds: float) -> RoundsDone:
         """Decide for a while; answers with what was done."""
         loop = asyncio.get_running_loop()
-        over, house_due, orphans_due = loop.time() + seconds, loop.time(), loop.time()
+        over, house_due, orphans_due, review_due = loop.time() + seconds, loop.time(), loop.time(), loop.time()
         rounds = told = 0
         async with self._store.wake_ups() as woken:
             while loop.time() < over and not activity.is_worker_shutdown():
                 activity.heartbeat(rounds)
                 woken.clear()
-                if await self._store.has_work():
+                if loop.time() >= review_due or await self._store.has_work():
                     told += await self._decide()
                     rounds += 1
+                    review_due = loop.time() + self._reconcile_seconds
                     await self._advisor.seek()
                 if loop.time() >= house_due:
                     await self._keep_house()

@@ -10,7 +10,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.WAITING: frozenset({State.RESERVING, State.RESERVED, State.SUSPENDED, State.REFUSED, State.CANCELLED}),
     State.SUSPENDED: frozenset({State.WAITING, State.CANCELLED}),
     State.RESERVING: frozenset({State.RESERVED, State.WAITING, State.SUSPENDED, State.CANCELLED}),
-    State.RESERVED: frozenset({State.STARTING, State.WAITING, State.SUSPENDED, State.CANCELLED}),
+    State.RESERVED: frozenset({State.RESERVING, State.STARTING, State.WAITING, State.SUSPENDED, State.CANCELLED}),
     State.STARTING: frozenset(
         {State.RUNNING, State.STOPPING, State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}
     ),

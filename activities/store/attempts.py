@@ -123,7 +123,7 @@ def _believe(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, seen:
         attempt = journal.attempt(attempt, checkpoint_at=seen.checkpoint_at)
         workload = journal.change(workload)
     if seen.phase.is_over:
-        _end(journal, workload, attempt, _outcome(seen, attempt), seen)
+        end_attempt(journal, workload, attempt, _outcome(seen, attempt), seen)
 
 
 def _started(
@@ -151,7 +151,9 @@ def _outcome(seen: Observation, attempt: AttemptRow) -> Outcome:
             return ordered or Outcome.LOST
 
 
-def _end(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, outcome: Outcome, seen: Observation | None) -> None:
+def end_attempt(
+    journal: Journal, workload: WorkloadRow, attempt: AttemptRow, outcome: Outcome, seen: Observation | None
+) -> None:
     """End an attempt: close it and its ledger interval, and bring its workload into the state that follows.
 
     One that was to go on in another shape has its next attempt from here on, which waits for the room promised to it.
@@ -224,7 +226,7 @@ async def refuse_binding(connection: AsyncConnection, journal: Journal, key: Att
         # Trying again elsewhere would end the same way.
         workload = journal.change(workload, failures=workload.parsed().retries)
     seen = Observation(attempt.id, attempt.epoch, Phase.FAILED, 0, journal.now, reason=reason)
-    _end(journal, workload, attempt, outcome, seen)
+    end_attempt(journal, workload, attempt, outcome, seen)
     await give_back(connection, journal, [attempt])
 
 
@@ -241,7 +243,7 @@ async def withdraw(connection: AsyncConnection, journal: Journal, workload_id: s
         if outcome in {Outcome.CANCELLED, Outcome.SUSPENDED}:
             _leave_line(journal, workload, outcome, message)
     elif workload.state in BEFORE_BINDING:
-        _end(journal, workload, attempt, outcome, None)
+        end_attempt(journal, workload, attempt, outcome, None)
         await give_back(connection, journal, [attempt])
     elif outcome is not Outcome.EXPIRED and _finality(outcome) > _finality(attempt.stop_as):
         journal.attempt(attempt, stop_at=attempt.stop_at or journal.now, stop_as=outcome)

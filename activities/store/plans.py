@@ -11,12 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Notice
 from activities.store import tables
+from activities.store.attempts import end_attempt, give_back
 from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRow, interval, place_of
 from activities.store.snapshots import WorldRows
 from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import IntervalKind
 from domain.decision import Change, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
 from domain.fleet import NodeShare, Placement
+from domain.lifecycle import BEFORE_BINDING
 
 CLAIMED, PROMISED = "claimed", "promised"
 
@@ -79,6 +81,7 @@ class PlanWriter:
     """Workloads whose workflow gets its answer from this very activity, and needs no notice."""
     held: list[AttemptRow] = field(default_factory=list)
     allocations: list[dict[str, Any]] = field(default_factory=list)
+    ended: list[AttemptRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.nodes = {node.id: node for node in self.world.snapshot.nodes}
@@ -101,12 +104,14 @@ class PlanWriter:
                     self._explain(decision.workload_id, decision.explanation, round_id)
                 case Refuse():
                     self._refuse(decision.workload_id, decision.explanation, round_id)
-        for reshape in plan.reshapes:
-            self._reshape(reshape)
+        followers = [self._follower(reshape) for reshape in plan.reshapes]
+        for reshape, follower in zip(plan.reshapes, followers, strict=True):
+            self._reshape(reshape, follower)
         for stop in plan.stops:
             self._stop(stop)
         await self._insert_holds()
         await self._take_quota()
+        await give_back(self.connection, self.journal, self.ended)
         orders: list[Reshape | Stop] = [*plan.reshapes, *plan.stops]
         records = [_decision_row(round_id, decision) for decision in changed]
         records += [self._record_of(round_id, order) for order in orders]
@@ -155,15 +160,18 @@ class PlanWriter:
         for victim in victims:
             self._give_notice(victim, "has notice to leave for work of higher rank", Outcome.PREEMPTED, beneficiary=attempt.id)
 
-    def _reshape(self, reshape: Reshape) -> None:
-        """Promise the workload its capacity in the new shape, from now on, and give what runs notice to leave."""
+    def _follower(self, reshape: Reshape) -> AttemptRow:
+        """Promise the workload its capacity in the new shape, from now on."""
         leaving = self.world.attempts[reshape.attempt_id]
-        row = self.world.workloads[leaving.workload_id]
-        follower = self._new_attempt(row, reshape.placement, follows=leaving.id)
+        return self._new_attempt(self.world.workloads[leaving.workload_id], reshape.placement, follows=leaving.id)
+
+    def _reshape(self, reshape: Reshape, follower: AttemptRow) -> None:
         outcome = Outcome.MIGRATED if reshape.change is Change.MIGRATE else Outcome.RESIZED
         beneficiary = next((held.id for held in self.held if held.workload_id == reshape.beneficiary), None)
-        self.journal.note(row.id, reshape.change, f"goes on with {place_of(follower)}")
-        self._give_notice(leaving.id, f"has notice to go on with {place_of(follower)}", outcome, beneficiary=beneficiary)
+        self.journal.note(follower.workload_id, reshape.change, f"goes on with {place_of(follower)}")
+        self._give_notice(
+            reshape.attempt_id, f"has notice to go on with {place_of(follower)}", outcome, beneficiary=beneficiary
+        )
 
     def _stop(self, stop: Stop) -> None:
         self._give_notice(stop.attempt_id, f"has notice to leave: {stop.reason}", Outcome.STOPPED, reason=stop.reason)
@@ -193,10 +201,17 @@ class PlanWriter:
         return any(row["attempt_id"] == attempt.id and row["phase"] == PROMISED for row in self.allocations)
 
     def _give_notice(self, attempt_id: str, message: str, stop_as: Outcome, **order: str | None) -> None:
-        """Order an attempt to stop; its workflow does the rest. `order`: for whom (`beneficiary`), or why (`reason`)."""
+        """Order an attempt to stop; its workflow does the rest. `order`: for whom (`beneficiary`), or why (`reason`).
+
+        One that only holds capacity ends at once: nothing runs.
+        """
         attempt = self.world.attempts[attempt_id]
         row = self.world.workloads[attempt.workload_id]
-        self.journal.attempt(attempt, stop_at=self.journal.now, stop_as=stop_as, **order)
+        attempt = self.journal.attempt(attempt, stop_at=self.journal.now, stop_as=stop_as, **order)
+        if row.state in BEFORE_BINDING:
+            end_attempt(self.journal, row, attempt, stop_as, None)
+            self.ended.append(attempt)
+            return
         preemptions = row.preemptions + (stop_as is Outcome.PREEMPTED)
         self.journal.move(row, State.STOPPING, message, preemptions=preemptions)
         self.journal.tell(row.id)

@@ -82,6 +82,7 @@ class PostgresStore:
         self._reader = SnapshotReader(self._policies)
         self._turn = asyncio.Lock()
         self._considered: int | None = None
+        self._reviewed: int | None = None
 
     @classmethod
     def connect(cls, url: str, clock: Clock, pool: str, policy: Policy | None = None) -> "PostgresStore":
@@ -122,7 +123,7 @@ class PostgresStore:
             if plan.unfinished:
                 await fleet.note_change(connection, self._pool)
         if everybody:
-            self._considered = pool.changes
+            self._considered, self._reviewed = pool
         return standings, notices
 
     async def _standings(
@@ -146,9 +147,10 @@ class PostgresStore:
             return (await self._reader.read(connection, pool, now, {}, everybody=True)).snapshot, now
 
     async def has_work(self) -> bool:
-        """Whether a round could decide anything now: somebody waits."""
+        """Whether a round could decide anything now: somebody waits, or an edit may bear on what runs."""
         async with self._engine.connect() as connection:
-            return await anybody_waits(connection, self._clock.now())
+            is_edited = (await read_pool(connection, self._pool)).edits != self._reviewed
+            return is_edited or await anybody_waits(connection, self._clock.now())
 
     # Attempts
 

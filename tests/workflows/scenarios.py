@@ -55,6 +55,19 @@ async def waits_and_is_preempted(stage: Stage) -> tuple[Record, WorkflowHandle[A
     return record, handle
 
 
+async def goes_on_elsewhere(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Runs, has to leave for a place that is kept for it, goes on there at once, finishes."""
+    record = a_record(stopped_as=State.RESERVED)
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    await stage.tells(record.becomes(State.STOPPING, next_place="4 h100 in eu/eu-2 (stage)"))
+    await record.until("stop")
+    await until_state(record, State.RUNNING)
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, handle
+
+
 async def is_held_released_and_cancelled(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
     """Changed by people while it waits."""
     record = a_record(State.WAITING)
@@ -116,6 +129,7 @@ SCENARIOS: dict[str, Scenario] = {
         finishes,
         starts_slowly,
         waits_and_is_preempted,
+        goes_on_elsewhere,
         is_held_released_and_cancelled,
         has_its_workflow_cancelled,
         meets_an_outage,

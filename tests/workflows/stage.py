@@ -89,6 +89,7 @@ class Record:
             "region": "eu" if has_capacity else None,
             "sku": "h100" if has_capacity else None,
             "place": "8 h100 in eu/eu-1 (stage)" if has_capacity else "",
+            "next_place": "",
             "runtime_left": self.runtime_left if state in AT_A_PROVIDER else None,
         }
         self.now = replace(before, **(values | fields))

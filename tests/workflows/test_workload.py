@@ -48,6 +48,26 @@ async def test_a_preempted_workload_is_stopped_once_and_comes_back(stage: Stage)
     assert record.calls == ["admit", "bind", "stop", "bind"]
 
 
+async def test_work_that_goes_on_elsewhere_is_stopped_once_and_bound_again(stage: Stage) -> None:
+    record, _ = await scenarios.goes_on_elsewhere(stage)
+    assert record.calls == ["admit", "bind", "stop", "bind"]
+    assert record.now is not None
+    assert record.now.epoch == 2
+
+
+async def test_while_it_stops_its_page_says_where_it_goes_on(stage: Stage) -> None:
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    await stage.tells(record.becomes(State.STOPPING, next_place="4 h100 in eu/eu-2 (stage)"))
+    await until_shown(stage, record, State.STOPPING)
+    page = (await handle.query("__temporal_workflow_metadata")).current_details
+    assert "**stopping** on 8 h100 in eu/eu-1 (stage)" in page
+    assert "goes on with 4 h100 in eu/eu-2 (stage)" in page
+    await stage.tells(record.becomes(State.CANCELLED))
+    await handle.result()
+
+
 async def test_nothing_is_lost_when_no_worker_remembers_anything(stage: Stage) -> None:
     async with open_stage(stage.client, name="forgetful", cached=0) as forgetful:
         record, _ = await scenarios.waits_and_is_preempted(forgetful)

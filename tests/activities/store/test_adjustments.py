@@ -129,7 +129,7 @@ async def test_a_workload_that_is_held_leaves_the_line_until_it_is_released(pool
     done = await pool.adjusts("hold", "w", reason="maintenance")
     assert done.message == "held; it leaves the line when it is observed stopped"
     await pool.ends("w", Phase.CANCELLED)
-    assert not await pool.store.has_work()
+    assert await pool.plan() == {}
     assert await pool.state("w") is State.SUSPENDED
     await pool.adjusts("release", "w")
     assert (await pool.plan())["w"].state is State.RESERVED

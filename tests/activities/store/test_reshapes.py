@@ -7,7 +7,7 @@ import pytest
 from activities.ports import Phase
 from corral.api import Outcome, Reason, SlaTier, State
 from corral.policy import Policy
-from domain.decision import Change, Plan, Reshape, StartAfter, Stop
+from domain.decision import Change, Plan, Reshape, Start, StartAfter, Stop
 from domain.fleet import NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
@@ -158,6 +158,47 @@ async def test_work_grows_into_what_is_free(pool: Pool) -> None:
     await pool.ends("train", Phase.CANCELLED)
     await pool.runs("train")
     assert (await pool.used("n1"), await pool.used("n2")) == (4_000, 4_000)
+    assert await pool.findings() == {}
+
+
+async def test_work_shrinks_for_work_that_grows(pool: Pool) -> None:
+    await pool.gets(a_view())
+    both = a_spec("grows", gpus=2, count=2, minimum=1), a_spec("train", gpus=2, count=2, minimum=1)
+    starts = Start("grows", on("n1", (0, 1))), Start("train", on("n1", (2, 3), (4, 5)))
+    await pool.decided(lambda _: Plan(starts), *both)
+    await pool.runs("grows", "train")
+    shrinks = Reshape("train.1", Change.SHRINK, on("n1", (2, 3)), beneficiary="grows")
+    grows = Reshape("grows.1", Change.GROW, on("n1", (0, 1), (4, 5)))
+    await pool.decided(lambda _: Plan((), reshapes=(shrinks, grows)))
+    await pool.ends("grows", Phase.CANCELLED)
+    assert await pool.state("grows") is State.RESERVING
+    assert await pool.findings() == {}
+    await pool.ends("train", Phase.CANCELLED)
+    assert await pool.states("grows", "train") == [State.RESERVED, State.RESERVED]
+    await pool.runs("grows", "train")
+    assert await pool.used() == 6_000
+    assert await pool.findings() == {}
+
+
+async def test_what_only_holds_capacity_takes_its_new_shape_at_once(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("train", gpus=4, count=2, minimum=1))
+    told = await pool.decided(shrink, a_spec("owner", gpus=4))
+    assert {id: (told[id].state, told[id].epoch) for id in ("train", "owner")} == {
+        "train": (State.RESERVED, 2),
+        "owner": (State.RESERVED, 1),
+    }
+    assert await pool.outcomes("train") == [Outcome.RESIZED]
+    assert (await pool.binds("train"))["train"] is not None
+    assert await pool.findings() == {}
+
+
+async def test_what_only_holds_capacity_gives_it_to_its_beneficiary_at_once(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("train", gpus=4, count=2, minimum=1))
+    told = await pool.decided(lambda _: Plan((StartAfter("owner", on("n1", LEFT), ("train.1",)),)), a_spec("owner", gpus=4))
+    assert (told["train"].state, told["owner"].state) == (State.WAITING, State.RESERVED)
+    assert await pool.outcomes("train") == [Outcome.PREEMPTED]
     assert await pool.findings() == {}
 
 

@@ -85,6 +85,17 @@ async def test_accelerators_that_nobody_has_quota_for_stop_no_round(pool: Pool) 
     assert sorted(standing.state for standing in standings.values()) == [State.RESERVED, State.WAITING]
 
 
+async def test_an_edit_is_considered_even_when_nobody_waits(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("runs"))
+    await pool.plan()
+    assert not await pool.store.has_work()
+    await pool.another_store().apply_queues(QueueTree(queues=(a_queue("research", 4),)))
+    assert await pool.store.has_work()
+    await pool.plan()
+    assert not await pool.store.has_work()
+
+
 async def test_two_rounds_without_events_change_nothing(pool: Pool) -> None:
     await pool.gets(a_view())
     await pool.arrive(a_spec("first"), a_spec("second"), a_spec("third"))
