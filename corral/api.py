@@ -101,6 +101,7 @@ class Reason(StrEnum):
     UNKNOWN_QUEUE = "UnknownQueue"
     NO_MATCHING_CAPACITY = "NoMatchingCapacity"
     NEVER_WITHIN_QUOTA = "NeverWithinQuota"
+    GUARANTEE_CANNOT_BE_KEPT = "GuaranteeCannotBeKept"
     # It waits for something that it or its owner controls.
     SUSPENDED = "Suspended"
     QUEUE_STOPPED = "QueueStopped"
@@ -118,6 +119,9 @@ class Reason(StrEnum):
     NODES_TAKE_NO_MORE_REPLICAS = "NodesTakeNoMoreReplicas"
     TOPOLOGY_DOMAIN_TOO_SMALL = "TopologyDomainTooSmall"
     WAITING_FOR_VICTIMS = "WaitingForVictims"
+    DISRUPTION_BUDGET_SPENT = "DisruptionBudgetSpent"
+    PREEMPTION_DELAYED = "PreemptionDelayed"
+    CRASH_LOOPING = "CrashLooping"
     BEHIND_OTHERS_IN_QUEUE = "BehindOthersInQueue"
     ROUND_LIMIT_REACHED = "RoundLimitReached"
     PENDING_EVALUATION = "PendingEvaluation"
@@ -133,6 +137,11 @@ class Reason(StrEnum):
     NODE_TOO_SMALL = "NodeTooSmall"
     # Why running work must leave though no workload takes its place.
     PREEMPTED = "Preempted"
+    # Why running work is not stopped for other work.
+    MINIMUM_RUNTIME = "MinimumRuntime"
+    ALREADY_STOPPED_FOR_IT = "AlreadyStoppedForIt"
+    WITHIN_ITS_QUOTA = "WithinItsQuota"
+    PROMISE_WOULD_BREAK = "PromiseWouldBreak"
 
 
 class Outcome(StrEnum):

@@ -133,6 +133,8 @@ class TierPolicy(Model):
 
     guarantee: Share
     minimum_runtime_seconds: Seconds
+    preemption_delay_seconds: Seconds = 0
+    """Work of the tier has waited that long before anything is stopped for it, or as long as it asks for itself."""
 
 
 class DisruptionBudget(Model):
@@ -152,7 +154,7 @@ class Limits(Model):
     starts_per_round: Annotated[StrictInt, Field(ge=1)] | None = None
     starts_per_queue_and_round: Annotated[StrictInt, Field(ge=1)] | None = None
     maximum_preemptions: Annotated[StrictInt, Field(ge=0, le=1_000)] = 5
-    """A workload preempted that often is no longer a victim: bounded waiting for everybody."""
+    """A workload stopped that often for others in the last 24 hours is no victim: bounded waiting for everybody."""
 
 
 class Cohorts(Model):
@@ -205,6 +207,12 @@ class Rank(Model):
     preemption: StrictBool = True
     ageing_seconds_per_priority: Annotated[Seconds, Field(ge=1)] | None = 86_400
     """Waiting that long counts as one more of priority when turns are taken; none: priority never ages."""
+    restart_seconds: Seconds = 60
+    """Until work that was stopped or moved is again where it was when it was last saved: part of the cost of a stop."""
+    requeue_seconds: Seconds = 300
+    """How long work that was stopped is expected to wait for another place: part of the cost of a stop."""
+    crash_loop_failures: Annotated[StrictInt, Field(ge=1, le=1_000)] = 3
+    """Nothing is stopped for a workload whose last so many attempts all failed by themselves."""
 
     @model_validator(mode="after")
     def _every_tier(self) -> Self:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
 
-from corral.api import SlaTier
+from corral.api import SlaTier, WorkloadSpec
 from domain.fleet import Amount
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -15,18 +15,23 @@ MILLISECONDS = 1_000
 
 
 class IntervalKind(StrEnum):
-    """What a workload did over an interval. Only a suspended one is not entitled to anything."""
+    """What a workload did over an interval. Suspended, or in a back-off of its own making, it is entitled to nothing."""
 
     WAITING = "waiting"
     SUSPENDED = "suspended"
+    BACKING_OFF = "backing-off"
     STARTING = "starting"
     RUNNING = "running"
+
+
+NOT_ENTITLED = frozenset({IntervalKind.SUSPENDED, IntervalKind.BACKING_OFF})
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
     """One row of the ledger; without an end it lasts. Amounts are thousandths of an accelerator.
 
+    Over-quota time is an interval that is entitled to nothing (`domain.entitlement`).
     `lost_milli_seconds` (thousandths of an accelerator times seconds) is work since the last durable checkpoint, lost by the
     forced stop that ended the interval.
     """
@@ -42,8 +47,21 @@ class Interval:
     lost_milli_seconds: int = 0
 
 
-def gpu_fraction(intervals: Iterable[Interval], window_start: datetime, window_end: datetime) -> Fraction | None:
-    """Useful entitled time over entitled time in the window (`semantics.md` 5); none when nothing was entitled.
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Entitled and useful time in a window, in thousandths of an accelerator times milliseconds."""
+
+    useful: int = 0
+    entitled: int = 0
+
+    @property
+    def fraction(self) -> Fraction | None:
+        """The GPU fraction; none when nothing was entitled."""
+        return Fraction(self.useful, self.entitled) if self.entitled else None
+
+
+def account(intervals: Iterable[Interval], window_start: datetime, window_end: datetime) -> Account:
+    """Useful and entitled time in the window (`semantics.md` 5), each interval once.
 
     A loss counts in the window in which the forced stop falls; useful time is never negative in total.
     """
@@ -52,13 +70,23 @@ def gpu_fraction(intervals: Iterable[Interval], window_start: datetime, window_e
         milliseconds = _overlap_milliseconds(interval, window_start, window_end)
         entitled += _entitled(interval) * milliseconds
         useful += _useful(interval) * milliseconds - _lost(interval, window_start, window_end)
-    return Fraction(max(0, useful), entitled) if entitled else None
+    return Account(max(0, useful), entitled)
+
+
+def gpu_fraction(intervals: Iterable[Interval], window_start: datetime, window_end: datetime) -> Fraction | None:
+    """Useful entitled time over entitled time in the window; none when nothing was entitled."""
+    return account(intervals, window_start, window_end).fraction
 
 
 def by_tier(intervals: Iterable[Interval], window_start: datetime, window_end: datetime) -> Mapping[SlaTier, Fraction | None]:
     """The GPU fraction of each tier over the window."""
     ledger = set(intervals)
     return {tier: gpu_fraction((row for row in ledger if row.tier is tier), window_start, window_end) for tier in SlaTier}
+
+
+def entitled_milli(spec: WorkloadSpec) -> Amount:
+    """What the promise of the tier covers: the size asked for, or the minimum of what is elastic."""
+    return sum(group.fewest * group.milli for group in spec.groups)
 
 
 def lost_work(started_at: datetime | None, checkpoint_at: datetime | None, stopped_at: datetime, milli: Amount) -> int:
@@ -70,7 +98,7 @@ def lost_work(started_at: datetime | None, checkpoint_at: datetime | None, stopp
 
 
 def _entitled(interval: Interval) -> Amount:
-    return 0 if interval.kind is IntervalKind.SUSPENDED else interval.entitled_milli
+    return 0 if interval.kind in NOT_ENTITLED else interval.entitled_milli
 
 
 def _useful(interval: Interval) -> Amount:
@@ -79,8 +107,11 @@ def _useful(interval: Interval) -> Amount:
 
 
 def _lost(interval: Interval, window_start: datetime, window_end: datetime) -> int:
+    """Of what was lost, the part that had counted as useful."""
     is_inside = interval.ended_at is not None and window_start < interval.ended_at <= window_end
-    return interval.lost_milli_seconds * MILLISECONDS if is_inside else 0
+    if not is_inside or not interval.allocated_milli:
+        return 0
+    return interval.lost_milli_seconds * MILLISECONDS * _useful(interval) // interval.allocated_milli
 
 
 def _overlap_milliseconds(interval: Interval, window_start: datetime, window_end: datetime) -> int:

@@ -6,7 +6,9 @@ from datetime import datetime
 
 from corral.api import QueueSpec
 from corral.policy import Policy, QuotaModel
-from domain.protection import Stoppable, stoppable_by_sku
+from domain.disruption_budgets import allowances
+from domain.entitlement import within_quota
+from domain.protection import Protection, Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
 from domain.snapshot import Snapshot
 from domain.workload import Active
@@ -19,7 +21,7 @@ class Facts:
 
     `tree` has the quota rows that are valid now, `widest` the most generous of any validity. `idle` is the fleet with all
     of its room, whatever the health of its nodes; while it is not `complete`, more may come. `active` is by attempt id,
-    `stoppable` by SKU.
+    `stoppable` by SKU; `protection` says who may be stopped for whom.
     """
 
     now: datetime
@@ -31,6 +33,7 @@ class Facts:
     complete: bool
     active: Mapping[str, Active]
     stoppable: Mapping[str, tuple[Stoppable, ...]]
+    protection: Protection
 
     @classmethod
     def of(cls, snapshot: Snapshot, now: datetime) -> "Facts":
@@ -39,14 +42,31 @@ class Facts:
         classes = snapshot.policy.limits.sku_classes
         common = snapshot.policy.rank.quota_model is QuotaModel.DESERVED
         widest = QuotaTree.ever(queues.values(), classes, common=common)
+        tree = QuotaTree.at(queues.values(), now, classes, common=common)
+        protection = _protection(snapshot, queues, tree, now)
         return cls(
             now=now,
             policy=snapshot.policy,
             queues=queues,
-            tree=QuotaTree.at(queues.values(), now, classes, common=common),
+            tree=tree,
             widest=widest,
             idle=World.idle(snapshot.nodes, widest, policy=snapshot.policy),
             complete=snapshot.is_complete and bool(snapshot.nodes),
-            active={active.attempt_id: active for active in snapshot.active},
-            stoppable=stoppable_by_sku(snapshot.active, queues, snapshot.policy, now),
+            active=protection.active,
+            stoppable=stoppable_by_sku(protection),
+            protection=protection,
         )
+
+
+def _protection(snapshot: Snapshot, queues: Mapping[str, QueueSpec], tree: QuotaTree, now: datetime) -> Protection:
+    return Protection(
+        now=now,
+        policy=snapshot.policy,
+        queues=queues,
+        paths=tree.paths,
+        ledger=snapshot.ledger,
+        covered=within_quota(snapshot, tree, now),
+        waiting={workload.id: workload for workload in snapshot.waiting},
+        active={active.attempt_id: active for active in snapshot.active},
+        allowances=allowances(snapshot.policy.limits.disruption_budgets, snapshot.stops, tree.paths, now),
+    )

@@ -54,7 +54,7 @@ def choose_victims(ranks: Iterable[Sequence[Request]], world: World, facts: Fact
 
 def _disruption(eviction: Eviction, world: World) -> tuple[int, Amount, Choice]:
     """Stop low tiers rather than high ones, then little rather than much, then for a good place."""
-    highest_tier = max(victim.standing[0] for victim in eviction.victims)
+    highest_tier = max(victim.runs_as[0] for victim in eviction.victims)
     return highest_tier, sum(victim.milli for victim in eviction.victims), choice(eviction.candidate, world)
 
 
@@ -143,11 +143,12 @@ def _in_order(attempt: _Attempt, facts: Facts) -> Victims:
         for victim in _who_could_help(attempt, facts)
         if (victim.standing < mine if victim.queue == own else victim.queue in borrowers)
         and victim.active.attempt_id not in attempt.stopped
+        and facts.protection.why_spared(victim.active, spec) is None
     ]
     if attempt.has_quota():
         allowed = [victim for victim in allowed if not victim.nodes.isdisjoint(attempt.rooms)]
-    allowed.sort(key=lambda victim: (victim.standing[0], victim.queue == own))
-    return _while_borrowing(allowed, own, sku, attempt.usage)
+    allowed.sort(key=lambda victim: victim.order(own, attempt.rooms))
+    return _within_budgets(_while_borrowing(allowed, own, sku, attempt.usage), attempt, facts)
 
 
 def _who_could_help(attempt: _Attempt, facts: Facts) -> Sequence[Stoppable]:
@@ -170,6 +171,13 @@ def _reclaimable(request: Request, sku: str, usage: Usage) -> frozenset[str]:
     if not usage.is_within_nominal(queue, sku, request.gang.minimum_milli):
         return frozenset()
     return usage.borrowers(usage.tree.root(queue), sku)
+
+
+def _within_budgets(ordered: Victims, attempt: _Attempt, facts: Facts) -> Victims:
+    """Leave out whom the disruption budgets protect once the victims before are stopped."""
+    allowed = facts.protection.within_budgets((victim.active for victim in ordered), attempt.stopped)
+    ids = {active.attempt_id for active in allowed}
+    return tuple(victim for victim in ordered if victim.active.attempt_id in ids)
 
 
 def _while_borrowing(ordered: Iterable[Stoppable], own: str, sku: str, usage: Usage) -> Victims:

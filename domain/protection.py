@@ -1,70 +1,237 @@
-"""Protection: which running work may be stopped for other work at all, and who would go first."""
+"""Protection: which running work may be stopped for other work, and who would go first (`semantics.md` 5 and 6)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fractions import Fraction
 
-from corral.api import QueueSpec, State
+from corral.api import QueueSpec, Reason, SlaTier, State, WorkloadSpec
 from corral.policy import Policy
+from domain.accounting import Interval
+from domain.decision import Rejection
+from domain.disruption_budgets import Allowances, Paths, within
 from domain.fleet import Amount
-from domain.standing import Standing, standing
-from domain.workload import Active, Charge, charges_of
+from domain.headroom import MilliSeconds, cost_per_usable, headroom, stop_cost
+from domain.standing import TIERS, Standing, standing
+from domain.workload import Active, Charge, Waiting, charges_of
 
 STOPPABLE_STATES = frozenset({State.STARTING, State.RUNNING})
 """Work that only holds capacity is no victim: it is about to start, and stopping it would gain nothing sooner."""
 
 
-def is_protected(active: Active, queue: QueueSpec | None, policy: Policy, now: datetime) -> bool:
-    """Whether the workload has not yet run for the minimum that its queue or its tier promises, whichever is longer.
+def is_protected(active: Active, policy: Policy, now: datetime) -> bool:
+    """Whether the workload has not yet run for the minimum that its tier promises, whoever asks.
 
     Work that has not started yet is not protected: nothing is lost when it goes back in line.
     """
-    if active.started_at is None:
-        return False
-    promised = (policy.rank.tiers[active.spec.tier].minimum_runtime_seconds, queue.minimum_runtime_seconds if queue else 0)
-    return now < active.started_at + timedelta(seconds=max(promised))
+    return has_run_less_than(active, policy.rank.tiers[active.spec.tier].minimum_runtime_seconds, now)
 
 
-def is_stoppable(active: Active, queue: QueueSpec | None, policy: Policy, now: datetime) -> bool:
+def has_run_less_than(active: Active, seconds: int, now: datetime) -> bool:
+    """Whether the workload runs, and not yet for so long."""
+    return active.started_at is not None and now < active.started_at + timedelta(seconds=seconds)
+
+
+def is_stoppable(active: Active, policy: Policy, now: datetime) -> bool:
     """Whether the workload may be a victim of anybody."""
     return (
         active.spec.preemptible
         and not active.preempted
         and active.state in STOPPABLE_STATES
         and active.preemptions < policy.limits.maximum_preemptions
-        and not is_protected(active, queue, policy, now)
+        and not is_protected(active, policy, now)
     )
+
+
+def minimum_runtime(victim: str, beneficiary: str, queues: Mapping[str, QueueSpec], paths: Paths) -> int:
+    """Seconds that work of the victim's queue runs before work of the beneficiary's may take its place.
+
+    Within a queue its own, else that of the nearest queue above that has one. Between queues it is read on the victim's side
+    just below their lowest common ancestor, and from there upwards: children of one parent treat each other alike, however
+    their own queues are set (KAI, `minruntime`).
+    """
+    mine = paths.get(victim, (victim,))
+    if victim == beneficiary:
+        return next((queues[name].minimum_runtime_seconds for name in mine if queues[name].minimum_runtime_seconds), 0)
+    shared = set(paths.get(beneficiary, (beneficiary,)))
+    own = [name for name in mine if name not in shared]
+    for name in (*own[-1:], *mine[len(own) :]):
+        spec = queues[name]
+        if spec.reclaim_minimum_runtime_seconds is not None:
+            return spec.reclaim_minimum_runtime_seconds
+        if spec.minimum_runtime_seconds:
+            return spec.minimum_runtime_seconds
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What protects running work from other work, with the facts that its rules look at.
+
+    `ledger` holds the intervals of the control window, and `covered` what nominal quota covers, both by workload id.
+    `waiting` is by workload id, `active` by attempt id.
+    """
+
+    now: datetime
+    policy: Policy
+    queues: Mapping[str, QueueSpec]
+    paths: Paths
+    ledger: Mapping[str, Sequence[Interval]]
+    covered: Mapping[str, Amount]
+    waiting: Mapping[str, Waiting]
+    active: Mapping[str, Active]
+    allowances: Allowances
+
+    def why_not_yet(self, beneficiary: Waiting) -> Rejection | None:
+        """Why nothing at all may be stopped for the workload now, or none when something may."""
+        delay = self.delayed_until(beneficiary) - self.now
+        if delay > timedelta():
+            return Rejection(beneficiary.id, Reason.PREEMPTION_DELAYED, needs=-(-delay // timedelta(seconds=1)))
+        most = self.policy.rank.crash_loop_failures
+        if beneficiary.failed_in_a_row >= most:
+            return Rejection(beneficiary.id, Reason.CRASH_LOOPING, needs=most, has=beneficiary.failed_in_a_row)
+        return None
+
+    def delayed_until(self, beneficiary: Waiting) -> datetime:
+        """Until when nothing is stopped for the workload: it might be placed without; from the last time it came into line."""
+        spec = beneficiary.spec
+        seconds = max(spec.preemption_delay_seconds, self.policy.rank.tiers[spec.tier].preemption_delay_seconds)
+        return (beneficiary.since or beneficiary.submitted_at) + timedelta(seconds=seconds)
+
+    def why_spared(self, victim: Active, beneficiary: WorkloadSpec) -> Rejection | None:
+        """Why this attempt may not be stopped for that workload, whatever their ranks, or none when it may."""
+        return next((no for rule in RULES if (no := rule(self, victim, beneficiary)) is not None), None)
+
+    def within_budgets(self, victims: Iterable[Active], stopped: Iterable[str]) -> list[Active]:
+        """Those of the victims, in turn, that every budget allows beside the attempts that this round stopped already."""
+        before = [self.active[attempt_id] for attempt_id in sorted(stopped)]
+        wanted = [*before, *victims]
+        may = within(self.allowances, ((each.spec.queue, each.spec.tier) for each in wanted), self.paths)
+        return [victim for victim, allowed in zip(wanted, may, strict=True) if allowed][len(before) :]
+
+    def runs_as(self, demand: Active | Waiting) -> SlaTier:
+        """The tier whose promise the workload has: over quota it is basic."""
+        return demand.spec.tier if self.covered.get(demand.id, 0) else SlaTier.BASIC
+
+    def is_over_quota(self, active: Active) -> bool:
+        """Whether the queue's nominal quota does not cover all that the attempt has."""
+        return self.covered.get(active.id, 0) < active.milli
+
+    def headroom(self, demand: Active | Waiting) -> MilliSeconds:
+        """What its promise leaves to take, in thousandths of an accelerator times seconds."""
+        guarantee = self.policy.rank.tiers[self.runs_as(demand)].guarantee
+        return headroom(self.ledger.get(demand.id, ()), guarantee, self.now)
+
+    def stop_cost(self, active: Active) -> MilliSeconds:
+        """What it costs to stop the attempt now, in thousandths of an accelerator times seconds."""
+        return stop_cost(active, self.policy.rank, self.now)
+
+    def is_short(self, waiting: Waiting) -> bool:
+        """Whether the workload has no headroom left, so that its promise breaks while it waits; who never ran has none."""
+        return not waiting.epoch or self.headroom(waiting) <= 0
+
+    def looks_at(self, waiting: Waiting) -> tuple[object, ...]:
+        """What the rules look at in a workload for which others might be stopped, beside its tier and queue."""
+        return self.why_not_yet(waiting) is None, waiting.relieved_by, self.runs_as(waiting), self.is_short(waiting)
+
+
+Rule = Callable[[Protection, Active, WorkloadSpec], Rejection | None]
+
+
+def has_run_enough(facts: Protection, victim: Active, beneficiary: WorkloadSpec) -> Rejection | None:
+    """The victim has had the minimum runtime that its queue has towards the beneficiary's."""
+    seconds = minimum_runtime(victim.spec.queue, beneficiary.queue, facts.queues, facts.paths)
+    if has_run_less_than(victim, seconds, facts.now):
+        return Rejection(victim.id, Reason.MINIMUM_RUNTIME, needs=seconds)
+    return None
+
+
+def was_not_stopped_for_it(facts: Protection, victim: Active, beneficiary: WorkloadSpec) -> Rejection | None:
+    """Nobody is stopped twice for the same beneficiary."""
+    waiting = facts.waiting.get(beneficiary.id)
+    return Rejection(victim.id, Reason.ALREADY_STOPPED_FOR_IT) if waiting and victim.id in waiting.relieved_by else None
+
+
+def is_not_owed_its_place(facts: Protection, victim: Active, beneficiary: WorkloadSpec) -> Rejection | None:
+    """Another queue takes back only what the nominal quota of the victim's own does not cover."""
+    if victim.spec.queue == beneficiary.queue or facts.is_over_quota(victim):
+        return None
+    return Rejection(victim.id, Reason.WITHIN_ITS_QUOTA, needs=victim.milli, has=facts.covered.get(victim.id, 0))
+
+
+def keeps_its_promise(facts: Protection, victim: Active, beneficiary: WorkloadSpec) -> Rejection | None:
+    """H >= C, unless the beneficiary falls short of a strictly higher promise. Who is promised nothing has none to lose."""
+    tier = facts.runs_as(victim)
+    if not facts.policy.rank.tiers[tier].guarantee:
+        return None
+    waiting = facts.waiting.get(beneficiary.id)
+    if waiting and TIERS.index(facts.runs_as(waiting)) < TIERS.index(tier) and facts.is_short(waiting):
+        return None
+    left, cost = facts.headroom(victim), facts.stop_cost(victim)
+    return Rejection(victim.id, Reason.PROMISE_WOULD_BREAK, needs=cost, has=left) if left < cost else None
+
+
+RULES: tuple[Rule, ...] = (has_run_enough, was_not_stopped_for_it, is_not_owed_its_place, keeps_its_promise)
+"""What spares running work for the sake of whom it would be stopped for; ranks and quota come on top."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stoppable:
-    """Work that may be stopped, with what a choice among such work looks at."""
+    """Work that may be stopped, with what a choice among such work looks at.
+
+    `standing` says whom it must give way to in its own queue. `runs_as` is the same for the order among victims: work over
+    quota goes with the basic.
+    """
 
     active: Active
     queue: str
     standing: Standing
+    runs_as: Standing
     milli: Amount
+    cost: MilliSeconds
     charges: tuple[Charge, ...]
     nodes: frozenset[str]
 
+    def usable(self, nodes: Mapping[str, object]) -> Amount:
+        """Thousandths that it has on these nodes."""
+        return sum(share.room.milli for share in self.active.placement.shares if share.node_id in nodes)
 
-def stoppable_by_sku(
-    actives: Iterable[Active], queues: Mapping[str, QueueSpec], policy: Policy, now: datetime
-) -> dict[str, tuple[Stoppable, ...]]:
+    def order(self, own: str, nodes: Mapping[str, object]) -> tuple[int, bool, int, Fraction, float, str]:
+        """Who goes first for work of the queue `own` on these nodes, by the victim order of `semantics.md` 5.
+
+        Low tiers, borrowers before the own queue, low priorities, the least cost per accelerator that is really usable, the
+        newest, and by attempt id.
+        """
+        tier, priority = self.runs_as
+        began = self.active.started_at or self.active.held_at
+        dearness = cost_per_usable(self.cost, self.usable(nodes))
+        return tier, self.queue == own, priority, dearness, -began.timestamp(), self.active.attempt_id
+
+
+def stoppable_by_sku(protection: Protection) -> dict[str, tuple[Stoppable, ...]]:
     """All work that may be stopped, by SKU: the lowest first, and among equals whoever loses least."""
     by_sku: dict[str, list[Active]] = {}
-    for active in actives:
-        if is_stoppable(active, queues.get(active.spec.queue), policy, now):
+    for active in protection.active.values():
+        if is_stoppable(active, protection.policy, protection.now):
             for sku in active.placement.by_sku:
                 by_sku.setdefault(sku, []).append(active)
-    return {sku: tuple(map(_stoppable, sorted(found, key=hardship))) for sku, found in by_sku.items()}
+    return {
+        sku: tuple(_stoppable(active, protection) for active in sorted(found, key=hardship)) for sku, found in by_sku.items()
+    }
 
 
-def _stoppable(active: Active) -> Stoppable:
+def _stoppable(active: Active, protection: Protection) -> Stoppable:
     spec = active.spec
-    nodes = frozenset(share.node_id for share in active.placement.shares)
-    charges = charges_of(spec, active.placement)
-    return Stoppable(active, spec.queue, standing(spec.tier, spec.priority), active.milli, charges, nodes)
+    return Stoppable(
+        active=active,
+        queue=spec.queue,
+        standing=standing(spec.tier, spec.priority),
+        runs_as=standing(protection.runs_as(active), spec.priority),
+        milli=active.milli,
+        cost=protection.stop_cost(active),
+        charges=charges_of(spec, active.placement),
+        nodes=frozenset(share.node_id for share in active.placement.shares),
+    )
 
 
 def hardship(active: Active) -> tuple[Standing, float, float, str]:

@@ -127,7 +127,7 @@ class _Pass:
         return self._views[queue]
 
     def _kind(self, workload: Waiting) -> Kind:
-        return kind(workload, self._facts.now, self._facts.tree)
+        return *kind(workload, self._facts.now, self._facts.tree), self._facts.protection.looks_at(workload)
 
     def answers(self) -> dict[str, Explanation]:
         """Why work waits that would move if it were not for its place in line, by workload id."""
@@ -180,6 +180,8 @@ def decide(workload: Waiting, view: View, facts: Facts) -> Start | StartAfter | 
         return Start(workload.id, candidate.placement, weighed(candidate, view.world))
     if view.later is not view.world and (candidate := best_candidate(ranks, view.later)) is not None:
         return Await(workload.spec, candidate.placement)
+    if facts.protection.why_not_yet(workload) is not None:
+        return None
     if (eviction := choose_victims(ranks, view.later, facts)) is not None:
         return StartAfter(workload.id, eviction.candidate.placement, eviction.attempt_ids)
     return None

@@ -1,9 +1,12 @@
 """One consistent, frozen view of the pool: all that a round may know."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from corral.api import QueueSpec
 from corral.policy import Policy
+from domain.accounting import Interval
+from domain.disruption_budgets import ForcedStop
 from domain.fleet import Node
 from domain.workload import Active, Waiting
 
@@ -14,6 +17,7 @@ class Snapshot:
 
     `queues` hold the quota rows of every validity; the round takes those that are valid at its time.
     `waiting` holds the workloads to decide about; `active` all that have capacity promised, held or in use.
+    `ledger` holds what live workloads did in the control window, by workload id; `stops` who had to leave for others of late.
     `is_complete` is false while a provider has never told what it has: then nothing can be said to be impossible.
     """
 
@@ -23,3 +27,5 @@ class Snapshot:
     active: tuple[Active, ...] = ()
     policy: Policy = field(default_factory=Policy)
     is_complete: bool = True
+    ledger: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
+    stops: tuple[ForcedStop, ...] = ()

@@ -12,7 +12,9 @@ from domain.fleet import Amount, Placement
 class Waiting:
     """A workload without capacity. `epoch` is the number of attempts so far; `tasks_done` counts an array's finished tasks.
 
-    `submitted_at` decides age: it is kept over preemptions, so that nobody loses their place by being preempted.
+    `submitted_at` decides age: it is kept over preemptions, so that nobody loses their place by being preempted. `since` is
+    when it came (back) into line. `is_new` says that no round has considered it yet, `failed_in_a_row` how many of its last
+    attempts failed by themselves, and `relieved_by` which workloads have been stopped for it, in whatever attempt.
     """
 
     id: str
@@ -20,6 +22,10 @@ class Waiting:
     submitted_at: datetime
     epoch: int = 0
     tasks_done: int = 0
+    since: datetime | None = None
+    is_new: bool = False
+    failed_in_a_row: int = 0
+    relieved_by: frozenset[str] = frozenset()
 
     def groups(self, count: int | None = None) -> tuple[ReplicaGroup, ...]:
         """The replica groups to place now; `count` is a target's own count for the first group.
@@ -40,7 +46,7 @@ class Active:
     """A workload with an open attempt: capacity promised, held, or in use.
 
     `started_at` is when it was observed running, else none; `checkpoint_at` when it last saved its work, if known.
-    `preempted` says that it has had notice to leave for other work, `preemptions` how often that happened so far.
+    `preempted` says that it has had notice to leave for other work, `preemptions` how often its workload had in 24 hours.
     """
 
     id: str

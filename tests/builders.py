@@ -19,14 +19,20 @@ from corral.api import (
     Topology,
     WorkloadSpec,
 )
-from corral.policy import Policy
+from corral.policy import Policy, Rank, TierPolicy
+from domain.accounting import Interval, IntervalKind
 from domain.decision import Plan, Refuse, Wait
+from domain.disruption_budgets import ForcedStop
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
 
 NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
 LONG_AGO = NOON - timedelta(days=1)
+
+
+UNPROMISED = Policy(rank=Rank(tiers={tier: TierPolicy(guarantee=0.0, minimum_runtime_seconds=0) for tier in SlaTier}))
+"""A policy that promises nothing and protects nobody: ranks and quota alone decide who is stopped."""
 
 
 def seconds(number: float) -> timedelta:
@@ -189,9 +195,14 @@ def a_workload(
 
 
 def a_snapshot(
-    fleet: Sequence[Node], queues: Sequence[QueueSpec], *workloads: AWorkload | Active, policy: Policy | None = None
+    fleet: Sequence[Node],
+    queues: Sequence[QueueSpec],
+    *workloads: AWorkload | Active,
+    policy: Policy | None = None,
+    ledger: Mapping[str, Sequence[Interval]] | None = None,
+    stops: Sequence[ForcedStop] = (),
 ) -> Snapshot:
-    """A snapshot; what runs is taken off the nodes' free room."""
+    """A snapshot; what runs is taken off the nodes' free room, and has run since it started as far as the ledger knows."""
     active = tuple(workload for workload in workloads if isinstance(workload, Active))
     return Snapshot(
         nodes=tuple(without_room_of(node, active) for node in fleet),
@@ -199,7 +210,15 @@ def a_snapshot(
         waiting=tuple(workload.waiting() for workload in workloads if isinstance(workload, AWorkload)),
         active=active,
         policy=policy or Policy(),
+        ledger={each.id: (ran(each),) for each in active if each.started_at} | dict(ledger or {}),
+        stops=tuple(stops),
     )
+
+
+def ran(active: Active) -> Interval:
+    """What the ledger says of work that runs within its quota since it started."""
+    began, milli = active.started_at or active.held_at, active.milli
+    return Interval(active.id, active.spec.tier, active.spec.queue, IntervalKind.RUNNING, milli, milli, began, None)
 
 
 def without_room_of(node: Node, active: Sequence[Active]) -> Node:

@@ -14,7 +14,7 @@ from activities.ports import Clock
 from activities.store import tables
 from activities.store.policies import PolicyReader
 from corral.api import WHOLE, Explanation, Outcome, Reason, State, WorkloadSpec
-from domain.accounting import IntervalKind
+from domain.accounting import NOT_ENTITLED, IntervalKind, entitled_milli
 from domain.lifecycle import checked
 
 FIRST_VERSION = 1
@@ -268,18 +268,13 @@ def interval(row: WorkloadRow, kind: IntervalKind, at: datetime, attempt: Attemp
         "queue": row.queue,
         "tier": row.tier,
         "kind": kind,
-        "entitled_milli": 0 if kind is IntervalKind.SUSPENDED else entitled_milli(row.parsed()),
+        "entitled_milli": 0 if kind in NOT_ENTITLED else entitled_milli(row.parsed()),
         "allocated_milli": attempt.milli if attempt else 0,
         "allocated_by_sku": attempt.by_sku if attempt else {},
         "began_at": at,
         "ended_at": None,
         "lost_milli_seconds": 0,
     }
-
-
-def entitled_milli(spec: WorkloadSpec) -> int:
-    """What the promise of the tier covers: the size asked for, or the minimum of what is elastic."""
-    return sum(group.fewest * group.milli for group in spec.groups)
 
 
 def as_json(standing: Standing) -> dict[str, Any]:

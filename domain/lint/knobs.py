@@ -18,7 +18,7 @@ QUEUE_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
     "preemption": frozenset({COHORTS}),
     "fungibility": frozenset({COHORTS}),
     "priority": frozenset({DESERVED}),
-    "reclaim_minimum_runtime_seconds": frozenset({DESERVED}),
+    "reclaim_minimum_runtime_seconds": frozenset({RANKED, DESERVED}),
 }
 """The models that read a field of a queue; every other field is read by all of them."""
 

@@ -14,6 +14,7 @@ from domain.workload import Active
 from tests.builders import (
     LONG_AGO,
     NOON,
+    UNPROMISED,
     AWorkload,
     a_cohort,
     a_node,
@@ -118,7 +119,8 @@ def test_reclaim_ends_where_the_queue_no_longer_borrows() -> None:
     ],
 )
 def test_only_strictly_lower_work_of_the_own_queue_is_stopped(lower: dict[str, Any], is_stopped: bool) -> None:
-    assert bool(plan([NODE], runner("r", **lower), a_workload(gpus=8, priority=5)).preempts) is is_stopped
+    outcome = plan([NODE], runner("r", **lower), a_workload(gpus=8, priority=5), policy=UNPROMISED)
+    assert bool(outcome.preempts) is is_stopped
 
 
 def test_lower_work_is_stopped_for_quota_as_well_as_for_room() -> None:
@@ -179,8 +181,8 @@ def test_nobody_is_stopped_where_policy_forbids_it() -> None:
     ],
 )
 def test_who_loses_least_goes_first(first: dict[str, Any], second: dict[str, Any]) -> None:
-    victims = [victim for victim, _ in plan([NODE], *eight(z=dict(first), a=dict(second)), a_workload(priority=9)).preempts]
-    assert victims == ["z.1"]
+    outcome = plan([NODE], *eight(z=dict(first), a=dict(second)), a_workload(priority=9), policy=UNPROMISED)
+    assert [victim for victim, _ in outcome.preempts] == ["z.1"]
 
 
 def test_borrowers_go_before_the_own_queue() -> None:

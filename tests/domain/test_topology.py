@@ -15,7 +15,7 @@ from domain.round import schedule
 from domain.snapshot import Snapshot
 from domain.topology import levels_of
 from domain.world import World
-from tests.builders import NOON, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload, nodes, started, why
+from tests.builders import NOON, UNPROMISED, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload, nodes, started, why
 
 BEST_FIT, MIXED, BALANCED = TopologyProfile.BEST_FIT, TopologyProfile.MIXED, TopologyProfile.BALANCED
 PLENTY = [a_queue("research", 1000, quotas=[a_quota(1000, sku="a100")])]
@@ -308,7 +308,7 @@ def test_replicas_that_are_already_on_a_node_count() -> None:
 def test_who_leaves_makes_room_for_other_replicas() -> None:
     node = a_node("a", maximum_replicas=2)
     low = a_workload("low", count=2, priority=0).on((node, 2))
-    plan = schedule(a_snapshot([node], PLENTY, low, a_workload(count=2, priority=1)), NOON)
+    plan = schedule(a_snapshot([node], PLENTY, low, a_workload(count=2, priority=1), policy=UNPROMISED), NOON)
     assert plan.preempts == (("low.1", "w"),)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from corral.api import QueueSpec, QuotaSpec, Reason, UserLimit
 from domain.round import schedule
-from tests.builders import NOON, AWorkload, a_cohort, a_queue, a_snapshot, a_workload, nodes, started, why
+from tests.builders import NOON, UNPROMISED, AWorkload, a_cohort, a_queue, a_snapshot, a_workload, nodes, started, why
 
 EVERYBODY = UserLimit(accelerators=4)
 
@@ -73,7 +73,8 @@ def test_a_user_at_its_limit_may_stop_lower_work_of_its_own() -> None:
     own = a_workload("own", user="ann", gpus=4).on((fleet[0], 4))
     others = a_workload("others", user="bob", gpus=4).on((fleet[1], 4))
     urgent = first_of("ann", 4, priority=5)
-    assert schedule(a_snapshot(fleet, [limited(EVERYBODY)], own, others, urgent), NOON).preempts == (("own.1", "w"),)
+    snapshot = a_snapshot(fleet, [limited(EVERYBODY)], own, others, urgent, policy=UNPROMISED)
+    assert schedule(snapshot, NOON).preempts == (("own.1", "w"),)
 
 
 def test_limits_that_say_nothing_or_twice_are_refused() -> None:

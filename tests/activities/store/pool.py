@@ -16,16 +16,13 @@ from activities.ports import LaunchSpec, NodeView, Observation, Phase
 from activities.store import tables
 from activities.store.postgres import PostgresStore
 from corral.api import Cordon, Outcome, QueueSpec, QueueTree, SlaTier, State, WorkloadSpec
-from corral.policy import Policy, QuotaModel, Rank, TierPolicy
+from corral.policy import Policy, QuotaModel
 from domain.decision import Plan
 from domain.snapshot import Snapshot
-from tests.builders import NOON, a_queue, a_workload
+from tests.builders import NOON, UNPROMISED, a_queue, a_workload
 
 PROVIDER = "aws"
 POOL = "main"
-
-UNPROTECTED = Policy(rank=Rank(tiers={tier: TierPolicy(guarantee=0.0, minimum_runtime_seconds=0) for tier in SlaTier}))
-"""A policy under which running work may be preempted from its first second."""
 
 
 @dataclass
@@ -62,7 +59,7 @@ class Pool:
 
     url: str
     engine: AsyncEngine
-    policy: Policy = UNPROTECTED
+    policy: Policy = UNPROMISED
     clock: HandClock = field(default_factory=HandClock)
     sequence: int = 0
 

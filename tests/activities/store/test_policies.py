@@ -5,8 +5,8 @@ import pytest
 from corral.api import CapacityType, QueueTree, State
 from corral.policy import Policy, PolicyOrder
 from domain.quota import QuotaError
-from tests.activities.store.pool import UNPROTECTED, Pool, a_spec, a_view
-from tests.builders import a_queue
+from tests.activities.store.pool import Pool, a_spec, a_view
+from tests.builders import UNPROMISED, a_queue
 
 ONLY_US = Policy.model_validate({"name": "only-us", "constraints": {"platform": {"allow": {"regions": ["us"]}}}})
 NO_SPOT = Policy.model_validate({"name": "no-spot", "constraints": {"platform": {"deny": {"capacity_types": ["spot"]}}}})
@@ -26,7 +26,7 @@ async def test_the_first_policy_is_written_down_once(pool: Pool) -> None:
     await pool.another_store().record_policy("at another start")
 
     (record,) = await pool.store.policies(10)
-    assert (record.policy, record.digest, record.why) == (UNPROTECTED, UNPROTECTED.digest, "at the start")
+    assert (record.policy, record.digest, record.why) == (UNPROMISED, UNPROMISED.digest, "at the start")
 
 
 async def test_what_is_applied_is_in_force_for_every_process_and_named_by_its_rounds(pool: Pool) -> None:
@@ -42,7 +42,7 @@ async def test_what_is_applied_is_in_force_for_every_process_and_named_by_its_ro
     assert (answer.record.who, answer.record.why, answer.findings) == ("ada", "the contract ends", ())
     assert standings["after"].region == "us"
     rounds = await pool.sql("SELECT policy FROM rounds ORDER BY id")
-    assert [row["policy"] for row in rounds] == [UNPROTECTED.digest, ONLY_US.digest]
+    assert [row["policy"] for row in rounds] == [UNPROMISED.digest, ONLY_US.digest]
     assert await names(pool) == ["only-us", "default"]
 
 
@@ -59,7 +59,7 @@ async def test_a_new_policy_lets_waiting_work_start(pool: Pool) -> None:
     await pool.store.apply_policy(an_order(NO_SPOT))
     assert (await pool.arrive(a_spec("elastic", gpus=1, count=2)))["elastic"].state is State.REFUSED
 
-    await pool.store.apply_policy(an_order(UNPROTECTED))
+    await pool.store.apply_policy(an_order(UNPROMISED))
     assert (await pool.arrive(a_spec("later", gpus=1, count=2)))["later"].state is State.RESERVED
 
 
@@ -92,7 +92,7 @@ async def test_a_policy_whose_model_does_not_read_what_the_queues_say_is_refused
     await pool.store.apply_policy(an_order(DESERVED))
     await pool.store.apply_queues(QueueTree(queues=(a_queue("research", 8).model_copy(update={"priority": 3}),)))
 
-    answer = await pool.store.apply_policy(an_order(UNPROTECTED))
+    answer = await pool.store.apply_policy(an_order(UNPROMISED))
 
     assert answer.record is None
     (finding,) = [finding for finding in answer.findings if finding.refuses]
@@ -119,5 +119,5 @@ async def test_a_document_from_before_a_knob_is_written_again_in_new_words(pool:
     await pool.store.record_policy()
 
     newest, _ = await pool.store.policies(10)
-    assert (newest.digest, newest.policy) == (UNPROTECTED.digest, UNPROTECTED)
+    assert (newest.digest, newest.policy) == (UNPROMISED.digest, UNPROMISED)
     assert newest.why == f"version {newest.version - 1} in the words of a newer Corral"

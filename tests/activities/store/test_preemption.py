@@ -13,8 +13,8 @@ from activities.store.policies import PolicyReader
 from activities.store.rows import Journal
 from corral.api import Outcome, QueueTree, Reason, SlaTier, State, StopPolicy, WorkloadSpec
 from corral.policy import Limits, Policy
-from tests.activities.store.pool import POOL, UNPROTECTED, Pool, a_spec, a_view, by_workload
-from tests.builders import a_queue
+from tests.activities.store.pool import POOL, Pool, a_spec, a_view, by_workload
+from tests.builders import UNPROMISED, a_queue
 
 
 def an_important(id: str, *, gpus: int = 8, **fields: object) -> WorkloadSpec:
@@ -175,7 +175,7 @@ async def test_work_since_the_last_checkpoint_is_lost_by_a_preemption(pool: Pool
 
 
 async def test_who_was_preempted_often_enough_is_no_victim_any_more(pool: Pool) -> None:
-    pool.policy = UNPROTECTED.model_copy(update={"limits": Limits(maximum_preemptions=1)})
+    pool.policy = UNPROMISED.model_copy(update={"limits": Limits(maximum_preemptions=1)})
     pool.store = pool.another_store()
     await a_victim_leaving(pool)
     await pool.ends("victim", Phase.CANCELLED)
@@ -324,7 +324,7 @@ async def test_victims_that_leave_at_once_in_two_processes_both_count(pool: Pool
 
 
 async def _settle(pool: Pool, connection: object, observation: Observation) -> None:
-    journal = Journal(pool.clock, PolicyReader(POOL, UNPROTECTED), pool.clock.now())
+    journal = Journal(pool.clock, PolicyReader(POOL, UNPROMISED), pool.clock.now())
     await attempts.settle(connection, journal, [observation], frozenset())  # type: ignore[arg-type]
     await journal.write(connection)  # type: ignore[arg-type]
 
