@@ -50,6 +50,7 @@ def fate_of_stores(fate: Fate) -> type[PostgresStore]:
             fate.after("admit", standings)
             placed = [notice.standing.workload for notice in notices if notice.standing.state is State.RESERVED]
             fate.after("round", placed)
+            fate.after("reshape", [notice.standing.workload for notice in notices if notice.standing.next_place])
             return standings, notices
 
         async def begin_bindings(self, keys: Sequence[AttemptKey]) -> list[LaunchSpec | None]:

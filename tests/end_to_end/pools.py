@@ -261,7 +261,13 @@ QUEUES = QueueTree.model_validate(
 
 
 def pool_settings(
-    directory: Path, pool: str, *, speed: float = SPEED, lost_answer: float = 0.0, reconcile_seconds: float = 3
+    directory: Path,
+    pool: str,
+    *,
+    speed: float = SPEED,
+    lost_answer: float = 0.0,
+    reconcile_seconds: float = 3,
+    policy: str = "default",
 ) -> dict[str, Any]:
     """Settings, by field name, of a small pool in accelerated time."""
     fleet = directory / "fleet.yaml"
@@ -273,12 +279,13 @@ def pool_settings(
         "tick_seconds": 1,
         "reconcile_seconds": reconcile_seconds,
         "fleet_file": fleet,
+        "policy": policy,
         "state_dir": directory,
     }
 
 
 @asynccontextmanager
-async def running_pool(postgres: PostgresServer, temporal: str, pool: str, **chosen: float) -> AsyncIterator[LivePool]:
+async def running_pool(postgres: PostgresServer, temporal: str, pool: str, **chosen: Any) -> AsyncIterator[LivePool]:
     """A pool of its own on servers that it shares: what differs is the database, the names, and the worker to be started."""
     url = await postgres.create_database()
     await upgrade(url)
