@@ -2,21 +2,21 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
 from typing import TypeVar
 
 from corral.api import WHOLE, Explanation, Fix, FixKind, QueueSpec, QuotaChange, Reason, StopPolicy, Target, Topology
-from domain.decision import Plan, Start, StartAfter, Wait
+from domain.decision import Wait
 from domain.explanation import amount
 from domain.facts import Facts
 from domain.feasibility import LASTING_FILTERS, sift
 from domain.fleet import Amount, Health, Node
 from domain.quota import QuotaTree
 from domain.request import Request, requests
-from domain.round import schedule
+from domain.round import schedule, who_starts
 from domain.snapshot import Snapshot
 from domain.standing import TIERS
 from domain.whatif import applied, expected_end
@@ -51,11 +51,14 @@ class Question:
     workload: Waiting
     snapshot: Snapshot
     now: datetime
+    tried: dict[Fix, bool] = field(default_factory=dict)
 
     def starts_with(self, fix: Fix) -> bool:
         """Whether the next round would start the workload once the fix has been carried out."""
-        snapshot, then = applied(fix, self.workload.id, self.snapshot, self.now)
-        return starts(self.workload.id, schedule(snapshot, then))
+        if fix not in self.tried:
+            snapshot, then = applied(fix, self.workload.id, self.snapshot, self.now)
+            self.tried[fix] = self.workload.id in who_starts(snapshot, then)
+        return self.tried[fix]
 
     @cached_property
     def facts(self) -> Facts:
@@ -93,9 +96,7 @@ class Question:
         return round(per_hour * (self.milli if milli is None else milli) / WHOLE * self.hours, 4)
 
 
-def starts(workload_id: str, plan: Plan) -> bool:
-    """Whether the plan gives the workload capacity, at once or when others have left."""
-    return any(isinstance(each, Start | StartAfter) and each.workload_id == workload_id for each in plan.decisions)
+Finder = Callable[[Question], Iterable[Fix]]
 
 
 def explained_now(workload_id: str, snapshot: Snapshot, now: datetime) -> Explanation | None:
@@ -115,20 +116,20 @@ def cheapest_fixes(workload_id: str, snapshot: Snapshot, now: datetime, most: in
     workload = next(workload for workload in snapshot.waiting if workload.id == workload_id)
     question = Question(workload, snapshot, now)
     for rights in range(MOST_RIGHTS + 1):
-        if found := tuple(islice(_true(_offers(question, rights), question), most)):
+        if found := tuple(islice(_true(_offers(question, rights, FINDERS), question), most)):
             return found
     return ()
 
 
-def _offers(question: Question, rights: int = 0) -> Iterator[Fix]:
+def _offers(question: Question, rights: int, finders: Sequence[Finder]) -> Iterator[Fix]:
     """Changes that may be enough; where no single one is, a right, and what becomes possible with it."""
     if rights == 0:
-        yield from (fix for find in FINDERS for fix in find(question))
+        yield from (fix for find in finders for fix in find(question))
         return
     for right in (fix for find in RIGHTS for fix in find(question)):
         snapshot, now = applied(right, question.workload.id, question.snapshot, question.now)
         workload = next(workload for workload in snapshot.waiting if workload.id == question.workload.id)
-        yield from (_together(right, fix) for fix in _offers(Question(workload, snapshot, now), rights - 1))
+        yield from (_together(right, fix) for fix in _offers(Question(workload, snapshot, now), rights - 1, NEXT))
 
 
 def _together(one: Fix, other: Fix) -> Fix:
@@ -445,8 +446,6 @@ def _loss(active: Active, now: datetime) -> int:
     )
 
 
-Finder = Callable[[Question], Iterable[Fix]]
-
 FINDERS: tuple[Finder, ...] = (
     other_targets,
     less,
@@ -461,6 +460,9 @@ FINDERS: tuple[Finder, ...] = (
     stops,
 )
 """One finder a kind of change."""
+
+NEXT: tuple[Finder, ...] = (less, patience, more_quota, nodes_back, stops)
+"""What may become possible with a right."""
 
 RIGHTS: tuple[Finder, ...] = (precedence, more_quota, open_queues, less_protection, other_targets, tolerations, every_node_back)
 """Changes that alone may do nothing, because something else is short as well."""

@@ -51,6 +51,18 @@ def schedule(snapshot: Snapshot, now: datetime, *, once: bool = False) -> Plan:
     return Plan((*refused, *turns.moved, *answers, *waits), turns.reshapes, turns.stops, turns.unfinished)
 
 
+def who_starts(snapshot: Snapshot, now: datetime) -> frozenset[str]:
+    """The workloads that a round would give capacity, at once or when others have left; nobody is told why they wait.
+
+    Raises:
+        UnknownQuotaModel: as `schedule`.
+    """
+    facts = Facts.of(snapshot, now)
+    _, waiting = refuse(snapshot.waiting, facts)
+    turns = quota_model(snapshot.policy.rank.quota_model)(waiting, World.of(snapshot, facts.tree), facts, once=False)
+    return frozenset(decision.workload_id for decision in turns.moved)
+
+
 def quota_model(name: QuotaModel) -> TakeTurns:
     """The quota model of that name; a policy that names one that does not exist divides nothing."""
     if (take_turns := QUOTA_MODELS.get(name)) is None:
