@@ -193,6 +193,27 @@ class Deserved(Model):
         return self
 
 
+class Exactness(Model):
+    """How far the least disruption is looked for, beyond what a greedy pass finds. With `nodes` 0 it is not."""
+
+    nodes: Annotated[StrictInt, Field(ge=0, le=1_000)] = 32
+    """The most nodes on which plans are compared: those that look cheapest to clear."""
+    work: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 0.5
+    """The most work for one plan, in the solver's deterministic seconds: about as many real ones, but the same everywhere."""
+
+
+class Disruption(Model):
+    """What the quota model `ranked` may do to running work for work that waits, from the mildest to the harshest.
+
+    Where less is not enough and more is not allowed, the work that waits goes on waiting.
+    """
+
+    shrink: StrictBool = False
+    migrate: StrictBool = False
+    stop: StrictBool = True
+    exact: Exactness = Exactness()
+
+
 class Rank(Model):
     """Stratum 3: whose turn it is, and who may be stopped for whom."""
 
@@ -213,6 +234,7 @@ class Rank(Model):
     """How long work that was stopped is expected to wait for another place: part of the cost of a stop."""
     crash_loop_failures: Annotated[StrictInt, Field(ge=1, le=1_000)] = 3
     """Nothing is stopped for a workload whose last so many attempts all failed by themselves."""
+    disruption: Disruption = Disruption()
 
     @model_validator(mode="after")
     def _every_tier(self) -> Self:

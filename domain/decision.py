@@ -33,14 +33,60 @@ class Start:
     terms: tuple[tuple[str, int], ...] = ()
 
 
+class Change(StrEnum):
+    """What happens to work that keeps running: fewer replicas, more of them, or other nodes."""
+
+    SHRINK = "shrink"
+    GROW = "grow"
+    MIGRATE = "migrate"
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """A running attempt gets another placement; for a beneficiary (workload id) or, where none is named, for itself."""
+
+    attempt_id: str
+    change: Change
+    placement: Placement
+    beneficiary: str | None = None
+
+
+class Method(StrEnum):
+    """How the disturbance of running work was chosen: step by step, or among all plans."""
+
+    GREEDY = "greedy"
+    EXACT = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How much a disturbance costs and how little any could, in thousandths of an accelerator times seconds.
+
+    Costs are compared level by level (`domain/disruption.py`): both numbers count the levels down to the first at which a
+    better plan is not ruled out, or all where none is better. Without a bound nothing is ruled out.
+    """
+
+    method: Method
+    cost: int
+    bound: int | None = None
+
+    @property
+    def gap(self) -> float | None:
+        """How far the cost may be from the least, as a part of the cost; 0 when it is proven to be the least."""
+        return None if self.bound is None else 1 - self.bound / self.cost
+
+
 @dataclass(frozen=True, slots=True)
 class StartAfter:
-    """Capacity becomes free when these attempts have left: promise it to the workload and give them notice."""
+    """Capacity becomes free when these attempts have left, shrunk or moved: promise it to the workload and give them notice."""
 
     workload_id: str
     placement: Placement
     victims: tuple[str, ...]
     """Attempt ids, each at most once in a plan."""
+    reshapes: tuple[Reshape, ...] = ()
+    """For this workload; the plan's own have them too."""
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +106,6 @@ class Refuse:
 
 
 Decision = Start | StartAfter | Wait | Refuse
-
-
-class Change(StrEnum):
-    """What happens to work that keeps running: fewer replicas, more of them, or other nodes."""
-
-    SHRINK = "shrink"
-    GROW = "grow"
-    MIGRATE = "migrate"
-
-
-@dataclass(frozen=True, slots=True)
-class Reshape:
-    """A running attempt gets another placement; for a beneficiary (workload id) or, where none is named, for itself."""
-
-    attempt_id: str
-    change: Change
-    placement: Placement
-    beneficiary: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from corral.api import QueueSpec
 from corral.policy import Policy, QuotaModel
+from domain.disruption import Elastic, elastic_by_sku
 from domain.disruption_budgets import allowances
 from domain.entitlement import within_quota
 from domain.protection import Protection, Stoppable, stoppable_by_sku
@@ -21,7 +22,7 @@ class Facts:
 
     `tree` has the quota rows that are valid now, `widest` the most generous of any validity. `idle` is the fleet with all
     of its room, whatever the health of its nodes; while it is not `complete`, more may come. `active` is by attempt id,
-    `stoppable` by SKU; `protection` says who may be stopped for whom.
+    `stoppable` and `elastic` (work with more replicas than its minimum) by SKU; `protection` says who may be stopped for whom.
     """
 
     now: datetime
@@ -34,6 +35,7 @@ class Facts:
     active: Mapping[str, Active]
     stoppable: Mapping[str, tuple[Stoppable, ...]]
     protection: Protection
+    elastic: Mapping[str, tuple[Elastic, ...]]
 
     @classmethod
     def of(cls, snapshot: Snapshot, now: datetime) -> "Facts":
@@ -55,6 +57,7 @@ class Facts:
             active=protection.active,
             stoppable=stoppable_by_sku(protection),
             protection=protection,
+            elastic=elastic_by_sku(protection),
         )
 
 

@@ -32,7 +32,7 @@ def has_run_less_than(active: Active, seconds: int, now: datetime) -> bool:
     return active.started_at is not None and now < active.started_at + timedelta(seconds=seconds)
 
 
-def is_stoppable(active: Active, policy: Policy, now: datetime) -> bool:
+def isstoppable(active: Active, policy: Policy, now: datetime) -> bool:
     """Whether the workload may be a victim of anybody."""
     return (
         active.spec.preemptible
@@ -101,6 +101,10 @@ class Protection:
     def why_spared(self, victim: Active, beneficiary: WorkloadSpec) -> Rejection | None:
         """Why this attempt may not be stopped for that workload, whatever their ranks, or none when it may."""
         return next((no for rule in RULES if (no := rule(self, victim, beneficiary)) is not None), None)
+
+    def may_be_moved(self, victim: Active, beneficiary: WorkloadSpec) -> bool:
+        """Whether the attempt may be started again elsewhere for that workload: it keeps what its queue owes it."""
+        return all(rule(self, victim, beneficiary) is None for rule in RULES if rule is not is_not_owed_its_place)
 
     def within_budgets(self, victims: Iterable[Active], stopped: Iterable[str]) -> list[Active]:
         """Those of the victims, in turn, that every budget allows beside the attempts that this round stopped already."""
@@ -212,15 +216,16 @@ def stoppable_by_sku(protection: Protection) -> dict[str, tuple[Stoppable, ...]]
     """All work that may be stopped, by SKU: the lowest first, and among equals whoever loses least."""
     by_sku: dict[str, list[Active]] = {}
     for active in protection.active.values():
-        if is_stoppable(active, protection.policy, protection.now):
+        if isstoppable(active, protection.policy, protection.now):
             for sku in active.placement.by_sku:
                 by_sku.setdefault(sku, []).append(active)
     return {
-        sku: tuple(_stoppable(active, protection) for active in sorted(found, key=hardship)) for sku, found in by_sku.items()
+        sku: tuple(stoppable(active, protection) for active in sorted(found, key=hardship)) for sku, found in by_sku.items()
     }
 
 
-def _stoppable(active: Active, protection: Protection) -> Stoppable:
+def stoppable(active: Active, protection: Protection) -> Stoppable:
+    """The attempt with what a choice looks at."""
     spec = active.spec
     return Stoppable(
         active=active,

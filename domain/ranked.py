@@ -10,7 +10,7 @@ from domain.decision import Start, StartAfter
 from domain.facts import Facts
 from domain.fleet import Placement
 from domain.openings import best_candidate, open_ranks, why_not_yet
-from domain.preemption import choose_victims
+from domain.preemption import make_room
 from domain.ranking import Line
 from domain.request import Kind, kind
 from domain.scoring import weighed
@@ -42,7 +42,8 @@ def take_turns(waiting: list[Waiting], world: World, facts: Facts, *, once: bool
         if once or not done.moves:
             answers = done.answers()
             unfinished = any(answer.reason is Reason.ROUND_LIMIT_REACHED for answer in answers.values())
-            return Turns(tuple(moved), tuple(waiting), world, answers=answers, unfinished=unfinished)
+            reshapes = tuple(reshape for move in moved if isinstance(move, StartAfter) for reshape in move.reshapes)
+            return Turns(tuple(moved), tuple(waiting), world, reshapes, answers=answers, unfinished=unfinished)
 
 
 class Starts:
@@ -171,7 +172,7 @@ class View:
 def decide(workload: Waiting, view: View, facts: Facts) -> Start | StartAfter | Await | None:
     """Place the workload, or preempt for it, or let it wait.
 
-    What work with notice to leave will free is used before anybody else is stopped.
+    What work with notice to leave will free is used before anybody else is disturbed.
     """
     if why_not_yet(workload, facts) is not None:
         return None
@@ -182,8 +183,9 @@ def decide(workload: Waiting, view: View, facts: Facts) -> Start | StartAfter | 
         return Await(workload.spec, candidate.placement)
     if facts.protection.why_not_yet(workload) is not None:
         return None
-    if (eviction := choose_victims(ranks, view.later, facts)) is not None:
-        return StartAfter(workload.id, eviction.candidate.placement, eviction.attempt_ids)
+    if (settled := make_room(ranks, view.world, view.later, facts)) is not None:
+        placement, reshapes = settled.candidate.placement, settled.reshapes(workload.id)
+        return StartAfter(workload.id, placement, settled.stopped, reshapes, settled.proof)
     return None
 
 
@@ -193,5 +195,8 @@ def after(decision: Start | StartAfter, workload: Waiting, world: World, facts: 
         case Start():
             return world.with_(workload.spec, decision.placement)
         case StartAfter():
+            for reshape in decision.reshapes:
+                active = facts.active[reshape.attempt_id]
+                world = world.promising(active.spec, reshape.placement, (active,))
             victims = [facts.active[attempt_id] for attempt_id in decision.victims]
             return world.promising(workload.spec, decision.placement, victims)

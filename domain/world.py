@@ -78,7 +78,8 @@ class World:
     """What is free and who uses how much quota, after the decisions taken so far.
 
     `classes` holds the nodes by their traits, `homes` the traits of each node. `coming` is room, by node, that becomes free
-    when attempts with notice to leave have left, and that nobody was promised. `stopped` are victims taken in this round.
+    when attempts with notice to leave have left, and that nobody was promised. `stopped` are attempts that were
+    given notice in this round, to leave or to go on in another shape.
     `law` and `policy` are what hard constraints and soft goals are read from; no decision changes them.
     """
 
@@ -251,10 +252,11 @@ def _coming(snapshot: Snapshot) -> dict[str, Room]:
                 leaving[node_id] = leaving[node_id] + room if node_id in leaving else room
             else:
                 unclaimed[node_id] -= room
-    return {node_id: _not_negative(_least(room, unclaimed[node_id])) for node_id, room in leaving.items()}
+    return {node_id: _not_negative(least(room, unclaimed[node_id])) for node_id, room in leaving.items()}
 
 
-def _least(one: Room, other: Room) -> Room:
+def least(one: Room, other: Room) -> Room:
+    """What both have."""
     return Room(
         tuple(map(min, one.devices, other.devices)),
         min(one.cpu_milli, other.cpu_milli),

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from domain.deserved.jobs import Job, next_to_evict
-from domain.deserved.parts import ReplicaKey, only
 from domain.deserved.plan import Draft
 from domain.deserved.protection import candidate, preemption_runtime
 from domain.fleet import Amount
+from domain.parts import ReplicaKey, only
 from domain.quota import QuotaTree
 from domain.standing import Standing
 

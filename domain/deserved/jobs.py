@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from corral.api import State, WorkloadSpec
-from domain.deserved.parts import ReplicaKey, counts_of, keys_of
 from domain.facts import Facts
 from domain.fleet import Amount, Placement
 from domain.openings import open_ranks, why_not_yet
+from domain.parts import ReplicaKey, counts_of, keys_of
 from domain.request import Gang, Request, Shape
 from domain.standing import Standing, standing
 from domain.workload import Active, Waiting

@@ -4,12 +4,12 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from domain.deserved.jobs import Chunk, Job, gang_of, minimums
-from domain.deserved.parts import ReplicaKey, only
 from domain.deserved.setting import Setting
 from domain.draft import assign, capacity
 from domain.feasibility import sift
 from domain.fleet import NodeShare, Placement, Room
 from domain.openings import best_candidate
+from domain.parts import ReplicaKey, only
 from domain.placement import Candidate, best_on
 from domain.request import NO_TOPOLOGY, Gang, Request
 from domain.scoring import choice, options

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from domain.deserved.books import Amounts
 from domain.deserved.jobs import Chunk, Job, job_rank, least_of, own_minimums
 from domain.deserved.line import Entry, Line
-from domain.deserved.parts import ReplicaKey, counts_of, less, plus
 from domain.deserved.placing import part_of, soonest
 from domain.deserved.setting import Setting, Stage
 from domain.fleet import Placement
+from domain.parts import ReplicaKey, counts_of, less, plus
 from domain.world import World
 
 Evicted = Mapping[str, tuple[ReplicaKey, ...]]

@@ -7,12 +7,12 @@ from itertools import islice
 
 from domain.deserved.jobs import Chunk, Job, is_elastic, job_rank, next_to_evict
 from domain.deserved.line import Entry, Line
-from domain.deserved.parts import ReplicaKey, keys_of, less, only
 from domain.deserved.placing import nodes_of
 from domain.deserved.scenario import Evicted, Outcome, play
 from domain.deserved.setting import Setting, Stage
 from domain.feasibility import sift
 from domain.fleet import Amount, Placement
+from domain.parts import ReplicaKey, keys_of, less, only
 
 
 @dataclass(frozen=True, slots=True)

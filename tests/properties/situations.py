@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from corral.api import WHOLE, QueueSpec, SlaTier, State, Target
+from corral.policy import Disruption, Exactness, Policy, Rank
 from domain.decision import Plan, Start, StartAfter
 from domain.fleet import Health, Node, Placement, Room
 from domain.round import schedule
@@ -100,6 +101,17 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     return a_snapshot(fleet, tree, *draw(running(fleet, tree, earlier)), *waiting)
 
 
+policies = st.builds(
+    lambda shrink, migrate, nodes: Policy(
+        rank=Rank(disruption=Disruption(shrink=shrink, migrate=migrate, exact=Exactness(nodes=nodes)))
+    ),
+    shrink=st.booleans(),
+    migrate=st.booleans(),
+    nodes=st.sampled_from((0, 1, 32)),
+)
+"""What may be done to running work, and whether the least of it is looked for on no node, one, or all."""
+
+
 @st.composite
 def contested(draw: st.DrawFn, most_waiting: int = 3) -> Snapshot:
     """A full fleet of one kind, and work that may have reason to stop what runs there."""
@@ -110,7 +122,8 @@ def contested(draw: st.DrawFn, most_waiting: int = 3) -> Snapshot:
             f"r{index}",
             queue=draw(st.sampled_from(QUEUES)),
             gpus=draw(st.sampled_from((0.5, 1, 1, 2, 4))),
-            count=draw(st.integers(1, 2)),
+            count=draw(st.integers(1, 3)),
+            minimum=draw(st.sampled_from((None, None, 1))),
             tier=draw(st.sampled_from((SlaTier.STANDARD, SlaTier.BASIC))),
             priority=draw(st.integers(0, 1)),
         )
@@ -127,7 +140,7 @@ def contested(draw: st.DrawFn, most_waiting: int = 3) -> Snapshot:
         )
         for index in range(draw(st.integers(1, most_waiting)))
     ]
-    return a_snapshot(fleet, tree, *draw(running(fleet, tree, earlier)), *waiting)
+    return a_snapshot(fleet, tree, *draw(running(fleet, tree, earlier)), *waiting, policy=draw(policies))
 
 
 worlds = snapshots() | contested()
@@ -149,11 +162,16 @@ def running(draw: st.DrawFn, fleet: list[Node], tree: list[QueueSpec], earlier: 
 
 
 def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
-    """The world right after the plan was committed: holds and promises stand, victims have notice, nothing has moved yet."""
-    stopped = {victim for victim, _ in plan.preempts}
+    """The world right after the plan was committed: holds and promises stand, victims have notice, nothing has left yet.
+
+    Work that goes on in another shape has notice too, and what it will have then is promised to a second attempt.
+    """
+    stopped = {victim for victim, _ in plan.preempts} | {reshape.attempt_id for reshape in plan.reshapes}
+    before = {active.attempt_id: active for active in snapshot.active}
     active = [active.stopping() if active.attempt_id in stopped else active for active in snapshot.active]
+    active += [_follower(before[reshape.attempt_id], reshape.placement) for reshape in plan.reshapes]
     waiting = {workload.id: workload for workload in snapshot.waiting}
-    promised: list[Placement] = []
+    promised: list[Placement] = [reshape.placement for reshape in plan.reshapes]
     for decision in plan.decisions:
         match decision:
             case Start():
@@ -167,6 +185,20 @@ def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
     taken = [*(start.placement for start in plan.starts), *promised]
     nodes = tuple(replace(node, free=_not_negative(_minus(node.free, node.id, taken))) for node in snapshot.nodes)
     return replace(snapshot, nodes=nodes, active=tuple(active), waiting=tuple(waiting.values()))
+
+
+def _follower(active: Active, placement: Placement) -> Active:
+    epoch = active.epoch + 1
+    return replace(
+        active,
+        attempt_id=f"{active.id}.{epoch}",
+        epoch=epoch,
+        state=State.RESERVING,
+        placement=placement,
+        started_at=None,
+        checkpoint_at=None,
+        held_at=NOON,
+    )
 
 
 def _held(workload: Waiting, placement: Placement, state: State) -> Active:

@@ -1,0 +1,146 @@
+"""Bids: one request on one supply, tried with this or that done to the work that runs there."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from domain.decision import Change, Proof, Reshape
+from domain.disruption import Cost, Means, Remainder, Step, Steps, as_it_is, cost_of, remainders, running_request
+from domain.feasibility import sift
+from domain.fleet import Amount, Placement, Room
+from domain.placement import Candidate, best_on, lay_out
+from domain.quota import Usage
+from domain.request import Request
+from domain.workload import Active
+from domain.world import NodeRoom, Nodes, Supply, Traits, World, freed_by, in_order, least, with_charges, with_rooms
+
+Seats = Mapping[str, Collection[str]]
+"""Node ids to which somebody is confined: the beneficiary under its workload's id, work that moves under its attempt's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Once these steps have been taken, the candidate fits; `moves` are the new places of work that migrates."""
+
+    candidate: Candidate
+    steps: Steps
+    remainders: tuple[Remainder, ...]
+    proof: Proof | None = None
+
+    @property
+    def cost(self) -> Cost:
+        """What it costs."""
+        return cost_of(self.steps)
+
+    @property
+    def stopped(self) -> tuple[str, ...]:
+        """Attempts that must leave."""
+        return tuple(each.active.attempt_id for each in self.remainders if each.means is Means.STOP)
+
+    def reshapes(self, beneficiary: str) -> tuple[Reshape, ...]:
+        """Attempts that run on with fewer replicas or elsewhere."""
+        return tuple(
+            Reshape(each.active.attempt_id, CHANGES[each.means], each.placement, beneficiary)
+            for each in self.remainders
+            if each.placement is not None
+        )
+
+
+CHANGES = {Means.SHRINK: Change.SHRINK, Means.MIGRATE: Change.MIGRATE}
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """One request on the nodes of one supply, in the world in which all who have notice have left.
+
+    `rooms` is what its nodes have then, by id; `now` is the world as it is, for work that moves goes to room that is free
+    at once.
+    """
+
+    request: Request
+    supply: Supply
+    nodes: Nodes
+    rooms: Mapping[str, Room]
+    usage: Usage
+    now: World
+    later: World
+
+    @classmethod
+    def of(cls, request: Request, supply: Supply, classes: Iterable[Traits], now: World, later: World) -> "Bid":
+        """The request on all nodes of these classes."""
+        nodes = later.nodes(classes)
+        rooms = {entry.node.id: entry.room for entry in nodes}
+        return cls(request, supply, nodes, rooms, later.usage, now, later)
+
+    def among(self, nodes: Nodes) -> "Bid":
+        """The same on some of its nodes."""
+        return replace(self, nodes=nodes, rooms={entry.node.id: entry.room for entry in nodes})
+
+    @property
+    def has_quota(self) -> bool:
+        """Whether the request's minimum is within its quota as it is."""
+        needs = self.request.gang.least_by_sku(self.supply.sku)
+        return all(needed <= self.usage.allowed(self.request.spec, sku) for sku, needed in needs.items())
+
+    @property
+    def missing(self) -> Amount:
+        """What must be given back at the very least; 0 when it is not for accelerators that the request waits."""
+        return max(0, self.request.gang.minimum_milli - sum(entry.milli for entry in self.nodes))
+
+    def candidate(self, steps: Iterable[Step], seats: Seats | None = None) -> Candidate | None:
+        """Where the request fits once the steps have been taken, wherever work that moves may go."""
+        return self._candidate(tuple(remainders(steps)), seats)
+
+    def settle(self, steps: Steps, seats: Seats | None = None) -> Settlement | None:
+        """The candidate with a place for all that moves, or none where either is not to be had."""
+        left = tuple(remainders(steps))
+        if (candidate := self._candidate(left, seats)) is None:
+            return None
+        settled = self._resettled(left, candidate.placement, seats)
+        return None if settled is None else Settlement(candidate, steps, settled)
+
+    def _candidate(self, left: tuple[Remainder, ...], seats: Seats | None) -> Candidate | None:
+        usage = with_charges(self.usage, (charge for each in left for charge in each.given_back), sign=-1)
+        nodes = with_rooms(self.nodes, freed_by((each.leaves for each in left), self.rooms))
+        return best_on(
+            self.request, self.supply, _seated(nodes, self.request.spec.id, seats), usage, self.later.policy.goals.topology
+        )
+
+    def _resettled(self, left: tuple[Remainder, ...], promised: Placement, seats: Seats | None) -> tuple[Remainder, ...] | None:
+        """The same with a new place for all that moves, the largest first, in room that is free now and that nobody gets."""
+        settled: dict[str, Remainder] = {}
+        moving = sorted(
+            (each for each in left if each.means is Means.MIGRATE),
+            key=lambda each: (-each.active.milli, each.active.attempt_id),
+        )
+        rooms = self._free_at_once(left, promised) if moving else {}
+        for each in moving:
+            if (placement := self._place(each.active, rooms, seats)) is None:
+                return None
+            settled[each.active.attempt_id] = replace(each, placement=placement)
+            rooms |= {share.node_id: rooms[share.node_id] - share.room for share in placement.shares}
+        return tuple(settled.get(each.active.attempt_id, each) for each in left)
+
+    def _free_at_once(self, left: tuple[Remainder, ...], promised: Placement) -> dict[str, Room]:
+        """By node, what is free now and stays free once the request has what it was promised."""
+        rooms = {**self.later.rooms, **freed_by((each.leaves for each in left), self.later.rooms)}
+        for share in promised.shares:
+            rooms[share.node_id] -= share.room
+        return {node_id: least(room, self.now.rooms[node_id]) for node_id, room in rooms.items()}
+
+    def _place(self, active: Active, rooms: Mapping[str, Room], seats: Seats | None) -> Placement | None:
+        """A place for the attempt as it is, on the supply that it is on."""
+        request = running_request(active)
+        gang = as_it_is(request.gang)
+        nodes = in_order(NodeRoom.of(entry.node, rooms[entry.node.id]) for entry in self.homes(request))
+        layout = lay_out(gang, _seated(nodes, active.attempt_id, seats), self.later.policy.goals.topology)
+        return None if layout is None else replace(active.placement, shares=layout.shares)
+
+    def homes(self, request: Request) -> Nodes:
+        """Nodes of the bid's supply that another request may be on."""
+        return self.now.nodes(sift(request, self.now).classes.get(self.supply, ()))
+
+
+def _seated(nodes: Nodes, who: str, seats: Seats | None) -> Nodes:
+    if seats is None or who not in seats:
+        return nodes
+    return tuple(entry for entry in nodes if entry.node.id in seats[who])

@@ -1,0 +1,107 @@
+"""Optimal plans: better than the greedy one where there is better, and how far from the best in any case."""
+
+from dataclasses import dataclass, replace
+
+from corral.policy import Exactness
+from domain.bid import Bid, Settlement
+from domain.choices import Choices
+from domain.decision import Method, Proof
+from domain.disruption import Cost, Means, Steps
+from domain.programme import PlanProgramme
+from domain.shortlist import shortlist
+from domain.solver import NoSolution, solve
+from domain.world import Nodes
+
+TRIES = 8
+"""How many plans that break a rule which the programme does not know are ruled out, one after the other."""
+
+
+def improved(greedy: Settlement | None, bid: Bid, allowed: Choices, limits: Exactness) -> Settlement | None:
+    """The cheapest plan that is found, never worse than the greedy one, with the proof of how good it is."""
+    if greedy is not None and _is_least(greedy, allowed):
+        return replace(greedy, proof=Proof(Method.GREEDY, total(greedy.cost), total(greedy.cost)))
+    if not limits.nodes:
+        return None if greedy is None else replace(greedy, proof=Proof(Method.GREEDY, total(greedy.cost)))
+    nodes = shortlist(bid, allowed, greedy, limits.nodes)
+    answer = _search(greedy, bid, allowed, nodes, limits.work)
+    ways = [way for way in (greedy, answer.found) if way is not None]
+    if not ways:
+        return None
+    best = min(ways, key=lambda way: way.cost)
+    bounds = answer.bounds if len(nodes) == len(bid.nodes) else ()
+    return replace(best, proof=_proof(best.cost, bounds, Method.EXACT if answer.found else Method.GREEDY))
+
+
+def total(cost: Cost) -> int:
+    """Over all levels."""
+    return sum(amount for _, amount in cost)
+
+
+def _is_least(greedy: Settlement, allowed: Choices) -> bool:
+    """Whether the plan is one step and no other step is cheaper: every plan takes at least one."""
+    (first, *others) = greedy.steps
+    every = (*allowed.shrinks, *allowed.moves, *allowed.stops)
+    return not others and all((first.level, first.cost) <= (step.level, step.cost) for step in every)
+
+
+def _proof(cost: Cost, bounds: Cost, method: Method) -> Proof:
+    """Both numbers down to the first level at which less is not ruled out."""
+    if not bounds:
+        return Proof(method, total(cost))
+    costs, counted, bounded = dict(cost), 0, 0
+    for level, bound in bounds:
+        counted += costs.get(level, 0)
+        bounded += min(bound, costs.get(level, 0))
+        if bounded < counted:
+            break
+    return Proof(method, counted, bounded)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The plan that was found, if any, and what plans cost at least by level; without bounds nothing is known."""
+
+    found: Settlement | None = None
+    bounds: Cost = ()
+
+
+def _search(greedy: Settlement | None, bid: Bid, allowed: Choices, nodes: Nodes, work: float) -> _Answer:
+    """Solve, see whether the rules of placement and quota agree, and if not rule that plan out and solve again.
+
+    A plan without moves that is refused tells that all plans of its steps are. One with moves tells nothing about others,
+    and little about itself: from then on the bounds stay as they are.
+    """
+    plan = PlanProgramme.of(bid, allowed, nodes, greedy.cost[0][0] if greedy else None)
+    if not plan.steps:
+        return _Answer()
+    hint, is_sure = plan.hint(greedy.steps if greedy else ()), True
+    bounds: Cost = ()
+    for _ in range(TRIES):
+        solution = solve(plan.programme, work, hint)
+        if isinstance(solution, NoSolution):
+            break
+        work -= solution.work
+        if is_sure:
+            bounds = tuple(zip(plan.levels, solution.bounds, strict=False))
+        steps = plan.chosen(solution.values)
+        found = bid.settle(steps, plan.seated(solution.values)) or bid.settle(steps)
+        if found is not None:
+            return _Answer(found, bounds)
+        is_sure = is_sure and all(step.means is not Means.MIGRATE for step in steps)
+        plan.forbid(steps, _that_could_help(bid, steps, plan.steps))
+    return _Answer(None, bounds)
+
+
+def _that_could_help(bid: Bid, refused: Steps, every: Steps) -> Steps:
+    """Steps that take something, without those that would not be enough even together with all that was refused."""
+    takings = [step for step in every if step.means is not Means.MIGRATE]
+    if any(step.means is Means.MIGRATE for step in refused):
+        known = {id(step) for step in refused}
+        return tuple(step for step in takings if id(step) not in known)
+    useless, helpful = list(refused), []
+    for step in takings:
+        if bid.candidate([*useless, step]) is None:
+            useless.append(step)
+        else:
+            helpful.append(step)
+    return tuple(helpful)

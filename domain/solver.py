@@ -1,0 +1,130 @@
+"""Integer programmes of least cost, solved within a limit of deterministic work: the only file that knows OR-Tools."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ortools.sat.python.cp_model import CpModel, CpSolver, IntVar, LinearExprT
+
+Variable = int
+"""The index of a variable, which is a whole number from 0 on."""
+
+Terms = tuple[tuple[Variable, int], ...]
+"""A weighted sum of variables."""
+
+UNLIMITED = 2**60
+"""Beyond every sum that occurs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A condition: the sum lies between `least` and `most`."""
+
+    terms: Terms
+    least: int
+    most: int
+
+
+@dataclass(slots=True)
+class Programme:
+    """The most that each variable may be, the conditions, and what to minimise.
+
+    The first objective counts most: a later one never makes an earlier one worse.
+    """
+
+    upper: list[int] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    objectives: list[Terms] = field(default_factory=list)
+
+    def variable(self, most: int = 1) -> Variable:
+        """A new variable."""
+        self.upper.append(most)
+        return len(self.upper) - 1
+
+    def require(self, terms: Iterable[tuple[Variable, int]], *, least: int = -UNLIMITED, most: int = UNLIMITED) -> None:
+        """A new condition."""
+        self.rows.append(Row(tuple(terms), least, most))
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The best values found, what each objective comes to with them, and the least that it could come to.
+
+    Where the work did not suffice, both end with the first objective that is not proven. `work` is what was spent.
+    """
+
+    values: tuple[int, ...]
+    reached: tuple[int, ...]
+    bounds: tuple[int, ...]
+    work: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoSolution:
+    """No values satisfy all conditions, or (where it is not `proven`) none were found."""
+
+    proven: bool
+    work: float
+
+
+def solve(programme: Programme, work: float, hint: Mapping[Variable, int]) -> Solution | NoSolution:
+    """Minimise the objectives one after another, each within what the ones before it allow.
+
+    `work` is in OR-Tools' deterministic seconds: with one worker and a fixed seed the same programme gets the same answer,
+    however fast the machine is and whatever else runs on it.
+    """
+    from ortools.sat.python import cp_model  # here, because it takes half a second and few rounds need it
+
+    model, variables = _model(programme)
+    values, spent = dict(hint), 0.0
+    reached: list[int] = []
+    bounds: list[int] = []
+    for objective in programme.objectives:
+        _aim(model, variables, objective, values)
+        solver = _solver(work - spent)
+        status = solver.solve(model)
+        spent += solver.response_proto.deterministic_time
+        if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            values = {index: solver.value(variable) for index, variable in enumerate(variables)}
+        elif not reached:
+            return NoSolution(status == cp_model.INFEASIBLE, spent)
+        reached.append(sum(weight * values[index] for index, weight in objective))
+        bounds.append(reached[-1] if status == cp_model.OPTIMAL else max(0, round(solver.best_objective_bound)))
+        if status != cp_model.OPTIMAL:
+            break
+        model.add(_total(objective, variables) <= reached[-1])
+    return Solution(tuple(values[index] for index in range(len(variables))), tuple(reached), tuple(bounds), spent)
+
+
+def _model(programme: Programme) -> "tuple[CpModel, list[IntVar]]":
+    from ortools.sat.python import cp_model
+
+    model = cp_model.CpModel()
+    variables = [model.new_int_var(0, most, "") for most in programme.upper]
+    for row in programme.rows:
+        model.add_linear_constraint(_total(row.terms, variables), row.least, row.most)
+    return model, variables
+
+
+def _total(terms: Terms, variables: "Sequence[IntVar]") -> "LinearExprT":
+    from ortools.sat.python import cp_model
+
+    return cp_model.LinearExpr.weighted_sum([variables[index] for index, _ in terms], [weight for _, weight in terms])
+
+
+def _aim(model: "CpModel", variables: "Sequence[IntVar]", objective: Terms, hint: Mapping[Variable, int]) -> None:
+    model.minimize(_total(objective, variables))
+    model.clear_hints()  # type: ignore[no-untyped-call]
+    for index, value in sorted(hint.items()):
+        model.add_hint(variables[index], value)
+
+
+def _solver(work: float) -> "CpSolver":
+    from ortools.sat.python import cp_model
+
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = 0
+    solver.parameters.max_deterministic_time = max(0.0, work)
+    return solver
