@@ -5,7 +5,7 @@ from datetime import datetime
 
 from domain.deserved.jobs import Job, next_to_evict
 from domain.deserved.plan import Draft
-from domain.deserved.protection import candidate, preemption_runtime
+from domain.deserved.protection import candidate
 from domain.fleet import Amount
 from domain.parts import ReplicaKey, only
 from domain.quota import QuotaTree
@@ -56,10 +56,7 @@ def _take(queue: str, name: str, excess: Amount, draft: Draft) -> None:
 def _loss(job: Job, draft: Draft) -> tuple[ReplicaKey, ...]:
     """What the job would lose next; nothing while it is protected or once it has nothing left."""
     placement = draft.stage.placed.get(job.id)
-    if (
-        placement is None
-        or (found := candidate(job, preemption_runtime(job, draft.setting), draft.stage, draft.setting)) is None
-    ):
+    if placement is None or (found := candidate(job, job, draft.stage, draft.setting)) is None:
         return ()
     keys = next_to_evict(job, placement)
     return () if found.protected and len(keys) == placement.replicas else keys

@@ -1,11 +1,22 @@
-"""Who may lose replicas: running work that may be stopped, and what its queue's minimum runtime still protects."""
+"""Who may lose replicas: running work that may be stopped, and what still protects it from other work."""
 
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
 
 from domain.deserved.jobs import Job, is_elastic
 from domain.deserved.search import Candidate
 from domain.deserved.setting import Setting, Stage
-from domain.protection import STOPPABLE_STATES
+from domain.fleet import Placement
+from domain.protection import (
+    STOPPABLE_STATES,
+    has_run_less_than,
+    is_protected,
+    keeps_its_promise,
+    minimum_runtime,
+    was_not_stopped_for_it,
+)
+
+RULES = (was_not_stopped_for_it, keeps_its_promise)
+"""What spares a job whatever its queue has; that it is within quota counts by queue, where fairness is judged."""
 
 
 def is_movable(job: Job, setting: Setting) -> bool:
@@ -19,40 +30,35 @@ def is_movable(job: Job, setting: Setting) -> bool:
     )
 
 
-def candidate(job: Job, seconds: int, stage: Stage, setting: Setting) -> Candidate | None:
-    """The job as a victim after its minimum runtime; before that it may only lose what it has beyond its minimum."""
-    tier = setting.facts.policy.rank.tiers[job.spec.tier].minimum_runtime_seconds
-    protected = _has_run_less_than(max(seconds, tier), job, setting)
+def candidates(jobs: Iterable[Job], beneficiary: Job, stage: Stage, setting: Setting) -> list[Candidate]:
+    """Those of the jobs that may lose something to the beneficiary."""
+    found = (candidate(job, beneficiary, stage, setting) for job in jobs)
+    return [victim for victim in found if victim is not None]
+
+
+def candidate(job: Job, beneficiary: Job, stage: Stage, setting: Setting) -> Candidate | None:
+    """The job as a victim, or none when it is spared.
+
+    Before its minimum runtime is over it may only lose what it has beyond its minimum (KAI, `minruntime`).
+    """
+    facts, active = setting.facts, job.active
+    if active is None or any(rule(facts.protection, active, beneficiary.spec) is not None for rule in RULES):
+        return None
+    seconds = minimum_runtime(job.queue, beneficiary.queue, facts.queues, facts.tree.paths)
+    protected = is_protected(active, facts.policy, facts.now) or has_run_less_than(active, seconds, facts.now)
     if protected and not is_elastic(job, stage.placed[job.id]):
         return None
     return Candidate(job, protected)
 
 
-def _has_run_less_than(seconds: int, job: Job, setting: Setting) -> bool:
-    started = job.active.started_at if job.active else None
-    return started is not None and setting.facts.now < started + timedelta(seconds=seconds)
+def is_within_budgets(left: Mapping[str, Placement | None], stage: Stage, setting: Setting) -> bool:
+    """Whether the disruption budgets allow everybody to be stopped who has nothing left."""
+    actives = [setting.jobs[id].active for id, placement in left.items() if placement is None]
+    stopped = [active for active in actives if active is not None]
+    return len(setting.facts.protection.within_budgets(stopped, stage.world.stopped)) == len(stopped)
 
 
-def preemption_runtime(job: Job, setting: Setting) -> int:
-    """Seconds that the job runs before lower work of its own queue gives way: of the first queue above that says so."""
-    specs = (setting.facts.queues[queue] for queue in setting.facts.tree.paths[job.queue])
-    return next((spec.minimum_runtime_seconds for spec in specs if spec.minimum_runtime_seconds), 0)
-
-
-def reclaim_runtime(job: Job, owner: str, setting: Setting) -> int:
-    """Seconds that the job runs before another queue takes its capacity back.
-
-    Read below the lowest common ancestor of both queues, or else above: children of one parent treat each other alike, however
-    their own queues are set (KAI, `minruntime`).
-    """
-    paths = setting.facts.tree.paths
-    above_both = set(paths[owner])
-    mine = paths[job.queue]
-    own = [queue for queue in mine if queue not in above_both]
-    for queue in (*own[-1:], *mine[len(own) :]):
-        spec = setting.facts.queues[queue]
-        if spec.reclaim_minimum_runtime_seconds is not None:
-            return spec.reclaim_minimum_runtime_seconds
-        if spec.minimum_runtime_seconds:
-            return spec.minimum_runtime_seconds
-    return 0
+def may_have_others_stopped(job: Job, setting: Setting) -> bool:
+    """Whether the job is past its preemption delay and does not fail again and again."""
+    waiting = setting.facts.protection.waiting.get(job.id)
+    return waiting is None or setting.facts.protection.why_not_yet(waiting) is None

@@ -1,7 +1,6 @@
 """The rounds of the quota model `deserved`: allocate, consolidate, reclaim, preempt, as often as anything moves."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from itertools import chain
 
 from corral.policy import Action
@@ -11,7 +10,7 @@ from domain.deserved.jobs import Job, jobs_of, next_chunk
 from domain.deserved.line import Line
 from domain.deserved.placing import begin, place
 from domain.deserved.plan import Draft
-from domain.deserved.protection import candidate, preemption_runtime, reclaim_runtime
+from domain.deserved.protection import candidates, is_within_budgets, may_have_others_stopped
 from domain.deserved.scenario import Outcome
 from domain.deserved.search import Candidate, Quest, Validator, find
 from domain.deserved.setting import Setting, Stage, entry_of
@@ -93,14 +92,15 @@ def reclaim(draft: Draft) -> None:
         queues = {other.queue for other in draft.running() if other.queue != job.queue}
         open_queues = {queue for queue in queues if is_candidate(queue, job.queue, needs, usage, books)}
         others = (other for other in draft.running() if other.queue in open_queues)
-        found = (candidate(other, reclaim_runtime(other, job.queue, setting), draft.stage, setting) for other in others)
-        return [victim for victim in found if victim is not None]
+        return candidates(others, job, draft.stage, setting)
 
     def fair_for(job: Job) -> Validator:
         usage = draft.stage.world.usage
 
         def is_valid(needs: Mapping[str, Amount], outcome: Outcome) -> bool:
-            return is_fair(job.queue, needs, outcome.lost, usage, books, preemptible=job.is_preemptible)
+            return is_fair(job.queue, needs, outcome.lost, usage, books, preemptible=job.is_preemptible) and is_within_budgets(
+                outcome.left, draft.stage, setting
+            )
 
         return is_valid
 
@@ -117,10 +117,12 @@ def preempt(draft: Draft) -> None:
             return []
         gap = setting.facts.policy.rank.deserved.priority_gap
         lower = (other for other in draft.running() if other.queue == job.queue and _is_lower(other, job, gap))
-        found = (candidate(other, preemption_runtime(other, setting), draft.stage, setting) for other in lower)
-        return [victim for victim in found if victim is not None]
+        return candidates(lower, job, draft.stage, setting)
 
-    _for_each(draft, victims, lambda job: lambda needs, outcome: True, lambda job: True)
+    def within_budgets(needs: Mapping[str, Amount], outcome: Outcome) -> bool:
+        return is_within_budgets(outcome.left, draft.stage, setting)
+
+    _for_each(draft, victims, lambda job: within_budgets, lambda job: True)
 
 
 def _is_lower(other: Job, job: Job, gap: int) -> bool:
@@ -150,18 +152,13 @@ def _for_each(
     stuck: set[Kind] = set()
     while line:
         job = setting.jobs[line.pop().job_id]
-        if not may(job) or not _has_waited(job, setting) or (alike := _kind(job, draft.stage, setting)) in stuck:
+        if not may(job) or not may_have_others_stopped(job, setting) or (alike := _kind(job, draft.stage, setting)) in stuck:
             continue
         if _found_victims(job, draft, victims, validator(job)):
             stuck.clear()
             line.see(draft.stage.world.usage, setting.books.tree.paths)
         else:
             stuck.add(alike)
-
-
-def _has_waited(job: Job, setting: Setting) -> bool:
-    """Whether the job is past its preemption delay."""
-    return setting.facts.now >= job.submitted_at + timedelta(seconds=job.spec.preemption_delay_seconds)
 
 
 def _kind(job: Job, stage: Stage, setting: Setting) -> Kind:
