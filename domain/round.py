@@ -28,20 +28,13 @@ QUOTA_MODELS: Mapping[QuotaModel, TakeTurns] = {
 """What divides the pool, by the name that the policy gives it."""
 
 
-class UnknownQuotaModel(ValueError):
-    """The policy names a quota model that this build does not have."""
-
-
 def schedule(snapshot: Snapshot, now: datetime, *, once: bool = False) -> Plan:
     """Decide one round. The same snapshot and time give the same plan, in whatever order their rows come.
 
     With `once` the quota model takes a single pass, as one cycle of the scheduler it follows does; else it goes on until
     nothing moves.
-
-    Raises:
-        UnknownQuotaModel: the policy names none that exists.
     """
-    take_turns = quota_model(snapshot.policy.rank.quota_model)
+    take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
     facts = Facts.of(snapshot, now)  # 1. what no decision changes
     world = World.of(snapshot, facts.tree)  # 2. what decisions change
     refused, waiting = refuse(snapshot.waiting, facts)  # 3. what can never run
@@ -52,22 +45,12 @@ def schedule(snapshot: Snapshot, now: datetime, *, once: bool = False) -> Plan:
 
 
 def who_starts(snapshot: Snapshot, now: datetime) -> frozenset[str]:
-    """The workloads that a round would give capacity, at once or when others have left; nobody is told why they wait.
-
-    Raises:
-        UnknownQuotaModel: as `schedule`.
-    """
+    """The workloads that a round would give capacity, at once or when others have left; nobody is told why they wait."""
     facts = Facts.of(snapshot, now)
     _, waiting = refuse(snapshot.waiting, facts)
-    turns = quota_model(snapshot.policy.rank.quota_model)(waiting, World.of(snapshot, facts.tree), facts, once=False)
+    take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
+    turns = take_turns(waiting, World.of(snapshot, facts.tree), facts, once=False)
     return frozenset(decision.workload_id for decision in turns.moved)
-
-
-def quota_model(name: QuotaModel) -> TakeTurns:
-    """The quota model of that name; a policy that names one that does not exist divides nothing."""
-    if (take_turns := QUOTA_MODELS.get(name)) is None:
-        raise UnknownQuotaModel(f"rank.quota_model: {name} is not available; there are: {', '.join(QUOTA_MODELS)}")
-    return take_turns
 
 
 def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list[Waiting]]:

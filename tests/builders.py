@@ -9,6 +9,9 @@ from corral.api import (
     WHOLE,
     CapacityType,
     Explanation,
+    Fungibility,
+    Ordering,
+    QueuePreemption,
     QueueSpec,
     QuotaSpec,
     ReplicaGroup,
@@ -94,12 +97,24 @@ def a_queue(
     quotas: Sequence[QuotaSpec] = (),
     weight: int = 1,
     minimum_runtime_seconds: int = 0,
+    sku_order: Sequence[str] = (),
+    preemption: QueuePreemption | None = None,
+    fungibility: Fungibility | None = None,
+    ordering: Ordering = Ordering.BEST_EFFORT_FIFO,
     **limits: Any,
 ) -> QueueSpec:
     """A queue; `nominal` and further limits make its row for h100."""
     own = () if nominal is None else (a_quota(nominal, **limits),)
     return QueueSpec(
-        name=name, parent=parent, weight=weight, minimum_runtime_seconds=minimum_runtime_seconds, quotas=(*own, *quotas)
+        name=name,
+        parent=parent,
+        weight=weight,
+        minimum_runtime_seconds=minimum_runtime_seconds,
+        sku_order=tuple(sku_order),
+        preemption=preemption,
+        fungibility=fungibility,
+        ordering=ordering,
+        quotas=(*own, *quotas),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from corral.api import Reclaim, WithinQueue
 from domain.cohorts.contest import Contest
 from domain.cohorts.setting import Runner, Setting
+from domain.protection import Protection, has_run_enough, keeps_its_promise, was_not_stopped_for_it
 from domain.standing import Standing, standing
 from domain.workload import Waiting
 
@@ -45,6 +46,16 @@ WITHIN_QUEUE: Mapping[WithinQueue, Rule] = {
 WITHIN_COHORT: Mapping[Reclaim, Rule] = {Reclaim.NEVER: nobody, Reclaim.LOWER_PRIORITY: is_lower, Reclaim.ANY: anybody}
 
 
+PROTECTIONS = (has_run_enough, was_not_stopped_for_it, keeps_its_promise)
+"""What spares running work whatever divides the pool. Who lives on whose quota is told by these rules themselves."""
+
+
+def is_spared(runner: Runner, contest: Contest, protection: Protection) -> bool:
+    """Whether something protects the work from this workload. Who is leaving anyway has nothing more to lose."""
+    spec = contest.workload.spec
+    return not runner.is_leaving and any(rule(protection, runner.active, spec) is not None for rule in PROTECTIONS)
+
+
 def candidates_in(queue: str, contest: Contest, setting: Setting) -> list[Runner]:
     """Work of one queue that the workload's own queue lets it stop, and that uses what is short; the first to go first."""
     policy = setting.preemption(contest.queue)
@@ -55,6 +66,7 @@ def candidates_in(queue: str, contest: Contest, setting: Setting) -> list[Runner
         if not contest.short.isdisjoint(runner.rows)
         and runner.active.attempt_id not in contest.stopped
         and allows(contest.workload, runner)
+        and not is_spared(runner, contest, setting.facts.protection)
     ]
     return sorted(found, key=in_order(contest))
 

@@ -14,6 +14,7 @@ from domain.fleet import Amount
 from domain.limits import UNLIMITED
 from domain.placement import Candidate
 from domain.quota import Usage
+from domain.ranked import Starts
 from domain.workload import Waiting
 from domain.world import World
 
@@ -28,9 +29,12 @@ class Cycle:
     world: World
 
 
-def run_cycle(heads: Iterable[Waiting], world: World, setting: Setting) -> Cycle:
-    """Nominate every head, then act on one nomination after the other, each in the world that those before have left."""
-    cycle = _Cycle(world, setting)
+def run_cycle(heads: Iterable[Waiting], world: World, setting: Setting, starts: Starts) -> Cycle:
+    """Nominate every head, then act on one nomination after the other, each in the world that those before have left.
+
+    Nobody starts beyond the most `starts` of a round.
+    """
+    cycle = _Cycle(world, setting, starts)
     left = [nominate(workload, world, setting) for workload in heads]
     while left:
         nomination = next_turn(left, cycle.seen.usage, setting)
@@ -46,8 +50,10 @@ class _Cycle:
     may not make anybody leave.
     """
 
-    def __init__(self, world: World, setting: Setting) -> None:
+    def __init__(self, world: World, setting: Setting, starts: Starts) -> None:
         self._setting = setting
+        self._protection = setting.facts.protection
+        self._starts = starts
         self.world = world
         self.seen = world
         self.moves: list[tuple[Waiting, Start | StartAfter]] = []
@@ -63,8 +69,10 @@ class _Cycle:
             case Verdict.LACKS_VICTIMS:
                 self.stuck.append(nomination)
                 self._keep_for(nomination)
-            case Verdict.PREEMPTS if not self._setting.may_stop_yet(nomination.workload):
+            case Verdict.PREEMPTS if nomination.victims and self._protection.why_not_yet(nomination.workload) is not None:
                 self.stuck.append(nomination)
+            case _ if self._starts.limit_reached(nomination.workload.spec.queue) is not None:
+                self.outraced.append(nomination.workload)
             case _ if (seated := self._seated(nomination)) is None or not self._is_open(nomination):
                 self.outraced.append(nomination.workload)
             case _:
@@ -99,6 +107,7 @@ class _Cycle:
 
     def _move(self, nomination: Nomination, candidate: Candidate) -> None:
         workload, placement = nomination.workload, candidate.placement
+        self._starts.add(workload.spec.queue)
         if nomination.verdict is Verdict.FITS:
             self.moves.append((workload, Start(workload.id, placement)))
             self.world, self.seen = (world.with_(workload.spec, placement) for world in (self.world, self.seen))

@@ -34,9 +34,14 @@ STRATEGIES: Mapping[FairPreemption, Strategy] = {
 
 
 def fair_victims(contest: Contest, setting: Setting) -> Victims:
-    """The first work in order with whose leaving the workload fits, without what turns out not to be needed; or nobody."""
-    victims = _Taking(contest, setting).enough(setting.facts.policy.rank.cohorts.fair_preemption)
-    return contest.spared(victims, borrowing=True)
+    """The first work in order with whose leaving the workload fits, without what turns out not to be needed; or nobody.
+
+    Whoever is spared may put the workload's branch above the one that loses. Kueue does not look again, and two queues may
+    then stop each other's work in turn; here nobody is stopped.
+    """
+    taking = _Taking(contest, setting)
+    victims = contest.spared(taking.enough(setting.facts.policy.rank.cohorts.fair_preemption), borrowing=True)
+    return victims if taking.is_fair(victims) else ()
 
 
 def _candidates(contest: Contest, setting: Setting) -> list[Runner]:
@@ -60,6 +65,7 @@ class _Taking:
         self._setting = setting
         self._usage = with_needs(contest.usage, contest.workload, contest.needs)
         self._path = contest.usage.tree.paths[contest.queue]
+        self._is_owner = not borrows_any(self._usage, contest.queue, contest.short)
         self._victims: list[Runner] = []
 
     def enough(self, strategies: Sequence[FairPreemption]) -> Victims:
@@ -70,6 +76,14 @@ class _Taking:
             fits = self._by_initial_share(left)
         return tuple(self._victims) if fits else ()
 
+    def is_fair(self, victims: Victims) -> bool:
+        """Whether the workload's branch ends below where each branch that loses work began, or owns what it takes back."""
+        contest, losing = self._contest, [victim for victim in victims if victim.queue != self._contest.queue]
+        usage = without(with_needs(contest.usage, contest.workload, contest.needs), victims)
+        return self._is_owner or all(
+            self._shares(victim.queue, usage)[0] < self._shares(victim.queue, contest.usage)[1] for victim in losing
+        )
+
     def _by_first(self, candidates: Iterable[Runner], strategy: Strategy) -> tuple[bool, list[Runner]]:
         """Whether the workload fits, and who was passed over.
 
@@ -77,9 +91,8 @@ class _Taking:
         """
         passed_over: list[Runner] = []
         order = _Order(candidates, self._contest, self._setting)
-        is_owner = not borrows_any(self._usage, self._contest.queue, self._contest.short)
         while (queue := order.next(self._usage)) is not None:
-            if is_owner or queue == self._contest.queue:
+            if self._is_owner or queue == self._contest.queue:
                 victim: Runner | None = order.pop(queue)
             else:
                 victim = self._first_fair(queue, order, strategy, passed_over)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from corral.api import Ordering
 from domain.cohorts.candidates import mine
+from domain.cohorts.nomination import Nomination, Verdict
 from domain.cohorts.setting import Setting
 from domain.openings import why_not_yet
 from domain.request import Kind, kind
@@ -19,7 +20,7 @@ class Lines:
     def __init__(self, waiting: Iterable[Waiting], setting: Setting) -> None:
         self._setting = setting
         self._lines: dict[str, list[Waiting]] = {}
-        self._parked: set[Kind] = set()
+        self._parked: dict[Kind, Verdict] = {}
         for workload in sorted(waiting, key=_place_in_line):
             if why_not_yet(workload, setting.facts) is None:
                 self._lines.setdefault(workload.spec.queue, []).append(workload)
@@ -33,23 +34,33 @@ class Lines:
         is_parked = self._parked.__contains__
         return next((each for each in self._lines[queue] if not is_parked(self._kind(each))), None)
 
+    def left(self) -> list[list[Waiting]]:
+        """Every line as it stands, by queue."""
+        return [self._lines[queue] for queue in sorted(self._lines) if self._lines[queue]]
+
     def remove(self, workload: Waiting) -> None:
         """It has what it asked for."""
         self._lines[workload.spec.queue].remove(workload)
 
-    def park(self, workload: Waiting) -> bool:
+    def park(self, nomination: Nomination) -> bool:
         """Let those behind it come first from now on; whether that changes anything."""
+        workload = nomination.workload
         if self._setting.facts.queues[workload.spec.queue].ordering is Ordering.STRICT_FIFO:
             return False
-        self._parked.add(self._kind(workload))
+        self._parked[self._kind(workload)] = nomination.verdict
         return True
+
+    def verdict(self, workload: Waiting) -> Verdict | None:
+        """Why it, or one that is like it, was parked; none where it was not."""
+        return self._parked.get(self._kind(workload))
 
     def reconsider(self) -> None:
         """Put everybody back in line."""
         self._parked.clear()
 
     def _kind(self, workload: Waiting) -> Kind:
-        return kind(workload, self._setting.facts.now, self._setting.facts.tree)
+        facts = self._setting.facts
+        return *kind(workload, facts.now, facts.tree), *facts.protection.looks_at(workload)
 
 
 def _place_in_line(workload: Waiting) -> tuple[object, ...]:

@@ -11,11 +11,13 @@ from domain.world import World
 
 
 def victims_for(contest: Contest, setting: Setting) -> Victims:
-    """Who must leave so that the workload starts; nobody where that cannot be brought about."""
-    rank = setting.facts.policy.rank
-    if not rank.preemption:
+    """Who must leave so that the workload starts; nobody where that cannot be brought about, or exceeds a disruption budget."""
+    facts = setting.facts
+    if not facts.policy.rank.preemption:
         return ()
-    return (fair_victims if rank.cohorts.fair_sharing else classical_victims)(contest, setting)
+    victims = (fair_victims if facts.policy.rank.cohorts.fair_sharing else classical_victims)(contest, setting)
+    stopped = [victim.active for victim in victims if not victim.is_leaving]
+    return victims if len(facts.protection.within_budgets(stopped, contest.stopped)) == len(stopped) else ()
 
 
 def foresee(workload: Waiting, needs: Needs, rows: Needs, world: World, setting: Setting) -> tuple[Mode, Reach]:

@@ -7,7 +7,7 @@ from corral.api import Fungibility, QueuePreemption, State
 from domain.facts import Facts
 from domain.quota import QuotaTree
 from domain.standing import Standing, standing
-from domain.workload import Active, Waiting
+from domain.workload import Active
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,6 @@ class Setting:
     def fungibility(self, queue: str) -> Fungibility:
         """How the queue's SKUs stand in for each other."""
         return self.facts.queues[queue].fungibility or Fungibility()
-
-    def may_stop_yet(self, workload: Waiting) -> bool:
-        """Whether the workload has waited as long as it must before anything is stopped for it."""
-        waited = self.facts.now - workload.submitted_at
-        return waited.total_seconds() >= workload.spec.preemption_delay_seconds
 
 
 def _runners(facts: Facts) -> Iterable[Runner]:

@@ -13,7 +13,7 @@ from domain.fleet import Health, Node, Placement, Room
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
-from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
+from tests.builders import LONG_AGO, NOON, AWorkload, a_cohort, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
 
 STABLE = settings(derandomize=True, deadline=None, max_examples=40, database=None)
 
@@ -224,6 +224,24 @@ def _minus(room: Room, node_id: str, placements: Iterable[Placement]) -> Room:
 
 def _not_negative(room: Room) -> Room:
     return Room(tuple(max(0, milli) for milli in room.devices), max(0, room.cpu_milli), max(0, room.memory_mib))
+
+
+def settled(snapshot: Snapshot, plan: Plan) -> Snapshot:
+    """The world when all that was promised has run for a day, and all that was stopped waits again."""
+    after = carried_out(snapshot, plan)
+    staying = [replace(active, state=State.RUNNING, started_at=LONG_AGO) for active in after.active if not active.preempted]
+    back = [Waiting(each.id, each.spec, each.submitted_at, each.epoch) for each in after.active if each.preempted]
+    nodes = [replace(node, free=node.total) for node in snapshot.nodes]
+    return replace(a_snapshot(nodes, snapshot.queues, *staying, policy=snapshot.policy), waiting=(*after.waiting, *back))
+
+
+def check_room(after: Snapshot) -> None:
+    """No node has less than is held and used on it now, nor than is held, used and promised once the victims have left."""
+    in_use = [active for active in after.active if active.state is not State.RESERVING]
+    staying = [active for active in after.active if not active.preempted]
+    for node in after.nodes:
+        assert is_within(left_of(node, in_use))
+        assert is_within(left_of(node, staying))
 
 
 def is_within(room: Room) -> bool:

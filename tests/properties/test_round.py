@@ -21,7 +21,7 @@ from domain.standing import standing
 from domain.workload import Active
 from domain.world import NodeRoom, World, in_order
 from tests.builders import NOON, a_node, a_workload
-from tests.properties.situations import STABLE, carried_out, contested, is_within, left_of, whole_or_one_share, worlds
+from tests.properties.situations import STABLE, carried_out, check_room, contested, is_within, whole_or_one_share, worlds
 
 Row = TypeVar("Row")
 
@@ -57,12 +57,7 @@ def test_every_workload_gets_one_decision(snapshot: Snapshot) -> None:
 @STABLE
 @given(worlds)
 def test_no_device_cpu_or_memory_is_oversubscribed(snapshot: Snapshot) -> None:
-    after = carried_out(snapshot, schedule(snapshot, NOON))
-    in_use = [active for active in after.active if active.state is not State.RESERVING]
-    staying = [active for active in after.active if not active.preempted]
-    for node in after.nodes:
-        assert is_within(left_of(node, in_use)), "what is held and used now"
-        assert is_within(left_of(node, staying)), "what is held, used and promised once the victims have left"
+    check_room(carried_out(snapshot, schedule(snapshot, NOON)))
 
 
 @STABLE
