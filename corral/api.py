@@ -289,6 +289,9 @@ class WorkloadSpec(Model):
             raise ValueError("each replica group needs a name of its own")
         if self.tasks is not None and (len(self.groups) > 1 or self.groups[0].count > 1):
             raise ValueError("an array (tasks) has one replica group with count 1")
+        most = sum(group.count for group in self.groups) * (self.tasks or 1)
+        if self.minimum_replicas is not None and self.minimum_replicas > most:
+            raise ValueError(f"minimum_replicas {self.minimum_replicas} exceeds the {most} replicas of all groups together")
         if self.tasks is not None and any(target.count is not None for target in self.targets):
             raise ValueError("an array (tasks) takes no count in its targets")
         return self

@@ -159,7 +159,7 @@ class _Site:
         """The whole gang, or its minimum with each group grown as far as it goes, one after the other."""
         draft = self.exactly(gang)
         if draft is not None:
-            return Layout(draft.shares(), True, draft.left())
+            return Layout(draft.shares(), True, draft.left()) if draft.replicas >= gang.fewest else None
         if all(shape.count == shape.minimum for shape in gang.shapes):
             return None
         grown = replace(gang, shapes=tuple(replace(shape, count=shape.minimum) for shape in gang.shapes))

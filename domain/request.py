@@ -92,7 +92,10 @@ class Gang:
 
     @classmethod
     def of(cls, groups: Sequence[ReplicaGroup], topology: Topology, tolerations: Sequence[str] = (), fewest: int = 0) -> "Gang":
-        """The gang of a workload's replica groups; `tolerations` are the workload's own."""
+        """The gang of a workload's replica groups; `tolerations` are the workload's own, `fewest` is what it asks for.
+
+        The last tasks of an array may be fewer than that.
+        """
         differ = any(group.tolerations for group in groups)
         shapes = (
             Shape(
@@ -106,7 +109,7 @@ class Gang:
             )
             for group in groups
         )
-        return cls(tuple(shapes), topology, fewest)
+        return cls(tuple(shapes), topology, min(fewest, sum(group.count for group in groups)))
 
     @property
     def minimum_milli(self) -> Amount:

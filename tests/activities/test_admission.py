@@ -25,6 +25,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a third of an accelerator": ({"groups": [{"accelerators": 1 / 3}]}, "a whole number of thousandths"),
     "one and a half accelerators": ({"groups": [{"accelerators": 1.5}]}, "more than one accelerator is a whole number"),
     "more at least than at most": ({"groups": [{"count": 1, "minimum": 2}]}, "minimum 2 exceeds count 1"),
+    "more over all groups than there are": ({"minimum_replicas": 2}, "minimum_replicas 2 exceeds the 1 replicas"),
     "true for a number": ({"priority": True}, "priority: True - "),
     "a name of a megabyte": ({"queue": A_MEGABYTE}, f"queue: '{'x' * 59}... - String should match pattern"),
     "a name of another alphabet": ({"queue": "Forschung"}, "queue: 'Forschung' - String should match pattern"),
