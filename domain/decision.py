@@ -120,13 +120,15 @@ class Stop:
 class Plan:
     """All decisions of one round, in the order in which they were taken, and what happens to work that runs.
 
-    An `unfinished` one left work that another round would move at once.
+    An `unfinished` one left work that another round would move at once. `over_quota` are the workloads, waiting or not, that
+    are entitled to nothing for now.
     """
 
     decisions: tuple[Decision, ...]
     reshapes: tuple[Reshape, ...] = ()
     stops: tuple[Stop, ...] = ()
     unfinished: bool = False
+    over_quota: frozenset[str] = frozenset()
 
     @property
     def starts(self) -> tuple[Start, ...]:

@@ -21,7 +21,9 @@ def within_quota(snapshot: Snapshot, tree: QuotaTree, now: datetime) -> dict[str
     as what runs. A gang is covered with its minimum or not at all, and what it has beyond its minimum as far as that goes.
     """
     by_queue: dict[str, list[Demand]] = {}
-    demands: tuple[Demand, ...] = (*snapshot.active, *snapshot.waiting)
+    # Of work that goes on in another shape, what it will have counts.
+    last = {active.id: active for active in sorted(snapshot.active, key=lambda active: active.epoch)}
+    demands: tuple[Demand, ...] = (*last.values(), *snapshot.waiting)
     for demand in demands:
         by_queue.setdefault(demand.spec.queue, []).append(demand)
     return {

@@ -41,7 +41,8 @@ def schedule(snapshot: Snapshot, now: datetime, *, once: bool = False) -> Plan:
     turns = take_turns(waiting, world, facts, once=once)  # 4. whose turn it is; place, or preempt
     waits = explain([workload for workload in turns.waiting if workload.id not in turns.answers], turns.world, facts)
     answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 5. why the others wait
-    return Plan((*refused, *turns.moved, *answers, *waits), turns.reshapes, turns.stops, turns.unfinished)
+    decisions = (*refused, *turns.moved, *answers, *waits)
+    return Plan(decisions, turns.reshapes, turns.stops, turns.unfinished, facts.protection.over_quota())
 
 
 def who_starts(snapshot: Snapshot, now: datetime) -> frozenset[str]:

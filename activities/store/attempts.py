@@ -183,7 +183,7 @@ def end_attempt(
         not_before=_not_before(outcome, failures, journal.now),
         explanation=waits_for_room(follower).model_dump(mode="json") if follower else None,
     )
-    journal.account(moved, _interval_after(state), at=at, lost_milli_seconds=lost)
+    journal.account(moved, _interval_after(moved), at=at, lost_milli_seconds=lost)
     journal.tell(workload.id)
 
 
@@ -210,10 +210,12 @@ def _not_before(outcome: Outcome, failures: int, now: datetime) -> datetime | No
     return now + timedelta(seconds=min(LONGEST_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2 ** min(failures, 10)))
 
 
-def _interval_after(state: State) -> IntervalKind | None:
-    if state.is_terminal:
+def _interval_after(row: WorkloadRow) -> IntervalKind | None:
+    if row.state.is_terminal:
         return None
-    return IntervalKind.SUSPENDED if state is State.SUSPENDED else IntervalKind.WAITING
+    if row.state is State.SUSPENDED:
+        return IntervalKind.SUSPENDED
+    return IntervalKind.BACKING_OFF if row.not_before else IntervalKind.WAITING
 
 
 async def refuse_binding(connection: AsyncConnection, journal: Journal, key: AttemptKey, reason: str, *, final: bool) -> None:
@@ -269,7 +271,7 @@ def _leave_line(journal: Journal, workload: WorkloadRow, outcome: Outcome, messa
     if workload.state is state:
         return
     moved = journal.move(workload, state, message, outcome=outcome if state.is_terminal else workload.outcome, explanation=None)
-    journal.account(moved, _interval_after(state))
+    journal.account(moved, _interval_after(moved))
     journal.tell(workload.id)
 
 

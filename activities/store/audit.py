@@ -117,8 +117,11 @@ RULES: Mapping[str, str] = {
         LEFT JOIN attempts a ON a.workload_id = w.id AND a.follows IS NULL GROUP BY w.id, w.epoch
         HAVING count(a.id) <> w.epoch OR coalesce(max(a.epoch), 0) <> w.epoch""",
     "nobody is preempted twice for the same beneficiary": """
-        SELECT workload_id || ' for ' || beneficiary FROM attempts WHERE beneficiary IS NOT NULL AND outcome = 'preempted'
-        GROUP BY workload_id, beneficiary HAVING count(*) > 1""",
+        SELECT v.workload_id || ' for ' || b.workload_id FROM attempts v JOIN attempts b ON b.id = v.beneficiary
+        WHERE v.outcome = 'preempted' GROUP BY v.workload_id, b.workload_id HAVING count(*) > 1""",
+    "who is over quota is entitled to nothing": """
+        SELECT l.workload_id || ': ' || l.entitled_milli FROM ledger l JOIN workloads w ON w.id = l.workload_id
+        WHERE w.over_quota AND l.ended_at IS NULL AND l.entitled_milli > 0""",
 }
 
 

@@ -84,6 +84,8 @@ class PlanWriter:
     ended: list[AttemptRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        attempts = self.world.attempts.values()
+        self.running = {attempt.workload_id: attempt for attempt in attempts if attempt.bound_at is not None}
         self.nodes = {node.id: node for node in self.world.snapshot.nodes}
 
     async def write(self, plan: Plan) -> list[Notice]:
@@ -92,6 +94,7 @@ class PlanWriter:
         Raises:
             sqlalchemy.exc.DBAPIError: the world changed since the snapshot, or the plan would oversubscribe a node.
         """
+        self._reassess(plan.over_quota)
         changed = [decision for decision in plan.decisions if not self._is_unchanged_wait(decision)]
         if not (changed or plan.reshapes or plan.stops):
             return await self.journal.write(self.connection)
@@ -117,6 +120,20 @@ class PlanWriter:
         records += [self._record_of(round_id, order) for order in orders]
         await self.connection.execute(insert(tables.decisions), records)
         return await self.journal.write(self.connection)
+
+    def _reassess(self, over_quota: Collection[str]) -> None:
+        """Begin another interval of the ledger for whom quota covers now and did not, or the reverse, and after a back-off."""
+        snapshot = self.world.snapshot
+        waiting = {fact.id for fact in snapshot.waiting}
+        # Who waits takes precedence over who runs, or not: only with all of them is known what quota covers.
+        running = {fact.id for fact in snapshot.active} if self.world.everybody else frozenset[str]()
+        for id in sorted(waiting | running):
+            row = self.world.workloads[id]
+            backed_off_until = row.not_before if id in waiting else None
+            if row.over_quota != (id in over_quota) or backed_off_until is not None:
+                changed = self.journal.change(row, over_quota=id in over_quota, not_before=None)
+                attempt = self.running.get(id)
+                self.journal.account(changed, _doing(row, attempt), at=backed_off_until, attempt=attempt)
 
     def _is_unchanged_wait(self, decision: Start | StartAfter | Wait | Refuse) -> bool:
         if not isinstance(decision, Wait):
@@ -291,6 +308,13 @@ class PlanWriter:
             "reason": order.reason if isinstance(order, Stop) else None,
             "detail": detail,
         }
+
+
+def _doing(row: WorkloadRow, attempt: AttemptRow | None) -> IntervalKind:
+    """What the ledger says of a live workload that is not suspended."""
+    if attempt is None:
+        return IntervalKind.WAITING
+    return IntervalKind.RUNNING if attempt.started_at else IntervalKind.STARTING
 
 
 def _root(queue: str, parents: Mapping[str, str | None]) -> str:

@@ -42,6 +42,7 @@ class WorkloadRow:
     tasks_done: int = 0
     runtime_used_seconds: int = 0
     not_before: datetime | None = None
+    over_quota: bool = False
     outcome: str | None = None
     exit_code: int | None = None
     explanation: dict[str, Any] | None = None
@@ -222,6 +223,8 @@ class Journal:
         opened_here = next((new for new in self.intervals_opened if new["workload_id"] == row.id and not new["ended_at"]), None)
         if opened_here is None:
             self.intervals_closed.append({"b_workload": row.id, "b_at": at, "b_lost": lost_milli_seconds})
+        elif kind is not None and opened_here["began_at"] == at:
+            self.intervals_opened.remove(opened_here)
         else:
             opened_here |= {"ended_at": max(at, opened_here["began_at"]), "lost_milli_seconds": lost_milli_seconds}
         if kind is not None:
@@ -261,14 +264,14 @@ class Journal:
 
 
 def interval(row: WorkloadRow, kind: IntervalKind, at: datetime, attempt: AttemptRow | None = None) -> dict[str, Any]:
-    """An open interval of the ledger: entitled to the fewest accelerators with which the workload may run."""
+    """An open interval of the ledger: entitled to the fewest accelerators with which the workload may run, within quota."""
     return {
         "workload_id": row.id,
         "attempt_id": attempt.id if attempt else None,
         "queue": row.queue,
         "tier": row.tier,
         "kind": kind,
-        "entitled_milli": 0 if kind in NOT_ENTITLED else entitled_milli(row.parsed()),
+        "entitled_milli": 0 if kind in NOT_ENTITLED or row.over_quota else entitled_milli(row.parsed()),
         "allocated_milli": attempt.milli if attempt else 0,
         "allocated_by_sku": attempt.by_sku if attempt else {},
         "began_at": at,

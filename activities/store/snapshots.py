@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.fleet import all_seen
+from activities.store.past import PastReader
 from activities.store.policies import PolicyReader
 from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow, open_attempts
 from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy, WorkloadSpec
@@ -28,6 +29,8 @@ class WorldRows:
     workloads: dict[str, WorkloadRow]
     attempts: dict[str, AttemptRow]
     """Open attempts by attempt id."""
+    everybody: bool
+    """Whether all that wait are in the snapshot."""
     replicas_left: dict[str, int]
     """How many more replicas may be claimed, by node; nodes that take any number are left out."""
 
@@ -57,6 +60,7 @@ class SnapshotReader:
     """Reads snapshots; remembers what it built of each workload until the workload's version rises."""
 
     policies: PolicyReader
+    past: PastReader = field(default_factory=PastReader)
     _live: dict[str, tuple[WorkloadRow, tuple[AttemptRow, ...], tuple[Fact, ...]]] = field(default_factory=dict)
     _nodes: dict[str, tuple[Row[Any], list[Room], Node]] = field(default_factory=dict)
     _edited: Edited | None = None
@@ -69,26 +73,30 @@ class SnapshotReader:
         `fresh` are the workloads that this transaction wrote; unless it is `everybody`'s turn, it is theirs alone.
         """
         edited = await self._read_edited(connection, pool.edits)
-        await self._refresh_live(connection, fresh)
+        stale = await self._refresh_live(connection, fresh)
+        await self.past.refresh(connection, self._live.keys(), stale, edited.policy, now)
         promised = await self._promised(connection)
         live = self._live.values()
         snapshot = Snapshot(
             nodes=tuple(await self._read_nodes(connection, promised)),
             queues=edited.queues,
             waiting=tuple(
-                fact
+                self.past.complete_waiting(fact)
                 for row, _, facts in live
                 for fact in facts
                 if isinstance(fact, Waiting)
                 and (everybody or row.id in fresh)
                 and (row.not_before is None or row.not_before <= now)
             ),
-            active=tuple(fact for _, _, facts in live for fact in facts if isinstance(fact, Active)),
+            active=tuple(self.past.complete(fact) for _, _, facts in live for fact in facts if isinstance(fact, Active)),
             policy=edited.policy,
             is_complete=edited.is_complete,
+            ledger=dict(self.past.ledger),
+            stops=tuple(self.past.stops.values()),
         )
         return WorldRows(
             snapshot=snapshot,
+            everybody=everybody,
             workloads={row.id: row for row, _, _ in live},
             attempts={attempt.id: attempt for _, attempts, _ in live for attempt in attempts},
             replicas_left={
@@ -104,7 +112,8 @@ class SnapshotReader:
             self._edited = Edited(edits, await read_queues(connection), policy, await all_seen(connection))
         return self._edited
 
-    async def _refresh_live(self, connection: AsyncConnection, fresh: Mapping[str, WorkloadRow]) -> None:
+    async def _refresh_live(self, connection: AsyncConnection, fresh: Mapping[str, WorkloadRow]) -> list[str]:
+        """Read what changed; answers with who that is, beside the fresh ones."""
         columns = tables.workloads.c
         versions: dict[str, int] = {
             row.id: row.version
@@ -113,7 +122,7 @@ class SnapshotReader:
         for gone in self._live.keys() - versions.keys():
             del self._live[gone]
         for row in fresh.values():
-            self._live[row.id] = (row, (), _facts(row, (), {}))
+            self._live[row.id] = (row, (), _facts(row, (), {}, is_new=True))
         # What a round itself wrote may have been rolled back: another workload of that id would have the same first version.
         stale = [
             id
@@ -122,6 +131,7 @@ class SnapshotReader:
         ]
         if stale:
             await self._read_live(connection, stale)
+        return stale
 
     def _knows(self, id: str, version: int) -> bool:
         return id in self._live and self._live[id][0].version == version
@@ -256,11 +266,13 @@ def share_of(row: Row[Any]) -> NodeShare:
     )
 
 
-def _facts(row: WorkloadRow, attempts: Sequence[AttemptRow], shares: dict[str, list[NodeShare]]) -> tuple[Fact, ...]:
+def _facts(
+    row: WorkloadRow, attempts: Sequence[AttemptRow], shares: dict[str, list[NodeShare]], *, is_new: bool = False
+) -> tuple[Fact, ...]:
     """A workload that is to go on in another shape has two attempts: one that leaves, and one that has the room it needs."""
     spec = row.parsed()
     if row.state is State.WAITING:
-        return (Waiting(row.id, spec, row.submitted_at, row.epoch, row.tasks_done),)
+        return (Waiting(row.id, spec, row.submitted_at, row.epoch, row.tasks_done, since=row.since, is_new=is_new),)
     return tuple(_active(row, spec, attempt, shares) for attempt in attempts)
 
 
@@ -284,7 +296,6 @@ def _active(row: WorkloadRow, spec: WorkloadSpec, attempt: AttemptRow, shares: d
         started_at=attempt.started_at,
         checkpoint_at=attempt.checkpoint_at,
         preempted=attempt.stop_as in LEAVING,
-        preemptions=row.preemptions,
     )
 
 

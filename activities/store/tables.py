@@ -141,6 +141,8 @@ workloads = Table(
     Column("tasks_done", Integer, nullable=False, server_default="0"),
     Column("runtime_used_seconds", BigInteger, nullable=False, server_default="0"),
     Column("not_before", Instant),
+    # The nominal quota of its queue does not cover it: what it does now is entitled to nothing.
+    Column("over_quota", Boolean, nullable=False, server_default=text("false")),
     Column("outcome", Text),
     Column("exit_code", Integer),
     Column("explanation", JSONB),
@@ -181,6 +183,8 @@ attempts = Table(
     CheckConstraint("follows IS NULL OR bound_at IS NULL AND ended_at IS NULL", name="a_follower_has_not_begun"),
     Index("uq_attempts_one_open", "workload_id", unique=True, postgresql_where=text("ended_at IS NULL AND follows IS NULL")),
     Index("uq_attempts_one_follower", "workload_id", unique=True, postgresql_where=text("follows IS NOT NULL")),
+    Index("ix_attempts_beneficiary", "beneficiary", postgresql_where=text("beneficiary IS NOT NULL")),
+    Index("ix_attempts_stop_at", "stop_at", postgresql_where=text("beneficiary IS NOT NULL")),
     Index("ix_attempts_open", "provider", postgresql_where=text("ended_at IS NULL")),
 )
 

@@ -10,10 +10,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from activities.store import tables, views
+from activities.store.past import interval_of
 from activities.store.rows import AttemptRow, WorkloadRow
 from activities.store.snapshots import read_queues
-from corral.api import FleetStatus, QueueSpec, QueueStatus, SlaTier, State, WorkloadEvent
-from domain.accounting import Interval, IntervalKind
+from corral.api import FleetStatus, QueueSpec, QueueStatus, State, WorkloadEvent
+from domain.accounting import Interval
 from worker.clock import PoolClock
 
 NEWS = 8
@@ -119,20 +120,7 @@ async def _news(connection: AsyncConnection) -> tuple[WorkloadEvent, ...]:
 
 async def _intervals(connection: AsyncConnection) -> tuple[Interval, ...]:
     rows = await connection.execute(select(tables.ledger).order_by(tables.ledger.c.id))
-    return tuple(
-        Interval(
-            workload_id=row.workload_id,
-            tier=SlaTier(row.tier),
-            queue=row.queue,
-            kind=IntervalKind(row.kind),
-            entitled_milli=row.entitled_milli,
-            allocated_milli=row.allocated_milli,
-            began_at=row.began_at,
-            ended_at=row.ended_at,
-            lost_milli_seconds=row.lost_milli_seconds,
-        )
-        for row in rows
-    )
+    return tuple(interval_of(row) for row in rows)
 
 
 async def _rounds(connection: AsyncConnection) -> tuple[Round, ...]:

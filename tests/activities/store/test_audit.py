@@ -84,6 +84,7 @@ BREACHES: dict[str, tuple[str, ...]] = {
     "nobody is preempted twice for the same beneficiary": (
         "UPDATE attempts SET outcome = 'preempted', beneficiary = 'urgent.1' WHERE workload_id = 'again'",
     ),
+    "who is over quota is entitled to nothing": ("UPDATE workloads SET over_quota = true WHERE id = 'runs'",),
 }
 
 
