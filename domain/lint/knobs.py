@@ -3,18 +3,23 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from corral.api import QueueSpec, QuotaSpec
-from corral.policy import DocumentKind, Policy, QuotaModel
+from corral.policy import Action, DocumentKind, Policy, QuotaModel
 from domain.lint.documents import Complaint, Documents, listed
 
 RANKED, COHORTS, DESERVED = QuotaModel.RANKED, QuotaModel.COHORTS, QuotaModel.DESERVED
 
 POLICY_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
+    "limits.starts_per_round": frozenset({RANKED}),
+    "limits.starts_per_queue_and_round": frozenset({RANKED}),
+    "rank.ageing_seconds_per_priority": frozenset({RANKED}),
     "rank.cohorts": frozenset({COHORTS}),
     "rank.deserved": frozenset({DESERVED}),
 }
 """The models that read a part of the policy; every other part is read by all of them."""
 
 QUEUE_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
+    "ordering": frozenset({RANKED, COHORTS}),
+    "sku_order": frozenset({COHORTS, DESERVED}),
     "preemption": frozenset({COHORTS}),
     "fungibility": frozenset({COHORTS}),
     "priority": frozenset({DESERVED}),
@@ -28,10 +33,10 @@ QUOTA_KNOBS: Mapping[str, frozenset[QuotaModel]] = {"over_quota_weight": frozens
 
 def setting_of_another_model(documents: Documents) -> Iterator[Complaint]:
     """The policy sets what only another quota model reads."""
-    policy, default = documents.policy, Policy()
+    policy = documents.policy
     model = policy.rank.quota_model
     for path, models in POLICY_KNOBS.items():
-        if model not in models and _at(policy, path) != _at(default, path):
+        if model not in models and _differs(policy, path):
             yield Complaint(path, f"the quota model {model} does not read it", _remedy(models))
 
 
@@ -64,11 +69,34 @@ def _remedy(models: frozenset[QuotaModel]) -> str:
     return f"leave it out, or choose rank.quota_model: {listed(tuple(sorted(models)))}"
 
 
+def _differs(policy: Policy, path: str) -> bool:
+    return _at(policy, path) != _at(Policy(), path)
+
+
 def _at(policy: Policy, path: str) -> object:
     value: object = policy
     for step in path.split("."):
         value = getattr(value, step)
     return value
+
+
+def setting_of_a_closed_branch(documents: Documents) -> Iterator[Complaint]:
+    """A setting of the model in force that another one of its settings leaves without effect."""
+    policy, rank = documents.policy, documents.policy.rank
+    actions = set(rank.deserved.actions)
+    branches = (
+        (COHORTS, "rank.cohorts.fair_preemption", rank.cohorts.fair_sharing, "fair_sharing is false"),
+        (
+            DESERVED,
+            "rank.deserved.consolidated_workloads",
+            Action.CONSOLIDATE in actions,
+            "consolidate is not among the actions",
+        ),
+        (DESERVED, "rank.deserved.scenarios", actions > {Action.ALLOCATE}, "allocate is the only action"),
+    )
+    for model, field, is_open, why in branches:
+        if rank.quota_model is model and not is_open and _differs(policy, field):
+            yield Complaint(field, f"has no effect: {why}", "leave it out, or change that")
 
 
 def setting_of_preemption(documents: Documents) -> Iterator[Complaint]:
@@ -96,6 +124,11 @@ def weight_without_borrowing(documents: Documents) -> Iterator[Complaint]:
 
 
 def _why_no_borrowing(queue: QueueSpec, documents: Documents) -> str:
+    rank = documents.policy.rank
+    if rank.quota_model is COHORTS and not rank.cohorts.fair_sharing:
+        return "rank.cohorts.fair_sharing is false"
+    if rank.quota_model is DESERVED:
+        return ""
     if queue.parent is None:
         return "nobody is above it to lend it anything"
     below = [each for each in documents.queues if queue.name in documents.path(each.name)]

@@ -52,6 +52,7 @@ RULES = (
     Rule(Fault.DEAD_RULE, knobs.unused_class),
     Rule(Fault.WITHOUT_EFFECT, knobs.setting_of_another_model),
     Rule(Fault.WITHOUT_EFFECT, knobs.queue_field_of_another_model, refuses=True),
+    Rule(Fault.WITHOUT_EFFECT, knobs.setting_of_a_closed_branch),
     Rule(Fault.WITHOUT_EFFECT, knobs.setting_of_preemption),
     Rule(Fault.WITHOUT_EFFECT, knobs.weight_without_borrowing),
     Rule(Fault.WITHOUT_EFFECT, goals.goal_without_weight),

@@ -186,6 +186,36 @@ SITUATIONS = [
     Situation("queue-field-of-another-model", {"rank": {"quota_model": "cohorts"}}, [], halves(preemption={})),
     Situation("queue-field-of-another-model", {"rank": {"quota_model": "deserved"}}, [], halves(priority=3)),
     Situation(
+        "setting-of-another-model",
+        {
+            "rank": {"quota_model": "deserved", "ageing_seconds_per_priority": 60},
+            "limits": {"starts_per_round": 3, "starts_per_queue_and_round": 1},
+        },
+        ["limits.starts_per_round", "limits.starts_per_queue_and_round", "rank.ageing_seconds_per_priority"],
+    ),
+    Situation(
+        "queue-field-of-another-model",
+        {"rank": {"quota_model": "deserved"}},
+        ["queues[1].ordering"],
+        halves(ordering="strict-fifo", sku_order=["h100"]),
+    ),
+    Situation(
+        "setting-of-a-closed-branch",
+        {"rank": {"quota_model": "cohorts", "cohorts": {"fair_preemption": ["less-than-initial-share"]}}},
+        ["rank.cohorts.fair_preemption"],
+    ),
+    Situation(
+        "setting-of-a-closed-branch",
+        {
+            "rank": {
+                "quota_model": "deserved",
+                "deserved": {"actions": ["allocate"], "consolidated_workloads": 3, "scenarios": 3},
+            }
+        },
+        ["rank.deserved.consolidated_workloads", "rank.deserved.scenarios"],
+    ),
+    Situation("setting-of-a-closed-branch", {"rank": {"quota_model": "deserved", "deserved": {"scenarios": 3}}}),
+    Situation(
         "setting-of-preemption",
         {"limits": {"disruption_budgets": [{"stops": 1}], "maximum_preemptions": 9}} | NO_PREEMPTION,
         ["limits.disruption_budgets", "limits.maximum_preemptions", "queues[1].minimum_runtime_seconds"],
@@ -199,6 +229,7 @@ SITUATIONS = [
         ["queues[1].weight"],
         halves(weight=2, quotas=[{"sku": "h100", "nominal": 8, "borrowing_limit": 0}]),
     ),
+    Situation("weight-without-borrowing", {"rank": {"quota_model": "cohorts"}}, ["queues[1].weight"], halves(weight=2)),
     Situation("weight-without-borrowing", {}, [], halves(weight=2)),
     Situation(
         "goal-without-weight",

@@ -184,7 +184,7 @@ OF_COHORTS = FULL_QUEUE.model_copy(
         "quotas": (FULL_QUOTA.model_copy(update={"over_quota_weight": None}),),
     }
 )
-OF_DESERVED = FULL_QUEUE.model_copy(update={"preemption": None, "fungibility": None})
+OF_DESERVED = FULL_QUEUE.model_copy(update={"preemption": None, "fungibility": None, "ordering": Ordering.BEST_EFFORT_FIFO})
 
 
 def test_full_queues_say_everything_that_queues_can_say() -> None:
