@@ -12,6 +12,7 @@ POLICY_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
     "limits.starts_per_round": frozenset({RANKED}),
     "limits.starts_per_queue_and_round": frozenset({RANKED}),
     "rank.ageing_seconds_per_priority": frozenset({RANKED}),
+    "rank.crash_loop_failures": frozenset({RANKED}),
     "rank.cohorts": frozenset({COHORTS}),
     "rank.deserved": frozenset({DESERVED}),
 }

@@ -1,14 +1,14 @@
-"""What lint says that a quota model reads of a queue is what it really reads."""
+"""What lint says that a quota model reads of queues and of the policy is what it really reads."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
 
-from corral.api import QueueSpec
-from corral.policy import QuotaModel
-from domain.lint.knobs import QUEUE_KNOBS
+from corral.api import Model, QueueSpec
+from corral.policy import Goals, Limits, Policy, QuotaModel, Rank
+from domain.lint.knobs import POLICY_KNOBS, QUEUE_KNOBS
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from tests.builders import NOON
@@ -17,30 +17,55 @@ from tests.properties.situations import STABLE, worlds
 FACTS = {"created_at"}
 """Fields that say what is so, and ask for nothing."""
 
+Watched = TypeVar("Watched", bound=Model)
+
 
 @pytest.mark.parametrize("model", QuotaModel)
-def test_a_model_reads_of_a_queue_what_lint_says(model: QuotaModel) -> None:
-    of_some = {field for field, models in QUEUE_KNOBS.items() if model in models}
-    of_all = QueueSpec.model_fields.keys() - QUEUE_KNOBS.keys()
+def test_a_model_reads_what_lint_says(model: QuotaModel) -> None:
+    queue_fields, policy_fields = fields_read(model)
 
-    assert fields_read(model) - FACTS == (of_some | of_all) - FACTS
+    assert queue_fields - FACTS == read_by(model, QUEUE_KNOBS, set(QueueSpec.model_fields)) - FACTS
+    strata: dict[str, type[Model]] = {"limits": Limits, "rank": Rank, "goals": Goals}
+    every = {f"{stratum}.{field}" for stratum, kind in strata.items() for field in kind.model_fields}
+    assert policy_fields == read_by(model, POLICY_KNOBS, every)
 
 
-def fields_read(model: QuotaModel) -> set[str]:
-    """The fields of queues that rounds over many worlds read."""
-    reads: set[str] = set()
+def read_by(model: QuotaModel, knobs: Any, fields: set[str]) -> set[str]:
+    """The fields that lint takes for read by a model: its own, and those of no model in particular."""
+    return {field for field in fields if field not in knobs or model in knobs[field]}
 
-    class Watched(QueueSpec):
-        def __getattribute__(self, name: str) -> Any:
-            reads.add(name)
-            return super().__getattribute__(name)
+
+def fields_read(model: QuotaModel) -> tuple[set[str], set[str]]:
+    """The fields of queues, and those of the strata of the policy, that rounds over many worlds read."""
+    queue_fields: set[str] = set()
+    policy_fields: set[str] = set()
 
     @STABLE
     @given(worlds)
     def look(world: Snapshot) -> None:
-        rank = world.policy.rank.model_copy(update={"quota_model": model})
-        queues = tuple(Watched.model_construct(**dict(queue)) for queue in world.queues)
-        schedule(replace(world, queues=queues, policy=world.policy.model_copy(update={"rank": rank})), NOON)
+        queues = tuple(watched(queue, queue_fields, "") for queue in world.queues)
+        policy = world.policy
+        rank = policy.rank.model_copy(update={"quota_model": model})
+        strata = {
+            "limits": watched(policy.limits, policy_fields, "limits."),
+            "rank": watched(rank, policy_fields, "rank."),
+            "goals": watched(policy.goals, policy_fields, "goals."),
+        }
+        schedule(replace(world, queues=queues, policy=Policy.model_construct(**(dict(policy) | strata))), NOON)
 
     look()
-    return reads & QueueSpec.model_fields.keys()
+    return queue_fields, policy_fields
+
+
+def watched(value: Watched, reads: set[str], prefix: str) -> Watched:
+    """The same value, which notes the names of the fields that are read of it."""
+    fields = set(type(value).model_fields)
+
+    class Watching(type(value)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            if name in fields:
+                reads.add(prefix + name)
+            return super().__getattribute__(name)
+
+    noted: Watched = Watching.model_construct(**dict(value))
+    return noted

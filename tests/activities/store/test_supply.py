@@ -180,6 +180,7 @@ FULL_QUEUE = QueueSpec(
 OF_COHORTS = FULL_QUEUE.model_copy(
     update={
         "priority": 0,
+        "minimum_runtime_seconds": 0,
         "reclaim_minimum_runtime_seconds": None,
         "quotas": (FULL_QUOTA.model_copy(update={"over_quota_weight": None}),),
     }
