@@ -15,6 +15,7 @@ POLICY_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
     "rank.crash_loop_failures": frozenset({RANKED}),
     "rank.cohorts": frozenset({COHORTS}),
     "rank.deserved": frozenset({DESERVED}),
+    "rank.disruption": frozenset({RANKED}),
 }
 """The models that read a part of the policy; every other part is read by all of them."""
 
@@ -24,6 +25,7 @@ QUEUE_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
     "preemption": frozenset({COHORTS}),
     "fungibility": frozenset({COHORTS}),
     "priority": frozenset({DESERVED}),
+    "minimum_runtime_seconds": frozenset({RANKED, DESERVED}),
     "reclaim_minimum_runtime_seconds": frozenset({RANKED, DESERVED}),
 }
 """The models that read a field of a queue; every other field is read by all of them."""
