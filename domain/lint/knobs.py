@@ -9,10 +9,9 @@ from domain.lint.documents import Complaint, Documents, listed
 RANKED, COHORTS, DESERVED = QuotaModel.RANKED, QuotaModel.COHORTS, QuotaModel.DESERVED
 
 POLICY_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
-    "limits.starts_per_round": frozenset({RANKED}),
-    "limits.starts_per_queue_and_round": frozenset({RANKED}),
+    "limits.starts_per_round": frozenset({RANKED, COHORTS}),
+    "limits.starts_per_queue_and_round": frozenset({RANKED, COHORTS}),
     "rank.ageing_seconds_per_priority": frozenset({RANKED}),
-    "rank.crash_loop_failures": frozenset({RANKED}),
     "rank.cohorts": frozenset({COHORTS}),
     "rank.deserved": frozenset({DESERVED}),
     "rank.disruption": frozenset({RANKED}),
