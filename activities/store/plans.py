@@ -191,7 +191,8 @@ class PlanWriter:
         )
 
     def _stop(self, stop: Stop) -> None:
-        self._give_notice(stop.attempt_id, f"has notice to leave: {stop.reason}", Outcome.STOPPED, reason=stop.reason)
+        outcome = Outcome.PREEMPTED if stop.reason is Reason.PREEMPTED else Outcome.STOPPED
+        self._give_notice(stop.attempt_id, f"has notice to leave: {stop.reason}", outcome, reason=stop.reason)
 
     def _new_attempt(self, row: WorkloadRow, placement: Placement, follows: str | None = None) -> AttemptRow:
         attempt = AttemptRow(

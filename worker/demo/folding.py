@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from activities.store.rows import AttemptRow, WorkloadRow
+from activities.store.rows import AttemptRow, WorkloadRow, place_of
 from corral.api import WHOLE, Outcome, QueueSpec, SlaTier, State
 from corral.policy import Policy
 from domain.accounting import IntervalKind, by_tier
+from domain.lifecycle import RESHAPED
 from worker.demo import measures
 from worker.demo.driver import Course
 from worker.demo.measures import Stretch
@@ -25,6 +26,7 @@ from worker.demo.report import (
     QueueReport,
     RefusalReport,
     Report,
+    ReshapeReport,
     Span,
     TierReport,
     Totals,
@@ -38,7 +40,10 @@ MILLI_HOUR = WHOLE * HOUR
 LOCAL = "local"
 
 ENDED_BADLY = frozenset(
-    {Outcome.FAILED, Outcome.LOST, Outcome.OUT_OF_TIME, Outcome.REFUSED_BY_PROVIDER, Outcome.EXPIRED, Outcome.DRAINED}
+    {
+        *(Outcome.FAILED, Outcome.LOST, Outcome.OUT_OF_TIME, Outcome.REFUSED_BY_PROVIDER, Outcome.EXPIRED),
+        *(Outcome.DRAINED, Outcome.STOPPED),
+    }
 )
 
 
@@ -113,6 +118,7 @@ def report(run: Run) -> Report:
         places=_places(run),
         queues=_queues(run),
         preemptions=_preemptions(run),
+        reshapes=_reshapes(run),
         refusals=_refusals(run),
         mishaps=_mishaps(run),
         processes=_processes(run),
@@ -336,6 +342,33 @@ def _cause(loser: WorkloadRow, winner: WorkloadRow) -> str:
 
 def _seconds_between(begin: datetime, end: datetime | None) -> float | None:
     return None if end is None else round((end - begin).total_seconds(), 1)
+
+
+def _reshapes(run: Run) -> tuple[ReshapeReport, ...]:
+    attempts = {attempt.id: attempt for attempt in run.record.attempts}
+    return tuple(
+        _reshape(run, before, attempts.get(f"{before.workload_id}.{before.epoch + 1}"))
+        for before in sorted(run.record.attempts, key=lambda attempt: attempt.stop_at or attempt.held_at)
+        if before.outcome in RESHAPED
+    )
+
+
+def _reshape(run: Run, before: AttemptRow, after: AttemptRow | None) -> ReshapeReport:
+    row = run.workloads[before.workload_id]
+    assert before.stop_at is not None, "what is reshaped has notice"
+    assert before.ended_at is not None, "what was reshaped is gone"
+    return ReshapeReport(
+        at_minutes=run.minutes(before.stop_at),
+        workload=row.id,
+        tier=SlaTier(row.tier),
+        queue=row.queue,
+        outcome=Outcome(before.outcome or ""),
+        before=place_of(before),
+        after=place_of(after) if after else "",
+        notice_to_gone_seconds=round((before.ended_at - before.stop_at).total_seconds(), 1),
+        gone_to_bound_seconds=_seconds_between(before.ended_at, after.bound_at if after else None),
+        lost_accelerator_hours=_lost([before]),
+    )
 
 
 def _refusals(run: Run) -> tuple[RefusalReport, ...]:

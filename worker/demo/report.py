@@ -111,6 +111,21 @@ class PreemptionReport(Model):
     victim_ended: State
 
 
+class ReshapeReport(Model):
+    """One workload that went on in another size or place. Seconds are the pool's; none when it did not go on."""
+
+    at_minutes: float
+    workload: str
+    tier: SlaTier
+    queue: str
+    outcome: Literal[Outcome.RESIZED, Outcome.MIGRATED]
+    before: str
+    after: str
+    notice_to_gone_seconds: float
+    gone_to_bound_seconds: float | None
+    lost_accelerator_hours: float
+
+
 class RefusalReport(Model):
     """A workload that can never run, and why."""
 
@@ -188,6 +203,7 @@ class Report(Model):
     places: tuple[PlaceReport, ...]
     queues: tuple[QueueReport, ...]
     preemptions: tuple[PreemptionReport, ...]
+    reshapes: tuple[ReshapeReport, ...]
     refusals: tuple[RefusalReport, ...]
     mishaps: tuple[MishapReport, ...]
     processes: tuple[ProcessReport, ...]

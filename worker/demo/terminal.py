@@ -20,7 +20,8 @@ Row = Sequence[str | Text]
 
 def print_report(report: Report, directory: Path, console: Console) -> None:
     """Write the report to a console; `directory` is where it lies with all details."""
-    for section in (_summary, _tiers, _places, _queues, _preemptions, _mishaps, _refusals, _processes, _phases, _verdict):
+    outcomes = (_preemptions, _reshapes, _mishaps, _refusals)
+    for section in (_summary, _tiers, _places, _queues, *outcomes, _processes, _phases, _verdict):
         section(report, console)
     console.print(f"\nCharts and details: {directory / 'report.html'}; as data: {directory / 'report.json'}", soft_wrap=True)
 
@@ -114,6 +115,24 @@ def _preemptions(report: Report, console: Console) -> None:
         for each in sorted(report.preemptions, key=lambda each: (-each.lost_accelerator_hours, each.at_minutes))
     ]
     _print(f"Preemptions: {len(rows)}, the costliest first", heads, rows, console, texts=4)
+
+
+def _reshapes(report: Report, console: Console) -> None:
+    heads = ("workload", "what", "from", "to", "at (min)", "notice to gone (s)", "to bound (s)", "lost (acc·h)")
+    rows = [
+        (
+            f"{each.workload} ({each.tier})",
+            each.outcome,
+            each.before,
+            each.after,
+            _number(each.at_minutes, 0),
+            _number(each.notice_to_gone_seconds, 0),
+            _number(each.gone_to_bound_seconds, 0),
+            _number(each.lost_accelerator_hours, 2),
+        )
+        for each in report.reshapes
+    ]
+    _print(f"Moves and resizes: {len(rows)}", heads, rows, console, texts=4)
 
 
 def _mishaps(report: Report, console: Console) -> None:

@@ -352,6 +352,15 @@ async def test_work_that_its_queue_may_not_keep_is_stopped_for_nobody(pool: Pool
     assert await pool.findings() == {}
 
 
+async def test_work_that_is_stopped_for_work_that_grows_was_preempted(pool: Pool) -> None:
+    await train_runs(pool)
+    await pool.decided(stop(Reason.PREEMPTED))
+    await pool.ends("train", Phase.CANCELLED)
+    status = await pool.store.status("train")
+    assert status is not None
+    assert (status.preemptions, await pool.outcomes("train")) == (1, [Outcome.PREEMPTED])
+
+
 async def test_room_of_what_is_stopped_may_be_promised(pool: Pool) -> None:
     await train_runs(pool)
 

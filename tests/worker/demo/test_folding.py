@@ -110,6 +110,16 @@ def test_a_preemption_has_a_cause_times_and_a_cost(beneficiary: dict[str, Any], 
     assert preemption.lost_accelerator_hours == 1.0
 
 
+def test_a_reshape_tells_from_what_to_what_and_what_it_cost() -> None:
+    told: dict[str, Any] = {"stop_at": minute(10), "outcome": Outcome.RESIZED, "lost_milli_seconds": 7_200_000}
+    attempts = [an_attempt("one", 0, 11, **told), an_attempt("one", 10, 60, gpus=4, epoch=2, bound_at=minute(12))]
+    told_of = report(a_run([a_row("one", epoch=2)], attempts))
+    (reshape,) = told_of.reshapes
+    assert (reshape.before, reshape.after) == ("8 h100 in eu/eu-1 (sim)", "4 h100 in eu/eu-1 (sim)")
+    assert (reshape.notice_to_gone_seconds, reshape.gone_to_bound_seconds, reshape.lost_accelerator_hours) == (60.0, 60.0, 2.0)
+    assert (told_of.preemptions, told_of.mishaps) == ((), ())
+
+
 def test_refusals_tell_their_reason() -> None:
     explanation = {"reason": Reason.UNKNOWN_QUEUE, "message": "queue marketing does not exist"}
     refused = a_row("lost", state=State.REFUSED, epoch=0, explanation=explanation)

@@ -57,6 +57,16 @@ def test_an_empty_run_has_a_page_without_empty_charts() -> None:
     assert "Preemptions" not in page(empty)
 
 
+def test_work_that_went_on_elsewhere_is_told_on_the_page_and_the_terminal() -> None:
+    left: dict[str, Any] = {"stop_at": minute(10), "outcome": Outcome.MIGRATED}
+    attempts = [an_attempt("mover", 0, 11, **left), an_attempt("mover", 10, 60, epoch=2, region="us", cluster="us-1")]
+    told, shown = report(a_run([a_row("mover", epoch=2)], attempts)), io.StringIO()
+    print_report(told, Path("var/demo"), Console(file=shown, width=200))
+    for text in (page(told), shown.getvalue()):
+        assert "Moves and resizes" in text
+        assert "8 h100 in us/us-1 (sim)" in text
+
+
 def test_the_verdict_is_said_at_the_top() -> None:
     assert "All is well" in page(a_report())
     assert "1 problems" not in page(a_report())
