@@ -2,11 +2,21 @@
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
 
 WHOLE = 1000
 """Thousandths in one whole accelerator: the unit of every amount of accelerators."""
@@ -14,6 +24,7 @@ WHOLE = 1000
 MAXIMUM_REPLICAS = 10_000
 MAXIMUM_ACCELERATORS_PER_REPLICA = 1_024
 MAXIMUM_SECONDS = 366 * 24 * 3600
+HOUR_SECONDS = 3_600
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 """1 to 100 lower-case letters, digits, dots, dashes and underscores, beginning with a letter or a digit."""
@@ -113,6 +124,7 @@ class Reason(StrEnum):
     QUEUE_CAP_REACHED = "QueueCapReached"
     USER_LIMIT_REACHED = "UserLimitReached"
     USER_RUNNING_LIMIT_REACHED = "UserRunningLimitReached"
+    BUDGET_EXHAUSTED = "BudgetExhausted"
     NO_READY_CAPACITY = "NoReadyCapacity"
     NOT_ENOUGH_FREE_ACCELERATORS = "NotEnoughFreeAccelerators"
     NOT_ENOUGH_FREE_CPU_OR_MEMORY = "NotEnoughFreeCpuOrMemory"
@@ -481,6 +493,38 @@ class UserLimit(Model):
         return self
 
 
+class BudgetUnit(StrEnum):
+    """What a budget counts: accelerators times hours, or what these cost by the prices of the nodes."""
+
+    ACCELERATOR_HOURS = "accelerator-hours"
+    DOLLARS = "dollars"
+
+
+class BudgetSpec(Model):
+    """What a queue, with all queues below it, may use up: `amount` in every period, or replenishing, or once.
+
+    With `period_seconds` the amount is there anew in every period, the first of which began at `since`. With
+    `half_life_seconds` what was used counts half as much after that time. With neither it is a grant, used up once, that
+    counts what ran from `since` on. A hard budget starts nothing that would exceed it; work of a queue beyond a soft one
+    ranks as over quota and as basic.
+    """
+
+    unit: BudgetUnit
+    amount: Annotated[StrictInt, Field(ge=0, le=10**9)]
+    period_seconds: Annotated[Seconds, Field(ge=HOUR_SECONDS, multiple_of=HOUR_SECONDS)] | None = None
+    half_life_seconds: Annotated[Seconds, Field(ge=HOUR_SECONDS)] | None = None
+    since: AwareDatetime = datetime(1970, 1, 1, tzinfo=UTC)
+    hard: StrictBool = True
+
+    @model_validator(mode="after")
+    def _one_way_to_count(self) -> Self:
+        if self.period_seconds is not None and self.half_life_seconds is not None:
+            raise ValueError("a budget has period_seconds or half_life_seconds (or neither: a grant), not both")
+        if self.since.timestamp() % HOUR_SECONDS:
+            raise ValueError(f"since {self.since.isoformat()} is not a whole hour (UTC): what is used is counted by the hour")
+        return self
+
+
 class WithinQueue(StrEnum):
     """Which work of its own queue a workload may stop."""
 
@@ -563,6 +607,7 @@ class QueueSpec(Model):
     """Decides between queues that are otherwise equal: the older one first (quota model `deserved`)."""
     quotas: Annotated[tuple[QuotaSpec, ...], Field(max_length=256)] = ()
     user_limits: Annotated[tuple[UserLimit, ...], Field(max_length=1_000)] = ()
+    budgets: Annotated[tuple[BudgetSpec, ...], Field(max_length=16)] = ()
 
     @model_validator(mode="after")
     def _one_limit_a_user(self) -> Self:

@@ -38,6 +38,7 @@ FURTHEST_FIRST = (
     Reason.WAITING_FOR_QUOTA,
     Reason.USER_LIMIT_REACHED,
     Reason.USER_RUNNING_LIMIT_REACHED,
+    Reason.BUDGET_EXHAUSTED,
     Reason.NODE_NOT_SELECTED,
     Reason.NODE_NOT_READY,
     Reason.FORBIDDEN_BY_POLICY,
@@ -208,6 +209,16 @@ def _user_running_limit(finding: Finding) -> str:
     return f"{_who(finding.request)} runs as many workloads in queue {finding.rejection.candidate} as its limit allows"
 
 
+def _budget(finding: Finding) -> str:
+    rejection = finding.rejection
+    left = f"{amount(rejection.has)} is left of the budget of {rejection.candidate}"
+    return (
+        f"{left}; it would use up {amount(rejection.needs)}"
+        if rejection.needs > rejection.has
+        else f"{left}; nothing new starts"
+    )
+
+
 def _who(request: Request) -> str:
     return f"user {user}" if (user := request.spec.user) else "work that names no user"
 
@@ -258,6 +269,7 @@ SENTENCES: Mapping[Reason, Callable[[Finding], str]] = {
     Reason.WAITING_FOR_QUOTA: _short_of_quota,
     Reason.USER_LIMIT_REACHED: _user_limit,
     Reason.USER_RUNNING_LIMIT_REACHED: _user_running_limit,
+    Reason.BUDGET_EXHAUSTED: _budget,
     Reason.NODE_NOT_READY: _not_ready,
     Reason.FORBIDDEN_BY_POLICY: _forbidden,
     Reason.TAINT_NOT_TOLERATED: _tainted,

@@ -44,7 +44,7 @@ class Facts:
         classes = snapshot.policy.limits.sku_classes
         common = snapshot.policy.rank.quota_model is QuotaModel.DESERVED
         widest = QuotaTree.ever(queues.values(), classes, common=common)
-        tree = QuotaTree.at(queues.values(), now, classes, common=common)
+        tree = QuotaTree.at(queues.values(), now, classes, snapshot.spent, common=common)
         protection = _protection(snapshot, queues, tree, now)
         return cls(
             now=now,

@@ -30,6 +30,11 @@ class Layout:
         return sum(share.room.milli for share in self.shares)
 
     @property
+    def hourly_cost(self) -> int:
+        """Nanodollars an hour: thousandths of an accelerator times the prices of their nodes."""
+        return sum(share.room.milli * entry.node.price for share, entry in zip(self.shares, self.left, strict=True))
+
+    @property
     def replicas(self) -> int:
         """Replicas in all."""
         return sum(len(share.replicas) for share in self.shares)
@@ -62,10 +67,21 @@ def best_on(
     if any(quota[sku] < needed for sku, needed in needs.items()):
         return None
     layout = lay_out(gang.within(quota, supply.sku), nodes, profile)
+    if layout is not None and not usage.pays_for(spec, layout.milli, layout.hourly_cost):
+        layout = _affordable(request, nodes, usage, profile)
     if layout is None:
         return None
     shares = layout.shares if len(quota) == 1 else _with_skus(layout, supply.sku)
     return Candidate(Placement(supply.provider, supply.region, supply.sku, shares, request.index), layout, gang, spec)
+
+
+def _affordable(request: Request, nodes: Nodes, usage: Usage, profile: TopologyProfile) -> Layout | None:
+    """The least that the request is content with, on nodes that its budgets can pay for."""
+    spec, gang = request.spec, request.gang.at_minimum()
+    limit = usage.dearest_affordable(spec, gang.minimum_milli)
+    cheap = nodes if limit is None else tuple(entry for entry in nodes if entry.node.price <= limit)
+    layout = lay_out(gang, cheap, profile)
+    return layout if layout is not None and usage.pays_for(spec, layout.milli, layout.hourly_cost) else None
 
 
 def _with_skus(layout: Layout, sku: str) -> tuple[NodeShare, ...]:
@@ -83,8 +99,9 @@ def why_not_on(
 ) -> Rejection:
     """Why `best_on` found nothing: the quota, or else the room."""
     spec, gang = request.spec, request.gang
+    cheapest = min((entry.node.price for entry in nodes), default=0)
     for sku, needed in gang.least_by_sku(supply.sku).items():
-        if (no_quota := usage.refusal(spec, sku, needed)) is not None:
+        if (no_quota := usage.refusal(spec, sku, needed, needed * cheapest)) is not None:
             return no_quota
     return why_no_room(gang, nodes, profile)
 

@@ -13,7 +13,7 @@ from domain.disruption_budgets import Allowances, Paths, within
 from domain.fleet import Amount
 from domain.headroom import MilliSeconds, cost_per_usable, headroom, stop_cost
 from domain.standing import TIERS, Standing, standing
-from domain.workload import Active, Charge, Waiting, charges_of
+from domain.workload import Active, Charge, Waiting, charges_at
 
 STOPPABLE_STATES = frozenset({State.STARTING, State.RUNNING})
 """Work that only holds capacity is no victim: it is about to start, and stopping it would gain nothing sooner."""
@@ -238,7 +238,7 @@ def stoppable(active: Active, protection: Protection) -> Stoppable:
         runs_as=standing(protection.runs_as(active), spec.priority),
         milli=active.milli,
         cost=protection.stop_cost(active),
-        charges=charges_of(spec, active.placement),
+        charges=charges_at(active, protection.now),
         nodes=frozenset(share.node_id for share in active.placement.shares),
     )
 

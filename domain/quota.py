@@ -1,20 +1,31 @@
 """Quota: the tree of queues and cohorts, and how much of it a request may use."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
+from itertools import chain
 from math import inf
 
-from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec, Reason, UserLimit, WorkloadSpec
+from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec, Reason, SlaTier, UserLimit, WorkloadSpec
+from domain.budgets import Balance, balances, called
 from domain.decision import Rejection
 from domain.fleet import Amount
-from domain.limits import NOTHING, Held, User, left_of, limit_of
+from domain.limits import NO_MORE_WORKLOADS, NOTHING, Held, User, left_of, limit_of
+from domain.workload import Charge, length_of
 
 SkuClasses = Mapping[str, Sequence[str]]
 """The SKUs that each class holds."""
 
 NO_CLASSES: SkuClasses = {}
+
+Account = tuple[str, int]
+"""A budget by its queue and its place among the queue's budgets; or, of a tree, a balance by its place."""
+
+Spent = Mapping[Account, int]
+"""What is spent of budgets, in thousandths of an accelerator (or nanodollars an hour) times milliseconds."""
+
+NOTHING_SPENT: Spent = {}
 
 
 class QuotaError(ValueError):
@@ -94,14 +105,38 @@ class QuotaTree:
     standings: Mapping[tuple[str, str], Standing]
     classes: Mapping[str, tuple[str, ...]]
     user_limits: Mapping[str, tuple[UserLimit, ...]]
+    balances: Mapping[str, tuple[Balance, ...]] = field(default_factory=dict)
+    """Of hard budgets."""
+    overspent: frozenset[str] = frozenset()
+    """Queues beyond a soft budget, and all below them."""
+    now: datetime | None = None
     common: bool = False
 
     @classmethod
     def at(
-        cls, queues: Iterable[QueueSpec], now: datetime, classes: SkuClasses = NO_CLASSES, *, common: bool = False
+        cls,
+        queues: Iterable[QueueSpec],
+        now: datetime,
+        classes: SkuClasses = NO_CLASSES,
+        spent: Spent = NOTHING_SPENT,
+        *,
+        common: bool = False,
     ) -> "QuotaTree":
-        """The tree of a checked set of queues with the rows that are valid now."""
-        return cls._from_rows(queues, classes, lambda rows: _valid(rows, now), common=common)
+        """The tree of a checked set of queues with the rows that are valid now, and budgets of which so much is spent."""
+        checked = tuple(queues)
+        tree = cls._from_rows(checked, classes, lambda rows: _valid(rows, now), common=common)
+        left = {
+            queue.name: [balances(budget, spent.get((queue.name, index), 0), now) for index, budget in enumerate(queue.budgets)]
+            for queue in checked
+        }
+        hard = {name: tuple(chain(*(each for each in found if each[0].budget.hard))) for name, found in left.items()}
+        over = {name for name, found in left.items() if any(not each[0].budget.hard and each[0].left <= 0 for each in found)}
+        return replace(
+            tree,
+            balances={name: found for name, found in sorted(hard.items()) if found},
+            overspent=frozenset(name for name, path in tree.paths.items() if not over.isdisjoint(path)),
+            now=now,
+        )
 
     @classmethod
     def ever(cls, queues: Iterable[QueueSpec], classes: SkuClasses = NO_CLASSES, *, common: bool = False) -> "QuotaTree":
@@ -197,7 +232,16 @@ class QuotaTree:
 
     def looks_at(self, spec: WorkloadSpec) -> Hashable:
         """What the tree looks at in a workload beside its queue and whether it may be preempted."""
-        return spec.user if self.limits_on(spec) else None
+        return spec.user if self.limits_on(spec) else None, length_of(spec) if self.balances_of(spec.queue) else None
+
+    def balances_of(self, queue: str) -> list[tuple[Account, Balance]]:
+        """The balances that work of a queue draws on, its own and those of the nodes above."""
+        above = (node for node in self.paths.get(queue, ()) if node in self.balances)
+        return [((node, index), balance) for node in above for index, balance in enumerate(self.balances[node])]
+
+    def tier(self, spec: WorkloadSpec) -> SlaTier:
+        """The tier that a workload ranks as: basic beyond a soft budget."""
+        return SlaTier.BASIC if spec.queue in self.overspent else spec.tier
 
     def _potential(self, path: Sequence[str], name: str) -> Amount:
         """What a node could have with nothing in use: its guaranteed part, and what flows down from its root."""
@@ -340,6 +384,8 @@ class Usage:
     tree: QuotaTree
     uses: Mapping[tuple[str, str], Use] = field(default_factory=dict)
     users: Mapping[tuple[str, User], Held] = field(default_factory=dict)
+    committed: Mapping[Account, int] = field(default_factory=dict)
+    """What running work will still use up of each balance."""
 
     def use(self, queue: str, name: str) -> Use:
         """The use of one node of the tree under the name of a SKU or a class."""
@@ -356,7 +402,16 @@ class Usage:
         uses = dict(self.uses)
         for name in self.tree.names(sku):
             self._charge(uses, queue, name, amount, 0 if preemptible else amount)
-        return Usage(self.tree, uses, self._with_held(queue, user, amount, workloads))
+        return Usage(self.tree, uses, self._with_held(queue, user, amount, workloads), self.committed)
+
+    def committing(self, charges: Iterable[Charge], sign: int = 1) -> "Usage":
+        """The same with what these charges will use up of budgets committed, or no longer so with a negative sign."""
+        committed = dict(self.committed)
+        for charge in charges:
+            for account, balance in self.tree.balances_of(charge.queue):
+                more = balance.commitment(charge.milli, charge.hourly_cost, charge.seconds)
+                committed[account] = committed.get(account, 0) + sign * more
+        return replace(self, committed=committed)
 
     def _charge(self, uses: dict[tuple[str, str], Use], queue: str, name: str, amount: Amount, fixed: Amount) -> None:
         charge = amount
@@ -374,15 +429,50 @@ class Usage:
         return {**self.users, **changed} if changed else self.users
 
     def allowed(self, spec: WorkloadSpec, sku: str) -> Amount:
-        """How much a workload that would start may have now: quota and the limits of its user, the smallest wins.
+        """How much a workload that would start may have now: quota, limits of its user and budgets, the smallest wins.
 
-        Below zero where not even work without accelerators may start.
+        Below zero where not even work without accelerators may start. What it costs is asked of `pays_for`.
         """
         quota = self.room(spec.queue, sku, preemptible=spec.preemptible)
-        return min([quota, *(has for _, has in self._left_for_user(spec))])
+        return min([quota, *(has for _, has in self._left_for_user(spec)), *self._left_in_budgets(spec)])
 
-    def refusal(self, spec: WorkloadSpec, sku: str, amount: Amount) -> Rejection | None:
+    def _left_in_budgets(self, spec: WorkloadSpec) -> list[Amount]:
+        left = []
+        for account, balance in self.tree.balances_of(spec.queue):
+            committed, lasts = self.committed.get(account, 0), balance.within(length_of(spec))
+            if balance.is_used_up(committed):
+                left.append(NO_MORE_WORKLOADS)
+            elif lasts and not balance.is_money:
+                left.append(max(0, balance.left - committed) // lasts)
+        return left
+
+    def pays_for(self, spec: WorkloadSpec, milli: Amount, hourly_cost: int) -> bool:
+        """Whether the budgets allow work of this size and cost (nanodollars an hour)."""
+        return self._unpaid(spec, milli, hourly_cost) is None
+
+    def _unpaid(self, spec: WorkloadSpec, milli: Amount, hourly_cost: int) -> Rejection | None:
+        """The first budget that does not allow it; needs and has are thousandths of its unit."""
+        for account, balance in self.tree.balances_of(spec.queue):
+            left = balance.left - self.committed.get(account, 0)
+            needs = balance.commitment(milli, hourly_cost, length_of(spec))
+            if needs > left or balance.is_used_up(self.committed.get(account, 0)):
+                has = balance.thousandths(left)
+                return Rejection(called(account[0], balance.budget), Reason.BUDGET_EXHAUSTED, balance.thousandths(needs), has)
+        return None
+
+    def dearest_affordable(self, spec: WorkloadSpec, milli: Amount) -> int | None:
+        """The highest price per accelerator and hour (millionths of a dollar) that budgets allow; none limits it."""
+        prices = [
+            max(0, balance.left - self.committed.get(account, 0)) // (milli * lasts)
+            for account, balance in self.tree.balances_of(spec.queue)
+            if balance.is_money and (lasts := balance.within(length_of(spec))) and milli
+        ]
+        return min(prices, default=None)
+
+    def refusal(self, spec: WorkloadSpec, sku: str, amount: Amount, hourly_cost: int = 0) -> Rejection | None:
         """Why the workload may not start with this much, or none when it may. Needs and has are thousandths."""
+        if (unpaid := self._unpaid(spec, amount, hourly_cost)) is not None:
+            return unpaid
         short = min(((has, node) for node, has in self._left_for_user(spec) if has < amount), default=None)
         if short is not None:
             has, node = short

@@ -76,7 +76,9 @@ class Line:
     def _rank(self, entry: "_Entry", usage: Usage) -> Rank:
         spec, facts = entry.workload.spec, self._facts
         tier, priority, submitted_at, id = _place(entry.workload, facts)
-        is_within = any(is_within_nominal(request, usage) for request in entry.requests if request.opens_at <= facts.now)
+        is_within = spec.queue not in facts.tree.overspent and any(
+            is_within_nominal(request, usage) for request in entry.requests if request.opens_at <= facts.now
+        )
         return tier, not is_within, self._share(spec.queue, usage), priority, submitted_at, id
 
     def _share(self, queue: str, usage: Usage) -> DominantShare:
@@ -101,7 +103,7 @@ def _is_strict(queue: str, facts: Facts) -> bool:
 
 
 def _place(workload: Waiting, facts: Facts) -> Place:
-    return TIERS.index(workload.spec.tier), -aged_priority(workload, facts), workload.submitted_at, workload.id
+    return TIERS.index(facts.tree.tier(workload.spec)), -aged_priority(workload, facts), workload.submitted_at, workload.id
 
 
 def aged_priority(workload: Waiting, facts: Facts) -> int:

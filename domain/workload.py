@@ -1,11 +1,13 @@
 """The demand: workloads that wait, and those that have capacity."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from corral.api import ReplicaGroup, State, WorkloadSpec
 from domain.fleet import Amount, Placement
+
+SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,15 @@ class Active:
     checkpoint_at: datetime | None = None
     preempted: bool = False
     preemptions: int = 0
+    hourly_cost: int = 0
+    """Nanodollars an hour (thousandths of accelerators times the prices of their nodes)."""
+
+    def seconds_left(self, now: datetime) -> int | None:
+        """For how long it will still run at most, as far as it says; work beyond that is as good as over."""
+        if (length := length_of(self.spec)) is None:
+            return None
+        ran = (now - self.started_at) // SECOND if self.started_at else 0
+        return min(length, max(0, length - ran))
 
     @property
     def milli(self) -> Amount:
@@ -72,8 +83,18 @@ class Active:
         return replace(self, preempted=True, state=State.STOPPING)
 
 
+def length_of(spec: WorkloadSpec) -> int | None:
+    """For how many seconds a workload runs at most, as far as it says."""
+    said = [seconds for seconds in (spec.expected_seconds, spec.maximum_runtime_seconds) if seconds is not None]
+    return min(said, default=None)
+
+
 class Charge(NamedTuple):
-    """What a placement uses of its queue's quota for one SKU, and of its user's limits; one charge counts the workload."""
+    """What a placement uses of its queue's quota for one SKU, of its user's limits and of budgets.
+
+    One charge of a workload counts the workload, and has all that it costs in nanodollars an hour; `seconds` is for how long
+    it will run from now on, as far as that is known.
+    """
 
     queue: str
     sku: str
@@ -81,11 +102,21 @@ class Charge(NamedTuple):
     milli: Amount
     user: str | None = None
     workloads: int = 0
+    hourly_cost: int = 0
+    seconds: int | None = None
 
 
-def charges_of(spec: WorkloadSpec, placement: Placement, *, is_part: bool = False) -> tuple[Charge, ...]:
+def charges_of(
+    spec: WorkloadSpec, placement: Placement, hourly_cost: int = 0, seconds: int | None = None, *, is_part: bool = False
+) -> tuple[Charge, ...]:
     """What a workload in this place uses of its queue's quota, by SKU; a part of a placement is no workload of its own."""
-    return tuple(
-        Charge(spec.queue, sku, spec.preemptible, milli, spec.user, workloads=0 if index or is_part else 1)
-        for index, (sku, milli) in enumerate(placement.by_sku.items())
+    first, *others = placement.by_sku.items()
+    return (
+        Charge(spec.queue, first[0], spec.preemptible, first[1], spec.user, 0 if is_part else 1, hourly_cost, seconds),
+        *(Charge(spec.queue, sku, spec.preemptible, milli, spec.user, seconds=seconds) for sku, milli in others),
     )
+
+
+def charges_at(active: Active, now: datetime) -> tuple[Charge, ...]:
+    """The same of an attempt that is open now."""
+    return charges_of(active.spec, active.placement, active.hourly_cost, active.seconds_left(now))

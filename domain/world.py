@@ -12,7 +12,7 @@ from domain.fleet import Amount, Health, Node, Placement, Room
 from domain.law import Law
 from domain.quota import QuotaTree, Usage
 from domain.snapshot import Snapshot
-from domain.workload import Active, Charge, charges_of
+from domain.workload import Active, Charge, charges_at, charges_of, length_of
 
 
 class Supply(NamedTuple):
@@ -77,15 +77,16 @@ def with_rooms(nodes: Nodes, rooms: Mapping[str, Room]) -> Nodes:
 class World:
     """What is free and who uses how much quota, after the decisions taken so far.
 
-    `classes` holds the nodes by their traits, `homes` the traits of each node. `coming` is room, by node, that becomes free
-    when attempts with notice to leave have left, and that nobody was promised. `stopped` are attempts that were
-    given notice in this round, to leave or to go on in another shape.
-    `law` and `policy` are what hard constraints and soft goals are read from; no decision changes them.
+    `classes` holds the nodes by their traits, `homes` the traits of each node, `prices` what an accelerator of it costs.
+    `coming` is room, by node, that becomes free when attempts with notice to leave have left, and that nobody was promised.
+    `stopped` are attempts that were given notice in this round, to leave or to go on in another shape. `law` and `policy`
+    are what hard constraints and soft goals are read from; no decision changes them.
     """
 
     classes: Mapping[Traits, Nodes]
     homes: Mapping[str, Traits]
     rooms: Mapping[str, Room]
+    prices: Mapping[str, int]
     usage: Usage
     coming: Mapping[str, Room]
     stopped: frozenset[str] = frozenset()
@@ -106,18 +107,21 @@ class World:
         """A world in which nothing has quota in use and nodes have the given room, or all of theirs."""
         by_traits: dict[Traits, list[NodeRoom]] = {}
         homes: dict[str, Traits] = {}
+        prices: dict[str, int] = {}
         for node in nodes:
+            prices[node.id] = node.price
             homes[node.id] = _traits(node)
             entry = NodeRoom.of(node, rooms[node.id] if rooms else _with_replicas(node.total, node.most_replicas))
             by_traits.setdefault(homes[node.id], []).append(entry)
         classes = {traits: in_order(by_traits[traits]) for traits in sorted(by_traits)}
         free = {entry.node.id: entry.room for entry in chain(*classes.values())}
-        return cls(classes, homes, free, Usage(tree), {}, law=Law.of(policy.constraints), policy=policy)
+        return cls(classes, homes, free, prices, Usage(tree), {}, law=Law.of(policy.constraints), policy=policy)
 
     def with_(self, spec: WorkloadSpec, placement: Placement, *, is_part: bool = False) -> "World":
         """The world after the workload has been given free capacity, or more of it beside what it has (a part)."""
         taken = {share.node_id: self.rooms[share.node_id] - share.room for share in placement.shares}
-        charges = charges_of(spec, placement, is_part=is_part)
+        cost = sum(share.room.milli * self.prices[share.node_id] for share in placement.shares)
+        charges = charges_of(spec, placement, cost, length_of(spec), is_part=is_part)
         return replace(self._with_rooms(taken), usage=with_charges(self.usage, charges))
 
     def without(self, victims: Iterable[Active]) -> "World":
@@ -193,19 +197,22 @@ def _traits(node: Node) -> Traits:
 
 def with_uses(usage: Usage, actives: Iterable[Active], sign: int = 1) -> Usage:
     """The usage with that of these attempts added, or taken away with a negative sign."""
-    return with_charges(usage, chain.from_iterable(charges_of(active.spec, active.placement) for active in actives), sign)
+    now = usage.tree.now
+    charges = (charges_at(active, now) if now else charges_of(active.spec, active.placement) for active in actives)
+    return with_charges(usage, chain.from_iterable(charges), sign)
 
 
 def with_charges(usage: Usage, charges: Iterable[Charge], sign: int = 1) -> Usage:
     """The same where the charges are known; like ones are counted together."""
     totals: dict[tuple[str, str, bool, str | None], tuple[Amount, int]] = {}
-    for queue, sku, preemptible, milli, user, workloads in charges:
-        key = queue, sku, preemptible, user
+    every = tuple(charges)
+    for charge in every:
+        key = charge.queue, charge.sku, charge.preemptible, charge.user
         before = totals.get(key, (0, 0))
-        totals[key] = before[0] + milli, before[1] + workloads
+        totals[key] = before[0] + charge.milli, before[1] + charge.workloads
     for (queue, sku, preemptible, user), (milli, workloads) in totals.items():
         usage = usage.plus(queue, sku, sign * milli, preemptible=preemptible, user=user, workloads=sign * workloads)
-    return usage
+    return usage.committing(every, sign) if usage.tree.balances else usage
 
 
 def freed_by(leaving: Iterable[Active], rooms: Mapping[str, Room]) -> dict[str, Room]:
