@@ -99,11 +99,18 @@ def why_not_on(
 ) -> Rejection:
     """Why `best_on` found nothing: the quota, or else the room."""
     spec, gang = request.spec, request.gang
-    cheapest = min((entry.node.price for entry in nodes), default=0)
     for sku, needed in gang.least_by_sku(supply.sku).items():
-        if (no_quota := usage.refusal(spec, sku, needed, needed * cheapest)) is not None:
+        if (no_quota := usage.refusal(spec, sku, needed)) is not None:
             return no_quota
-    return why_no_room(gang, nodes, profile)
+    return _too_dear(request, nodes, usage, profile) or why_no_room(gang, nodes, profile)
+
+
+def _too_dear(request: Request, nodes: Nodes, usage: Usage, profile: TopologyProfile) -> Rejection | None:
+    """The budget that does not pay for the place that there is, if there is one."""
+    if not usage.tree.balances_of(request.spec.queue):
+        return None
+    layout = lay_out(request.gang.at_minimum(), nodes, profile)
+    return usage.unpaid(request.spec, layout.milli, layout.hourly_cost) if layout is not None else None
 
 
 def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile.BEST_FIT) -> Layout | None:

@@ -448,9 +448,9 @@ class Usage:
 
     def pays_for(self, spec: WorkloadSpec, milli: Amount, hourly_cost: int) -> bool:
         """Whether the budgets allow work of this size and cost (nanodollars an hour)."""
-        return self._unpaid(spec, milli, hourly_cost) is None
+        return self.unpaid(spec, milli, hourly_cost) is None
 
-    def _unpaid(self, spec: WorkloadSpec, milli: Amount, hourly_cost: int) -> Rejection | None:
+    def unpaid(self, spec: WorkloadSpec, milli: Amount, hourly_cost: int) -> Rejection | None:
         """The first budget that does not allow it; needs and has are thousandths of its unit."""
         for account, balance in self.tree.balances_of(spec.queue):
             left = balance.left - self.committed.get(account, 0)
@@ -469,9 +469,9 @@ class Usage:
         ]
         return min(prices, default=None)
 
-    def refusal(self, spec: WorkloadSpec, sku: str, amount: Amount, hourly_cost: int = 0) -> Rejection | None:
+    def refusal(self, spec: WorkloadSpec, sku: str, amount: Amount) -> Rejection | None:
         """Why the workload may not start with this much, or none when it may. Needs and has are thousandths."""
-        if (unpaid := self._unpaid(spec, amount, hourly_cost)) is not None:
+        if (unpaid := self.unpaid(spec, amount, 0)) is not None:
             return unpaid
         short = min(((has, node) for node, has in self._left_for_user(spec) if has < amount), default=None)
         if short is not None:

@@ -114,7 +114,7 @@ def test_money_is_spent_by_the_prices_of_the_nodes() -> None:
     fleet = [a_node("cheap", price=1_000_000), a_node("dear", price=3_000_000)]
     plan = round_of(with_budgets(a_budget(20, DOLLARS)), hours(8, 1, id="a"), hours(8, 1, id="b"), fleet=fleet)
     assert {id: place.shares[0].node_id for id, place in started(plan).items()} == {"a": "cheap"}
-    assert why(plan, "b").reason is Reason.NOT_ENOUGH_FREE_ACCELERATORS
+    assert why(plan, "b").message == "12 is left of the budget of research (20 dollars); it would use up 24"
 
 
 def test_what_nobody_could_pay_is_told_in_dollars() -> None:
