@@ -633,6 +633,13 @@ class QueueUsage(Model):
     cap: float | None = None
 
 
+class BudgetStatus(Model):
+    """A budget, and what is spent of it: in accelerator-hours or dollars, of this period or as it has decayed by now."""
+
+    budget: BudgetSpec
+    spent: float
+
+
 class QueueStatus(Model):
     """A queue as it was applied, with its use and its line."""
 
@@ -645,6 +652,7 @@ class QueueStatus(Model):
     usage: tuple[QueueUsage, ...]
     warnings: tuple[str, ...] = ()
     """What the tree promises here and cannot keep."""
+    budgets: tuple[BudgetStatus, ...] = ()
 
 
 class NodeStatus(Model):

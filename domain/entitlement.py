@@ -19,6 +19,7 @@ def within_quota(snapshot: Snapshot, tree: QuotaTree, now: datetime) -> dict[str
 
     Nominal goes to the work of a queue by tier, priority and age, whether it runs or waits: what waits is promised as much
     as what runs. A gang is covered with its minimum or not at all, and what it has beyond its minimum as far as that goes.
+    Nothing is covered of a queue that is beyond a soft budget.
     """
     by_queue: dict[str, list[Demand]] = {}
     # Of work that goes on in another shape, what it will have counts.
@@ -29,7 +30,7 @@ def within_quota(snapshot: Snapshot, tree: QuotaTree, now: datetime) -> dict[str
     return {
         workload: amount
         for queue, own in by_queue.items()
-        if queue in tree.paths
+        if queue in tree.paths and queue not in tree.overspent
         for workload, amount in _covered(queue, sorted(own, key=_precedence), tree, now)
     }
 

@@ -112,6 +112,23 @@ RULES: Mapping[str, str] = {
                    lag(ended_at) OVER (PARTITION BY workload_id ORDER BY id) AS before, row_number() OVER w AS n
             FROM ledger WINDOW w AS (PARTITION BY workload_id ORDER BY id)) AS i
         WHERE n > 1 AND before IS DISTINCT FROM began_at""",
+    "what ran is summed up as the ledger tells it": """
+        WITH told AS (
+            SELECT queue, used.sku, sum(sign * used.milli::numeric) AS milli,
+                   sum(sign * used.milli::numeric * floor(extract(epoch FROM at) * 1000)) AS moment,
+                   sum(sign * (cost_by_sku ->> used.sku)::numeric * floor(extract(epoch FROM at) * 1000)) AS cost
+            FROM (SELECT *, CASE sign WHEN 1 THEN began_at ELSE ended_at END AS at
+                  FROM ledger CROSS JOIN (VALUES (1), (-1)) AS side(sign)) AS change
+            CROSS JOIN LATERAL jsonb_each_text(allocated_by_sku) AS used(sku, milli)
+            WHERE at IS NOT NULL GROUP BY queue, used.sku),
+        summed AS (
+            SELECT queue, sku, sum(milli) AS milli, sum(milli_moment + milli::numeric * hour * 3600000) AS moment,
+                   sum(cost_moment + cost * hour * 3600000) AS cost FROM flows GROUP BY queue, sku)
+        SELECT queue || ' ' || sku || ': ' || coalesce(told.milli, 0) || ' in the ledger, ' ||
+               coalesce(summed.milli, 0) || ' summed up'
+        FROM told FULL JOIN summed USING (queue, sku)
+        WHERE (coalesce(told.milli, 0), coalesce(told.moment, 0), coalesce(told.cost, 0))
+           <> (coalesce(summed.milli, 0), coalesce(summed.moment, 0), coalesce(summed.cost, 0))""",
     "epochs rise one by one": """
         SELECT w.id || ': ' || w.epoch || ' epochs, ' || count(a.id) || ' attempts' FROM workloads w
         LEFT JOIN attempts a ON a.workload_id = w.id AND a.follows IS NULL GROUP BY w.id, w.epoch

@@ -17,7 +17,7 @@ from activities.store.snapshots import WorldRows
 from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import IntervalKind
 from domain.decision import Change, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
-from domain.fleet import NodeShare, Placement
+from domain.fleet import Node, NodeShare, Placement
 from domain.lifecycle import BEFORE_BINDING
 
 CLAIMED, PROMISED = "claimed", "promised"
@@ -204,6 +204,7 @@ class PlanWriter:
             cluster=self.nodes[placement.shares[0].node_id].cluster,
             sku=placement.sku,
             by_sku=placement.by_sku,
+            cost_by_sku=_hourly_cost(placement, self.nodes),
             target=placement.target,
             milli=placement.milli,
             replicas=placement.replicas,
@@ -316,6 +317,14 @@ def _doing(row: WorkloadRow, attempt: AttemptRow | None) -> IntervalKind:
     if attempt is None:
         return IntervalKind.WAITING
     return IntervalKind.RUNNING if attempt.started_at else IntervalKind.STARTING
+
+
+def _hourly_cost(placement: Placement, nodes: Mapping[str, Node]) -> dict[str, int]:
+    """Nanodollars an hour by SKU: thousandths of an accelerator times the prices of their nodes."""
+    costs = dict.fromkeys(placement.by_sku, 0)
+    for share in placement.shares:
+        costs[share.sku or placement.sku] += share.room.milli * nodes[share.node_id].price
+    return costs
 
 
 def _root(queue: str, parents: Mapping[str, str | None]) -> str:

@@ -71,6 +71,7 @@ class AttemptRow:
     cluster: str
     sku: str
     by_sku: dict[str, int]
+    cost_by_sku: dict[str, int]
     target: int | None
     milli: int
     replicas: int
@@ -274,6 +275,7 @@ def interval(row: WorkloadRow, kind: IntervalKind, at: datetime, attempt: Attemp
         "entitled_milli": 0 if kind in NOT_ENTITLED or row.over_quota else entitled_milli(row.parsed()),
         "allocated_milli": attempt.milli if attempt else 0,
         "allocated_by_sku": attempt.by_sku if attempt else {},
+        "cost_by_sku": attempt.cost_by_sku if attempt else {},
         "began_at": at,
         "ended_at": None,
         "lost_milli_seconds": 0,
@@ -304,6 +306,7 @@ _UNCHANGING = {
         "cluster",
         "sku",
         "by_sku",
+        "cost_by_sku",
         "target",
         "replicas",
         "held_at",

@@ -9,6 +9,7 @@ from sqlalchemy import Row, Select, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
+from activities.store.accounts import AccountBook
 from activities.store.fleet import all_seen
 from activities.store.past import PastReader
 from activities.store.policies import PolicyReader
@@ -64,6 +65,7 @@ class SnapshotReader:
     _live: dict[str, tuple[WorkloadRow, tuple[AttemptRow, ...], tuple[Fact, ...]]] = field(default_factory=dict)
     _nodes: dict[str, tuple[Row[Any], list[Room], Node]] = field(default_factory=dict)
     _edited: Edited | None = None
+    _book: AccountBook = field(default_factory=AccountBook)
 
     async def read(
         self, connection: AsyncConnection, pool: PoolState, now: datetime, fresh: Mapping[str, WorkloadRow], *, everybody: bool
@@ -93,6 +95,7 @@ class SnapshotReader:
             is_complete=edited.is_complete,
             ledger=dict(self.past.ledger),
             stops=tuple(self.past.stops.values()),
+            spent=await self._spent(connection, edited, now),
         )
         return WorldRows(
             snapshot=snapshot,
@@ -105,6 +108,13 @@ class SnapshotReader:
                 if row.maximum_replicas is not None
             },
         )
+
+    async def _spent(self, connection: AsyncConnection, edited: Edited, now: datetime) -> dict[tuple[str, int], int]:
+        """What is spent of budgets; where no queue has one, nothing is read."""
+        if not any(queue.budgets for queue in edited.queues):
+            return {}
+        await self._book.refresh(connection)
+        return self._book.spent(edited.queues, now)
 
     async def _read_edited(self, connection: AsyncConnection, edits: int) -> Edited:
         if self._edited is None or self._edited.edits != edits or edits < 0:
@@ -296,6 +306,7 @@ def _active(row: WorkloadRow, spec: WorkloadSpec, attempt: AttemptRow, shares: d
         started_at=attempt.started_at,
         checkpoint_at=attempt.checkpoint_at,
         preempted=attempt.stop_as in LEAVING,
+        hourly_cost=sum(attempt.cost_by_sku.values()),
     )
 
 

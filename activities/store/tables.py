@@ -12,6 +12,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Numeric,
     Table,
     Text,
     UniqueConstraint,
@@ -162,6 +163,8 @@ attempts = Table(
     # The first group's; a gang whose groups name others has its amounts in `by_sku`, thousandths by SKU.
     Column("sku", Text, nullable=False),
     Column("by_sku", JSONB, nullable=False),
+    # Nanodollars an hour, by SKU.
+    Column("cost_by_sku", JSONB, nullable=False),
     Column("target", Integer),
     Column("milli", BigInteger, nullable=False),
     Column("replicas", Integer, nullable=False),
@@ -286,11 +289,27 @@ ledger = Table(
     Column("allocated_milli", BigInteger, nullable=False),
     # The same by SKU.
     Column("allocated_by_sku", JSONB, nullable=False),
+    Column("cost_by_sku", JSONB, nullable=False),
     Column("began_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Column("lost_milli_seconds", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("began_at <= ended_at", name="forward_in_time"),
     Index("uq_ledger_one_open", "workload_id", unique=True, postgresql_where=text("ended_at IS NULL")),
+)
+
+flows = Table(
+    "flows",
+    metadata,
+    # The ledger summed up by the hour (since 1970), by a trigger on it: see `domain.flows`.
+    Column("queue", Text, primary_key=True),
+    Column("sku", Text, primary_key=True),
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("milli", BigInteger, nullable=False),
+    Column("milli_moment", Numeric(40, 0), nullable=False),
+    Column("cost", Numeric(40, 0), nullable=False),
+    Column("cost_moment", Numeric(40, 0), nullable=False),
+    # The transaction that changed the row last, so that a reader need not read again what it knows.
+    Column("changed", BigInteger, nullable=False, index=True),
 )
 
 policies = Table(

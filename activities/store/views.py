@@ -9,10 +9,13 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
+from activities.store.accounts import AccountBook
 from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
 from activities.store.snapshots import health_of, node_of, read_queues
 from corral.api import (
     WHOLE,
+    BudgetSpec,
+    BudgetStatus,
     CapacityType,
     Explanation,
     FleetStatus,
@@ -29,6 +32,7 @@ from corral.api import (
     WorkloadFilter,
     WorkloadStatus,
 )
+from domain.budgets import ONE
 from domain.fleet import Amount, Health
 from domain.quota import NO_CLASSES, QuotaTree, SkuClasses
 from domain.soundness import healthy_capacity, warnings
@@ -158,6 +162,9 @@ async def queues(connection: AsyncConnection, now: datetime, classes: SkuClasses
     tree = await read_queues(connection)
     counts = await _counts(connection)
     used = _with_ancestors(_with_classes(await _used(connection), classes), tree)
+    book = AccountBook()
+    await book.refresh(connection)
+    spent = book.spent(tree, now)
     warned = warnings(QuotaTree.at(tree, now, classes), await _healthy_capacity(connection))
     return [
         QueueStatus(
@@ -169,6 +176,7 @@ async def queues(connection: AsyncConnection, now: datetime, classes: SkuClasses
             running=counts.get((queue.name, "active"), 0),
             usage=tuple(_usage(quota, used.get((queue.name, quota.sku), 0)) for quota in queue.quotas if _valid(quota, now)),
             warnings=warned.get(queue.name, ()),
+            budgets=tuple(_budget(budget, spent[queue.name, index]) for index, budget in enumerate(queue.budgets)),
         )
         for queue in tree
     ]
@@ -229,6 +237,10 @@ def _usage(quota: QuotaSpec, milli: int) -> QueueUsage:
         borrowed=max(0, milli - quota.nominal * WHOLE) / WHOLE,
         cap=quota.cap,
     )
+
+
+def _budget(budget: BudgetSpec, spent: int) -> BudgetStatus:
+    return BudgetStatus(budget=budget, spent=spent / ONE[budget.unit])
 
 
 def _valid(quota: QuotaSpec, now: datetime) -> bool:

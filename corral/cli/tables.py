@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from corral.api import (
     Acknowledgement,
+    BudgetStatus,
     Explanation,
     FleetStatus,
     NodeStatus,
@@ -148,7 +149,26 @@ def queues(statuses: Sequence[QueueStatus]) -> Page:
     columns = (*names, *_numbers("WAITING", "RUNNING"), *amounts, Column("TERMS"))
     rows = table(columns, (row for queue in statuses for row in _queue(queue)))
     warnings = [(queue.name, warning) for queue in statuses for warning in queue.warnings]
-    return (rows, table((Column("QUEUE"), Column("WARNING")), warnings)) if warnings else (rows,)
+    warned = (table((Column("QUEUE"), Column("WARNING")), warnings),) if warnings else ()
+    return (rows, *_budgets(statuses), *warned)
+
+
+def _budgets(statuses: Sequence[QueueStatus]) -> Iterable[Table]:
+    """A line for each budget, with what is spent of it."""
+    columns = (Column("QUEUE"), Column("BUDGET"), *_numbers("AMOUNT", "SPENT", "LEFT"), Column("COUNTS"), Column("LIMIT"))
+    rows = [(queue.name, *_budget(status)) for queue in statuses for status in queue.budgets]
+    if rows:
+        yield table(columns, rows)
+
+
+def _budget(status: BudgetStatus) -> tuple[object, ...]:
+    budget, spent = status.budget, round(status.spent, 2)
+    counts = "once"
+    if budget.period_seconds is not None:
+        counts = f"in every {budget.period_seconds} s since {text_of(budget.since)}"
+    elif budget.half_life_seconds is not None:
+        counts = f"half as much after {budget.half_life_seconds} s"
+    return (budget.unit, budget.amount, spent, round(budget.amount - spent, 2), counts, "hard" if budget.hard else "soft")
 
 
 def _queue(queue: QueueStatus) -> Iterable[tuple[object, ...]]:
@@ -163,7 +183,9 @@ def _amounts(usage: QueueUsage | None) -> tuple[object, ...]:
 
 def _terms(spec: QueueSpec) -> dict[str, str]:
     """What a queue was given beyond the defaults, and beyond what stands in columns of its own."""
-    given = spec.model_dump(mode="json", exclude_defaults=True, exclude={"name", "parent", "stop", "created_at", "quotas"})
+    given = spec.model_dump(
+        mode="json", exclude_defaults=True, exclude={"name", "parent", "stop", "created_at", "quotas", "budgets"}
+    )
     return {name.replace("_", " "): in_words(value) for name, value in given.items()}
 
 
@@ -189,7 +211,8 @@ def queue(status: QueueStatus) -> Page:
     }
     terms = {name.capitalize(): value for name, value in _terms(status.spec).items()}
     use = (SKU, *_numbers("NOMINAL", "USED", "BORROWED", "CAP"))
-    return (card(facts | terms), table(use, map(_amounts, status.usage)), *_quotas(status.spec.quotas))
+    parts = (card(facts | terms), table(use, map(_amounts, status.usage)), *_quotas(status.spec.quotas))
+    return (*parts, *_budgets([status]))
 
 
 def _quotas(quotas: Sequence[QuotaSpec]) -> Iterable[Table]:

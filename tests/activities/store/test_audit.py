@@ -77,6 +77,12 @@ BREACHES: dict[str, tuple[str, ...]] = {
         "UPDATE ledger SET began_at = began_at + interval '1 s' WHERE workload_id = 'runs' AND ended_at IS NULL",
         "UPDATE ledger SET began_at = began_at - interval '1 s' WHERE workload_id = 'runs' AND ended_at IS NULL",
     ),
+    "what ran is summed up as the ledger tells it": (
+        "UPDATE flows SET milli = milli + 1 WHERE queue = 'research'",
+        "UPDATE flows SET milli_moment = milli_moment - 1 WHERE queue = 'research'",
+        "UPDATE flows SET cost_moment = cost_moment + 1 WHERE queue = 'research'",
+        "DELETE FROM flows",
+    ),
     "epochs rise one by one": (
         "UPDATE workloads SET epoch = 2 WHERE id = 'runs'",
         "UPDATE attempts SET epoch = 2 WHERE id = 'runs.1'",

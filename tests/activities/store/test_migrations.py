@@ -36,7 +36,10 @@ async def test_going_back_to_nothing_and_forth_again_works(database_url: str) ->
     assert await _on(database_url, _names) == ({"alembic_version"}, [])
     await migrations.upgrade(database_url)
     known = {"alembic_version", *tables.metadata.tables}
-    assert await _on(database_url, _names) == (known, ["corral_count_claim", "corral_count_edit", "corral_sum"])
+    assert await _on(database_url, _names) == (
+        known,
+        ["corral_count_claim", "corral_count_edit", "corral_sum", "corral_sum_up"],
+    )
     assert await _on(database_url, _differences) == []
 
 

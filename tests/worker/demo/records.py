@@ -56,6 +56,7 @@ def an_attempt(workload: str, began: float, ended: float, *, gpus: int = 8, epoc
         cluster="eu-1",
         sku=SKU,
         by_sku={SKU: gpus * WHOLE},
+        cost_by_sku={},
         target=0,
         milli=gpus * WHOLE,
         replicas=1,
