@@ -13,10 +13,10 @@ from domain.decision import Decision, Plan, Wait
 from domain.fixes import cheapest_fixes, for_tenant
 from domain.snapshot import Snapshot
 
-LARGEST_POOL = 1_000
+LARGEST_POOL = 300
 """Nodes and workloads in a pool whose waiting work is told its fixes unasked; in a larger one they are sought when asked."""
 
-PAUSE_SECONDS = 2.0
+PAUSE_SECONDS = 5.0
 """Between two searches, which cost as much as some dozens of rounds."""
 
 FRESH_FOR = timedelta(minutes=5)

@@ -39,9 +39,30 @@ RESTART_SECONDS = 600
 
 HIGHEST_PRIORITY = 1_000
 MOST_RIGHTS = 2
+FEWEST_TRIALS = 40
+TRIAL_WORK = 50_000
+"""Trials times nodes and workloads: a trial takes time in proportion to what there is in the pool."""
+
 MOST_FIXES = 3
 MOST_MOMENTS = 64
 MOST_DROPPED = 24
+
+
+@dataclass
+class Trials:
+    """How many more rounds may be tried, so that an answer for a large pool takes no longer than one for a small one."""
+
+    left: int
+
+    @classmethod
+    def for_pool(cls, snapshot: Snapshot) -> "Trials":
+        """Fewer the more there is to decide about."""
+        return cls(max(FEWEST_TRIALS, TRIAL_WORK // (len(snapshot.nodes) + len(snapshot.active) + len(snapshot.waiting))))
+
+    def take(self) -> bool:
+        """Use one up; false when none is left."""
+        self.left -= 1
+        return self.left >= 0
 
 
 @dataclass(frozen=True)
@@ -51,11 +72,14 @@ class Question:
     workload: Waiting
     snapshot: Snapshot
     now: datetime
+    trials: "Trials"
     tried: dict[Fix, bool] = field(default_factory=dict)
 
     def starts_with(self, fix: Fix) -> bool:
-        """Whether the next round would start the workload once the fix has been carried out."""
+        """Whether the next round would start the workload once the fix has been carried out; no when no trial is left."""
         if fix not in self.tried:
+            if not self.trials.take():
+                return False
             snapshot, then = applied(fix, self.workload.id, self.snapshot, self.now)
             self.tried[fix] = self.workload.id in who_starts(snapshot, then)
         return self.tried[fix]
@@ -114,7 +138,7 @@ def explained_now(workload_id: str, snapshot: Snapshot, now: datetime) -> Explan
 def cheapest_fixes(workload_id: str, snapshot: Snapshot, now: datetime, most: int = MOST_FIXES) -> tuple[Fix, ...]:
     """The cheapest changes that start the workload, each found true by deciding the changed pool."""
     workload = next(workload for workload in snapshot.waiting if workload.id == workload_id)
-    question = Question(workload, snapshot, now)
+    question = Question(workload, snapshot, now, Trials.for_pool(snapshot))
     for rights in range(MOST_RIGHTS + 1):
         if found := tuple(islice(_true(_offers(question, rights, FINDERS), question), most)):
             return found
@@ -129,13 +153,25 @@ def _offers(question: Question, rights: int, finders: Sequence[Finder]) -> Itera
     for right in (fix for find in RIGHTS for fix in find(question)):
         snapshot, now = applied(right, question.workload.id, question.snapshot, question.now)
         workload = next(workload for workload in snapshot.waiting if workload.id == question.workload.id)
-        yield from (_together(right, fix) for fix in _offers(Question(workload, snapshot, now), rights - 1, NEXT))
+        yield from (
+            _together(right, fix) for fix in _offers(Question(workload, snapshot, now, question.trials), rights - 1, NEXT)
+        )
 
 
 def _together(one: Fix, other: Fix) -> Fix:
     said = {field: value for fix in (one, other) for field, value in fix if value not in (None, ())}
     both = {"message": f"{one.message}, and {other.message}", "cost": round(one.cost + other.cost, 4)}
-    return Fix.model_validate({**said, **both, "kind": FixKind.SEVERAL, "quotas": (*one.quotas, *other.quotas)})
+    return Fix.model_validate({**said, **both, "kind": FixKind.SEVERAL, "quotas": _summed((*one.quotas, *other.quotas))})
+
+
+def _summed(changes: Iterable[QuotaChange]) -> tuple[QuotaChange, ...]:
+    """One change for each queue and SKU."""
+    sums: dict[tuple[str, str], QuotaChange] = {}
+    for change in changes:
+        before = sums.get((change.queue, change.sku), QuotaChange(queue=change.queue, sku=change.sku))
+        more = {"nominal": before.nominal + change.nominal, "cap": before.cap + change.cap}
+        sums[change.queue, change.sku] = before.model_copy(update=more)
+    return tuple(sums[key] for key in sorted(sums))
 
 
 def _true(offers: Iterable[Fix], question: Question) -> Iterator[Fix]:
@@ -255,16 +291,16 @@ def less_protection(question: Question) -> Iterator[Fix]:
 
 
 def precedence(question: Question) -> Iterator[Fix]:
-    """Go before everybody else who waits, by priority in the same tier of the queue, or by a higher tier."""
+    """Go before everybody else who waits, by priority in the same tier, or by a higher tier."""
     mine = question.workload.spec
     others = [
         other.spec.priority
         for other in question.snapshot.waiting
-        if other.id != question.workload.id and (other.spec.queue, other.spec.tier) == (mine.queue, mine.tier)
+        if other.id != question.workload.id and other.spec.tier is mine.tier
     ]
     cost = question.dollars(PERMISSION * question.price)
     if others and mine.priority <= max(others) < HIGHEST_PRIORITY:
-        message = f"raise its priority to {max(others) + 1}, above all who wait in its tier of queue {mine.queue}"
+        message = f"raise its priority to {max(others) + 1}, above all who wait in its tier"
         yield Fix(kind=FixKind.GO_FIRST, message=message, cost=cost, priority=max(others) + 1)
     for steps, tier in enumerate(reversed(TIERS[: TIERS.index(mine.tier)]), start=1):
         cost = question.dollars(PERMISSION * question.price * (1 + steps))
@@ -322,10 +358,10 @@ def _duration(seconds: int) -> str:
 
 
 def more_quota(question: Question) -> Iterator[Fix]:
-    """Raise the rows that are short by what is missing, for each SKU that the workload takes."""
+    """Raise the rows that are short by what is missing, or until it need not borrow, for each SKU that the workload takes."""
     for request in question.open_requests:
         for sku in sorted({node.sku for node in question.acceptable}):
-            if changes := _raises(question, request, sku):
+            for changes in sorted({_raises(question, request, sku), _owned(question, request, sku)} - {()}, key=str):
                 milli = max(max(change.nominal, change.cap) for change in changes) * WHOLE
                 yield Fix(
                     kind=FixKind.RAISE_QUOTA,
@@ -333,6 +369,13 @@ def more_quota(question: Question) -> Iterator[Fix]:
                     cost=question.dollars(PERMISSION * question.price, milli),
                     quotas=changes,
                 )
+
+
+def _owned(question: Question, request: Request, sku: str) -> tuple[QuotaChange, ...]:
+    """What its own queue lacks to live on what it owns with the workload: it then goes before those who borrow."""
+    queue, usage = request.spec.queue, World.of(question.snapshot, question.facts.tree).usage
+    missing = usage.use(queue, sku).total + request.gang.minimum_milli - question.facts.tree.nominal(queue, sku)
+    return (QuotaChange(queue=queue, sku=sku, nominal=-(-missing // WHOLE)),) if missing > 0 else ()
 
 
 def _raises(question: Question, request: Request, sku: str) -> tuple[QuotaChange, ...]:
