@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from corral.api import Explanation, Reason, Target, WorkloadSpec
-from corral.policy import TopologyProfile
+from corral.policy import QuotaModel, TopologyProfile
 from domain.decision import Rejection
 from domain.explanation import Finding, never_fits_quota, no_matching_capacity, unknown_queue
 from domain.facts import Facts
@@ -164,7 +164,7 @@ def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
     queue = workload.spec.queue
     if queue not in facts.tree.paths:
         return unknown_queue(queue, facts.tree.paths, facts.now)
-    if not facts.complete:
+    if not facts.complete or _groups_could_part(workload, facts):
         return None
     profile = facts.policy.goals.topology
     findings: list[Finding] = []
@@ -183,6 +183,25 @@ def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
     if fitting:
         return never_fits_quota(fitting, facts.widest, facts.now)
     return no_matching_capacity(findings, facts.idle, facts.now)
+
+
+def _groups_could_part(workload: Waiting, facts: Facts) -> bool:
+    """Whether each group by itself could run somewhere, where the quota model gives every group a SKU of its own."""
+    if facts.policy.rank.quota_model is not QuotaModel.COHORTS or len(workload.spec.groups) == 1:
+        return False
+    return any(
+        all(_could_run(replace(request, gang=replace(request.gang, shapes=(shape,))), facts) for shape in request.gang.shapes)
+        for request in requests(workload)
+    )
+
+
+def _could_run(request: Request, facts: Facts) -> bool:
+    idle, profile = facts.idle, facts.policy.goals.topology
+    return any(
+        lay_out(offer.request.gang.at_minimum(), idle.nodes(offer.classes), profile) is not None
+        and _beyond_quota(offer, facts) is None
+        for offer in offers(request, sift(request, idle, passing=()))
+    )
 
 
 def why_never_room(gang: Gang, idle: Nodes, profile: TopologyProfile) -> Rejection:

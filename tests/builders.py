@@ -7,6 +7,7 @@ from typing import Any
 
 from corral.api import (
     WHOLE,
+    BorrowWithinCohort,
     CapacityType,
     Explanation,
     Fungibility,
@@ -14,15 +15,17 @@ from corral.api import (
     QueuePreemption,
     QueueSpec,
     QuotaSpec,
+    Reclaim,
     ReplicaGroup,
     Selection,
     SlaTier,
     State,
     Target,
     Topology,
+    WithinQueue,
     WorkloadSpec,
 )
-from corral.policy import Policy, Rank, TierPolicy
+from corral.policy import Cohorts, Policy, QuotaModel, Rank, TierPolicy
 from domain.accounting import Interval, IntervalKind
 from domain.decision import Plan, Refuse, Wait
 from domain.disruption_budgets import ForcedStop
@@ -124,6 +127,20 @@ def a_cohort(*queues: QueueSpec, name: str = "cohort", **fields: Any) -> list[Qu
     return [a_queue(name, **fields), *members]
 
 
+def in_cohorts(**fields: Any) -> Policy:
+    """The policy of the quota model `cohorts`, under which nothing but Kueue's rules protects what runs."""
+    rank = UNPROMISED.rank.model_copy(update={"quota_model": QuotaModel.COHORTS, "cohorts": Cohorts(**fields)})
+    return UNPROMISED.model_copy(update={"rank": rank})
+
+
+def a_preemption(within: str = "never", reclaim: str = "never", borrow: int | None = None) -> QueuePreemption:
+    """Whom a queue's work may have stopped; `borrow` is the highest priority of what it may stop to borrow."""
+    allowed = BorrowWithinCohort() if borrow is None else BorrowWithinCohort(policy="lower-priority", maximum_priority=borrow)
+    return QueuePreemption(
+        within_queue=WithinQueue(within), reclaim_within_cohort=Reclaim(reclaim), borrow_within_cohort=allowed
+    )
+
+
 @dataclass(frozen=True)
 class AWorkload:
     """A workload that waits, unless `on` puts it somewhere."""
@@ -161,6 +178,17 @@ class AWorkload:
             ),
             **fields,
         )
+
+
+def a_runner(id: str, queue: str, gpus: int, *, held_at: datetime = LONG_AGO, **fields: Any) -> Active:
+    """Work that runs on a node of its own, with all of its accelerators."""
+    return a_workload(id, queue=queue, gpus=gpus, **fields).on((a_node(id, gpus=gpus), gpus), held_at=held_at)
+
+
+def wide_fleet(workloads: Sequence[AWorkload | Active]) -> list[Node]:
+    """The nodes of all runners, and another that is so wide that quota alone binds."""
+    own = [a_node(each.id, gpus=each.milli // WHOLE) for each in workloads if isinstance(each, Active)]
+    return [a_node("wide", gpus=64), *own]
 
 
 def _share(group: ReplicaGroup, node: Node, number: int) -> NodeShare:

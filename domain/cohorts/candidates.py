@@ -65,7 +65,7 @@ def candidates_in(queue: str, contest: Contest, setting: Setting) -> list[Runner
         for runner in setting.runners.get(queue, ())
         if not contest.short.isdisjoint(runner.rows)
         and runner.active.attempt_id not in contest.stopped
-        and allows(contest.workload, runner)
+        and (runner.is_leaving or allows(contest.workload, runner))
         and not is_spared(runner, contest, setting.facts.protection)
     ]
     return sorted(found, key=in_order(contest))
