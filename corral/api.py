@@ -668,6 +668,8 @@ class NodeStatus(Model):
     used: float
     capacity_type: CapacityType
     price: float
+    labels: Mapping[str, str] = {}
+    maximum_replicas: int | None = None
     reason: str = ""
 
 

@@ -267,6 +267,8 @@ def _node_status(row: Row[Any]) -> NodeStatus:
         used=sum(row.device_use) / WHOLE,
         capacity_type=CapacityType(row.capacity_type),
         price=row.price / DOLLAR,
+        labels=dict(row.labels),
+        maximum_replicas=row.maximum_replicas,
         reason=row.cordon_reason or "",
     )
 

@@ -66,8 +66,8 @@ def status(status: WorkloadStatus) -> Page:
         "Preemptions": status.preemptions or None,
         "Tasks done": status.tasks_done,
     }
-    goes_on = {"Goes on": f"{_place(status.next_where)} {_accelerators(status.next_where)}"} if status.next_where else {}
-    return (card(facts | _facts_of_place(status.where) | goes_on | _facts_of_reason(status.explanation)),)
+    places = _facts_of_place(status.where) | _facts_of_next_place(status.next_where)
+    return (card(facts | places | _facts_of_reason(status.explanation)),)
 
 
 def _facts_of_place(where: Where | None) -> dict[str, object]:
@@ -78,6 +78,10 @@ def _facts_of_place(where: Where | None) -> dict[str, object]:
         "Accelerators": _accelerators(where),
         "Nodes": ", ".join(f"{node} ({count})" for node, count in where.nodes.items()),
     }
+
+
+def _facts_of_next_place(where: Where | None) -> dict[str, object]:
+    return {} if where is None else {"Goes on": f"{_place(where)} with {_accelerators(where)}"}
 
 
 def _place(where: Where) -> str:
@@ -99,7 +103,7 @@ def explanation(status: WorkloadStatus) -> Page:
     facts: dict[str, object] = {"Workload": status.id, "State": status.state}
     told = status.explanation
     if told is None:
-        return (card(facts | {"Message": "neither waits nor was refused"}),)
+        return (card(facts | {"Message": "neither waits nor was refused"} | _facts_of_next_place(status.next_where)),)
     reasons = card(facts | _facts_of_reason(told) | {"As of": _moment(told)})
     return (reasons, *([_evidence(told)] if told.evidence else ()), *([_fixes(told)] if told.fixes else ()))
 
@@ -255,14 +259,17 @@ def nodes(statuses: Sequence[NodeStatus]) -> Page:
     """One line for each node."""
     columns = (
         *(Column("NODE"), Column("PROVIDER"), Column("REGION"), Column("CLUSTER"), SKU, Column("HEALTH")),
-        *(*_numbers("ACCELERATORS", "USED"), Column("CAPACITY"), *_numbers("PRICE"), Column("REASON")),
+        *(*_numbers("ACCELERATORS", "USED"), Column("CAPACITY"), *_numbers("PRICE", "MOST REPLICAS")),
+        *(Column("LABELS"), Column("REASON")),
     )
     return (table(columns, map(_node, statuses)),)
 
 
 def _node(node: NodeStatus) -> tuple[object, ...]:
     place = (node.id, node.provider, node.region, node.cluster, node.sku, node.health)
-    return (*place, node.accelerators, node.used, node.capacity_type, node.price, node.reason)
+    labels = " ".join(f"{name}={value}" for name, value in node.labels.items())
+    has = (node.accelerators, node.used, node.capacity_type, node.price, node.maximum_replicas)
+    return (*place, *has, labels, node.reason)
 
 
 def submissions(submitted: Sequence[Submission]) -> Page:

@@ -128,6 +128,8 @@ NODES = [
         used=8.0,
         capacity_type=CapacityType.SPOT,
         price=2.5,
+        labels={"disk": "nvme"},
+        maximum_replicas=4,
     )
 ]
 DONE = Acknowledgement(state=State.WAITING, message="done")

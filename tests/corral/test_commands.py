@@ -132,6 +132,20 @@ def test_explain_says_so_when_there_is_nothing_to_explain() -> None:
     assert run(FakeCorral(A_RUNNING_WORKLOAD), "explain", "w", "-o", "json").stdout == "null\n"
 
 
+@pytest.mark.parametrize("command", ["status", "explain"])
+def test_work_that_leaves_its_place_says_where_it_goes_on(command: str) -> None:
+    assert A_RUNNING_WORKLOAD.where is not None
+    smaller = A_RUNNING_WORKLOAD.where.model_copy(update={"cluster": "c2", "by_sku": {"h100": 4.0}})
+    leaving = A_RUNNING_WORKLOAD.model_copy(update={"state": State.STOPPING, "next_where": smaller})
+    lines = run(FakeCorral(leaving), command, "w").stdout.splitlines()
+    assert ["Goes", "on", "cloud/north/c2", "with", "4", "h100"] in [line.split() for line in lines]
+
+
+def test_nodes_show_what_they_say_of_themselves() -> None:
+    line = run(FakeCorral(), "fleet", "nodes").stdout.splitlines()[1].split()
+    assert line[-3:] == ["4", "disk=nvme", "-"]
+
+
 def test_what_others_wrote_cannot_command_the_terminal() -> None:
     result = run(FakeCorral(), "events", "w")
     assert "by \\x1b[31mteam\\nteam" in result.stdout

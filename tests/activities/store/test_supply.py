@@ -110,6 +110,8 @@ async def test_what_a_node_says_of_itself_is_seen_by_the_next_round(pool: Pool) 
     await pool.gets(view)
     (node,) = (await pool.snapshot()).nodes
     assert (node.labels, node.maximum_replicas) == ((("arch", "arm"), ("disk", "nvme")), 2)
+    (status,) = await pool.store.nodes()
+    assert (status.labels, status.maximum_replicas) == ({"arch": "arm", "disk": "nvme"}, 2)
     await pool.store.write_nodes("aws", [replace(view, labels=(), maximum_replicas=None)], complete=True)
     (node,) = (await pool.snapshot()).nodes
     assert (node.labels, node.maximum_replicas) == ((), None)
