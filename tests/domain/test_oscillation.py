@@ -1,6 +1,7 @@
 """What lint accuses of pulling to no end really changes nothing, and no preset stops work again and again."""
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ def a_contest(policy: Policy, fleet: list[Node]) -> Snapshot:
         a_workload(f"r{number}", queue="c", gpus=8, tier=SlaTier.BASIC).on((node, 8)) for number, node in enumerate(fleet)
     ]
     waiting = [
-        a_workload(f"{queue}{number}", queue=queue, gpus=4, count=1, priority=number, submitted_at=NOON - seconds(100 * number))
+        a_workload(f"{queue}{number}", queue=queue, gpus=4, priority=number, submitted_at=NOON - seconds(100 * number))
         for queue in ("a", "b", "c")
         for number in range(3)
     ]
@@ -113,7 +114,7 @@ def stopped_by_round(snapshot: Snapshot, fleet: list[Node], rounds: int) -> list
     return stopped
 
 
-def _running(workload: Waiting, decision: Start | StartAfter, now: Any) -> Active:
+def _running(workload: Waiting, decision: Start | StartAfter, now: datetime) -> Active:
     placed = a_workload(workload.id).on((a_node("any"), 1))
     return replace(
         placed,
