@@ -175,7 +175,7 @@ class Outcome(StrEnum):
 
 
 class Topology(Model):
-    """Levels of the node path, such as `rack`: the gang must / should fit in one domain of that level.
+    """Levels of the node path, such as `rack` or, last of all, `node`: the gang must / should fit in one domain of that level.
 
     With slices, each `slice_size` consecutive replicas must fit in one domain of `slice_level`.
     """

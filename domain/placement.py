@@ -232,7 +232,9 @@ class _Site:
         if _goes_anywhere(unit, self.profile):
             return _anywhere(shapes, draft)
         if self.profile is TopologyProfile.PACKED:
-            return self._side_by_side(shapes, unit.topology, draft)
+            packed = self._side_by_side(shapes, unit.topology, draft)
+            if packed is not None:
+                return packed
         if len(shapes) == 1:
             return self._in_tree(shapes[0], None, unit.topology, draft, draft.nodes)
         leader, workers = _leader_and_workers(shapes)

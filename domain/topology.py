@@ -152,28 +152,26 @@ def ask_for(
 
 def tree_of(ask: Ask, levels: Sequence[str], nodes: Nodes) -> Tree:
     """Count what every domain takes, from the nodes up. Nodes without a level that the ask depends on are left out."""
-    needed = [levels[ask.slice_level]] if ask.sliced else []
-    needed += [levels[ask.widest]] if ask.in_one else []
-    by_level = [tuple(_leaves(ask, levels, nodes, [name for name in needed if name != NODE_LEVEL]))]
+    by_level = [tuple(_leaves(ask, levels, nodes))]
     for level in range(len(levels) - 2, -1, -1):
         by_level.append(tuple(_parents(ask, level, by_level[-1])))
     return Tree(ask, tuple(reversed(by_level)))
 
 
-def _leaves(ask: Ask, levels: Sequence[str], nodes: Nodes, needed: Sequence[str]) -> Iterable[Domain]:
+def _leaves(ask: Ask, levels: Sequence[str], nodes: Nodes) -> Iterable[Domain]:
     named, by_slice = tuple(levels[:-1]), not ask.sliced or ask.slice_level == len(levels) - 1
+    required = levels[ask.widest] if ask.in_one else NODE_LEVEL
+    sliced = levels[ask.slice_level] if ask.sliced else NODE_LEVEL
     for entry in nodes:
         node = entry.node
         if not entry.whole and ask.shape.devices and ask.leader is None:
             continue
-        if node.levels == named:
-            path = node.path
-        elif all(name in node.levels for name in needed):
+        path, fit = node.path, _fit_on(entry, ask, by_slice=by_slice)
+        if node.levels != named:
             path = _filled_up(node, named)
-        else:
-            continue
-        fit = _fit_on(entry, ask, by_slice=by_slice)
-        if fit is not NO_FIT:
+            if node.domain(sliced) is None:
+                fit = Fit(0, 0, 0, 0, fit.takes_leader)
+        if fit != NO_FIT and node.domain(required) is not None:
             yield Domain(path, fit, (), entry)
 
 

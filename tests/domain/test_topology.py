@@ -192,6 +192,21 @@ def test_the_leader_sits_where_it_costs_the_workers_least() -> None:
     assert placed == {"leader": {"b1-r1-2": 1}, "workers": {"b1-r1-0": 1, "b1-r1-1": 2, "b1-r1-2": 1}}
 
 
+def test_a_leader_needs_no_level_that_only_the_slices_of_its_workers_need() -> None:
+    fleet = [*a_fleet({"b1": {"r1": [2]}}), a_node("apart", gpus=1, topology=(("block", "b1"),))]
+    leader = a_group(1, name="leader", required="block", colocate="pair")
+    workers = a_group(2, name="workers", required="block", colocate="pair", slice_level="rack", slice_size=2)
+    assert spread(fleet, leader, workers) == {"leader": {"apart": 1}, "workers": {"b1-r1-0": 2}}
+
+
+def test_packed_groups_with_slices_are_placed_wherever_they_fit() -> None:
+    fleet = a_fleet({"b1": {"r1": [1, 4]}})
+    leader = a_group(1, name="leader", preferred="node", colocate="pair")
+    workers = a_group(4, name="workers", preferred="node", colocate="pair", slice_level="node", slice_size=2)
+    placed = spread(fleet, leader, workers, profile=TopologyProfile.PACKED)
+    assert placed == {"leader": {"b1-r1-0": 1}, "workers": {"b1-r1-1": 4}}
+
+
 def test_three_colocated_groups_share_the_domain_too() -> None:
     fleet = a_fleet({"b1": {"r1": [8], "r2": [4, 3]}, "b2": {"r1": [6]}})
     groups = [a_group(2, name=name, required="rack", colocate="trio") for name in ("one", "two", "three")]
