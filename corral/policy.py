@@ -183,7 +183,7 @@ class Deserved(Model):
     """At most so many workloads are considered for moves that make room for one."""
     priority_gap: Annotated[StrictInt, Field(ge=1, le=2_000)] = 1
     """By how much the priority of work must be lower than that for which it is stopped, in one queue and tier."""
-    scenarios: Annotated[StrictInt, Field(ge=1, le=100_000)] = 1_000
+    scenarios: Annotated[StrictInt, Field(ge=1, le=100_000)] = 64
     """At most so many sets of victims are tried for one workload, action and size."""
 
     @model_validator(mode="after")

@@ -1,13 +1,13 @@
 """Placing: room for the next chunk of a job, wherever it may go or beside what it has."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 
 from domain.deserved.jobs import Chunk, Job, gang_of, minimums
 from domain.deserved.setting import Setting
 from domain.draft import assign, capacity
 from domain.feasibility import sift
-from domain.fleet import NodeShare, Placement, Room
+from domain.fleet import NodeShare, Placement
 from domain.openings import best_candidate
 from domain.parts import ReplicaKey, only
 from domain.placement import Candidate, best_on
@@ -75,21 +75,39 @@ def _near(nodes: Nodes, request: Request, beside: Placement | None, setting: Set
     return tuple(entry for entry in nodes if entry.node.domain(level) == domain)
 
 
-def soonest(
-    job: Job, chunk: Chunk, beside: Placement | None, world: World, idle: Mapping[str, Room], setting: Setting
-) -> Placement | None:
+class Idle:
+    """Which nodes have idle room at one moment; it remembers its answers, and lives as long as one search."""
+
+    def __init__(self, world: World) -> None:
+        self._rooms = world.rooms
+        self._found: dict[tuple[tuple[int, int, int], ...], frozenset[str]] = {}
+
+    def nodes_for(self, gang: Gang) -> frozenset[str]:
+        """The nodes with room for one replica of each group."""
+        sizes = tuple((shape.milli, shape.cpu_milli, shape.memory_mib) for shape in gang.shapes)
+        if sizes not in self._found:
+            fits = (id for id, room in self._rooms.items() if all(capacity(room, shape, 1) for shape in gang.shapes))
+            self._found[sizes] = frozenset(fits)
+        return self._found[sizes]
+
+
+def soonest(job: Job, chunk: Chunk, beside: Placement | None, later: World, idle: Idle, setting: Setting) -> Placement | None:
     """A place on what is or becomes free, on nodes with idle room for such replicas before others (KAI, `nodeavailability`).
 
     Where a topology is asked for, that decides instead.
     """
-    later = world.when_all_have_left()
     request = job.request(beside or (job.active.placement if job.active else None))
     gang = gang_of(request, chunk) if request else None
-    if gang is not None and not _asks_for_topology(gang):
-        ready = {id for id, room in idle.items() if all(capacity(room, shape, 1) for shape in gang.shapes)}
-        if ready and (found := place(job, chunk, beside, later, setting, ready)) is not None:
+    if gang is not None and not _asks_for_topology(gang) and (ready := idle.nodes_for(gang)):
+        found = place(job, chunk, beside, later, setting, ready)
+        if found is not None:
             return found
     return place(job, chunk, beside, later, setting)
+
+
+def promised(world: World, job: Job, placement: Placement, *, is_part: bool = False) -> World:
+    """The world once the placement is taken, of what is free or else of what becomes free."""
+    return world.promising(job.spec, placement, (), is_part=is_part)
 
 
 def _asks_for_topology(gang: Gang) -> bool:

@@ -7,9 +7,8 @@ from corral.api import Reason
 from domain.decision import Change, Reshape, Start, StartAfter, Stop
 from domain.deserved.jobs import Chunk, Job
 from domain.deserved.line import Entry
-from domain.deserved.placing import part_of, reseated
+from domain.deserved.placing import part_of, promised, reseated
 from domain.deserved.protection import is_movable
-from domain.deserved.scenario import promised
 from domain.deserved.search import Solution
 from domain.deserved.setting import Setting, Stage, entry_of
 from domain.fleet import Amount, Placement

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from domain.deserved.books import Amounts
 from domain.deserved.jobs import Chunk, Job, job_rank, least_of, own_minimums
 from domain.deserved.line import Entry, Line
-from domain.deserved.placing import part_of, soonest
+from domain.deserved.placing import Idle, part_of, soonest
 from domain.deserved.setting import Setting, Stage
 from domain.fleet import Placement
 from domain.parts import ReplicaKey, counts_of, less, plus
-from domain.world import World
 
 Evicted = Mapping[str, tuple[ReplicaKey, ...]]
 """The replicas that have to leave, by workload id."""
@@ -34,22 +33,26 @@ class Outcome:
         return not self.lost
 
 
-def play(job: Job, chunk: Chunk, evicted: Evicted, others: Iterable[Entry], stage: Stage, setting: Setting) -> Outcome | None:
+def play(
+    job: Job, chunk: Chunk, evicted: Evicted, others: Iterable[Entry], stage: Stage, idle: Idle, setting: Setting
+) -> Outcome | None:
     """Evict, then let the beneficiary and the evicted be placed again, in turn with the others, who only take their turns.
 
     None when the beneficiary finds no place for its chunk (KAI, `TryToVirtuallyAllocatePreemptorAndGetVictims`).
     """
-    return _Play(job, chunk, evicted, stage, setting).to_the_end(others)
+    return _Play(job, chunk, evicted, stage, idle, setting).to_the_end(others)
 
 
 class _Play:
-    def __init__(self, job: Job, chunk: Chunk, evicted: Evicted, stage: Stage, setting: Setting) -> None:
+    def __init__(self, job: Job, chunk: Chunk, evicted: Evicted, stage: Stage, idle: Idle, setting: Setting) -> None:
+        self._idle = idle
         self._job, self._chunk, self._evicted, self._stage, self._setting = job, chunk, evicted, stage, setting
         jobs, placed = setting.jobs, stage.placed
-        self._world = stage.world
+        world = stage.world
         for id, keys in evicted.items():
             leaving = part_of(jobs[id], placed[id], keys)
-            self._world = self._world.leaving([leaving], are_parts=len(keys) < placed[id].replicas)
+            world = world.leaving([leaving], are_parts=len(keys) < placed[id].replicas)
+        self._world = world.when_all_have_left()
         self._left = {id: less(placed[id], jobs[id].spec, keys) for id, keys in evicted.items()}
         self._missing = {id: Counter(group for group, _ in keys) for id, keys in evicted.items()}
 
@@ -107,9 +110,9 @@ class _Play:
         return self._entry(id) if self._missing[id] else None
 
     def _placed(self, job: Job, chunk: Chunk, beside: Placement | None) -> Placement | None:
-        part = soonest(job, chunk, beside, self._world, self._stage.world.rooms, self._setting)
+        part = soonest(job, chunk, beside, self._world, self._idle, self._setting)
         if part is not None:
-            self._world = promised(self._world, job, part, is_part=beside is not None)
+            self._world = self._world.with_(job.spec, part, is_part=beside is not None)
         return part
 
     def _losses(self) -> Iterable[tuple[str, Amounts]]:
@@ -125,8 +128,3 @@ class _Play:
                 yield job.queue, self._setting.books.named({home.sku: sizes[group]})
             if rest:
                 yield job.queue, self._setting.books.named({home.sku: sum(sizes[group] for group in rest)})
-
-
-def promised(world: World, job: Job, placement: Placement, *, is_part: bool = False) -> World:
-    """The world once the placement is taken, of what is free or else of what becomes free."""
-    return world.promising(job.spec, placement, (), is_part=is_part)

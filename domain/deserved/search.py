@@ -7,7 +7,7 @@ from itertools import islice
 
 from domain.deserved.jobs import Chunk, Job, is_elastic, job_rank, next_to_evict
 from domain.deserved.line import Entry, Line
-from domain.deserved.placing import nodes_of
+from domain.deserved.placing import Idle, nodes_of
 from domain.deserved.scenario import Evicted, Outcome, play
 from domain.deserved.setting import Setting, Stage
 from domain.feasibility import sift
@@ -46,6 +46,7 @@ class Quest:
     is_valid: Validator
     stage: Stage
     setting: Setting
+    idle: Idle
     scenarios: int
     free: Mapping[str, Amount]
     free_in_all: Amount
@@ -68,7 +69,20 @@ class Quest:
         free = {entry.node.id: entry.milli for traits in classes for entry in later.nodes(traits)}
         scenarios = setting.facts.policy.rank.deserved.scenarios
         most = max(free.values(), default=0)
-        return cls(job, chunk, candidates, others, is_valid, stage, setting, scenarios, free, sum(free.values()), most)
+        return cls(
+            job,
+            chunk,
+            candidates,
+            others,
+            is_valid,
+            stage,
+            setting,
+            Idle(stage.world),
+            scenarios,
+            free,
+            sum(free.values()),
+            most,
+        )
 
 
 def find(quest: Quest) -> Solution | None:
@@ -130,7 +144,7 @@ def _fingerprint(evicted: Evicted) -> frozenset[tuple[str, ReplicaKey]]:
 
 
 def _try(quest: Quest, chunk: Chunk, evicted: Evicted) -> Solution | None:
-    outcome = play(quest.job, chunk, evicted, quest.others, quest.stage, quest.setting)
+    outcome = play(quest.job, chunk, evicted, quest.others, quest.stage, quest.idle, quest.setting)
     needs = quest.setting.asked(quest.job, quest.stage.placed.get(quest.job.id), chunk)
     return Solution(evicted, outcome) if outcome is not None and quest.is_valid(needs, outcome) else None
 
@@ -141,8 +155,9 @@ def node_by_node(quest: Quest, chunk: Chunk, recorded: Evicted) -> Iterator[Evic
         placed = quest.stage.placed
         for node in sorted(nodes_of(placed[latest], keys_of(placed[latest]))):
             there = {id: keys for id, keys in potential.items() if node in nodes_of(placed[id], keys)}
-            if there:
-                yield _joined(recorded, there)
+            evicted = _joined(recorded, there)
+            if there and _Room(quest, evicted).could_take(chunk):
+                yield evicted
 
 
 def by_fewest_nodes(quest: Quest, chunk: Chunk, recorded: Evicted) -> Iterator[Evicted]:

@@ -5,6 +5,7 @@ from itertools import chain
 
 from corral.policy import Action
 from domain.deserved.enforcing import enforce
+from domain.deserved.failures import Failures, footprint_of
 from domain.deserved.fairness import is_candidate, is_fair, may_ask
 from domain.deserved.jobs import Job, jobs_of, next_chunk
 from domain.deserved.line import Line
@@ -13,10 +14,9 @@ from domain.deserved.plan import Draft
 from domain.deserved.protection import candidates, is_within_budgets, may_have_others_stopped
 from domain.deserved.scenario import Outcome
 from domain.deserved.search import Candidate, Quest, Validator, find
-from domain.deserved.setting import Setting, Stage, entry_of
+from domain.deserved.setting import Setting, entry_of
 from domain.facts import Facts
 from domain.fleet import Amount
-from domain.request import Kind, kind
 from domain.turns import Turns
 from domain.workload import Waiting
 from domain.world import World
@@ -146,25 +146,20 @@ def _for_each(
     validator: Callable[[Job], Validator],
     may: Callable[[Job], bool],
 ) -> None:
-    """Let every job in line look for victims; who is like one that found none in the same world is not asked again."""
+    """Let every job in line look for victims; who asks for as much as one that found none in the same world is passed over."""
     setting = draft.setting
     line = Line(setting.books, draft.stage.world.usage, draft.in_line())
-    stuck: set[Kind] = set()
+    failures = Failures()
     while line:
         job = setting.jobs[line.pop().job_id]
-        if not may(job) or not may_have_others_stopped(job, setting) or (alike := _kind(job, draft.stage, setting)) in stuck:
+        footprint = footprint_of(job, draft.stage.placed.get(job.id))
+        if not may(job) or not may_have_others_stopped(job, setting) or failures.foretell(job, footprint):
             continue
         if _found_victims(job, draft, victims, validator(job)):
-            stuck.clear()
+            failures = Failures()
             line.see(draft.stage.world.usage, setting.books.tree.paths)
         else:
-            stuck.add(alike)
-
-
-def _kind(job: Job, stage: Stage, setting: Setting) -> Kind:
-    if job.active is not None:
-        return (job.id,)
-    return kind(Waiting(job.id, job.spec, job.submitted_at), setting.facts.now, setting.facts.tree)
+            failures.note(job, footprint)
 
 
 def _found_victims(
