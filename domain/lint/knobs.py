@@ -109,6 +109,8 @@ def setting_of_preemption(documents: Documents) -> Iterator[Complaint]:
     message = "has no effect: rank.preemption is false, so that nothing is stopped for other work"
     if policy.limits.disruption_budgets:
         yield Complaint("limits.disruption_budgets", message, "leave it out, or set rank.preemption: true")
+    if policy.rank.quota_model is RANKED and policy.rank.disruption != default.rank.disruption:
+        yield Complaint("rank.disruption", message, "leave it out, or set rank.preemption: true")
     if policy.limits.maximum_preemptions != default.limits.maximum_preemptions:
         yield Complaint("limits.maximum_preemptions", message, "leave it out, or set rank.preemption: true")
     for at, queue in enumerate(documents.queues):

@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from corral.policy import DisruptionBudget
+from corral.api import Checkpoint
+from corral.policy import DisruptionBudget, QuotaModel
 from domain.lint.documents import Complaint, Documents
 from domain.standing import TIERS
+
+CONTROL_SECONDS = 3_600
+"""The window over which guarantees are kept."""
 
 
 def tiers_out_of_order(documents: Documents) -> Iterator[Complaint]:
@@ -37,6 +41,39 @@ def nothing_may_stop(documents: Documents) -> Iterator[Complaint]:
             "limits.maximum_preemptions",
             "makes no workload a victim, and rank.preemption is true",
             "expected at least 1, or rank.preemption: false",
+        )
+    disruption = policy.rank.disruption
+    if policy.rank.quota_model is QuotaModel.RANKED and not (disruption.shrink or disruption.migrate or disruption.stop):
+        yield Complaint(
+            "rank.disruption",
+            "allows nothing to be done to running work, and rank.preemption is true",
+            "expected at least one of shrink, migrate and stop, or rank.preemption: false",
+        )
+
+
+def promise_without_means(documents: Documents) -> Iterator[Complaint]:
+    """A tier is guaranteed a share of its time that the policy gives no means to keep (`semantics.md` 5, over one hour)."""
+    rank = documents.policy.rank
+    for tier in TIERS:
+        promised = rank.tiers[tier]
+        field = f"rank.tiers.{tier}.guarantee"
+        if promised.guarantee and not rank.preemption:
+            message = f"{tier} is promised {promised.guarantee:g}, and nothing is stopped for it (rank.preemption is false)"
+            yield Complaint(field, message, "expected 0, or rank.preemption: true")
+        elif promised.preemption_delay_seconds > (1 - promised.guarantee) * CONTROL_SECONDS:
+            delay = f"preemption_delay_seconds {promised.preemption_delay_seconds}"
+            message = f"{tier} is promised {promised.guarantee:g} of every hour, of which {delay} alone may take more away"
+            yield Complaint(field, message, f"expected at most {1 - promised.preemption_delay_seconds / CONTROL_SECONDS:.2f}")
+
+
+def promise_shorter_than_notice(documents: Documents) -> Iterator[Complaint]:
+    """Capacity is promised for less time than victims have to leave it: the promise ends, and others are asked next."""
+    policy, grace = documents.policy, Checkpoint().grace_seconds
+    if policy.rank.preemption and policy.hold_seconds <= grace:
+        yield Complaint(
+            "hold_seconds",
+            f"promises end after {policy.hold_seconds} seconds, before work with the usual notice of {grace} has left",
+            f"expected more than {grace}, and more than the longest notice of any work",
         )
 
 

@@ -44,6 +44,7 @@ RULES = (
     Rule(Fault.CONTRADICTION, promises.tiers_out_of_order, refuses=True),
     Rule(Fault.CONTRADICTION, promises.nothing_may_stop, refuses=True),
     Rule(Fault.CONTRADICTION, goals.repeated_name, refuses=True),
+    Rule(Fault.CONTRADICTION, promises.promise_without_means),
     Rule(Fault.DEAD_RULE, constraints.shadowed_list),
     Rule(Fault.DEAD_RULE, constraints.idle_name),
     Rule(Fault.DEAD_RULE, constraints.unknown_queue),
@@ -56,6 +57,7 @@ RULES = (
     Rule(Fault.WITHOUT_EFFECT, knobs.setting_of_preemption),
     Rule(Fault.WITHOUT_EFFECT, knobs.weight_without_borrowing),
     Rule(Fault.WITHOUT_EFFECT, goals.goal_without_weight),
+    Rule(Fault.OSCILLATION, promises.promise_shorter_than_notice),
     Rule(Fault.OSCILLATION, goals.prefers_the_forbidden),
 )
 

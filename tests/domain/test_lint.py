@@ -100,6 +100,24 @@ SITUATIONS = [
     Situation("nothing-may-stop", budgets({"stops": 0, "tier": "premium"})),
     Situation("nothing-may-stop", budgets({"stops": 0}, **NO_PREEMPTION)),
     Situation("nothing-may-stop", {"limits": {"maximum_preemptions": 0}}, ["limits.maximum_preemptions"]),
+    Situation(
+        "nothing-may-stop",
+        {"rank": {"disruption": {"shrink": False, "migrate": False, "stop": False}}},
+        ["rank.disruption"],
+    ),
+    Situation("promise-without-means", NO_PREEMPTION, ["rank.tiers.premium.guarantee", "rank.tiers.standard.guarantee"]),
+    Situation(
+        "promise-without-means",
+        {"rank": {"tiers": {"premium": TIER | {"preemption_delay_seconds": 1_801}, "standard": TIER, "basic": TIER}}},
+        ["rank.tiers.premium.guarantee"],
+    ),
+    Situation(
+        "promise-without-means",
+        {"rank": {"tiers": {"premium": TIER | {"preemption_delay_seconds": 1_800}, "standard": TIER, "basic": TIER}}},
+    ),
+    Situation("promise-shorter-than-notice", {"hold_seconds": 30}, ["hold_seconds"]),
+    Situation("promise-shorter-than-notice", {"hold_seconds": 31}),
+    Situation("promise-shorter-than-notice", {"hold_seconds": 30} | NO_PREEMPTION),
     Situation("repeated-name", preferring(SPOT | {"name": "x"}, SPOT | {"name": "x"}), ["goals.preferences[1].name"]),
     Situation("repeated-name", preferring(SPOT, SPOT)),
     Situation(
@@ -217,8 +235,12 @@ SITUATIONS = [
     Situation("setting-of-a-closed-branch", {"rank": {"quota_model": "deserved", "deserved": {"scenarios": 3}}}),
     Situation(
         "setting-of-preemption",
-        {"limits": {"disruption_budgets": [{"stops": 1}], "maximum_preemptions": 9}} | NO_PREEMPTION,
-        ["limits.disruption_budgets", "limits.maximum_preemptions", "queues[1].minimum_runtime_seconds"],
+        {"limits": {"disruption_budgets": [{"stops": 1}], "maximum_preemptions": 9}}
+        | {"rank": {"preemption": False, "disruption": {"migrate": True}}},
+        [
+            *("limits.disruption_budgets", "rank.disruption", "limits.maximum_preemptions"),
+            "queues[1].minimum_runtime_seconds",
+        ],
         halves(minimum_runtime_seconds=60),
     ),
     Situation("setting-of-preemption", budgets({"stops": 1}), [], halves(minimum_runtime_seconds=60)),
