@@ -151,6 +151,9 @@ class Limits(Model):
 
     sku_classes: Mapping[Identifier, tuple[Identifier, ...]] = {}
     disruption_budgets: tuple[DisruptionBudget, ...] = ()
+    failure_domain: Identifier | None = "node"
+    """Guarantees are sold up to ready capacity less its largest domain of this level (node, cluster, region or a level of the
+    topology); none: they are sold without limit."""
     starts_per_round: Annotated[StrictInt, Field(ge=1)] | None = None
     starts_per_queue_and_round: Annotated[StrictInt, Field(ge=1)] | None = None
     maximum_preemptions: Annotated[StrictInt, Field(ge=0, le=1_000)] = 5

@@ -24,7 +24,7 @@ def within_quota(snapshot: Snapshot, tree: QuotaTree, now: datetime) -> dict[str
     by_queue: dict[str, list[Demand]] = {}
     # Of work that goes on in another shape, what it will have counts.
     last = {active.id: active for active in sorted(snapshot.active, key=lambda active: active.epoch)}
-    demands: tuple[Demand, ...] = (*last.values(), *snapshot.waiting)
+    demands: tuple[Demand, ...] = (*last.values(), *snapshot.waiting, *snapshot.bystanders)
     for demand in demands:
         by_queue.setdefault(demand.spec.queue, []).append(demand)
     return {
@@ -54,7 +54,7 @@ def _covered(queue: str, demands: Iterable[Demand], tree: QuotaTree, now: dateti
 def _taken(demand: Demand, left: Mapping[str, Amount], now: datetime) -> dict[str, Amount]:
     if isinstance(demand, Active):
         return _taken_by_active(demand, left)
-    for request in requests(demand):
+    for request in requests(demand) if any(left.values()) else ():
         for sku in (request.target.skus or sorted(left)) if request.opens_at <= now else ():
             if 0 < request.gang.minimum_milli <= left.get(sku, 0):
                 return {sku: request.gang.minimum_milli}

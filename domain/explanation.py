@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 
 from corral.api import WHOLE, Evidence, Explanation, Reason, StopPolicy
 from domain.decision import Rejection
 from domain.fleet import Amount
 from domain.quota import QuotaTree
 from domain.request import Gang, Request
+from domain.workload import Waiting
 from domain.world import Supply, World
 
 
@@ -342,6 +344,32 @@ def unknown_queue(queue: str, known: Iterable[str], as_of: datetime) -> Explanat
     """The workload names a queue that does not exist."""
     message = f"queue {queue} does not exist; there are: {_list(known)}; submit to one of them or define {queue}"
     return Explanation(reason=Reason.UNKNOWN_QUEUE, message=message, as_of=as_of)
+
+
+def cannot_be_guaranteed(workload: Waiting, amount_sold: Fraction, left: Fraction, as_of: datetime) -> Explanation:
+    """The promise of the workload's tier could not be kept beside those that were made before."""
+    message = (
+        f"the promise of tier {workload.spec.tier} takes {float(amount_sold) / WHOLE:g} accelerators that are there whatever"
+        f" fails; {float(max(Fraction(0), left)) / WHOLE:g} are not promised yet;"
+        " submit it as basic or a lower tier, ask for less, or add capacity"
+    )
+    return Explanation(reason=Reason.GUARANTEE_CANNOT_BE_KEPT, message=message, as_of=as_of)
+
+
+def nothing_is_stopped_for_it(gate: Rejection, until: datetime, as_of: datetime) -> Explanation:
+    """Others would leave for the workload, if it had the right to that now."""
+    why = {
+        Reason.PREEMPTION_DELAYED: f"nothing is stopped for it before {until.isoformat()}",
+        Reason.CRASH_LOOPING: f"its last {gate.has} attempts failed, so nothing is stopped for it",
+    }[gate.reason]
+    return Explanation(reason=gate.reason, message=f"others have what it needs; {why}", as_of=as_of)
+
+
+def budget_spent(budgets: Iterable[int], as_of: datetime) -> Explanation:
+    """Only disruption budgets (by their places in the policy) keep others from leaving for the workload."""
+    fields = ", ".join(f"limits.disruption_budgets[{index}]" for index in budgets)
+    message = f"others would leave for it, but no more may be stopped for now: {fields}"
+    return Explanation(reason=Reason.DISRUPTION_BUDGET_SPENT, message=message, as_of=as_of)
 
 
 def no_matching_capacity(findings: Sequence[Finding], idle: World, as_of: datetime) -> Explanation:

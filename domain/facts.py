@@ -69,7 +69,7 @@ def _protection(snapshot: Snapshot, queues: Mapping[str, QueueSpec], tree: Quota
         paths=tree.paths,
         ledger=snapshot.ledger,
         covered=within_quota(snapshot, tree, now),
-        waiting={workload.id: workload for workload in snapshot.waiting},
+        waiting={workload.id: workload for workload in (*snapshot.waiting, *snapshot.bystanders)},
         active={active.attempt_id: active for active in snapshot.active},
         allowances=allowances(snapshot.policy.limits.disruption_budgets, snapshot.stops, tree.paths, now),
     )

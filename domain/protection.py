@@ -113,6 +113,16 @@ class Protection:
         may = within(self.allowances, ((each.spec.queue, each.spec.tier) for each in wanted), self.paths)
         return [victim for victim, allowed in zip(wanted, may, strict=True) if allowed][len(before) :]
 
+    def short_budgets(self, stopped: Iterable[str]) -> list[int]:
+        """The budgets, by place, that this round's stops have used up; where none is, all of them, for none allows enough."""
+        specs = [self.active[attempt_id].spec for attempt_id in stopped]
+        spent = [
+            each.index
+            for each in self.allowances
+            if each.left <= sum(each.concerns(spec.queue, spec.tier, self.paths) for spec in specs)
+        ]
+        return spent or [each.index for each in self.allowances]
+
     def runs_as(self, demand: Active | Waiting) -> SlaTier:
         """The tier whose promise the workload has: over quota it is basic."""
         return demand.spec.tier if self.covered.get(demand.id, 0) else SlaTier.BASIC

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from corral.api import Explanation, Reason, WorkloadSpec
 from domain import explanation
@@ -148,7 +148,7 @@ class _Pass:
         queue, now = workload.spec.queue, self._facts.now
         limit = self._starts.limit_reached(queue)
         if not (is_blocked or limit or queue in self._awaited):
-            return None
+            return held_back(workload, view, self._facts)
         if not isinstance(decide(workload, view, self._facts), Start | StartAfter):
             return None
         if is_blocked:
@@ -167,6 +167,22 @@ class View:
     def of(cls, world: World) -> "View":
         """The view of a world."""
         return cls(world, world.when_all_have_left())
+
+
+def held_back(workload: Waiting, view: View, facts: Facts) -> Explanation | None:
+    """What keeps others from leaving for the workload, where they otherwise would: its own lack of a right, or a budget."""
+    protection, ranks = facts.protection, open_ranks(workload, facts)
+    gate = protection.why_not_yet(workload)
+    if (gate is None and not protection.allowances) or why_not_yet(workload, facts) is not None:
+        return None
+    if best_candidate(ranks, view.later) is not None:
+        return None
+    unbound = facts if gate else replace(facts, protection=replace(protection, allowances=()))
+    if make_room(ranks, view.world, view.later, unbound) is None:
+        return None
+    if gate is not None:
+        return explanation.nothing_is_stopped_for_it(gate, protection.delayed_until(workload), facts.now)
+    return explanation.budget_spent(protection.short_budgets(view.world.stopped), facts.now)
 
 
 def decide(workload: Waiting, view: View, facts: Facts) -> Start | StartAfter | Await | None:

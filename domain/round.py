@@ -12,6 +12,7 @@ from domain.deserved import turns as deserved
 from domain.explanation import Finding
 from domain.facts import Facts
 from domain.feasibility import LASTING_REASONS, offers, sift, unanswered, why_never
+from domain.guarantees import oversold
 from domain.openings import best_candidate, open_ranks, why_not_yet
 from domain.placement import why_not_on
 from domain.request import Kind, Request, kind, requests
@@ -57,12 +58,14 @@ def who_starts(snapshot: Snapshot, now: datetime) -> frozenset[str]:
 def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list[Waiting]]:
     """Part what can never run, as it stands, from what may."""
     refused, others = [], []
+    waiting = list(waiting)
+    unkept = oversold(waiting, facts)
     answers: dict[Kind, Explanation | None] = {}
     for workload in sorted(waiting, key=lambda workload: workload.id):
         alike = kind(workload, facts.now, facts.tree)
         if alike not in answers:
             answers[alike] = why_never(workload, facts)
-        if (why := answers[alike]) is not None:
+        if (why := answers[alike] or unkept.get(workload.id)) is not None:
             refused.append(Refuse(workload.id, why))
         else:
             others.append(workload)

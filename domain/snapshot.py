@@ -17,6 +17,7 @@ class Snapshot:
 
     `queues` hold the quota rows of every validity; the round takes those that are valid at its time.
     `waiting` holds the workloads to decide about; `active` all that have capacity promised, held or in use.
+    `bystanders` wait as well, and are not to be decided about now.
     `ledger` holds what live workloads did in the control window, by workload id; `stops` who had to leave for others of late.
     `spent` is what is used up of budgets: by queue and the budget's place in it, in the units of `domain.budgets.ONE`.
     `is_complete` is false while a provider has never told what it has: then nothing can be said to be impossible.
@@ -28,6 +29,7 @@ class Snapshot:
     active: tuple[Active, ...] = ()
     policy: Policy = field(default_factory=Policy)
     is_complete: bool = True
+    bystanders: tuple[Waiting, ...] = ()
     ledger: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
     stops: tuple[ForcedStop, ...] = ()
     spent: Mapping[tuple[str, int], int] = field(default_factory=dict)

@@ -125,12 +125,12 @@ class PlanWriter:
         """Begin another interval of the ledger for whom quota covers now and did not, or the reverse, and after a back-off."""
         snapshot = self.world.snapshot
         waiting = {fact.id for fact in snapshot.waiting}
-        # Who waits takes precedence over who runs, or not: only with all of them is known what quota covers.
-        running = {fact.id for fact in snapshot.active} if self.world.everybody else frozenset[str]()
-        for id in sorted(waiting | running):
+        others = {fact.id for fact in snapshot.active} | {fact.id for fact in snapshot.bystanders}
+        for id in sorted(waiting | others):
             row = self.world.workloads[id]
             backed_off_until = row.not_before if id in waiting else None
-            if row.over_quota != (id in over_quota) or backed_off_until is not None:
+            is_backing_off = id not in waiting and row.state is State.WAITING and row.not_before is not None
+            if not is_backing_off and (row.over_quota != (id in over_quota) or backed_off_until is not None):
                 changed = self.journal.change(row, over_quota=id in over_quota, not_before=None)
                 attempt = self.running.get(id)
                 self.journal.account(changed, _doing(row, attempt), at=backed_off_until, attempt=attempt)

@@ -30,8 +30,6 @@ class WorldRows:
     workloads: dict[str, WorkloadRow]
     attempts: dict[str, AttemptRow]
     """Open attempts by attempt id."""
-    everybody: bool
-    """Whether all that wait are in the snapshot."""
     replicas_left: dict[str, int]
     """How many more replicas may be claimed, by node; nodes that take any number are left out."""
 
@@ -90,6 +88,13 @@ class SnapshotReader:
                 and (everybody or row.id in fresh)
                 and (row.not_before is None or row.not_before <= now)
             ),
+            bystanders=tuple(
+                fact
+                for row, _, facts in live
+                for fact in facts
+                if isinstance(fact, Waiting)
+                and not ((everybody or row.id in fresh) and (row.not_before is None or row.not_before <= now))
+            ),
             active=tuple(self.past.complete(fact) for _, _, facts in live for fact in facts if isinstance(fact, Active)),
             policy=edited.policy,
             is_complete=edited.is_complete,
@@ -99,7 +104,6 @@ class SnapshotReader:
         )
         return WorldRows(
             snapshot=snapshot,
-            everybody=everybody,
             workloads={row.id: row for row, _, _ in live},
             attempts={attempt.id: attempt for _, attempts, _ in live for attempt in attempts},
             replicas_left={

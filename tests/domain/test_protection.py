@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import QueueSpec, SlaTier, Target
+from corral.api import QueueSpec, Reason, SlaTier, Target
 from corral.policy import DisruptionBudget, Limits, Policy
 from domain.accounting import Interval, IntervalKind
 from domain.disruption_budgets import ForcedStop
@@ -15,7 +15,7 @@ from domain.facts import Facts
 from domain.protection import minimum_runtime
 from domain.round import schedule
 from domain.workload import Active
-from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes, seconds
+from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes, seconds, why
 
 NODE = a_node("a")
 OWN = [a_queue("research", 100)]
@@ -192,6 +192,32 @@ def test_stops_of_one_round_count_in_that_round() -> None:
 def test_of_several_budgets_the_tightest_decides() -> None:
     budgets = (DisruptionBudget(stops=5), DisruptionBudget(stops=0, tier=BASIC))
     assert not is_stopped(a_runner(tier=BASIC), a_workload(gpus=8), policy=Policy(limits=Limits(disruption_budgets=budgets)))
+
+
+def test_who_waits_for_a_budget_alone_says_so() -> None:
+    policy = Policy(limits=Limits(disruption_budgets=(DisruptionBudget(stops=9), DisruptionBudget(stops=1, tier=BASIC))))
+    snapshot = a_snapshot([NODE], OWN, a_runner(tier=BASIC), a_workload(gpus=8), policy=policy, stops=(a_stop(),))
+    explanation = why(schedule(snapshot, NOON))
+    assert explanation.reason is Reason.DISRUPTION_BUDGET_SPENT
+    assert explanation.message == "others would leave for it, but no more may be stopped for now: limits.disruption_budgets[1]"
+
+
+def test_who_could_not_be_helped_by_a_stop_says_what_else_is_short() -> None:
+    snapshot = a_snapshot([NODE], OWN, a_runner(tier=PREMIUM), a_workload(gpus=8), policy=budgeted(), stops=(a_stop(),))
+    assert why(schedule(snapshot, NOON)).reason is Reason.NOT_ENOUGH_FREE_ACCELERATORS
+
+
+@pytest.mark.parametrize(
+    ("waiting", "reason"),
+    [
+        ({"since": NOON}, Reason.PREEMPTION_DELAYED),
+        ({"since": NOON - seconds(60), "epoch": 3, "failed_in_a_row": 3}, Reason.CRASH_LOOPING),
+    ],
+)
+def test_who_has_no_right_to_stop_others_says_so(waiting: dict[str, Any], reason: Reason) -> None:
+    snapshot = a_snapshot([NODE], OWN, a_runner(tier=BASIC), a_workload(gpus=8, preemption_delay_seconds=60))
+    (waits,) = snapshot.waiting
+    assert why(schedule(replace(snapshot, waiting=(replace(waits, **waiting),)), NOON)).reason is reason
 
 
 # Minimum runtime

@@ -14,7 +14,7 @@ from domain.decision import Plan, Start
 from domain.fleet import NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
-from tests.builders import a_queue, a_quota
+from tests.builders import UNPROMISED, a_queue, a_quota
 
 
 async def test_a_workload_that_fits_is_held_in_the_transaction_that_writes_it(pool: Pool) -> None:
@@ -283,7 +283,7 @@ async def test_waiting_work_is_woken_by_what_other_processes_change(pool: Pool) 
 
 
 async def test_a_round_that_a_limit_cut_short_wakes_the_planner_for_the_next(pool: Pool) -> None:
-    pool.policy = Policy(limits=Limits(starts_per_round=1))
+    pool.policy = Policy(limits=Limits(starts_per_round=1), rank=UNPROMISED.rank)
     pool.store = pool.another_store()
     await pool.gets(a_view())
     async with pool.store.wake_ups() as woken:

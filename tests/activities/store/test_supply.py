@@ -28,7 +28,7 @@ from domain.decision import Plan
 from domain.quota import QuotaError
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
-from tests.builders import NOON, a_queue, a_quota
+from tests.builders import NOON, UNPROMISED, a_queue, a_quota
 
 # Nodes
 
@@ -253,7 +253,7 @@ async def test_a_cohort_uses_what_its_children_use(pool: Pool) -> None:
 
 
 async def test_a_tree_that_owns_more_than_is_healthy_is_applied_with_a_warning(pool: Pool) -> None:
-    pool.policy = Policy(limits=Limits(sku_classes={"hopper": ("h100", "h200")}))
+    pool.policy = Policy(limits=Limits(sku_classes={"hopper": ("h100", "h200")}), rank=UNPROMISED.rank)
     pool.store = pool.another_store()
     await pool.gets(a_view("n1"), a_view("n2", ready=False), a_view("n3", sku="h200", gpus=4))
     tree = [
@@ -273,7 +273,7 @@ async def test_a_tree_that_owns_more_than_is_healthy_is_applied_with_a_warning(p
 
 
 async def test_use_counts_under_the_sku_and_its_class(pool: Pool) -> None:
-    pool.policy = Policy(limits=Limits(sku_classes={"hopper": ("h100", "h200")}))
+    pool.policy = Policy(limits=Limits(sku_classes={"hopper": ("h100", "h200")}), rank=UNPROMISED.rank)
     pool.store = pool.another_store()
     await pool.gets(a_view(), queues=[a_queue("research", 8, quotas=[a_quota(6, sku="hopper")])])
     await pool.arrive(a_spec("train", gpus=4), a_spec("waits", gpus=4))

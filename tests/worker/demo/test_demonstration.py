@@ -69,7 +69,7 @@ def a_scenario() -> Scenario:
             simulated("crashes", 80, "owner", 50, State.FAILED, parameters={"runtime_seconds": "50", "exit_code": "2"}),
             process("works", "echo $CORRAL_DEVICES"),
             process("exits", "exit 3", State.FAILED),
-            simulated("owners", 900, "owner", 100, groups=(ReplicaGroup(count=2, accelerators=8),), tier=SlaTier.PREMIUM),
+            simulated("owners", 900, "owner", 100, groups=(ReplicaGroup(count=2, accelerators=8),)),
         ),
         deeds=(Deed(150, Verb.CANCEL, "cancelled", "a test"),),
     )
