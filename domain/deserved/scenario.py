@@ -48,11 +48,12 @@ class _Play:
         self._idle = idle
         self._job, self._chunk, self._evicted, self._stage, self._setting = job, chunk, evicted, stage, setting
         jobs, placed = setting.jobs, stage.placed
-        world = stage.world
-        for id, keys in evicted.items():
-            leaving = part_of(jobs[id], placed[id], keys)
-            world = world.leaving([leaving], are_parts=len(keys) < placed[id].replicas)
+        whole = [id for id, keys in evicted.items() if len(keys) == placed[id].replicas]
+        partly = [id for id in evicted if id not in whole]
+        world = stage.world.leaving(part_of(jobs[id], placed[id], evicted[id]) for id in whole)
+        world = world.leaving((part_of(jobs[id], placed[id], evicted[id]) for id in partly), are_parts=True)
         self._world = world.when_all_have_left()
+        self._free = sum(room.milli for room in self._world.rooms.values())
         self._left = {id: less(placed[id], jobs[id].spec, keys) for id, keys in evicted.items()}
         self._missing = {id: Counter(group for group, _ in keys) for id, keys in evicted.items()}
 
@@ -110,8 +111,13 @@ class _Play:
         return self._entry(id) if self._missing[id] else None
 
     def _placed(self, job: Job, chunk: Chunk, beside: Placement | None) -> Placement | None:
+        """Place a chunk, unless it is plain that there is not enough for it in all."""
+        sizes = {group.name: group.milli for group in job.spec.groups}
+        if sum(number * sizes[group] for group, number in chunk.items()) > self._free:
+            return None
         part = soonest(job, chunk, beside, self._world, self._idle, self._setting)
         if part is not None:
+            self._free -= part.milli
             self._world = self._world.with_(job.spec, part, is_part=beside is not None)
         return part
 
