@@ -17,7 +17,7 @@ def footprint_of(job: Job, placement: Placement | None) -> Footprint:
 
 
 class Failures:
-    """Footprints that failed, by what else decides about a job (KAI, `minimal_job_comparison.go`); valid in one world."""
+    """Footprints that failed, by what else decides about a job (KAI, `minimal_job_comparison.go`); for one pass."""
 
     def __init__(self) -> None:
         self._footprints: dict[Hashable, list[Footprint]] = {}

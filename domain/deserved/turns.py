@@ -146,7 +146,7 @@ def _for_each(
     validator: Callable[[Job], Validator],
     may: Callable[[Job], bool],
 ) -> None:
-    """Let every job in line look for victims; who asks for as much as one that found none in the same world is passed over."""
+    """Let every job in line look for victims; who asks for no less than one that found none is passed over in this pass."""
     setting = draft.setting
     line = Line(setting.books, draft.stage.world.usage, draft.in_line())
     failures = Failures()
@@ -156,7 +156,6 @@ def _for_each(
         if not may(job) or not may_have_others_stopped(job, setting) or failures.foretell(job, footprint):
             continue
         if _found_victims(job, draft, victims, validator(job)):
-            failures = Failures()
             line.see(draft.stage.world.usage, setting.books.tree.paths)
         else:
             failures.note(job, footprint)
