@@ -48,10 +48,12 @@ def place(request: Request, skus: Mapping[str, str], world: World) -> Candidate 
 def _on_site(request: Request, site: Site, skus: Mapping[str, str], offer: Offer, world: World) -> Candidate | None:
     """The best place in one region, if it offers all of the SKUs. Groups without one go with the first."""
     first = next((skus[shape.name] for shape in request.gang.shapes if shape.name in skus), min(offer).sku)
-    gang = request.gang.pinned({shape.name: skus.get(shape.name, first) for shape in request.gang.shapes})
     wanted = {sku: Supply(*site, sku) for sku in (first, *skus.values())}
     if any(supply not in offer for supply in wanted.values()):
         return None
+    gang = request.gang
+    if len(wanted) > 1:
+        gang = gang.pinned({shape.name: skus.get(shape.name, first) for shape in gang.shapes})
     profile = world.policy.goals.topology
     layouts = (lay_out(gang, world.nodes(kinds), profile) for kinds in _kinds(request, wanted.values(), offer, world))
     found = (_candidate(request, wanted[first], layout) for layout in layouts if layout is not None)
