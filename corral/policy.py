@@ -217,6 +217,17 @@ class Disruption(Model):
     exact: Exactness = Exactness()
 
 
+class Fairness(Model):
+    """How past use beyond nominal counts when what is left is divided (quota model `ranked`); nominal is never touched by it.
+
+    A queue's part W of the weights becomes max(W + history_weight * (W - U), 0), where U is what it used beyond its nominal
+    as a part of the capacity that was there, both weighing half as much after every half-life.
+    """
+
+    history_weight: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
+    half_life_seconds: Annotated[Seconds, Field(ge=3_600)] = 604_800
+
+
 class Rank(Model):
     """Stratum 3: whose turn it is, and who may be stopped for whom."""
 
@@ -229,6 +240,7 @@ class Rank(Model):
         SlaTier.BASIC: TierPolicy(guarantee=0.0, minimum_runtime_seconds=300),
     }
     preemption: StrictBool = True
+    fairness: Fairness = Fairness()
     ageing_seconds_per_priority: Annotated[Seconds, Field(ge=1)] | None = 86_400
     """Waiting that long counts as one more of priority when turns are taken; none: priority never ages."""
     restart_seconds: Seconds = 60

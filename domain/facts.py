@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 
 from corral.api import QueueSpec
 from corral.policy import Policy, QuotaModel
+from domain.accounting import entitled_milli
 from domain.disruption import Elastic, elastic_by_sku
 from domain.disruption_budgets import allowances
 from domain.entitlement import within_quota
+from domain.fairness import FairShares
 from domain.protection import Protection, Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
 from domain.snapshot import Snapshot
@@ -36,6 +39,8 @@ class Facts:
     stoppable: Mapping[str, tuple[Stoppable, ...]]
     protection: Protection
     elastic: Mapping[str, tuple[Elastic, ...]]
+    fair: FairShares
+    """What each node of the tree may fairly have beyond its nominal."""
 
     @classmethod
     def of(cls, snapshot: Snapshot, now: datetime) -> "Facts":
@@ -58,7 +63,18 @@ class Facts:
             stoppable=stoppable_by_sku(protection),
             protection=protection,
             elastic=elastic_by_sku(protection),
+            fair=_fair_shares(snapshot, tree),
         )
+
+
+def _fair_shares(snapshot: Snapshot, tree: QuotaTree) -> FairShares:
+    """The fair shares among all who run or wait, each with the least that it wants."""
+    demand: dict[str, int] = {}
+    for active in snapshot.active:
+        demand[active.spec.queue] = demand.get(active.spec.queue, 0) + active.milli
+    for workload in snapshot.waiting:
+        demand[workload.spec.queue] = demand.get(workload.spec.queue, 0) + entitled_milli(workload.spec)
+    return FairShares.of(tree, demand, snapshot.past_use, Fraction(snapshot.policy.rank.fairness.history_weight))
 
 
 def _protection(snapshot: Snapshot, queues: Mapping[str, QueueSpec], tree: QuotaTree, now: datetime) -> Protection:

@@ -8,12 +8,12 @@ from heapq import heapify, heappop, heappush
 
 from corral.api import Ordering
 from domain.facts import Facts
-from domain.quota import NOT_BORROWING, DominantShare, Usage
+from domain.quota import DominantShare, Usage
 from domain.request import Request, requests
 from domain.standing import TIERS
 from domain.workload import Waiting
 
-Rank = tuple[int, bool, DominantShare, int, datetime, str]
+Rank = tuple[int, bool, tuple[DominantShare, ...], int, datetime, str]
 """The order of `semantics.md` 1: tier, quota band, fair share, priority (aged), age, id. The least goes first."""
 
 Place = tuple[int, int, datetime, str]
@@ -27,9 +27,9 @@ class Line:
     """
 
     def __init__(self, waiting: Iterable[Waiting], usage: Usage, facts: Facts) -> None:
-        self._facts = facts
+        self._facts, self._fair = facts, facts.fair
         self._behind: dict[str, deque[_Entry]] = {}
-        self._usage, self._shares = usage, dict[str, DominantShare]()
+        self._usage, self._shares = usage, dict[tuple[str, bool], tuple[DominantShare, ...]]()
         entries = [_Entry(workload, tuple(requests(workload))) for workload in waiting]
         self._heap = [(self._rank(entry, usage), entry.workload.id, entry) for entry in self._leaders(entries)]
         heapify(self._heap)
@@ -79,15 +79,17 @@ class Line:
         is_within = spec.queue not in facts.tree.overspent and any(
             is_within_nominal(request, usage) for request in entry.requests if request.opens_at <= facts.now
         )
-        return tier, not is_within, self._share(spec.queue, usage), priority, submitted_at, id
+        return tier, not is_within, self._share(spec.queue, usage, is_within=is_within), priority, submitted_at, id
 
-    def _share(self, queue: str, usage: Usage) -> DominantShare:
-        """The queue's share, remembered while nothing changes."""
+    def _share(self, queue: str, usage: Usage, *, is_within: bool) -> tuple[DominantShare, ...]:
+        """How much of its fair surplus the queue has, remembered while nothing changes."""
         if usage is not self._usage:
             self._usage, self._shares = usage, {}
-        if queue not in self._shares:
-            self._shares[queue] = usage.dominant_share(queue) if queue in usage.tree.paths else NOT_BORROWING
-        return self._shares[queue]
+        key = queue, is_within
+        if key not in self._shares:
+            is_known = queue in usage.tree.paths
+            self._shares[key] = self._fair.of_queue(queue, usage, is_within=is_within) if is_known else ()
+        return self._shares[key]
 
 
 @dataclass(frozen=True, slots=True)

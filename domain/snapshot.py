@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from corral.api import QueueSpec
 from corral.policy import Policy
@@ -20,6 +21,7 @@ class Snapshot:
     `bystanders` wait as well, and are not to be decided about now.
     `ledger` holds what live workloads did in the control window, by workload id; `stops` who had to leave for others of late.
     `spent` is what is used up of budgets: by queue and the budget's place in it, in the units of `domain.budgets.ONE`.
+    `past_use` is what queues used beyond their nominal, as a part of the capacity that was there, both decayed.
     `is_complete` is false while a provider has never told what it has: then nothing can be said to be impossible.
     """
 
@@ -33,3 +35,4 @@ class Snapshot:
     ledger: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
     stops: tuple[ForcedStop, ...] = ()
     spent: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    past_use: Mapping[str, Fraction] = field(default_factory=dict)

@@ -3,13 +3,39 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from fractions import Fraction
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from corral.api import QueueSpec
+from corral.policy import Policy
 from domain.budgets import spent
-from domain.flows import Flow, Flows
+from domain.flows import HOUR, Flow, Flows, decayed, decayed_beyond, merged, milliseconds
+from domain.quota import QuotaTree
+
+FLEET = ""
+"""Stands for a queue in the flows of what capacity is healthy; no queue has this name."""
+
+PAST_USE_MILLISECONDS = 300_000
+"""How long past use counts as it was summed up, by the pool's clock (Slurm's PriorityCalcPeriod)."""
+
+_NOTE_CAPACITY = text("""
+    INSERT INTO flows (queue, sku, hour, milli, milli_moment, cost, cost_moment, changed)
+    SELECT :fleet, sku, :hour, sum(milli), sum(milli) * :into_hour, 0, 0, pg_current_xact_id()::text::bigint
+    FROM (SELECT sku, 1000 * accelerators AS milli FROM nodes WHERE ready AND cordon IS NULL
+          UNION ALL SELECT sku, -milli FROM flows WHERE queue = :fleet) AS change
+    GROUP BY sku HAVING sum(milli) <> 0 ORDER BY sku
+    ON CONFLICT (queue, sku, hour) DO UPDATE SET
+        milli = flows.milli + excluded.milli, milli_moment = flows.milli_moment + excluded.milli_moment,
+        changed = excluded.changed""")
+
+
+async def note_capacity(connection: AsyncConnection, now: datetime) -> None:
+    """Note from when on another capacity is healthy, where it is another."""
+    hour, into_hour = divmod(milliseconds(now), HOUR)
+    await connection.execute(_NOTE_CAPACITY, {"fleet": FLEET, "hour": hour, "into_hour": into_hour})
+
 
 _CHANGED_SINCE = text("""
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS next, flows.*
@@ -24,6 +50,7 @@ class AccountBook:
     _hours: dict[tuple[str, str], dict[int, tuple[Flow, Flow]]] = field(default_factory=dict)
     _flows: dict[tuple[str, str], Flows] = field(default_factory=dict)
     _next: int = 0
+    _past_use: tuple[object, Mapping[str, Fraction]] | None = None
 
     async def refresh(self, connection: AsyncConnection) -> None:
         """Read what is new at the transaction's snapshot."""
@@ -52,6 +79,38 @@ class AccountBook:
             for queue in every
             for index, budget in enumerate(queue.budgets)
         }
+
+    def past_use(self, queues: tuple[QueueSpec, ...], policy: Policy, now: datetime) -> Mapping[str, Fraction]:
+        """What every node used beyond its nominal as a part of the capacity that was there, both decayed.
+
+        It changes slowly, and is summed up anew when its time is over, or when queues or the policy were changed.
+        """
+        term = milliseconds(now) // PAST_USE_MILLISECONDS, queues, policy
+        if not policy.rank.fairness.history_weight:
+            return {}
+        if self._past_use is None or self._past_use[0] != term:
+            tree = QuotaTree.at(queues, now, policy.limits.sku_classes)
+            self._past_use = term, self._sum_up(tree, policy.rank.fairness.half_life_seconds, milliseconds(now))
+        return self._past_use[1]
+
+    def _sum_up(self, tree: QuotaTree, half_life_seconds: int, until: int) -> dict[str, Fraction]:
+        fleet = merged(flows.milli for (queue, _), flows in self._flows.items() if queue == FLEET)
+        if not (there := decayed(fleet, half_life_seconds, until)):
+            return {}
+        beyond = {node: self._beyond(tree, node, half_life_seconds, until) for node in tree.paths}
+        return {node: Fraction(used, there) for node, used in beyond.items() if used}
+
+    def _beyond(self, tree: QuotaTree, node: str, half_life_seconds: int, until: int) -> int:
+        below = {queue for queue, path in tree.paths.items() if node in path}
+        return sum(
+            decayed_beyond(
+                merged(flows.milli for (queue, used), flows in self._flows.items() if used == sku and queue in below),
+                tree.standings[node, sku].nominal_below if (node, sku) in tree.standings else 0,
+                half_life_seconds,
+                until,
+            )
+            for sku in sorted({sku for queue, sku in self._flows if queue in below})
+        )
 
     def _below(self, node: str, parents: Mapping[str, str | None]) -> list[Flows]:
         """The flows of a queue and of all queues below it."""

@@ -123,7 +123,7 @@ RULES: Mapping[str, str] = {
             WHERE at IS NOT NULL GROUP BY queue, used.sku),
         summed AS (
             SELECT queue, sku, sum(milli) AS milli, sum(milli_moment + milli::numeric * hour * 3600000) AS moment,
-                   sum(cost_moment + cost * hour * 3600000) AS cost FROM flows GROUP BY queue, sku)
+                   sum(cost_moment + cost * hour * 3600000) AS cost FROM flows WHERE queue <> '' GROUP BY queue, sku)
         SELECT queue || ' ' || sku || ': ' || coalesce(told.milli, 0) || ' in the ledger, ' ||
                coalesce(summed.milli, 0) || ' summed up'
         FROM told FULL JOIN summed USING (queue, sku)

@@ -15,6 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAttempt, Standing
 from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation
 from activities.store import adjustments, attempts, audit, fleet, policies, queues, tables, views
+from activities.store.accounts import note_capacity
 from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
@@ -299,6 +300,7 @@ class PostgresStore:
         async def work(connection: AsyncConnection, journal: Journal) -> None:
             first = complete and await fleet.seen(connection, provider, journal.now)
             if await fleet.write_nodes(connection, provider, views, complete=complete) or first:
+                await note_capacity(connection, journal.now)
                 await fleet.note_change(connection, self._pool)
 
         await self._write(work)
@@ -310,9 +312,10 @@ class PostgresStore:
             LookupError: names the nodes that the provider does not have; nothing was changed.
         """
 
-        async def work(connection: AsyncConnection, _: Journal) -> list[NodeStatus]:
+        async def work(connection: AsyncConnection, journal: Journal) -> list[NodeStatus]:
             if missing := await fleet.order(connection, provider, order):
                 raise LookupError(", ".join(missing))
+            await note_capacity(connection, journal.now)
             await fleet.note_change(connection, self._pool)
             prefix = f"{provider}/"
             ids = [node if node.startswith(prefix) else prefix + node for node in order.nodes]

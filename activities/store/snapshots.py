@@ -76,6 +76,7 @@ class SnapshotReader:
         stale = await self._refresh_live(connection, fresh)
         await self.past.refresh(connection, self._live.keys(), stale, edited.policy, now)
         promised = await self._promised(connection)
+        await self._book.refresh(connection)
         live = self._live.values()
         snapshot = Snapshot(
             nodes=tuple(await self._read_nodes(connection, promised)),
@@ -100,7 +101,8 @@ class SnapshotReader:
             is_complete=edited.is_complete,
             ledger=dict(self.past.ledger),
             stops=tuple(self.past.stops.values()),
-            spent=await self._spent(connection, edited, now),
+            spent=self._book.spent(edited.queues, now),
+            past_use=self._book.past_use(edited.queues, edited.policy, now),
         )
         return WorldRows(
             snapshot=snapshot,
@@ -112,13 +114,6 @@ class SnapshotReader:
                 if row.maximum_replicas is not None
             },
         )
-
-    async def _spent(self, connection: AsyncConnection, edited: Edited, now: datetime) -> dict[tuple[str, int], int]:
-        """What is spent of budgets; where no queue has one, nothing is read."""
-        if not any(queue.budgets for queue in edited.queues):
-            return {}
-        await self._book.refresh(connection)
-        return self._book.spent(edited.queues, now)
 
     async def _read_edited(self, connection: AsyncConnection, edits: int) -> Edited:
         if self._edited is None or self._edited.edits != edits or edits < 0:

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from activities.ports import Phase
-from activities.store.accounts import AccountBook
+from activities.store.accounts import FLEET, AccountBook
 from corral.api import BudgetSpec, BudgetUnit, QueueSpec, QueueTree, Reason, State
+from corral.policy import Fairness, Policy, Rank
 from domain.flows import Flows, Spell, flows_of
 from tests.activities.store.pool import Pool, a_spec, a_view, noon
 from tests.builders import a_queue
@@ -38,7 +41,7 @@ async def read(pool: Pool, book: AccountBook | None = None) -> dict[tuple[str, s
     book = book or AccountBook()
     async with pool.engine.begin() as connection:
         await book.refresh(connection)
-    return {key: without_nothing(flows) for key, flows in book.flows().items()}
+    return {key: without_nothing(flows) for key, flows in book.flows().items() if key[0] != FLEET}
 
 
 def without_nothing(flows: Flows) -> Flows:
@@ -143,3 +146,37 @@ async def test_the_price_that_counts_is_that_of_the_start(pool: Pool) -> None:
     await pool.ends("train")
     assert [spell.hourly_cost for spell in await spells(pool)] == [4_000 * PRICE] * 2
     assert {queue.name: queue.budgets for queue in await pool.store.queues()}["research"][0].spent == 8
+
+
+async def test_past_use_beyond_nominal_is_a_part_of_the_capacity_that_was_there(pool: Pool) -> None:
+    tree = [a_queue("company", 8), a_queue("research", 4, parent="company"), a_queue("sales", 4, parent="company")]
+    await pool.gets(a_view("n1"), a_view("n2"), queues=tree)
+    await pool.arrive(a_spec("beyond", gpus=8), a_spec("within", gpus=4, queue="sales"))
+    await pool.runs("beyond", "within")
+    pool.clock.move(HOUR)
+    await pool.orders("cordon", "n2")
+    pool.clock.move(HOUR)
+    book = AccountBook()
+    async with pool.engine.begin() as connection:
+        await book.refresh(connection)
+    policy = Policy(rank=Rank(fairness=Fairness(half_life_seconds=10**7)))
+    past = book.past_use(tuple(tree), policy, pool.clock.now())
+    assert past.keys() == {"research"}
+    assert float(past["research"]) == pytest.approx(4 * 2 / (16 + 8), rel=1e-3)
+    assert await pool.findings() == {}
+
+
+async def test_who_borrowed_lately_stands_behind_who_did_not(pool: Pool) -> None:
+    pool.policy = Policy(rank=Rank(preemption=False, fairness=Fairness(half_life_seconds=HOUR)))
+    pool.store = pool.another_store()
+    tree = [a_queue("company", 8), a_queue("research", 0, parent="company"), a_queue("sales", 0, parent="company")]
+    await pool.gets(a_view(), queues=tree)
+    await pool.arrive(a_spec("greedy"))
+    await pool.runs("greedy")
+    pool.clock.move(2 * HOUR)
+    await pool.arrive(a_spec("research-next"))
+    pool.clock.move(1)
+    await pool.arrive(a_spec("sales-next", queue="sales"))
+    await pool.ends("greedy")
+    await pool.plan()
+    assert await pool.states("research-next", "sales-next") == [State.WAITING, State.RESERVED]
