@@ -1,5 +1,6 @@
 """Reshapes in the record: work that is moved or resized keeps its place in line, and its capacity in the new shape."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -328,6 +329,43 @@ async def test_telling_the_same_end_again_changes_nothing(pool: Pool) -> None:
     before = await pool.dump()
     assert await pool.seen(end) == {}
     assert await pool.dump() == before
+
+
+async def test_two_processes_may_reshape_settle_and_adjust_at_once(pool: Pool) -> None:
+    await pool.gets(*(a_view(f"n{number}", gpus=4) for number in range(8)))
+    ids = [f"w{number}" for number in range(6)]
+    await pool.arrive(*(a_spec(id, gpus=2, count=2, minimum=1) for id in ids))
+    await pool.runs(*ids)
+    other = pool.another_store()
+
+    def move_all(snapshot: Snapshot) -> Plan:
+        """Everything that runs changes places in a ring: each waits for the next."""
+        running = sorted((active for active in snapshot.active if active.state is State.RUNNING), key=lambda each: each.id)
+        places = [active.placement for active in running]
+        ring = zip(running, [*places[1:], *places[:1]], strict=True)
+        return Plan((), reshapes=tuple(Reshape(active.attempt_id, Change.MIGRATE, place) for active, place in ring))
+
+    async def plan() -> None:
+        for _ in range(3):
+            await pool.decided(move_all)
+
+    async def watch() -> None:
+        for id in ids:
+            await other.settle([await pool.observation(id, Phase.CANCELLED)])
+            await other.keep_house()
+
+    async def meddle() -> None:
+        for id in ids[::2]:
+            await pool.adjusts("cancel", id)
+
+    await asyncio.gather(plan(), watch(), meddle())
+    assert await pool.sql("SELECT id FROM rounds WHERE reshaped > 0")
+    assert await pool.findings() == {}
+    for id in ids:
+        if await pool.state(id) is State.STOPPING:
+            await pool.ends(id, Phase.CANCELLED)
+    assert await pool.findings() == {}
+    assert not await pool.sql("SELECT id FROM attempts WHERE follows IS NOT NULL")
 
 
 # Stops
