@@ -66,8 +66,10 @@ async def test_what_runs_is_counted_the_same_after_migrating_with_it(database_ur
 
 
 def _fields(row: str) -> str:
-    """A row whatever the order of its columns."""
-    return json.dumps(json.loads(row), sort_keys=True)
+    """A row whatever the order of its columns; without its price, which nobody knew before a migration added it."""
+    fields = json.loads(row)
+    fields.pop("cost_by_sku", None)
+    return json.dumps(fields, sort_keys=True)
 
 
 def _differences(connection: Connection) -> list[object]:
