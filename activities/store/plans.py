@@ -1,7 +1,7 @@
 """Writing down a round: newly submitted workloads, and everything that the plan decided, in one transaction."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -360,6 +360,8 @@ def _decision_row(round_id: int, decision: Start | StartAfter | Wait | Refuse) -
         detail["goals"] = dict(decision.terms)
     if isinstance(decision, StartAfter):
         detail["victims"] = list(decision.victims)
+        if decision.proof is not None:
+            detail["proof"] = asdict(decision.proof) | {"gap": decision.proof.gap}
     if explanation is not None:
         detail = explanation.model_dump(mode="json", exclude={"round_id", "as_of"})
     return {

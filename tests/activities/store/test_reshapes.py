@@ -8,7 +8,7 @@ import pytest
 from activities.ports import Phase
 from corral.api import Outcome, Reason, SlaTier, State
 from corral.policy import Policy
-from domain.decision import Change, Plan, Reshape, Start, StartAfter, Stop
+from domain.decision import Change, Method, Plan, Proof, Reshape, Start, StartAfter, Stop
 from domain.fleet import NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
@@ -101,6 +101,16 @@ async def test_the_history_tells_of_a_reshape_and_names_no_other_workload(pool: 
     assert (decision["detail"]["change"], decision["detail"]["beneficiary"]) == ("shrink", "owner")
     (round_,) = await pool.sql("SELECT started, preempted, reshaped, stopped FROM rounds ORDER BY id DESC LIMIT 1")
     assert tuple(round_.values()) == (0, 0, 1, 0)
+
+
+async def test_a_decision_keeps_how_far_it_may_be_from_the_least_cost(pool: Pool) -> None:
+    await train_runs(pool)
+    proof = Proof(Method.EXACT, cost=400, bound=300)
+    await pool.decided(
+        lambda _: Plan((StartAfter("owner", on("n1", LEFT), ("train.1",), proof=proof),)), a_spec("owner", gpus=4)
+    )
+    (decision,) = await pool.sql("SELECT detail FROM decisions WHERE outcome = 'StartAfter'")
+    assert decision["detail"]["proof"] == {"method": "exact", "cost": 400, "bound": 300, "gap": 0.25}
 
 
 async def test_nobody_takes_what_is_kept_for_work_that_goes_on(pool: Pool) -> None:
