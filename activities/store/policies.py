@@ -33,14 +33,14 @@ class PolicyReader:
             return None
         if self._known is None or self._known.version != version:
             rows = await connection.execute(select(tables.policies).where(_COLUMNS.version == version))
-            self._known = _record(rows.one())
+            self._known = record_of(rows.one())
         return self._known
 
 
 async def history(connection: AsyncConnection, pool: str, limit: int) -> list[PolicyRecord]:
     """The policies of a pool, the one in force first."""
     query = select(tables.policies).where(_COLUMNS.pool == pool).order_by(_COLUMNS.version.desc()).limit(limit)
-    return [_record(row) for row in await connection.execute(query)]
+    return [record_of(row) for row in await connection.execute(query)]
 
 
 async def write(connection: AsyncConnection, pool: str, order: PolicyOrder, now: datetime) -> PolicyRecord:
@@ -49,10 +49,11 @@ async def write(connection: AsyncConnection, pool: str, order: PolicyOrder, now:
     rows = await connection.execute(
         insert(tables.policies).values(values | {"who": order.who, "why": order.why}).returning(*tables.policies.c)
     )
-    return _record(rows.one())
+    return record_of(rows.one())
 
 
-def _record(row: Row[Any]) -> PolicyRecord:
+def record_of(row: Row[Any]) -> PolicyRecord:
+    """A policy as the record keeps it, from its row."""
     return PolicyRecord(
         version=row.version,
         digest=row.digest,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from corral.api import Resize, State, WorkloadStatus
+from corral.api import Explanation, Fix, QueueSpec, QueueTree, Resize, State, WorkloadFilter, WorkloadStatus
 from corral.client import Corral, CorralError, NotFound
 from worker.clock import PoolClock
 from worker.demo.machines import Machines
@@ -15,6 +15,7 @@ from worker.demo.record import UNREADABLE, Glimpse, Reader
 from worker.demo.scenario import Arrival, Deed, Scenario, Verb
 
 GLANCE_SECONDS = 0.7
+MOST_ASKED = 3
 LIMIT_SECONDS = 900.0
 """How long a run may take on the wall before it is stopped and called a failure."""
 
@@ -36,12 +37,22 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What somebody who asked was told of a workload that waited."""
+
+    workload: str
+    at: datetime
+    explanation: Explanation
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """How a run went for the driver; `mishaps` are sentences about what should not have happened."""
 
     began_at: datetime
     done: tuple[Done, ...]
     mishaps: tuple[str, ...]
+    told: tuple[Told, ...] = ()
 
 
 class Driver:
@@ -57,14 +68,17 @@ class Driver:
         self._submitted = 0
         self._done: list[Done] = []
         self._mishaps: list[str] = []
+        self._told: list[Told] = []
+        self._queues: QueueTree | None = None
 
     async def drive(self, scenario: Scenario) -> Course:
         """Carry a scenario out, and come back when every workload has ended or the time limit is reached."""
         began_at = self._clock.now()
+        self._queues = scenario.queues
         async with asyncio.TaskGroup() as group:
             group.create_task(self._feed(scenario, began_at))
             group.create_task(self._watch_until_over(len(scenario.arrivals)))
-        return Course(began_at, tuple(self._done), tuple(self._mishaps))
+        return Course(began_at, tuple(self._done), tuple(self._mishaps), tuple(self._told))
 
     async def _feed(self, scenario: Scenario, began_at: datetime) -> None:
         async with asyncio.TaskGroup() as group:
@@ -104,9 +118,47 @@ class Driver:
             case Verb.RESIZE:
                 resize = Resize(count=deed.amount)
                 change = await persistently(lambda: self._corral.resize(workload, resize, key=key))
+            case Verb.FOLLOW_FIX:
+                return await self._follow_fix(workload)
+            case Verb.ASK_WHY:
+                return await self._ask_why()
+            case Verb.APPLY_POLICY:
+                return await self._apply_policy(deed)
             case Verb.DRAIN | Verb.UNCORDON | Verb.LOSE_NODE | Verb.RECOVER_NODE:
                 return await self._machines.treat(deed, self._where_it_runs)
         return change.message
+
+    async def _ask_why(self) -> str:
+        """Ask of one workload for each reason for which any waits."""
+        waiting = await persistently(lambda: self._corral.workloads(WorkloadFilter(state=State.WAITING, limit=200)))
+        examples = {status.explanation.reason: status.id for status in reversed(waiting) if status.explanation}
+        for _, id in sorted(examples.items())[:MOST_ASKED]:
+            await self._explained(id)
+        return f"{len(waiting)} wait, for {len(examples)} reasons"
+
+    async def _explained(self, workload: str) -> Explanation | None:
+        explanation = await persistently(lambda: self._corral.explain(workload))
+        if explanation is not None:
+            self._told.append(Told(workload, self._clock.now(), explanation))
+        return explanation
+
+    async def _follow_fix(self, workload: str) -> str:
+        """Do what is said to start a workload most cheaply, if that is to raise quota."""
+        explanation = await self._explained(workload)
+        fix = next((fix for fix in explanation.fixes if fix.quotas), None) if explanation else None
+        if explanation is None or fix is None or self._queues is None:
+            return "nothing to follow: it does not wait for quota"
+        queues = [raised(queue, fix) for queue in self._queues.queues if queue.name in {change.queue for change in fix.quotas}]
+        await persistently(lambda: self._corral.apply_queues(QueueTree(queues=tuple(queues))))
+        return f"{explanation.reason}; done: {fix.message}"
+
+    async def _apply_policy(self, deed: Deed) -> str:
+        policy = deed.policy
+        if policy is None:
+            raise ValueError(f"{deed.key} names no policy")
+        answer = await persistently(lambda: self._corral.apply_policy(policy, who="an operator", why=deed.why))
+        record = answer.record
+        return f"version {record.version} is in force, {record.digest[:12]}" if record else "refused"
 
     async def _where_it_runs(self, workload: str) -> WorkloadStatus:
         """How a workload stands, as soon as it runs."""
@@ -131,6 +183,16 @@ class Driver:
                     return
             await asyncio.sleep(GLANCE_SECONDS)
         self._mishaps.append(f"not everything had ended after {LIMIT_SECONDS:g} seconds")
+
+
+def raised(queue: QueueSpec, fix: Fix) -> QueueSpec:
+    """The queue with the quota that a fix asks for."""
+    more = {change.sku: change for change in fix.quotas if change.queue == queue.name}
+    rows = [
+        row.model_copy(update={"nominal": row.nominal + more[row.sku].nominal}) if row.sku in more else row
+        for row in queue.quotas
+    ]
+    return queue.model_copy(update={"quotas": tuple(rows)})
 
 
 def _in_time(scenario: Scenario) -> list[Arrival | Deed]:

@@ -17,10 +17,12 @@ from worker.demo.measures import Stretch
 from worker.demo.record import Record
 from worker.demo.report import (
     DeedReport,
+    ExplanationReport,
     Line,
     MishapReport,
     Phase,
     PlaceReport,
+    PolicyReport,
     PreemptionReport,
     ProcessReport,
     QueueReport,
@@ -120,6 +122,8 @@ def report(run: Run) -> Report:
         preemptions=_preemptions(run),
         reshapes=_reshapes(run),
         refusals=_refusals(run),
+        explanations=_explanations(run),
+        policies=_policies(run),
         mishaps=_mishaps(run),
         processes=_processes(run),
         deeds=_deeds(run),
@@ -380,6 +384,34 @@ def _refusals(run: Run) -> tuple[RefusalReport, ...]:
         )
         for row in sorted(run.record.workloads, key=lambda row: row.id)
         if row.state is State.REFUSED
+    )
+
+
+def _explanations(run: Run) -> tuple[ExplanationReport, ...]:
+    return tuple(
+        ExplanationReport(
+            at_minutes=run.minutes(told.at),
+            workload=told.workload,
+            reason=told.explanation.reason,
+            message=told.explanation.message,
+            position=told.explanation.position,
+            fixes=tuple(f"{fix.message} (${fix.cost:,.2f})" for fix in told.explanation.fixes),
+        )
+        for told in sorted(run.course.told, key=lambda told: (told.at, told.workload))
+    )
+
+
+def _policies(run: Run) -> tuple[PolicyReport, ...]:
+    return tuple(
+        PolicyReport(
+            version=record.version,
+            name=record.policy.name,
+            digest=record.digest,
+            at_minutes=max(0.0, run.minutes(record.applied_at)),
+            who=record.who,
+            why=record.why,
+        )
+        for record in sorted(run.record.policies, key=lambda record: record.version)
     )
 
 

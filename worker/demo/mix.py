@@ -1,11 +1,13 @@
 """The example mix: 300 workloads that borrow, relax, fail, are refused and run for real; the same for the same seed."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
-from corral.api import QueueTree, ReplicaGroup, State, Target, WorkloadSpec
+from corral.api import QueueSpec, QueueTree, QuotaSpec, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
 from corral.cli.documents import read_documents
+from corral.policy import Disruption, DisruptionBudget, Limits, Policy, Rank
 from worker.demo.scenario import SUCCEEDS, Arrival, Deed, Scenario, Verb
 from worker.demo.waves import A100, ASCEND, H100, L40S, WAVES, behaviour, gang, on
 from worker.fleet_file import DEFAULT_FLEET, EXAMPLES, read_fleet
@@ -29,7 +31,7 @@ def showcase(output: Path, seed: int = SEED) -> Scenario:
         title="300 workloads of three tiers on 2,300 simulated accelerators and this machine",
         clock_speed=CLOCK_SPEED,
         fleet=read_fleet(DEFAULT_FLEET),
-        queues=read_documents([str(EXAMPLE_QUEUES)], QueueTree)[0].content,
+        queues=QueueTree(queues=(*read_documents([str(EXAMPLE_QUEUES)], QueueTree)[0].content.queues, GRANTS)),
         arrivals=tuple(sorted(arrivals, key=lambda arrival: (arrival.at, arrival.spec.id))),
         deeds=tuple(sorted(DEEDS, key=lambda deed: deed.at)),
     )
@@ -38,6 +40,23 @@ def showcase(output: Path, seed: int = SEED) -> Scenario:
 def _single(id: str, runtime: int, *, queue: str = "research", target: Target | None = None, **more: object) -> WorkloadSpec:
     given = {"queue": queue, "targets": (target or on(L40S, A100),), "parameters": behaviour(runtime), "retries": 3, **more}
     return WorkloadSpec.model_validate({"id": id, **given})
+
+
+GRANTS = QueueSpec(
+    name="grants",
+    quotas=(
+        QuotaSpec(sku=L40S, nominal=0),
+        QuotaSpec(sku=L40S, nominal=16, valid_from=datetime(2100, 1, 1, tzinfo=UTC)),
+    ),
+)
+"""A queue of its own that nobody lends anything, with a grant that begins in a far year."""
+
+GENTLE = Policy(
+    name="gentle",
+    rank=Rank(disruption=Disruption(shrink=True, migrate=True)),
+    limits=Limits(disruption_budgets=(DisruptionBudget(tier=SlaTier.STANDARD, stops=20),)),
+)
+"""Let elastic work give back its surplus, and work move, before anything is stopped; and stop little of one tier."""
 
 
 def _with_a_story() -> Iterator[Arrival]:
@@ -52,6 +71,7 @@ def _with_a_story() -> Iterator[Arrival]:
     waits = on(A100, after_seconds=700)
     yield Arrival(700, "story", _single("resized-while-it-waits", 900, groups=(gang(4, 8),), target=waits))
     yield Arrival(700, "story", _single("moved-up-while-it-waits", 900, target=waits))
+    yield Arrival(500, "story", _single("waits-for-quota", 900, queue=GRANTS.name, groups=(gang(1, 4),), target=on(L40S)))
     yield Arrival(350, "story", _single("longer-than-allowed", 3000, maximum_runtime_seconds=900), FAILS)
     crashing = behaviour(300, exit_code=137)
     yield Arrival(450, "story", _single("fails-every-time", 300, parameters=crashing, retries=2), FAILS)
@@ -68,6 +88,11 @@ DEEDS = (
     Deed(1000, Verb.REPRIORITIZE, "moved-up-while-it-waits", "needed for a release", amount=50),
     Deed(1300, Verb.LOSE_NODE, "on-a-lost-node", "a power supply fails"),
     Deed(2300, Verb.RECOVER_NODE, "on-a-lost-node", "it was replaced"),
+    Deed(750, Verb.ASK_WHY, "", "somebody wants to know"),
+    Deed(900, Verb.FOLLOW_FIX, "waits-for-quota", "its project has been approved"),
+    Deed(950, Verb.APPLY_POLICY, "", "shrink and move work before any is stopped", policy=GENTLE),
+    Deed(1400, Verb.ASK_WHY, "", "somebody wants to know"),
+    Deed(2000, Verb.ASK_WHY, "", "somebody wants to know"),
     Deed(1700, Verb.DRAIN, "on-a-drained-node", "new firmware"),
     Deed(2600, Verb.UNCORDON, "on-a-drained-node", "the firmware is installed"),
 )

@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from activities.store import tables, views
 from activities.store.past import interval_of
+from activities.store.policies import record_of
 from activities.store.rows import AttemptRow, WorkloadRow
 from activities.store.snapshots import read_queues
 from corral.api import FleetStatus, QueueSpec, QueueStatus, State, WorkloadEvent
+from corral.policy import PolicyRecord
 from domain.accounting import Interval
 from worker.clock import PoolClock
 
@@ -64,6 +66,7 @@ class Record:
     queues: tuple[QueueSpec, ...]
     supply: tuple[FleetStatus, ...]
     rounds: tuple[Round, ...]
+    policies: tuple[PolicyRecord, ...] = ()
 
 
 class Reader:
@@ -102,6 +105,7 @@ class Reader:
                 queues=tuple(await read_queues(connection)),
                 supply=tuple(await views.fleet(connection)),
                 rounds=await _rounds(connection),
+                policies=await _policies(connection),
             )
 
 
@@ -121,6 +125,11 @@ async def _news(connection: AsyncConnection) -> tuple[WorkloadEvent, ...]:
 async def _intervals(connection: AsyncConnection) -> tuple[Interval, ...]:
     rows = await connection.execute(select(tables.ledger).order_by(tables.ledger.c.id))
     return tuple(interval_of(row) for row in rows)
+
+
+async def _policies(connection: AsyncConnection) -> tuple[PolicyRecord, ...]:
+    rows = await connection.execute(select(tables.policies).order_by(tables.policies.c.version))
+    return tuple(map(record_of, rows))
 
 
 async def _rounds(connection: AsyncConnection) -> tuple[Round, ...]:

@@ -158,6 +158,28 @@ class ProcessReport(Model):
     output: tuple[str, ...]
 
 
+class ExplanationReport(Model):
+    """What somebody who asked was told of a workload that waited; `fixes` would have started it, the cheapest first."""
+
+    at_minutes: float
+    workload: str
+    reason: str
+    message: str
+    position: int | None
+    fixes: tuple[str, ...]
+
+
+class PolicyReport(Model):
+    """A policy that was in force from then on."""
+
+    version: int
+    name: str
+    digest: str
+    at_minutes: float
+    who: str
+    why: str
+
+
 class DeedReport(Model):
     """Something that was done to a workload or a machine, and the answer."""
 
@@ -205,6 +227,8 @@ class Report(Model):
     preemptions: tuple[PreemptionReport, ...]
     reshapes: tuple[ReshapeReport, ...]
     refusals: tuple[RefusalReport, ...]
+    explanations: tuple[ExplanationReport, ...] = ()
+    policies: tuple[PolicyReport, ...] = ()
     mishaps: tuple[MishapReport, ...]
     processes: tuple[ProcessReport, ...]
     deeds: tuple[DeedReport, ...]

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from corral.api import QueueTree, State, WorkloadSpec
+from corral.policy import Policy
 from worker.fleet_file import FleetFile
 
 SUCCEEDS = frozenset({State.SUCCEEDED})
 
 
 class Verb(StrEnum):
-    """What somebody does to a workload, or to the first node on which it runs."""
+    """What somebody does to a workload, to the first node on which it runs, or to the pool."""
 
     CANCEL = "cancel"
     HOLD = "hold"
@@ -21,6 +22,9 @@ class Verb(StrEnum):
     UNCORDON = "uncordon"
     LOSE_NODE = "lose-node"
     RECOVER_NODE = "recover-node"
+    FOLLOW_FIX = "follow-fix"
+    ASK_WHY = "ask-why"
+    APPLY_POLICY = "apply-policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,14 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """Something done to a workload while it lives; `amount` is the new priority or count, where the verb takes one."""
+    """Something done to a workload while it lives, or to the pool; what else the verb needs is its `amount` or `policy`."""
 
     at: float
     verb: Verb
     workload: str
     why: str
     amount: int = 0
+    policy: Policy | None = None
 
     @property
     def key(self) -> str:

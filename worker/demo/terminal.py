@@ -20,7 +20,7 @@ Row = Sequence[str | Text]
 
 def print_report(report: Report, directory: Path, console: Console) -> None:
     """Write the report to a console; `directory` is where it lies with all details."""
-    outcomes = (_preemptions, _reshapes, _mishaps, _refusals)
+    outcomes = (_preemptions, _reshapes, _explanations, _policies, _mishaps, _refusals)
     for section in (_summary, _tiers, _places, _queues, *outcomes, _processes, _phases, _verdict):
         section(report, console)
     console.print(f"\nCharts and details: {directory / 'report.html'}; as data: {directory / 'report.json'}", soft_wrap=True)
@@ -133,6 +133,24 @@ def _reshapes(report: Report, console: Console) -> None:
         for each in report.reshapes
     ]
     _print(f"Moves and resizes: {len(rows)}", heads, rows, console, texts=4)
+
+
+def _explanations(report: Report, console: Console) -> None:
+    heads = ("workload", "why it waited", "what would have started it", "at (min)")
+    rows = [
+        (each.workload, f"{each.reason}: {each.message}", "\n".join(each.fixes), _number(each.at_minutes, 0))
+        for each in report.explanations
+    ]
+    _print(f"Asked why: {len(rows)} that waited", heads, rows, console, texts=3)
+
+
+def _policies(report: Report, console: Console) -> None:
+    heads = ("policy", "who", "why", "version", "at (min)")
+    rows = [
+        (f"{each.name} ({each.digest[:12]})", each.who, each.why, str(each.version), _number(each.at_minutes, 0))
+        for each in report.policies
+    ]
+    _print("Policies in force, one after the other", heads, rows, console, texts=3)
 
 
 def _mishaps(report: Report, console: Console) -> None:

@@ -91,7 +91,7 @@ SMALL = (
         targets=(on(L40S),),
     ),
     Wave(
-        *("finetune", 66, ("research", "product"), STANDARD, (0, 2900), (600, 1500)),
+        *("finetune", 65, ("research", "product"), STANDARD, (0, 2900), (600, 1500)),
         shapes=(gang(1, 1), gang(1, 2)),
         targets=(on(L40S, A100),),
     ),
