@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TypeVar
 
 from corral.api import WHOLE, Explanation, Fix, FixKind, QueueSpec, QuotaChange, Reason, StopPolicy, Target, Topology
+from corral.policy import Exactness
 from domain.decision import Wait
 from domain.explanation import amount
 from domain.facts import Facts
@@ -75,14 +76,22 @@ class Question:
     trials: "Trials"
     tried: dict[Fix, bool] = field(default_factory=dict)
 
-    def starts_with(self, fix: Fix) -> bool:
-        """Whether the next round would start the workload once the fix has been carried out; no when no trial is left."""
+    def may_start_with(self, fix: Fix) -> bool:
+        """Whether a round about it alone would start the workload after the fix: a quick look; no when no trial is left."""
         if fix not in self.tried:
-            if not self.trials.take():
-                return False
-            snapshot, then = applied(fix, self.workload.id, self.snapshot, self.now)
-            self.tried[fix] = self.workload.id in who_starts(snapshot, then)
+            alone = replace(self.snapshot, waiting=(self.workload,))
+            self.tried[fix] = self.trials.take() and self._starts(fix, alone)
         return self.tried[fix]
+
+    def starts_with(self, fix: Fix) -> bool:
+        """Whether the next round, in which all others have their turns, would start the workload after the fix."""
+        if not self.may_start_with(fix):
+            return False
+        return len(self.snapshot.waiting) == 1 or (self.trials.take() and self._starts(fix, self.snapshot))
+
+    def _starts(self, fix: Fix, snapshot: Snapshot) -> bool:
+        changed, then = applied(fix, self.workload.id, snapshot, self.now)
+        return self.workload.id in who_starts(changed, then)
 
     @cached_property
     def facts(self) -> Facts:
@@ -138,11 +147,19 @@ def explained_now(workload_id: str, snapshot: Snapshot, now: datetime) -> Explan
 def cheapest_fixes(workload_id: str, snapshot: Snapshot, now: datetime, most: int = MOST_FIXES) -> tuple[Fix, ...]:
     """The cheapest changes that start the workload, each found true by deciding the changed pool."""
     workload = next(workload for workload in snapshot.waiting if workload.id == workload_id)
-    question = Question(workload, snapshot, now, Trials.for_pool(snapshot))
+    question = Question(workload, _decided_fast(snapshot), now, Trials.for_pool(snapshot))
     for rights in range(MOST_RIGHTS + 1):
         if found := tuple(islice(_true(_offers(question, rights, FINDERS), question), most)):
             return found
     return ()
+
+
+def _decided_fast(snapshot: Snapshot) -> Snapshot:
+    """The same where plans are not compared: who starts does not depend on which of several plans is the least."""
+    rank = snapshot.policy.rank
+    greedy = rank.disruption.model_copy(update={"exact": Exactness(nodes=0)})
+    policy = snapshot.policy.model_copy(update={"rank": rank.model_copy(update={"disruption": greedy})})
+    return replace(snapshot, policy=policy)
 
 
 def _offers(question: Question, rights: int, finders: Sequence[Finder]) -> Iterator[Fix]:
@@ -234,7 +251,7 @@ def less(question: Question) -> Iterator[Fix]:
     for request in question.open_requests:
         fewest = request.gang.shapes[0].minimum
         offers = [_less(question, request, count) for count in range(fewest - 1, 0, -1)]
-        if (most := _first(offers, question.starts_with)) is not None:
+        if (most := _first(offers, question.may_start_with)) is not None:
             yield most
 
 
@@ -313,7 +330,7 @@ def precedence(question: Question) -> Iterator[Fix]:
 def patience(question: Question) -> Iterator[Fix]:
     """Wait until targets open, work is expected to end, a protection is over or a grant begins: the first time that helps."""
     moments = sorted({moment for moment in _moments(question) if moment > question.now})[:MOST_MOMENTS]
-    first = _first([_wait(question, moment) for moment in moments], question.starts_with)
+    first = _first([_wait(question, moment) for moment in moments], question.may_start_with)
     if first is not None:
         yield first
 
@@ -427,7 +444,7 @@ def nodes_back(question: Question) -> Iterator[Fix]:
     """Put cordoned nodes that it takes back to work: as few as are enough."""
     cordoned = _cordoned(question)
     offers = [_uncordon(question, cordoned[:number]) for number in range(1, len(cordoned) + 1)]
-    if (fewest := _first(offers, question.starts_with)) is not None:
+    if (fewest := _first(offers, question.may_start_with)) is not None:
         yield fewest
 
 
@@ -455,7 +472,7 @@ def stops(question: Question) -> Iterator[Fix]:
         key=lambda each: (_loss(each, question.now) / max(1, each.milli), each.attempt_id),
     )
     offers = [possible[:number] for number in range(1, len(possible) + 1)]
-    victims = _first(offers, lambda victims: question.starts_with(_stop(question, victims)))
+    victims = _first(offers, lambda victims: question.may_start_with(_stop(question, victims)))
     if victims is not None:
         yield _stop(question, _needed(question, victims))
 
@@ -464,7 +481,7 @@ def _needed(question: Question, victims: list[Active]) -> list[Active]:
     """The victims without those that turn out not to be needed, the dearest tried first."""
     for spared in sorted(victims, key=lambda each: (-_loss(each, question.now), each.attempt_id))[:MOST_DROPPED]:
         fewer = [victim for victim in victims if victim is not spared]
-        if fewer and question.starts_with(_stop(question, fewer)):
+        if fewer and question.may_start_with(_stop(question, fewer)):
             victims = fewer
     return victims
 
