@@ -211,8 +211,8 @@ class Disruption(Model):
     Where less is not enough and more is not allowed, the work that waits goes on waiting.
     """
 
-    shrink: StrictBool = False
-    migrate: StrictBool = False
+    shrink: StrictBool = True
+    migrate: StrictBool = True
     stop: StrictBool = True
     exact: Exactness = Exactness()
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from corral.api import Explanation, Reason
+from corral.api import WHOLE, Explanation, Reason
 from domain.fleet import Placement
 
 
@@ -74,6 +74,14 @@ class Proof:
     def gap(self) -> float | None:
         """How far the cost may be from the least, as a part of the cost; 0 when it is proven to be the least."""
         return None if self.bound is None else 1 - self.bound / self.cost
+
+    @property
+    def in_words(self) -> str:
+        """One line for a person; costs are in accelerator-seconds."""
+        said = f"{self.method}: {self.cost / WHOLE:,.0f} accelerator-seconds are lost"
+        if self.gap is None:
+            return said
+        return f"{said}, no plan loses less" if not self.gap else f"{said}, at most {self.gap:.0%} of that could be avoided"
 
 
 @dataclass(frozen=True, slots=True)

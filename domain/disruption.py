@@ -84,20 +84,15 @@ def cost_of(steps: Iterable[Step]) -> Cost:
 class Remainder:
     """An attempt after all that is done to it: the part of it that leaves its nodes, and its placement from then on.
 
-    Work that is stopped has none; for work that moves it is still to be found, and until then the old one.
+    Work that is stopped has none; for work that moves it is still to be found, and until then the old one. `given_back` is
+    quota that it no longer uses; work that moves gives back no more than replicas that are said to leave.
     """
 
     means: Means
     active: Active
     leaves: Active
     placement: Placement | None
-
-    @property
-    def given_back(self) -> tuple[Charge, ...]:
-        """Quota that it no longer uses; work that moves goes on using the same."""
-        if self.means is Means.MIGRATE:
-            return ()
-        return charges_of(self.active.spec, self.leaves.placement, is_part=self.means is Means.SHRINK)
+    given_back: tuple[Charge, ...]
 
 
 def remainders(steps: Iterable[Step]) -> Iterator[Remainder]:
@@ -111,11 +106,14 @@ def remainders(steps: Iterable[Step]) -> Iterator[Remainder]:
 
 def _remainder(means: Means, own: list[Step]) -> Remainder:
     active = own[0].victim.active
-    if means is not Means.SHRINK:
-        return Remainder(means, active, active, active.placement if means is Means.MIGRATE else None)
+    if means is Means.STOP:
+        return Remainder(means, active, active, None, own[0].victim.charges)
     gone = {(step.replica.group, step.replica.index) for step in own if step.replica is not None}
-    part = replace(active, placement=only(active.placement, active.spec, gone))
-    return Remainder(means, active, part, less(active.placement, active.spec, gone))
+    part = only(active.placement, active.spec, gone)
+    given_back = charges_of(active.spec, part, is_part=True)
+    if means is Means.MIGRATE:
+        return Remainder(means, active, active, active.placement, given_back)
+    return Remainder(means, active, replace(active, placement=part), less(active.placement, active.spec, gone), given_back)
 
 
 def running_request(active: Active) -> Request:

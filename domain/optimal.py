@@ -12,7 +12,7 @@ from domain.shortlist import shortlist
 from domain.solver import NoSolution, solve
 from domain.world import Nodes
 
-TRIES = 8
+TRIES = 32
 """How many plans that break a rule which the programme does not know are ruled out, one after the other."""
 
 
@@ -68,8 +68,7 @@ class _Answer:
 def _search(greedy: Settlement | None, bid: Bid, allowed: Choices, nodes: Nodes, work: float) -> _Answer:
     """Solve, see whether the rules of placement and quota agree, and if not rule that plan out and solve again.
 
-    A plan without moves that is refused tells that all plans of its steps are. One with moves tells nothing about others,
-    and little about itself: from then on the bounds stay as they are.
+    As soon as a plan was ruled out that might have been good, the bounds stay as they are.
     """
     plan = PlanProgramme.of(bid, allowed, nodes, greedy.cost[0][0] if greedy else None)
     if not plan.steps:
@@ -87,21 +86,35 @@ def _search(greedy: Settlement | None, bid: Bid, allowed: Choices, nodes: Nodes,
         found = bid.settle(steps, plan.seated(solution.values)) or bid.settle(steps)
         if found is not None:
             return _Answer(found, bounds)
-        is_sure = is_sure and all(step.means is not Means.MIGRATE for step in steps)
-        plan.forbid(steps, _that_could_help(bid, steps, plan.steps))
+        is_sure = _rule_out(steps, plan, bid) and is_sure
     return _Answer(None, bounds)
 
 
+def _rule_out(refused: Steps, plan: PlanProgramme, bid: Bid) -> bool:
+    """Rule out a plan that was refused, and all that must fail for the same reason; whether no good plan can be among them.
+
+    What is too little wherever work would move to, is too little with any moves. What is too little without moves, is too
+    little without any. But a plan with moves that fails for want of places for them says nothing about others.
+    """
+    moves = tuple(step for step in plan.steps if step.means is Means.MIGRATE)
+    takings = tuple(step for step in refused if step.means is not Means.MIGRATE)
+    if bid.candidate((*takings, *moves)) is None:
+        plan.require_one_of(_that_could_help(bid, (*takings, *moves), plan.steps))
+        return True
+    if len(takings) == len(refused):
+        plan.require_one_of((*_that_could_help(bid, takings, plan.steps), *moves))
+        return True
+    plan.forbid(refused)
+    return False
+
+
 def _that_could_help(bid: Bid, refused: Steps, every: Steps) -> Steps:
-    """Steps that take something, without those that would not be enough even together with all that was refused."""
-    takings = [step for step in every if step.means is not Means.MIGRATE]
-    if any(step.means is Means.MIGRATE for step in refused):
-        known = {id(step) for step in refused}
-        return tuple(step for step in takings if id(step) not in known)
+    """Steps that take something, without those that are not enough even together with all that were refused before."""
     useless, helpful = list(refused), []
-    for step in takings:
-        if bid.candidate([*useless, step]) is None:
-            useless.append(step)
-        else:
-            helpful.append(step)
+    for step in every:
+        if step.means is not Means.MIGRATE:
+            if bid.candidate([*useless, step]) is None:
+                useless.append(step)
+            else:
+                helpful.append(step)
     return tuple(helpful)

@@ -52,11 +52,11 @@ def cheapest(bid: Bid, facts: Facts) -> Settlement | None:
 
 
 def could_win(bid: Bid, allowed: Choices) -> bool:
-    """Whether the request would fit if all happened that is allowed one by one, wherever work that moves would go."""
+    """Whether the request does not fit as it is, but would if all happened that is allowed, wherever work would move to."""
     takings = (*within_surplus(allowed.shrinks, allowed.surpluses), *allowed.stops)
     if bid.missing > sum(step.milli for step in takings) or not (takings or allowed.moves):
         return False
-    return bid.candidate((*takings, *allowed.moves)) is not None
+    return bid.candidate(()) is None and bid.candidate((*takings, *allowed.moves)) is not None
 
 
 def by_taking(bid: Bid, allowed: Choices) -> Settlement | None:

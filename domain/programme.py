@@ -260,18 +260,19 @@ class PlanProgramme:
             for who, seats in self.seats.items()
         }
 
-    def forbid(self, steps: Steps, beyond: Steps) -> None:
-        """Rule out plans of these steps: one of those `beyond` must be taken, or other work must move."""
-        taken, outside = {id(step) for step in steps}, {id(step) for step in beyond}
-        terms: Sum = []
-        moved = 0
-        for step, variable in zip(self.steps, self.taken, strict=True):
-            if step.means is Means.MIGRATE and id(step) in taken:
-                terms.append((variable, -1))
-                moved += 1
-            elif step.means is Means.MIGRATE or id(step) in outside:
-                terms.append((variable, 1))
-        self.programme.require(terms, least=1 - moved)
+    def require_one_of(self, steps: Iterable[Step]) -> None:
+        """At least one of these must be taken."""
+        self.programme.require([(self.taken[at], 1) for at in self._at(steps)], least=1)
+
+    def forbid(self, steps: Iterable[Step]) -> None:
+        """Not exactly these."""
+        taken = set(self._at(steps))
+        terms = [(variable, -1 if at in taken else 1) for at, variable in enumerate(self.taken)]
+        self.programme.require(terms, least=1 - len(taken))
+
+    def _at(self, steps: Iterable[Step]) -> list[int]:
+        wanted = {id(step) for step in steps}
+        return [at for at, step in enumerate(self.steps) if id(step) in wanted]
 
 
 def _most_on(total: Room, shape: Shape) -> int:

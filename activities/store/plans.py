@@ -167,7 +167,7 @@ class PlanWriter:
         victims = decision.victims if isinstance(decision, StartAfter) else ()
         leaving = len(victims) + sum(reshape.beneficiary == row.id for reshape in reshapes)
         if leaving or self._is_promised(attempt):
-            state, message = State.RESERVING, f"{place_of(attempt)} promised; {leaving} workloads must make room first"
+            state, message = State.RESERVING, _promised(decision, attempt, leaving)
             waiting = Explanation(reason=Reason.WAITING_FOR_VICTIMS, message=message)
             explanation: dict[str, Any] | None = waiting.model_dump(mode="json")
         else:
@@ -349,6 +349,12 @@ def _attempt_values(attempt: AttemptRow) -> dict[str, Any]:
 
 def _place(placement: Placement) -> dict[str, Any]:
     return {"by_sku": placement.by_sku, "region": placement.region, "target": placement.target}
+
+
+def _promised(decision: Start | StartAfter, attempt: AttemptRow, leaving: int) -> str:
+    said = f"{place_of(attempt)} promised; {leaving} workloads must make room first"
+    proof = decision.proof if isinstance(decision, StartAfter) else None
+    return f"{said} ({proof.in_words})" if proof else said
 
 
 def _decision_row(round_id: int, decision: Start | StartAfter | Wait | Refuse) -> dict[str, Any]:

@@ -236,7 +236,7 @@ SITUATIONS = [
     Situation(
         "setting-of-preemption",
         {"limits": {"disruption_budgets": [{"stops": 1}], "maximum_preemptions": 9}}
-        | {"rank": {"preemption": False, "disruption": {"migrate": True}}},
+        | {"rank": {"preemption": False, "disruption": {"migrate": False}}},
         [
             *("limits.disruption_budgets", "rank.disruption", "limits.maximum_preemptions"),
             "queues[1].minimum_runtime_seconds",
