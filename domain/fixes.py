@@ -40,8 +40,8 @@ RESTART_SECONDS = 600
 
 HIGHEST_PRIORITY = 1_000
 MOST_RIGHTS = 2
-FEWEST_TRIALS = 40
-TRIAL_WORK = 50_000
+FEWEST_TRIALS = 30
+TRIAL_WORK = 15_000
 """Trials times nodes and workloads: a trial takes time in proportion to what there is in the pool."""
 
 MOST_FIXES = 3
