@@ -23,6 +23,7 @@ from activities.store.postgres import PostgresStore
 from corral import wire
 from corral.api import QueueTree, State, WorkloadStatus
 from corral.client import Corral
+from corral.policy import Policy, Rank
 from tests.servers import PostgresServer
 from worker.embedded import worker_child
 from worker.fleet_file import SimulatedEntry, read_fleet
@@ -260,6 +261,12 @@ QUEUES = QueueTree.model_validate(
 )
 
 
+WITHOUT_PROMISES = Policy(
+    rank=Rank(tiers={tier: terms.model_copy(update={"guarantee": 0.0}) for tier, terms in Rank().tiers.items()})
+)
+"""A pool of a few nodes could keep few promises: work that it would refuse for that is not what these tests are about."""
+
+
 def pool_settings(
     directory: Path,
     pool: str,
@@ -267,9 +274,11 @@ def pool_settings(
     speed: float = SPEED,
     lost_answer: float = 0.0,
     reconcile_seconds: float = 3,
-    policy: str = "default",
+    policy: str | None = None,
 ) -> dict[str, Any]:
-    """Settings, by field name, of a small pool in accelerated time."""
+    """Settings, by field name, of a small pool in accelerated time; unless told otherwise its policy promises nothing."""
+    promises_nothing = directory / "policy.json"
+    promises_nothing.write_text(WITHOUT_PROMISES.model_dump_json())
     fleet = directory / "fleet.yaml"
     fleet.write_text(FLEET.format(pool=pool, lost_answer=lost_answer))
     return {
@@ -279,7 +288,7 @@ def pool_settings(
         "tick_seconds": 1,
         "reconcile_seconds": reconcile_seconds,
         "fleet_file": fleet,
-        "policy": policy,
+        "policy": policy or str(promises_nothing),
         "state_dir": directory,
     }
 

@@ -10,8 +10,9 @@ CLAIM = """
     VALUES ('train.1', 'aws/n2', 'a100', 'claimed', 1, $1, $2, $3, '[]')"""
 
 ATTEMPT = """
-    INSERT INTO attempts (id, workload_id, epoch, provider, region, cluster, sku, by_sku, milli, replicas, held_at, ended_at)
-    VALUES ($1, 'train', $2, 'aws', 'eu', 'eu-1', 'h100', '{}', 1000, 1, now(), CASE WHEN $3 THEN now() END)"""
+    INSERT INTO attempts
+    (id, workload_id, epoch, provider, region, cluster, sku, by_sku, cost_by_sku, milli, replicas, held_at, ended_at)
+    VALUES ($1, 'train', $2, 'aws', 'eu', 'eu-1', 'h100', '{}', '{}', 1000, 1, now(), CASE WHEN $3 THEN now() END)"""
 
 
 @pytest.fixture
@@ -118,8 +119,9 @@ async def test_a_parent_that_does_not_exist_is_refused_when_the_transaction_ends
 
 async def test_a_second_open_interval_of_a_workload_is_refused(used: Pool) -> None:
     again = """
-        INSERT INTO ledger (workload_id, queue, tier, kind, entitled_milli, allocated_milli, allocated_by_sku, began_at)
-        SELECT workload_id, queue, tier, kind, 0, 0, '{}', began_at FROM ledger WHERE workload_id = 'train'"""
+        INSERT INTO ledger
+        (workload_id, queue, tier, kind, entitled_milli, allocated_milli, allocated_by_sku, cost_by_sku, began_at)
+        SELECT workload_id, queue, tier, kind, 0, 0, '{}', '{}', began_at FROM ledger WHERE workload_id = 'train'"""
     with pytest.raises(asyncpg.UniqueViolationError) as refused:
         await used.sql(again)
     assert refused.value.constraint_name == "uq_ledger_one_open"

@@ -3,13 +3,15 @@
 import pytest
 
 from corral.api import CapacityType, QueueTree, State
-from corral.policy import Policy, PolicyOrder
+from corral.policy import Constraints, Places, Policy, PolicyOrder, Scope
 from domain.lint.rules import lint
 from domain.quota import QuotaError
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import UNPROMISED, a_queue
 
-ONLY_US = Policy.model_validate({"name": "only-us", "constraints": {"platform": {"allow": {"regions": ["us"]}}}})
+ONLY_US = UNPROMISED.model_copy(
+    update={"name": "only-us", "constraints": Constraints(platform=Scope(allow=Places(regions=("us",))))}
+)
 NO_SPOT = Policy.model_validate({"name": "no-spot", "constraints": {"platform": {"deny": {"capacity_types": ["spot"]}}}})
 DESERVED = Policy.model_validate({"name": "deserved", "rank": {"quota_model": "deserved"}})
 

@@ -368,6 +368,7 @@ async def test_two_processes_may_reshape_settle_and_adjust_at_once(pool: Pool) -
         for id in ids[::2]:
             await pool.adjusts("cancel", id)
 
+    await pool.decided(move_all)
     await asyncio.gather(plan(), watch(), meddle())
     assert await pool.sql("SELECT id FROM rounds WHERE reshaped > 0")
     assert await pool.findings() == {}

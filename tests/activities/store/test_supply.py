@@ -8,6 +8,8 @@ import pytest
 
 from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedFleet, SimulatedRegion
 from corral.api import (
+    BudgetSpec,
+    BudgetUnit,
     Cordon,
     Fungibility,
     Ordering,
@@ -176,6 +178,7 @@ FULL_QUEUE = QueueSpec(
     created_at=NOON - timedelta(days=7),
     quotas=(FULL_QUOTA,),
     user_limits=(UserLimit(user="ada", accelerators=4),),
+    budgets=(BudgetSpec(unit=BudgetUnit.ACCELERATOR_HOURS, amount=100, period_seconds=7 * 24 * 3_600),),
 )
 
 
