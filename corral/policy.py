@@ -226,6 +226,14 @@ class Fairness(Model):
 
     history_weight: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
     half_life_seconds: Annotated[Seconds, Field(ge=3_600)] = 604_800
+    entry_penalty_seconds: Seconds = 300
+    """A gang that starts counts at once as having used what it has for so long, as far as that is beyond nominal, until past
+    use is summed up (every five minutes) after it has really used that much; 0: only what was used counts."""
+
+    @property
+    def charged_seconds(self) -> int:
+        """For how many seconds of use a gang that starts is charged; 0 where past use does not count."""
+        return self.entry_penalty_seconds if self.history_weight else 0
 
 
 class Rank(Model):

@@ -10,8 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from corral.api import QueueSpec
 from corral.policy import Policy
+from domain.accounting import MILLISECOND, MILLISECONDS
 from domain.budgets import spent
-from domain.flows import HOUR, Flow, Flows, decayed, decayed_beyond, merged, milliseconds
+from domain.fleet import Amount
+from domain.flows import EPOCH, HOUR, Flow, Flows, decayed, decayed_beyond, merged, milliseconds
+from domain.penalties import Charges, charged_beyond
 from domain.quota import QuotaTree
 
 FLEET = ""
@@ -19,6 +22,14 @@ FLEET = ""
 
 PAST_USE_MILLISECONDS = 300_000
 """How long past use counts as it was summed up, by the pool's clock (Slurm's PriorityCalcPeriod)."""
+
+NOTHING: Mapping[tuple[str, str], int] = {}
+
+
+def summed_up_at(now: datetime) -> datetime:
+    """Past use as it counts now has at least what was used until then."""
+    return EPOCH + milliseconds(now) // PAST_USE_MILLISECONDS * PAST_USE_MILLISECONDS * MILLISECOND
+
 
 _NOTE_CAPACITY = text("""
     INSERT INTO flows (queue, sku, hour, milli, milli_moment, cost, cost_moment, changed)
@@ -43,6 +54,21 @@ _CHANGED_SINCE = text("""
 """Rows changed by transactions that an earlier reader may not have seen, and the first that the next one may not have."""
 
 
+@dataclass(frozen=True, slots=True)
+class SummedUp:
+    """What every node used beyond its nominal and what capacity was there, both decayed: thousandths times milliseconds."""
+
+    term: object
+    tree: QuotaTree
+    there: int
+    beyond: Mapping[str, int]
+
+    def with_charges(self, charged: Mapping[str, int]) -> dict[str, Fraction]:
+        """The parts, with charges (thousandths times seconds) as if they were used already."""
+        used = {node: self.beyond[node] + charged.get(node, 0) * MILLISECONDS for node in self.beyond}
+        return {node: Fraction(use, self.there) for node, use in used.items() if use}
+
+
 @dataclass
 class AccountBook:
     """The flows of every queue and SKU; only what has changed since the last time is read again."""
@@ -50,7 +76,7 @@ class AccountBook:
     _hours: dict[tuple[str, str], dict[int, tuple[Flow, Flow]]] = field(default_factory=dict)
     _flows: dict[tuple[str, str], Flows] = field(default_factory=dict)
     _next: int = 0
-    _past_use: tuple[object, Mapping[str, Fraction]] | None = None
+    _summed_up: SummedUp | None = None
 
     async def refresh(self, connection: AsyncConnection) -> None:
         """Read what is new at the transaction's snapshot."""
@@ -80,25 +106,32 @@ class AccountBook:
             for index, budget in enumerate(queue.budgets)
         }
 
-    def past_use(self, queues: tuple[QueueSpec, ...], policy: Policy, now: datetime) -> Mapping[str, Fraction]:
+    def past_use(
+        self,
+        queues: tuple[QueueSpec, ...],
+        policy: Policy,
+        now: datetime,
+        held: Mapping[tuple[str, str], Amount] = NOTHING,
+        charged: Charges = NOTHING,
+    ) -> Mapping[str, Fraction]:
         """What every node used beyond its nominal as a part of the capacity that was there, both decayed.
 
-        It changes slowly, and is summed up anew when its time is over, or when queues or the policy were changed.
+        It changes slowly, and is summed up anew when its time is over, or when queues or the policy were changed; until
+        then what is `charged` stands for what started since. `held` is what every queue has now of each SKU.
         """
-        term = milliseconds(now) // PAST_USE_MILLISECONDS, queues, policy
-        if not policy.rank.fairness.history_weight:
+        fairness = policy.rank.fairness
+        if not fairness.history_weight:
             return {}
-        if self._past_use is None or self._past_use[0] != term:
+        term = summed_up_at(now), queues, policy
+        if self._summed_up is None or self._summed_up.term != term:
             tree = QuotaTree.at(queues, now, policy.limits.sku_classes)
-            self._past_use = term, self._sum_up(tree, policy.rank.fairness.half_life_seconds, milliseconds(now))
-        return self._past_use[1]
+            self._summed_up = SummedUp(term, tree, *self._sum_up(tree, fairness.half_life_seconds, milliseconds(now)))
+        return self._summed_up.with_charges(charged_beyond(self._summed_up.tree, charged, held, fairness.charged_seconds))
 
-    def _sum_up(self, tree: QuotaTree, half_life_seconds: int, until: int) -> dict[str, Fraction]:
+    def _sum_up(self, tree: QuotaTree, half_life_seconds: int, until: int) -> tuple[int, dict[str, int]]:
         fleet = merged(flows.milli for (queue, _), flows in self._flows.items() if queue == FLEET)
-        if not (there := decayed(fleet, half_life_seconds, until)):
-            return {}
-        beyond = {node: self._beyond(tree, node, half_life_seconds, until) for node in tree.paths}
-        return {node: Fraction(used, there) for node, used in beyond.items() if used}
+        there = decayed(fleet, half_life_seconds, until)
+        return there, {node: self._beyond(tree, node, half_life_seconds, until) for node in tree.paths if there}
 
     def _beyond(self, tree: QuotaTree, node: str, half_life_seconds: int, until: int) -> int:
         below = {queue for queue, path in tree.paths.items() if node in path}

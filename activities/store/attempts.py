@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import AttemptKey
 from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace
 from activities.store import tables
+from activities.store.penalties import settle_ended
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked_workloads, open_attempts, place_of, waits_for_room
 from activities.store.snapshots import housekeeping_due, share_of
 from corral.api import WHOLE, Outcome, State
@@ -276,7 +277,9 @@ def _leave_line(journal: Journal, workload: WorkloadRow, outcome: Outcome, messa
 
 
 async def give_back(connection: AsyncConnection, journal: Journal, attempts: Sequence[AttemptRow]) -> None:
-    """Free what ended attempts had, and hand it in the same transaction to those to whom it is promised.
+    """Settle what ended attempts were charged, free what they had, and hand it on to those to whom it is promised.
+
+    All in the same transaction.
 
     An attempt that was to follow one that has ended otherwise is dropped; one that follows now counts among the promised.
     """
@@ -284,6 +287,7 @@ async def give_back(connection: AsyncConnection, journal: Journal, attempts: Seq
         return
     ids = [attempt.id for attempt in attempts]
     await _end_holds(connection, ids, journal.now)
+    await settle_ended(connection, attempts)
     allocations = tables.allocations.c
     freed = set(
         await connection.scalars(

@@ -129,6 +129,12 @@ RULES: Mapping[str, str] = {
         FROM told FULL JOIN summed USING (queue, sku)
         WHERE (coalesce(told.milli, 0), coalesce(told.moment, 0), coalesce(told.cost, 0))
            <> (coalesce(summed.milli, 0), coalesce(summed.moment, 0), coalesce(summed.cost, 0))""",
+    "a settled charge sums to zero, and none of an ended attempt is left": """
+        SELECT p.workload_id || ' epoch ' || p.epoch || ' ' || p.sku || ': ' || sum(p.milli_seconds)
+        FROM penalties p LEFT JOIN attempts a ON a.workload_id = p.workload_id AND a.epoch = p.epoch
+        GROUP BY p.workload_id, p.epoch, p.sku
+        HAVING sum(p.milli_seconds) <> 0
+           AND (count(*) FILTER (WHERE p.kind = 'settlement') > 0 OR count(*) FILTER (WHERE a.ended_at IS NULL) = 0)""",
     "epochs rise one by one": """
         SELECT w.id || ': ' || w.epoch || ' epochs, ' || count(a.id) || ' attempts' FROM workloads w
         LEFT JOIN attempts a ON a.workload_id = w.id AND a.follows IS NULL GROUP BY w.id, w.epoch

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import Notice
 from activities.store import tables
 from activities.store.attempts import end_attempt, give_back
+from activities.store.penalties import write_entries
 from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRow, interval, place_of
 from activities.store.snapshots import WorldRows
 from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
@@ -19,6 +20,7 @@ from domain.accounting import IntervalKind
 from domain.decision import Change, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
 from domain.fleet import Node, NodeShare, Placement
 from domain.lifecycle import BEFORE_BINDING
+from domain.penalties import Entry, charges, settlement
 
 CLAIMED, PROMISED = "claimed", "promised"
 
@@ -82,6 +84,7 @@ class PlanWriter:
     held: list[AttemptRow] = field(default_factory=list)
     allocations: list[dict[str, Any]] = field(default_factory=list)
     ended: list[AttemptRow] = field(default_factory=list)
+    charged: list[Entry] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         attempts = self.world.attempts.values()
@@ -95,6 +98,7 @@ class PlanWriter:
             sqlalchemy.exc.DBAPIError: the world changed since the snapshot, or the plan would oversubscribe a node.
         """
         self._reassess(plan.over_quota)
+        await write_entries(self.connection, [settlement(charge) for charge in self.world.shown])
         changed = [decision for decision in plan.decisions if not self._is_unchanged_wait(decision)]
         if not (changed or plan.reshapes or plan.stops):
             return await self.journal.write(self.connection)
@@ -113,6 +117,7 @@ class PlanWriter:
         for stop in plan.stops:
             self._stop(stop)
         await self._insert_holds()
+        await write_entries(self.connection, self.charged)
         await self._take_quota()
         await give_back(self.connection, self.journal, self.ended)
         orders: list[Reshape | Stop] = [*plan.reshapes, *plan.stops]
@@ -164,6 +169,8 @@ class PlanWriter:
     def _hold(self, decision: Start | StartAfter, reshapes: Sequence[Reshape]) -> None:
         row = self.world.workloads[decision.workload_id]
         attempt = self._new_attempt(row, decision.placement)
+        seconds = self.world.snapshot.policy.rank.fairness.charged_seconds
+        self.charged += charges(row.id, attempt.epoch, row.queue, attempt.by_sku, seconds)
         victims = decision.victims if isinstance(decision, StartAfter) else ()
         leaving = len(victims) + sum(reshape.beneficiary == row.id for reshape in reshapes)
         if leaving or self._is_promised(attempt):

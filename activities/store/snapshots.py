@@ -9,15 +9,17 @@ from sqlalchemy import Row, Select, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
-from activities.store.accounts import AccountBook
+from activities.store.accounts import AccountBook, summed_up_at
 from activities.store.fleet import all_seen
 from activities.store.past import PastReader
+from activities.store.penalties import unsettled
 from activities.store.policies import PolicyReader
 from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow, open_attempts
 from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy, WorkloadSpec
 from corral.policy import Policy
-from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
+from domain.fleet import Amount, Health, Node, NodeShare, Placement, Replica, Room
 from domain.lifecycle import LEAVING
+from domain.penalties import Entry, is_shown, outstanding
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
 
@@ -32,6 +34,8 @@ class WorldRows:
     """Open attempts by attempt id."""
     replicas_left: dict[str, int]
     """How many more replicas may be claimed, by node; nodes that take any number are left out."""
+    shown: tuple[Entry, ...] = ()
+    """Charges that past use now has itself, and that a round settles."""
 
 
 class PoolState(NamedTuple):
@@ -78,6 +82,8 @@ class SnapshotReader:
         promised = await self._promised(connection)
         await self._book.refresh(connection)
         live = self._live.values()
+        charged = await unsettled(connection) if edited.policy.rank.fairness.charged_seconds else []
+        shown = self._shown(charged, summed_up_at(now))
         snapshot = Snapshot(
             nodes=tuple(await self._read_nodes(connection, promised)),
             queues=edited.queues,
@@ -102,7 +108,9 @@ class SnapshotReader:
             ledger=dict(self.past.ledger),
             stops=tuple(self.past.stops.values()),
             spent=self._book.spent(edited.queues, now),
-            past_use=self._book.past_use(edited.queues, edited.policy, now),
+            past_use=self._book.past_use(
+                edited.queues, edited.policy, now, self._held(), outstanding(set(charged) - set(shown))
+            ),
         )
         return WorldRows(
             snapshot=snapshot,
@@ -113,7 +121,22 @@ class SnapshotReader:
                 for row, _, _ in self._nodes.values()
                 if row.maximum_replicas is not None
             },
+            shown=shown,
         )
+
+    def _shown(self, charged: Sequence[Entry], at: datetime) -> tuple[Entry, ...]:
+        """The charges of which past use as summed up then has as much."""
+        attempts = {(each.workload_id, each.epoch): each for _, its, _ in self._live.values() for each in its}
+        found = [(charge, attempts[charge.workload, charge.epoch]) for charge in charged]
+        return tuple(charge for charge, its in found if is_shown(charge, its.by_sku[charge.sku], its.bound_at, at))
+
+    def _held(self) -> dict[tuple[str, str], Amount]:
+        """What every queue has of each SKU, whether or not it runs already."""
+        held: dict[tuple[str, str], Amount] = {}
+        for row, its, _ in self._live.values():
+            for sku, milli in ((sku, milli) for attempt in its for sku, milli in attempt.by_sku.items()):
+                held[row.queue, sku] = held.get((row.queue, sku), 0) + milli
+        return held
 
     async def _read_edited(self, connection: AsyncConnection, edits: int) -> Edited:
         if self._edited is None or self._edited.edits != edits or edits < 0:

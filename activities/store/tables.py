@@ -312,6 +312,20 @@ flows = Table(
     Column("changed", BigInteger, nullable=False, index=True),
 )
 
+penalties = Table(
+    "penalties",
+    metadata,
+    # What an attempt is charged when it is held, and below zero what settles that.
+    Column("workload_id", ForeignKey("workloads.id"), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("sku", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("queue", Text, nullable=False),
+    # Thousandths of an accelerator times seconds.
+    Column("milli_seconds", BigInteger, nullable=False),
+    CheckConstraint("kind = 'charge' AND milli_seconds > 0 OR kind = 'settlement' AND milli_seconds < 0", name="known_kind"),
+)
+
 policies = Table(
     "policies",
     metadata,

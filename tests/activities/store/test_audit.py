@@ -83,6 +83,13 @@ BREACHES: dict[str, tuple[str, ...]] = {
         "UPDATE flows SET cost_moment = cost_moment + 1 WHERE queue = 'research'",
         "DELETE FROM flows",
     ),
+    "a settled charge sums to zero, and none of an ended attempt is left": (
+        "UPDATE penalties SET milli_seconds = -1 WHERE workload_id = 'done' AND kind = 'settlement'",
+        "DELETE FROM penalties WHERE workload_id = 'done' AND kind = 'settlement'",
+        "DELETE FROM penalties WHERE workload_id = 'done' AND kind = 'charge'",
+        "INSERT INTO penalties SELECT workload_id, epoch, sku, 'settlement', queue, 1 - milli_seconds FROM penalties"
+        " WHERE workload_id = 'runs'",
+    ),
     "epochs rise one by one": (
         "UPDATE workloads SET epoch = 2 WHERE id = 'runs'",
         "UPDATE attempts SET epoch = 2 WHERE id = 'runs.1'",

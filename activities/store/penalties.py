@@ -1,0 +1,67 @@
+"""Entry penalties in the record: charges of holds, and what settles them; writing an entry again changes nothing."""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import and_, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from activities.store import tables
+from activities.store.rows import AttemptRow
+from domain.penalties import Entry, EntryKind
+
+_ENTRIES = tables.penalties
+_SETTLEMENTS = tables.penalties.alias("settlements")
+_IS_SETTLED = (
+    select(literal(1))
+    .where(
+        *(_SETTLEMENTS.c[name] == _ENTRIES.c[name] for name in ("workload_id", "epoch", "sku")),
+        _SETTLEMENTS.c.kind == EntryKind.SETTLEMENT,
+    )
+    .exists()
+)
+_UNSETTLED = (
+    select(_ENTRIES)
+    .join(
+        tables.attempts,
+        and_(tables.attempts.c.workload_id == _ENTRIES.c.workload_id, tables.attempts.c.epoch == _ENTRIES.c.epoch),
+    )
+    .where(tables.attempts.c.ended_at.is_(None), _ENTRIES.c.kind == EntryKind.CHARGE, ~_IS_SETTLED)
+)
+
+
+async def unsettled(connection: AsyncConnection) -> list[Entry]:
+    """The charges that are not settled; those of ended attempts all are."""
+    return [
+        Entry(row.workload_id, row.epoch, row.sku, EntryKind(row.kind), row.queue, row.milli_seconds)
+        for row in await connection.execute(_UNSETTLED)
+    ]
+
+
+async def write_entries(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+    """Write charges or settlements that are not there yet."""
+    if entries:
+        rows = [
+            dict(zip(("workload_id", "epoch", "sku", "kind", "queue", "milli_seconds"), entry, strict=True))
+            for entry in sorted(entries)
+        ]
+        await connection.execute(insert(_ENTRIES).on_conflict_do_nothing(), rows)
+
+
+async def settle_ended(connection: AsyncConnection, attempts: Collection[AttemptRow]) -> None:
+    """Settle what attempts were charged that have ended."""
+    keys = [(attempt.workload_id, attempt.epoch) for attempt in attempts]
+    columns = _ENTRIES.c
+    settled = select(
+        columns.workload_id,
+        columns.epoch,
+        columns.sku,
+        literal(EntryKind.SETTLEMENT.value),
+        columns.queue,
+        -columns.milli_seconds,
+    ).where(tuple_(columns.workload_id, columns.epoch).in_(keys), columns.kind == EntryKind.CHARGE)
+    await connection.execute(
+        insert(_ENTRIES)
+        .from_select(["workload_id", "epoch", "sku", "kind", "queue", "milli_seconds"], settled.order_by(columns.workload_id))
+        .on_conflict_do_nothing()
+    )
