@@ -201,7 +201,7 @@ class Exactness(Model):
 
     nodes: Annotated[StrictInt, Field(ge=0, le=1_000)] = 32
     """The most nodes on which plans are compared: those that look cheapest to clear."""
-    work: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 0.5
+    work: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 0.1
     """The most work for one plan, in the solver's deterministic seconds: about as many real ones, but the same everywhere."""
 
 
