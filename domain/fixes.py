@@ -134,7 +134,7 @@ Finder = Callable[[Question], Iterable[Fix]]
 
 def explained_now(workload_id: str, snapshot: Snapshot, now: datetime) -> Explanation | None:
     """Why a waiting workload waits as things stand, with its fixes and its position; none when it need not wait."""
-    plan = schedule(snapshot, now)
+    plan = schedule(_decided_fast(snapshot), now)
     waits = {decision.workload_id: decision.explanation for decision in plan.decisions if isinstance(decision, Wait)}
     if workload_id not in waits:
         return None
