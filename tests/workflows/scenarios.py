@@ -44,12 +44,12 @@ async def waits_and_is_preempted(stage: Stage) -> tuple[Record, WorkflowHandle[A
     handle = await stage.begins(record)
     await record.until("admit")
     await stage.tells(record.becomes(State.RESERVED))
-    await until_state(record, State.RUNNING)
+    await until_shown(stage, record, State.RUNNING)
     record.stopped_as = State.WAITING
     await stage.tells(record.becomes(State.STOPPING))
     await until_state(record, State.WAITING)
     await stage.tells(record.becomes(State.RESERVED))
-    await until_state(record, State.RUNNING)
+    await until_shown(stage, record, State.RUNNING)
     await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
     await handle.result()
     return record, handle
