@@ -47,7 +47,7 @@ async def waits_and_is_preempted(stage: Stage) -> tuple[Record, WorkflowHandle[A
     await until_shown(stage, record, State.RUNNING)
     record.stopped_as = State.WAITING
     await stage.tells(record.becomes(State.STOPPING))
-    await until_state(record, State.WAITING)
+    await until_shown(stage, record, State.WAITING)
     await stage.tells(record.becomes(State.RESERVED))
     await until_shown(stage, record, State.RUNNING)
     await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
