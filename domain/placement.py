@@ -12,8 +12,9 @@ from domain.draft import Draft, accepted
 from domain.fleet import UNLIMITED_REPLICAS, Amount, NodeShare, Placement
 from domain.quota import Usage
 from domain.request import NO_TOPOLOGY, Gang, Request, Shape, Unit
+from domain.stock import NodeRoom
 from domain.topology import Ask, Part, Tree, ask_for, best_fit, levels_of, tree_of
-from domain.world import NodeRoom, Nodes, Supply
+from domain.world import Nodes, Supply
 
 
 @dataclass(frozen=True, slots=True)

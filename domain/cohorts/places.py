@@ -10,7 +10,8 @@ from domain.fleet import NodeShare, Placement, Replica
 from domain.placement import Candidate, Layout, lay_out
 from domain.request import Gang, Request, Shape
 from domain.scoring import choice, options
-from domain.world import NodeRoom, Supply, Traits, World
+from domain.stock import NodeRoom
+from domain.world import Supply, Traits, World
 
 Site = tuple[str, str]
 """Provider and region: what a gang must sit within."""
@@ -108,5 +109,5 @@ def _seat(share: NodeShare, gang: Gang, world: World) -> tuple[NodeShare, NodeRo
         first = min(indices, default=0)
         room, replicas = assign(room, shape, range(first, first + len(indices)))
         seated += replicas
-    entry = next(entry for entry in world.classes[world.homes[share.node_id]] if entry.node.id == share.node_id)
-    return replace(share, room=before - room, replicas=tuple(seated)), NodeRoom.of(entry.node, room)
+    node = world.classes[world.homes[share.node_id]].entry(share.node_id).node
+    return replace(share, room=before - room, replicas=tuple(seated)), NodeRoom.of(node, room)
