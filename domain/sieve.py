@@ -45,11 +45,8 @@ def narrowed(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Nodes | None
 def with_room(shapes: Sequence[Shape], nodes: Nodes) -> Nodes:
     """The nodes that take a replica of the only group, if there is but one; else all."""
     parts = parts_of(nodes)
-    if (
-        len(shapes) > 1
-        or len(nodes) < WORTH_SIFTING
-        or any(part.levels != parts[0].levels or not part.levels for part in parts)
-    ):
+    differ = any(part.levels is None or part.levels != parts[0].levels for part in parts)
+    if len(shapes) > 1 or len(nodes) < WORTH_SIFTING or differ:
         return nodes
     kept = (part.entries(np.flatnonzero(_capacities(shapes[0], part)).tolist()) for part in parts)
     return in_order(chain.from_iterable(kept)) if parts else nodes
@@ -145,7 +142,7 @@ def _first_of(shape: Shape, stock: Stock, numbers: Numbers, most: int) -> Iterab
     fits = stock.column(("fit", shape.milli), partial(_fullest_fit, shape.milli))
     has_fit = fits[roomy] < NONE
     broken = _first(stock, roomy[has_fit], (lambda _: fits, *ORDER), most)
-    whole = _first(stock, roomy[~has_fit], ORDER, most) if len(broken) < most else ()
+    whole = _first(stock, roomy[~has_fit], ORDER, most) if len(broken) < most else []
     return stock.entries(chain(broken, whole))
 
 
@@ -153,7 +150,7 @@ def _fullest_fit(milli: int, entry: NodeRoom) -> int:
     return next((free for free in entry.broken if free >= milli), NONE)
 
 
-def _first(stock: Stock, places: Places, keys: Iterable[Key], most: int) -> Iterable[int]:
+def _first(stock: Stock, places: Places, keys: Iterable[Key], most: int) -> list[int]:
     """The first `most` of these places by the keys in turn, in no particular order."""
     found: list[int] = []
     for key in keys:
@@ -165,7 +162,7 @@ def _first(stock: Stock, places: Places, keys: Iterable[Key], most: int) -> Iter
         found += before.tolist()
         most -= len(before)
         places = places[values == last]
-    return (*found, *places[:most].tolist())
+    return [*found, *places[:most].tolist()]
 
 
 # Where a topology is asked for
