@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from corral.api import WHOLE
 from corral.policy import TopologyProfile
 from domain.draft import capacity
-from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS
+from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Amount
 from domain.request import NO_TERMS, NO_TOPOLOGY, Gang, Shape, Unit
 from domain.stock import NONE, NodeRoom, Numbers, Places, Stock, in_order, parts_of
 from domain.topology import Ask, ask_for
@@ -56,6 +56,12 @@ def whole_devices(nodes: Nodes) -> int:
     """Wholly free devices on all nodes."""
     parts = parts_of(nodes)
     return sum(int(part.whole.sum()) for part in parts) if parts else sum(entry.whole for entry in nodes)
+
+
+def free_milli(nodes: Nodes) -> Amount:
+    """Free thousandths on all nodes."""
+    parts = parts_of(nodes)
+    return sum(int(part.milli.sum()) for part in parts) if parts else sum(entry.milli for entry in nodes)
 
 
 def _is_plain(shapes: Sequence[Shape]) -> bool:

@@ -15,6 +15,8 @@ POLICY_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
     "rank.cohorts": frozenset({COHORTS}),
     "rank.deserved": frozenset({DESERVED}),
     "rank.disruption": frozenset({RANKED}),
+    "rank.requeue_seconds": frozenset({RANKED, DESERVED}),
+    "rank.restart_seconds": frozenset({RANKED, DESERVED}),
 }
 """The models that read a part of the policy; every other part is read by all of them."""
 
