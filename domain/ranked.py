@@ -11,6 +11,7 @@ from domain.facts import Facts
 from domain.fleet import Placement
 from domain.openings import best_candidate, open_ranks, why_not_yet
 from domain.preemption import make_room
+from domain.quota import Usage
 from domain.ranking import Line
 from domain.request import Kind
 from domain.scoring import weighed
@@ -71,61 +72,60 @@ class _Pass:
     """Decides about each workload once, in rank order, in the world that the decisions before it left.
 
     Whoever is of a kind that found nothing is not asked again: what others take leaves no more, and what others give back is
-    for the next pass. Whoever waits for work that is leaving keeps its turn: nobody behind it in its queue takes what it
-    waits for.
+    for the next pass. Whoever waits for work that is leaving keeps its turn: nobody behind it takes what it waits for.
     """
 
     def __init__(self, world: World, facts: Facts, starts: Starts) -> None:
         self.world, self.moves, self.others = world, list[Start | StartAfter](), list[Waiting]()
         self._facts, self._starts = facts, starts
         self._stuck: set[Kind] = set()
-        self._awaited: dict[str, list[Await]] = {}
-        self._views: dict[str, View] = {}
+        self._awaited = list[Await]()
+        self._view = View.of(world)
         self._blocked: frozenset[str] = frozenset()
 
     def over(self, waiting: Iterable[Waiting]) -> None:
         """Give everybody who waits a turn."""
         line = Line(waiting, self.world.usage, self._facts)
-        while (workload := line.next(self.world.usage)) is not None:
+        by_id = dict[str, Waiting]()
+        while (workload := line.next(self._usage)) is not None:
+            by_id[workload.id] = workload
             self._turn(workload, line)
         blocked = line.left()
         self.others += blocked
         self._blocked = frozenset(workload.id for workload in blocked)
+        if self._awaited:
+            for move in self.moves:
+                self.world = after(move, by_id[move.workload_id], self.world, self._facts)
+        else:
+            self.world = self._view.world
+
+    @property
+    def _usage(self) -> Usage:
+        return self._view.world.usage
 
     def _turn(self, workload: Waiting, line: Line) -> None:
         queue, alike = workload.spec.queue, self._facts.turn_kind(workload)
         may_start = alike not in self._stuck and self._starts.limit_reached(queue) is None
-        decision = decide(workload, self._view(queue), self._facts) if may_start else None
+        decision = decide(workload, self._view, self._facts) if may_start else None
         match decision:
             case Start() | StartAfter():
                 self._move(workload, decision, line)
             case Await():
-                self._awaited.setdefault(queue, []).append(decision)
-                del self._views[queue]
+                self._awaited.append(decision)
+                self._view = View.of(self._view.world.promising(decision.spec, decision.placement, ()))
         if not isinstance(decision, Start | StartAfter):
             self.others += [workload, *line.pass_over(workload)]
             self._stuck.add(alike)
             if why_not_yet(workload, self._facts) is None:
                 return
-        line.step(queue, self.world.usage)
+        line.step(queue, self._usage)
 
     def _move(self, workload: Waiting, decision: Start | StartAfter, line: Line) -> None:
         self.moves.append(decision)
         self._starts.add(workload.spec.queue)
-        self._views.clear()
-        self.world = after(decision, workload, self.world, self._facts)
+        self._view = View.of(after(decision, workload, self._view.world, self._facts))
         if isinstance(decision, StartAfter):
-            line.again(self.world.usage)
-
-    def _view(self, queue: str) -> "View":
-        """The world without what those before in the queue wait for."""
-        if queue not in self._views:
-            world = self.world
-            for awaited in self._awaited.get(queue, ()):
-                world = world.promising(awaited.spec, awaited.placement, ())
-            known = next((view for view in self._views.values() if view.world is world), None)
-            self._views[queue] = known or View.of(world)
-        return self._views[queue]
+            line.again(self._usage)
 
     def answers(self) -> dict[str, Explanation]:
         """Why work waits that would move if it were not for its place in line, by workload id."""
@@ -144,13 +144,16 @@ class _Pass:
     def _why_not_its_turn(self, workload: Waiting, view: "View", *, is_blocked: bool) -> Explanation | None:
         queue, now = workload.spec.queue, self._facts.now
         limit = self._starts.limit_reached(queue)
-        if not (is_blocked or limit or queue in self._awaited):
+        if not (is_blocked or limit):
+            is_kept = self._awaited and why_not_yet(workload, self._facts) is None
+            if is_kept and best_candidate(open_ranks(workload, self._facts), view.world) is not None:
+                return explanation.behind_who_awaits(now)
             return held_back(workload, view, self._facts)
         if not isinstance(decide(workload, view, self._facts), Start | StartAfter):
             return None
         if is_blocked:
             return explanation.behind_the_first(queue, now)
-        return explanation.enough_for_one_round(limit, now) if limit else explanation.behind_who_awaits(queue, now)
+        return explanation.enough_for_one_round(limit or "", now)
 
 
 @dataclass(frozen=True, slots=True)

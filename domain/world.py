@@ -197,8 +197,16 @@ class World:
             node_id: after[node_id] + expected[node_id] if node_id in expected else after[node_id]
             for node_id in (*rooms, *(coming or ()))
         }
-        before = self.later if self.coming else self.classes
-        return replace(self, classes=classes, later=self._changed(before, later), coming=expected)
+        return replace(self, classes=classes, later=self._changed(self._beside(later), later), coming=expected)
+
+    def _beside(self, changing: Iterable[str]) -> Mapping[Traits, Stock]:
+        """The nodes as they are later, those of these classes apart from the nodes as they are now."""
+        joint = {
+            traits
+            for traits in {self.homes[node_id] for node_id in changing}
+            if self.later[traits].shares_shelf_with(self.classes[traits])
+        }
+        return {**self.later, **{traits: self.later[traits].forked() for traits in joint}} if joint else self.later
 
     def _changed(self, classes: Mapping[Traits, Stock], rooms: Mapping[str, Room]) -> Mapping[Traits, Stock]:
         if not rooms:
