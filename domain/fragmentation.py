@@ -111,7 +111,12 @@ class Needs:
         milli, devices, cpu_milli, memory_mib = np.ascontiguousarray(amounts.T)
         return cls(milli, devices, cpu_milli, memory_mib, accepted.reshape(len(skus), len(rows)))
 
-    def rows(self, chosen: slice | Truths) -> "Needs":
+    @property
+    def of_one_device(self) -> Integers:
+        """Thousandths of each device that a replica takes."""
+        return np.minimum(self.milli, WHOLE)
+
+    def rows(self, chosen: Truths) -> "Needs":
         """Some of the needs."""
         return Needs(
             self.milli[chosen],
@@ -136,9 +141,9 @@ class Counted:
     def by_milli(cls, needs: Needs) -> "Counted":
         """One device, by its free thousandths."""
         free = np.arange(WHOLE + 1)[:, None]
-        each = np.where(needs.devices > 0, WHOLE, needs.milli)
-        fits = (free >= each) & (each > 0)
-        return cls(np.where(fits, free // np.maximum(each, 1), 0), np.where(fits, free, 0))
+        each = needs.of_one_device
+        is_enough = (free >= each) & (each > 0)
+        return cls(np.where(is_enough, free // np.maximum(each, 1), 0), np.where(is_enough, free, 0))
 
     def of(self, devices: Integers) -> "Counted":
         """Devices by their free thousandths."""
@@ -156,9 +161,9 @@ class Counted:
 
 
 def fits(needs: Needs, rooms: Rooms) -> Truths:
-    """Whether one replica of each need has room on each node that is of a SKU that it accepts; by need and node."""
-    numbers = Counted.by_milli(needs).of(rooms.devices).sum(axis=1).replicas
-    has_devices = (numbers >= np.maximum(needs.devices, 1)) | (needs.milli == 0)
+    """Whether one replica of each need has room on each node, which is of a SKU that it accepts; by need and node."""
+    enough = (rooms.devices[:, :, None] >= needs.of_one_device).sum(axis=1)
+    has_devices = (enough >= np.maximum(needs.devices, 1)) | (needs.milli == 0)
     has_rest = (rooms.cpu_milli[:, None] >= needs.cpu_milli) & (rooms.memory_mib[:, None] >= needs.memory_mib)
     found: Truths = (has_devices & has_rest & needs.accepted[rooms.skus]).T
     return found
@@ -172,8 +177,9 @@ def capacities(needs: Needs, rooms: Rooms) -> Integers:
 
 def usable(needs: Needs, rooms: Rooms) -> Integers:
     """Idle thousandths on devices that a replica of each need could use, by node and need; 0 where none can run."""
-    devices = Counted.by_milli(needs).of(rooms.devices).sum(axis=1)
-    return np.where(capacities(needs, rooms) > 0, devices.usable, 0)
+    devices = rooms.devices[:, :, None]
+    milli = (devices * (devices >= needs.of_one_device)).sum(axis=1)
+    return np.where(fits(needs, rooms).T & (needs.milli > 0), milli, 0)
 
 
 def _replicas(needs: Needs, devices: Counted, cpu_milli: Integers, memory_mib: Integers, accepted: Truths) -> Integers:
@@ -249,9 +255,9 @@ def losses(demand: Demand, wanted: Needs, rooms: Rooms) -> Losses:
     as the node has room for, cpu counted; s_m is the mean room for the needs of the mix over the room for m, on the idle
     fleet. What a replica costs is the level of V(n) - V(n with it) less what it takes; less is better.
 
-    Without s_m and C_m this is FGD (USENIX ATC 2023), which has the same levels. C_m keeps cpu beside idle devices; s_m keeps the SKUs without
-    which some of the demand cannot do; equal costs, decided by the order of nodes, keep whole nodes whole. A share goes to
-    the device at the least cost, of equal ones to the fullest, and then to the first.
+    Without s_m and C_m this is FGD (USENIX ATC 2023), which has the same levels. C_m keeps cpu beside idle devices; s_m keeps
+    the SKUs without which some of the demand cannot do; equal costs, decided by the order of nodes, keep whole nodes whole.
+    A share goes to the device at the least cost, of equal ones to the fullest, and then to the first.
     """
     possible = fits(wanted, rooms)
     costs = np.full(possible.shape, IMPOSSIBLE)
