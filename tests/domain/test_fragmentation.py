@@ -35,54 +35,54 @@ def best(need: Need, now: Rooms, mix: Mix, idle: Rooms = IDLE) -> int:
     return int(lost(need, now, mix, idle).costs[0].argmin())
 
 
-def test_the_mix_keeps_the_most_frequent_needs_and_leaves_memory_out():
+def test_the_mix_keeps_the_most_frequent_needs_and_leaves_memory_out() -> None:
     mix = Mix.of({ONE: 60, Need(500, 4_000, 7): 20, Need(500, 4_000, 9): 16, FOUR: 4}, percent=95)
     assert mix == Mix((ONE, HALF), (60, 36))
 
 
-def test_devices_with_less_than_anybody_needs_are_fragments():
+def test_devices_with_less_than_anybody_needs_are_fragments() -> None:
     mix = Mix((ONE, HALF), (1, 1))
     assert fragmentation(mix, rooms([1_000, 600, 300, 0]), SKUS).tolist() == [(900 + 300) / 2]
 
 
-def test_all_that_is_idle_is_a_fragment_where_cpu_is_too_short_or_the_sku_is_refused():
+def test_all_that_is_idle_is_a_fragment_where_cpu_is_too_short_or_the_sku_is_refused() -> None:
     mix = Mix((Need(1_000, 8_000, 0, ("t4",)),), (1,))
     assert fragmentation(mix, rooms(WHOLE_NODE), SKUS).tolist() == [4_000]
     assert fragmentation(mix, rooms(WHOLE_NODE, cpu_milli=[7_999], skus=[1]), SKUS).tolist() == [4_000]
     assert fragmentation(mix, rooms(WHOLE_NODE, cpu_milli=[8_000], skus=[1]), SKUS).tolist() == [0]
 
 
-def test_a_share_breaks_no_device_while_a_broken_one_has_room():
+def test_a_share_breaks_no_device_while_a_broken_one_has_room() -> None:
     mix = Mix((ONE, HALF), (3, 1))
     now = rooms(WHOLE_NODE, [1_000, 500, 1_000, 700])
     assert best(HALF, now, mix) == 1
     assert lost(HALF, now, mix).devices[0, 1] == 1
 
 
-def test_whole_devices_and_none_name_no_device():
+def test_whole_devices_and_none_name_no_device() -> None:
     mix = Mix((ONE, HALF), (3, 1))
     for need in (ONE, FOUR, NOTHING):
         assert lost(need, IDLE, mix).devices.tolist() == [[NO_DEVICE, NO_DEVICE]]
 
 
-def test_small_work_leaves_whole_nodes_to_those_who_need_one():
+def test_small_work_leaves_whole_nodes_to_those_who_need_one() -> None:
     mix = Mix((ONE, FOUR), (1, 1))
     assert best(ONE, rooms(WHOLE_NODE, [1_000, 1_000, 1_000, 0]), mix) == 1
 
 
-def test_work_without_devices_goes_where_its_cpu_strands_none():
+def test_work_without_devices_goes_where_its_cpu_strands_none() -> None:
     mix = Mix((ONE,), (1,))
     now = rooms(WHOLE_NODE, [1_000, 0, 0, 0])
     assert best(NOTHING, now, mix) == 1
 
 
-def test_whoever_takes_anything_leaves_the_sku_that_others_cannot_do_without():
+def test_whoever_takes_anything_leaves_the_sku_that_others_cannot_do_without() -> None:
     mix = Mix((ONE, Need(1_000, 8_000, 0, ("t4",))), (1, 1))
     fleet = rooms(WHOLE_NODE, WHOLE_NODE, WHOLE_NODE, skus=[1, 0, 0])
     assert best(ONE, fleet, mix, fleet) == 1
 
 
-def test_no_room_is_impossible():
+def test_no_room_is_impossible() -> None:
     mix = Mix((ONE,), (1,))
     picky = Need(1_000, 8_000, 0, ("t4",))
     assert lost(picky, IDLE, mix).costs.tolist() == [[IMPOSSIBLE, IMPOSSIBLE]]
