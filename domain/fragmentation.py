@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,8 +228,9 @@ class Demand:
         weights = np.concatenate((frequency * (100 - COUNTED_PERCENT), frequency * COUNTED_PERCENT)) / 100
         room = np.concatenate((usable(needs, idle).sum(axis=0), capacities(needs, idle).sum(axis=0) * milli))
         weights = np.where(room > 0, weights, 0.0)
-        mean = weights @ room / max(weights.sum(), 1e-9)
-        prices = weights * mean / np.maximum(room, 1.0) * np.concatenate((np.ones_like(milli), milli))
+        scarce = 1 / np.sqrt(np.maximum(room, 1.0))
+        scale = fsum(weights * room) / max(fsum(weights * room * scarce), 1e-9)
+        prices = weights * scale * scarce * np.concatenate((np.ones_like(milli), milli))
         return cls(needs, Counted.by_milli(needs), np.rint(prices * _SCALE))
 
     def worth(self, devices: Counted, cpu_milli: Integers, memory_mib: Integers, accepted: Truths) -> Reals:
@@ -252,8 +254,9 @@ def losses(demand: Demand, wanted: Needs, rooms: Rooms) -> Losses:
 
     The value of a node is V(n) = sum over m of p_m s_m (0.9 U_m(n) + 0.1 C_m(n)). U_m are the idle thousandths on devices
     that m could use (all idle ones less F_n(m), as in `fragmentation`), C_m the thousandths that as many replicas of m use
-    as the node has room for, cpu counted; s_m is the mean room for the needs of the mix over the room for m, on the idle
-    fleet. What a replica costs is the level of V(n) - V(n with it) less what it takes; less is better.
+    as the node has room for, cpu counted. s_m is 1 / sqrt(room for m on the idle fleet), scaled so that the idle fleet is
+    worth the same without it: half way between all room counting alike and all demand counting alike. What a replica costs
+    is the level of V(n) - V(n with it) less what it takes; less is better.
 
     Without s_m and C_m this is FGD (USENIX ATC 2023), which has the same levels. C_m keeps cpu beside idle devices; s_m keeps
     the SKUs without which some of the demand cannot do; equal costs, decided by the order of nodes, keep whole nodes whole.

@@ -1,6 +1,6 @@
 """The vectorised rule against the same rule spelled out for one need, one node and one device at a time."""
 
-from fractions import Fraction
+from math import sqrt
 
 import numpy as np
 from hypothesis import given
@@ -74,17 +74,16 @@ def useful(need: Need, here: Here) -> tuple[int, int]:
     return sum(free for free in here[0].devices if free >= min(need.milli, WHOLE)), number * need.milli
 
 
-def worth(mix: Mix, idle: list[Here], here: Here) -> Fraction:
+def worth(mix: Mix, idle: list[Here], here: Here) -> float:
     """V(n), weights and scarcity included."""
-    total = Fraction(0)
-    mean, weights = Fraction(0), Fraction(0)
+    total, plain, scaled = 0.0, 0.0, 0.0
     for need, count in zip(mix.needs, mix.counts, strict=True):
         for kind, percent in enumerate((100 - COUNTED_PERCENT, COUNTED_PERCENT)):
-            weight = Fraction(count * percent, 100 * sum(mix.counts))
+            weight = count * percent / (100 * sum(mix.counts))
             if room := sum(useful(need, each)[kind] for each in idle):
-                mean, weights = mean + weight * room, weights + weight
-                total += weight * useful(need, here)[kind] / room
-    return total * mean / weights if weights else total
+                plain, scaled = plain + weight * room, scaled + weight * sqrt(room)
+                total += weight * useful(need, here)[kind] / sqrt(room)
+    return total * plain / scaled if scaled else total
 
 
 def options(need: Need, here: Here) -> list[tuple[int, Here]]:
@@ -104,9 +103,9 @@ def options(need: Need, here: Here) -> list[tuple[int, Here]]:
     ]
 
 
-def levels(growth: Fraction) -> set[int]:
+def levels(growth: float) -> set[int]:
     """The level of a growth; both beside a boundary, which the whole numbers of the fast form may see on either side."""
-    near = Fraction(1, 100)
+    near = 0.01
     return {sum(level < each for level in LEVELS.tolist()) for each in (growth - near, growth + near)}
 
 
