@@ -325,9 +325,9 @@ def behind_the_first(queue: str, as_of: datetime) -> Explanation:
     return Explanation(reason=Reason.BEHIND_OTHERS_IN_QUEUE, message=message, as_of=as_of)
 
 
-def behind_who_awaits(as_of: datetime) -> Explanation:
-    """It would start, on what work before it waits for."""
-    message = "would start, but on room that is kept for work before it in line, which waits for others to leave"
+def behind_who_awaits(queue: str, as_of: datetime) -> Explanation:
+    """It would start, on what work before it in its queue waits for."""
+    message = f"would start, but on room that is kept for work before it in queue {queue}, which waits for others to leave"
     return Explanation(reason=Reason.BEHIND_OTHERS_IN_QUEUE, message=message, as_of=as_of)
 
 

@@ -11,7 +11,6 @@ from domain.facts import Facts
 from domain.fleet import Placement
 from domain.openings import best_candidate, open_ranks, why_not_yet
 from domain.preemption import make_room
-from domain.quota import Usage
 from domain.ranking import Line
 from domain.request import Kind
 from domain.scoring import weighed
@@ -72,60 +71,62 @@ class _Pass:
     """Decides about each workload once, in rank order, in the world that the decisions before it left.
 
     Whoever is of a kind that found nothing is not asked again: what others take leaves no more, and what others give back is
-    for the next pass. Whoever waits for work that is leaving keeps its turn: nobody behind it takes what it waits for.
+    for the next pass. Whoever waits for work that is leaving keeps its turn: nobody behind it in its queue takes what it
+    waits for, and others only where they find no other room.
     """
 
     def __init__(self, world: World, facts: Facts, starts: Starts) -> None:
         self.world, self.moves, self.others = world, list[Start | StartAfter](), list[Waiting]()
         self._facts, self._starts = facts, starts
         self._stuck: set[Kind] = set()
-        self._awaited = list[Await]()
-        self._view = View.of(world)
+        self._awaiting: set[str] = set()
+        self._kept: World | None = None
         self._blocked: frozenset[str] = frozenset()
 
     def over(self, waiting: Iterable[Waiting]) -> None:
         """Give everybody who waits a turn."""
         line = Line(waiting, self.world.usage, self._facts)
-        by_id = dict[str, Waiting]()
-        while (workload := line.next(self._usage)) is not None:
-            by_id[workload.id] = workload
+        while (workload := line.next(self.world.usage)) is not None:
             self._turn(workload, line)
         blocked = line.left()
         self.others += blocked
         self._blocked = frozenset(workload.id for workload in blocked)
-        if self._awaited:
-            for move in self.moves:
-                self.world = after(move, by_id[move.workload_id], self.world, self._facts)
-        else:
-            self.world = self._view.world
-
-    @property
-    def _usage(self) -> Usage:
-        return self._view.world.usage
 
     def _turn(self, workload: Waiting, line: Line) -> None:
         queue, alike = workload.spec.queue, self._facts.turn_kind(workload)
         may_start = alike not in self._stuck and self._starts.limit_reached(queue) is None
-        decision = decide(workload, self._view, self._facts) if may_start else None
+        decision = self._decide(workload) if may_start else None
         match decision:
             case Start() | StartAfter():
                 self._move(workload, decision, line)
             case Await():
-                self._awaited.append(decision)
-                self._view = View.of(self._view.world.promising(decision.spec, decision.placement, ()))
+                self._awaiting.add(queue)
+                kept = self.world.forked() if self._kept is None else self._kept
+                self._kept = kept.promising(decision.spec, decision.placement, ())
         if not isinstance(decision, Start | StartAfter):
             self.others += [workload, *line.pass_over(workload)]
             self._stuck.add(alike)
             if why_not_yet(workload, self._facts) is None:
                 return
-        line.step(queue, self._usage)
+        line.step(queue, self.world.usage)
+
+    def _decide(self, workload: Waiting) -> Start | StartAfter | Await | None:
+        """What is done about the workload, beside what is kept for those before it or else, in another queue, on it."""
+        if self._kept is None:
+            return decide(workload, View.of(self.world), self._facts)
+        found = decide(workload, View.of(self._kept), self._facts)
+        if isinstance(found, Start) or workload.spec.queue in self._awaiting:
+            return found
+        return start(workload, self.world, self._facts) or found
 
     def _move(self, workload: Waiting, decision: Start | StartAfter, line: Line) -> None:
         self.moves.append(decision)
         self._starts.add(workload.spec.queue)
-        self._view = View.of(after(decision, workload, self._view.world, self._facts))
+        self.world = after(decision, workload, self.world, self._facts)
+        if self._kept is not None:
+            self._kept = after(decision, workload, self._kept, self._facts)
         if isinstance(decision, StartAfter):
-            line.again(self._usage)
+            line.again(self.world.usage)
 
     def answers(self) -> dict[str, Explanation]:
         """Why work waits that would move if it were not for its place in line, by workload id."""
@@ -145,9 +146,8 @@ class _Pass:
         queue, now = workload.spec.queue, self._facts.now
         limit = self._starts.limit_reached(queue)
         if not (is_blocked or limit):
-            is_kept = self._awaited and why_not_yet(workload, self._facts) is None
-            if is_kept and best_candidate(open_ranks(workload, self._facts), view.world) is not None:
-                return explanation.behind_who_awaits(now)
+            if queue in self._awaiting and start(workload, view.world, self._facts) is not None:
+                return explanation.behind_who_awaits(queue, now)
             return held_back(workload, view, self._facts)
         if not isinstance(decide(workload, view, self._facts), Start | StartAfter):
             return None
@@ -185,6 +185,14 @@ def held_back(workload: Waiting, view: View, facts: Facts) -> Explanation | None
     return explanation.budget_spent(protection.short_budgets(view.world.stopped), facts.now)
 
 
+def start(workload: Waiting, world: World, facts: Facts) -> Start | None:
+    """The start of the workload on room that is free now, or none."""
+    if why_not_yet(workload, facts) is not None:
+        return None
+    candidate = best_candidate(open_ranks(workload, facts), world)
+    return None if candidate is None else Start(workload.id, candidate.placement, weighed(candidate, world))
+
+
 def decide(workload: Waiting, view: View, facts: Facts) -> Start | StartAfter | Await | None:
     """Place the workload, or preempt for it, or let it wait.
 
@@ -205,9 +213,19 @@ def decide(workload: Waiting, view: View, facts: Facts) -> Start | StartAfter | 
     return None
 
 
+def fits(placement: Placement, world: World) -> bool:
+    """Whether all that the placement takes is free now."""
+    rooms = world.rooms
+    return all(
+        share.replicas and min((rooms[share.node_id] - share.room).devices, default=0) >= 0 for share in placement.shares
+    )
+
+
 def after(decision: Start | StartAfter, workload: Waiting, world: World, facts: Facts) -> World:
     """The world once the decision has been taken."""
     match decision:
+        case Start() if not fits(decision.placement, world):
+            return world.promising(workload.spec, decision.placement, ())
         case Start():
             return world.with_(workload.spec, decision.placement)
         case StartAfter():

@@ -177,6 +177,14 @@ class World:
         charges = [charge for active in leaving for charge in charges_of(active.spec, active.placement, is_part=are_parts)]
         return replace(self._with_rooms({}, coming), usage=with_charges(self.usage, charges, sign=-1))
 
+    def forked(self) -> "World":
+        """The same world, apart from the worlds that come of this one: two that go on side by side do so at no cost."""
+        classes = {traits: stock.forked() for traits, stock in self.classes.items()}
+        later = {
+            traits: classes[traits] if stock is self.classes[traits] else stock.forked() for traits, stock in self.later.items()
+        }
+        return replace(self, classes=classes, later=later)
+
     def nodes(self, classes: Iterable[Traits]) -> Nodes:
         """The nodes with any of these traits, in order."""
         found = [self.classes[traits] for traits in classes]

@@ -123,7 +123,7 @@ def test_nobody_behind_takes_what_the_first_of_its_queue_waits_for() -> None:
     assert started(plan) == {}
     assert why(plan, "first").reason is Reason.WAITING_FOR_VICTIMS
     assert why(plan, "second").message == (
-        "would start, but on room that is kept for work before it in line, which waits for others to leave"
+        "would start, but on room that is kept for work before it in queue research, which waits for others to leave"
     )
     assert set(started(schedule(a_snapshot(fleet, queues, leaving, staying, *first_and_second(), other), NOON))) == {"other"}
 
