@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import AttemptKey
 from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace
 from activities.store import tables
+from activities.store.facts import share_of
 from activities.store.penalties import settle_ended
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked_workloads, open_attempts, place_of, waits_for_room
-from activities.store.snapshots import housekeeping_due, share_of
+from activities.store.snapshots import housekeeping_due
 from corral.api import WHOLE, Outcome, State
 from domain.accounting import IntervalKind, lost_work
 from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, RESHAPED, AttemptEnd, state_after
