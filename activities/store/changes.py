@@ -59,14 +59,15 @@ class Kept(Generic[Value]):
 
     def __init__(self) -> None:
         self.by_key: dict[str, Value] = {}
+        self._keys: list[str] = []
+        self._new: list[str] = []
         self._values: tuple[Value, ...] | None = ()
-        self._is_sorted = True
 
     def put(self, key: str, value: Value) -> None:
         """Keep a value; of two that are equal the one that is known already."""
         known = self.by_key.get(key)
         if known is None:
-            self._is_sorted = False
+            self._new.append(key)
         elif known == value:
             return
         self.by_key[key] = value
@@ -84,9 +85,10 @@ class Kept(Generic[Value]):
 
     def values(self) -> tuple[Value, ...]:
         """All values in order."""
-        if not self._is_sorted:
-            self.by_key = {key: self.by_key[key] for key in sorted(self.by_key)}
-            self._is_sorted = True
         if self._values is None:
-            self._values = tuple(self.by_key.values())
+            if self._new or len(self._keys) > len(self.by_key):
+                # Once each, and nearly in order already, which makes sorting cheap.
+                known = dict.fromkeys(key for keys in (self._keys, self._new) for key in keys if key in self.by_key)
+                self._keys, self._new = sorted(known), []
+            self._values = tuple([self.by_key[key] for key in self._keys])
         return self._values

@@ -49,7 +49,7 @@ async def register(connection: AsyncConnection, journal: Journal, specs: Sequenc
     written = {row.id: row for row in rows if row.id in inserted}
     for row in written.values():
         journal.note(row.id, "submitted", f"submitted to queue {row.queue} as {row.tier}")
-        journal.intervals_opened.append(interval(row, IntervalKind.WAITING, row.submitted_at))
+        journal.intervals_opened[row.id] = [interval(row, IntervalKind.WAITING, row.submitted_at)]
     return written
 
 

@@ -166,7 +166,8 @@ class Journal:
     to_tell: dict[str, None] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     intervals_closed: list[dict[str, Any]] = field(default_factory=list)
-    intervals_opened: list[dict[str, Any]] = field(default_factory=list)
+    intervals_opened: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """By workload, in order; only the last one may be open."""
 
     def change(self, row: WorkloadRow, **values: Any) -> WorkloadRow:
         """Change a workload's row; its version rises once a call."""
@@ -228,15 +229,16 @@ class Journal:
     ) -> None:
         """Close the workload's open interval in the ledger and open one of that kind, or none when it has ended."""
         at = at or self.now
-        opened_here = next((new for new in self.intervals_opened if new["workload_id"] == row.id and not new["ended_at"]), None)
-        if opened_here is None:
+        opened_here = self.intervals_opened.setdefault(row.id, [])
+        last = opened_here[-1] if opened_here else None
+        if last is None or last["ended_at"]:
             self.intervals_closed.append({"workload_id": row.id, "ended_at": at, "lost_milli_seconds": lost_milli_seconds})
-        elif kind is not None and opened_here["began_at"] == at:
-            self.intervals_opened.remove(opened_here)
+        elif kind is not None and last["began_at"] == at:
+            opened_here.pop()
         else:
-            opened_here |= {"ended_at": max(at, opened_here["began_at"]), "lost_milli_seconds": lost_milli_seconds}
+            last |= {"ended_at": max(at, last["began_at"]), "lost_milli_seconds": lost_milli_seconds}
         if kind is not None:
-            self.intervals_opened.append(interval(row, kind, at, attempt))
+            opened_here.append(interval(row, kind, at, attempt))
 
     def tell(self, workload: str) -> None:
         """Write to the outbox how the workload stands when the transaction is over."""
@@ -272,11 +274,9 @@ class Journal:
             closed = {row["workload_id"]: row for row in reversed(self.intervals_closed)}
             await connection.execute(_CLOSE_INTERVALS, {"rows": as_document(list(closed.values()))})
         # Several intervals of one workload follow each other, so that each must find the one before it in the record.
-        left = self.intervals_opened
-        while left:
-            first = {row["workload_id"]: row for row in reversed(left)}
-            await connection.execute(_OPEN_INTERVALS, {"rows": as_document(list(first.values()))})
-            left = [row for row in left if row is not first[row["workload_id"]]]
+        for turn in range(max(map(len, self.intervals_opened.values()), default=0)):
+            rows = [its[turn] for its in self.intervals_opened.values() if len(its) > turn]
+            await connection.execute(_OPEN_INTERVALS, {"rows": as_document(rows)})
 
     async def _write_outbox(self, connection: AsyncConnection) -> list[Notice]:
         standings = [self.standing(workload) for workload in self.to_tell]
