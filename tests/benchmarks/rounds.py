@@ -1,9 +1,9 @@
-"""Whole rounds on a real record: reading the snapshot, deciding, and committing the plan, by step and by size of the pool."""
+"""`python -m tests.benchmarks.rounds`: whole rounds on a real record, by step: read, decide and commit; JSON lines."""
 
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -155,9 +155,16 @@ class Bench:
 
 
 def _view(number: int) -> NodeView:
-    topology = (("block", f"b{number // 256}"), ("rack", f"r{number // 16}"))
-    place = {"region": f"region-{number // 4096}", "cluster": f"c{number // 1024}", "sku": SKU}
-    return NodeView(f"n{number:06}", topology=topology, accelerators=DEVICES, cpu_milli=64_000, memory_mib=512_000, **place)
+    return NodeView(
+        name=f"n{number:06}",
+        region=f"region-{number // 4096}",
+        cluster=f"c{number // 1024}",
+        sku=SKU,
+        topology=(("block", f"b{number // 256}"), ("rack", f"r{number // 16}")),
+        accelerators=DEVICES,
+        cpu_milli=64_000,
+        memory_mib=512_000,
+    )
 
 
 @asynccontextmanager
@@ -216,13 +223,13 @@ async def rounds(bench: Bench, decide: Decide, said: str, cold: int = COLD, warm
             yield figure
 
 
-async def measure(sizes: Sequence[Size] = SIZES, decide: Callable[[Size], Decide] | None = None) -> AsyncIterator[Figure]:
-    """The store alone, and the store with what it is there for; `decide` instead of these, if it is given."""
+async def measure(decide: Decide = timed_round, sizes: Sequence[Size] = SIZES) -> AsyncIterator[Figure]:
+    """The store alone, and the store around whatever decides."""
     for size in sizes:
         async with filled(size) as bench:
             async for figure in rounds(bench, Filling(size.width), "the store alone"):
                 yield figure
-            async for figure in rounds(bench, timed_round, "schedule", cold=1, warm=3):
+            async for figure in rounds(bench, decide, "all of it", cold=1, warm=3):
                 yield figure
 
 

@@ -324,6 +324,8 @@ async def test_a_planner_that_remembers_and_a_new_one_see_the_same_whatever_happ
     await pool.adjusts("hold", "aside")
     async with AsyncExitStack() as stack:
         sessions = [await stack.enter_async_context(pool.session()) for _ in aside]
+        for session in sessions:
+            stack.push_async_callback(session.execute, "ROLLBACK")
         rival = pool.another_store()
         life = Life(pool, Random(seed), [rival], sessions)
         story = []
@@ -333,6 +335,4 @@ async def test_a_planner_that_remembers_and_a_new_one_see_the_same_whatever_happ
             assert await remembered(pool) == new, story
             if life.random.random() < 0.3:
                 assert await remembered(pool, rival) == new, story
-        for session in sessions:
-            await session.execute("ROLLBACK")
     assert await remembered(pool, rival) == await read_anew(pool)
