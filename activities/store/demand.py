@@ -33,7 +33,7 @@ WHEN_AND_WHERE_SAID = frozenset({"round_id", "as_of"})
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A live workload: its row, its open attempts, and what the domain is told of it."""
+    """A live workload: its row, its spec as a model, and its open attempts."""
 
     row: WorkloadRow
     spec: WorkloadSpec
