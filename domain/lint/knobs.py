@@ -15,6 +15,7 @@ POLICY_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
     "rank.cohorts": frozenset({COHORTS}),
     "rank.deserved": frozenset({DESERVED}),
     "rank.disruption": frozenset({RANKED}),
+    "goals.improvement": frozenset({RANKED}),
 }
 """The models that read a part of the policy; every other part is read by all of them."""
 
@@ -99,6 +100,20 @@ def setting_of_a_closed_branch(documents: Documents) -> Iterator[Complaint]:
     for model, field, is_open, why in branches:
         if rank.quota_model is model and not is_open and _differs(policy, field):
             yield Complaint(field, f"has no effect: {why}", "leave it out, or change that")
+
+
+def setting_of_no_improvement(documents: Documents) -> Iterator[Complaint]:
+    """Nothing is improved on, and something is set that only says how."""
+    goals, limits, default = documents.policy.goals, documents.policy.limits, Policy().goals.improvement
+    if documents.policy.rank.quota_model is not RANKED or goals.improvement == default:
+        return
+    if limits.starts_per_round is not None or limits.starts_per_queue_and_round is not None:
+        message = "has no effect: a round that may only start so many is not improved on"
+        yield Complaint("goals.improvement", message, "leave it out, or set no limit of starts")
+    elif not goals.improvement.work:
+        for field in ("nodes", "worth"):
+            if getattr(goals.improvement, field) != getattr(default, field):
+                yield Complaint(f"goals.improvement.{field}", "has no effect: work is 0", "leave it out, or allow some work")
 
 
 def setting_of_preemption(documents: Documents) -> Iterator[Complaint]:
