@@ -158,6 +158,14 @@ class Quality:
         """How much of the bound is not reached, 0 to 1; 0 where no plan could start more."""
         return 1 - self.objective / self.bound if self.bound else 0.0
 
+    @property
+    def in_words(self) -> str:
+        """One line for a person."""
+        said = f"{self.objective / WHOLE:,g} accelerators started of at most {self.bound / WHOLE:,g} (gap {self.gap:.1%})"
+        if self.improved:
+            said += f", {self.improved} workloads by {self.method} beyond turns alone"
+        return f"{said}, {self.fallback}" if self.fallback else said
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
