@@ -41,15 +41,8 @@ class Chart:
 
 def charts(report: Report) -> list[Chart]:
     """The charts for which there is something to show, in their order on the page."""
-    candidates = [
-        _promises(report),
-        _waits(report),
-        _use(report),
-        *_queues(report),
-        _line(report),
-        _gaps(report),
-        _time_line(report),
-    ]
+    over_time = [_line(report), _gaps(report), _time_line(report)]
+    candidates = [_promises(report), _waits(report), _use(report), *_queues(report), *over_time]
     return [chart for chart in candidates if chart.data]
 
 
@@ -247,8 +240,8 @@ def _gaps(report: Report) -> Chart:
         id="gaps",
         title="How far each round may be from the best",
         caption=(
-            "The part of the accelerators that any plan could have started at most, and that the round did not. The bound knows "
-            "no rank and no whole gangs: some of the gap is work that had to wait for its turn."
+            "The part of the accelerators that any plan could have started at most, and that the round did not. The bound "
+            "knows no rank and no whole gangs: some of the gap is work that had to wait for its turn."
         ),
         height=260,
         data=points,

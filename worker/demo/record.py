@@ -14,7 +14,7 @@ from activities.store.past import interval_of
 from activities.store.policies import record_of
 from activities.store.rows import AttemptRow, WorkloadRow
 from activities.store.snapshots import read_queues
-from corral.api import FleetStatus, QueueSpec, QueueStatus, State, WorkloadEvent
+from corral.api import FleetStatus, QueueSpec, QueueStatus, RoundStatus, State, WorkloadEvent
 from corral.policy import PolicyRecord
 from domain.accounting import Interval
 from worker.clock import PoolClock

@@ -47,17 +47,10 @@ def a_row(
 
 def a_round(milliseconds: float, **fields: Any) -> RoundStatus:
     """A round that took so long to decide."""
-    steps = {"turns": milliseconds}
-    known: dict[str, Any] = {
-        "id": 1,
-        "at": NOON,
-        "trigger": "tick",
-        "considered": 1,
-        "started": 1,
-        "preempted": 0,
-        "refused": 0,
-    }
-    return RoundStatus(**(known | {"milliseconds": steps} | fields))
+    known = RoundStatus(
+        id=1, at=NOON, trigger="tick", considered=1, started=1, preempted=0, refused=0, milliseconds={"turns": milliseconds}
+    )
+    return known.model_copy(update=fields)
 
 
 def an_attempt(workload: str, began: float, ended: float, *, gpus: int = 8, epoch: int = 1, **fields: Any) -> AttemptRow:
