@@ -13,13 +13,16 @@ from corral.policy import QuotaModel
 from domain.bench import Bench, Seat
 from domain.decision import Fallback, Method, Start
 from domain.facts import Facts
+from domain.feasibility import Offer
 from domain.openings import best_candidate, open_ranks, why_not_yet
 from domain.ranking import Line
 from domain.rearrangement import Work, could_fit, rearranged
 from domain.rebalancing import LONGEST_RUN, is_fungible, rebalanced
+from domain.relaxation import Homes, all_fit
 from domain.request import Kind, kind
 from domain.turns import TakeTurns, Turns
 from domain.workload import Waiting
+from domain.world import Traits
 
 FAILURES = 64
 """Kinds of workloads for which nothing was found, before the round gives up on all others."""
@@ -45,7 +48,9 @@ def improved(turns: Turns, waiting: Iterable[Waiting], facts: Facts, take_turns:
     """
     if facts.policy.rank.quota_model is not QuotaModel.RANKED:
         return turns, NO_GAINS
-    search = _Search(facts, {workload.id: workload for workload in waiting}, Work(facts.policy.goals.improvement.work))
+    search = _Search(
+        facts, {workload.id: workload for workload in waiting}, Work.of_a_round(facts.policy.goals.improvement.work)
+    )
     while search.is_worth_while(turns):
         better = search.better(turns)
         if better is turns:
@@ -115,6 +120,10 @@ class _Passage:
     is_changed: bool = False
     free: int = 0
     movable: dict[str, int] = field(default_factory=dict)
+    cleared: dict[Traits, Counter[int]] = field(default_factory=dict)
+    """By class, how many nodes would have how many whole devices if all that may move were gone."""
+    kept: Counter[tuple[int, Homes]] = field(default_factory=Counter)
+    """Replicas that have started and may move, by devices and by where they may be."""
     known: dict[Kind, bool] = field(default_factory=dict)
 
     def over(self, waiting: Iterable[Waiting]) -> Bench | None:
@@ -143,8 +152,7 @@ class _Passage:
         search = self.search
         if search.work.is_short or len(search.hopeless) >= FAILURES:
             search.gains.fallback = Fallback.OUT_OF_WORK
-            return True
-        return not self.free
+        return search.work.left <= 0 or len(search.hopeless) >= FAILURES or not self.free
 
     def _count(self) -> None:
         """Whole devices that are free, and by node those that starts could free."""
@@ -154,7 +162,20 @@ class _Passage:
             for share in each.start.placement.shares:
                 movable[share.node_id] += share.room.whole_devices
         self.movable = dict(movable)
+        self.cleared = {
+            home: Counter(entry.whole + movable[entry.node.id] for entry in nodes)
+            for home, nodes in self.bench.world.classes.items()
+        }
+        self.kept = Counter()
+        for each in self.bench.movers:
+            homes = self._homes(self.bench.offers(each.workload, each.alike))
+            for shape in each.again(each.request).gang.shapes:
+                self.kept[shape.devices, homes] += shape.count
         self.known = {}
+
+    @staticmethod
+    def _homes(offers: Iterable[Offer]) -> Homes:
+        return tuple(sorted({home for offer in offers for home in offer.classes}))
 
     def _could_start(self, workload: Waiting) -> bool:
         """Whether its kind is not known to be hopeless, and counts leave it open that there is room."""
@@ -167,10 +188,19 @@ class _Passage:
 
     def _counts_allow(self, workload: Waiting) -> bool:
         return why_not_yet(workload, self.bench.facts) is None and any(
-            offer.request.gang.minimum_milli <= self.free * WHOLE and could_fit(offer, self.bench, self.movable)
+            offer.request.gang.minimum_milli <= self.free * WHOLE
+            and could_fit(offer, self.bench, self.movable)
+            and self._has_slots(offer)
             for rank in open_ranks(workload, self.bench.facts)
             for offer in self.bench.offers(workload, rank)
         )
+
+    def _has_slots(self, offer: Offer) -> bool:
+        """Whether all that have started and this one sit somewhere, as far as counts of slots of each size go."""
+        wanted = Counter(self.kept)
+        for shape in offer.request.gang.at_minimum().shapes:
+            wanted[shape.devices, self._homes([offer])] += shape.count
+        return all_fit({lot: number for lot, number in wanted.items() if lot[0]}, self.cleared)
 
     def _is_fungible(self, workload: Waiting) -> bool:
         ranks = open_ranks(workload, self.bench.facts)
@@ -190,13 +220,13 @@ class _Passage:
             self._take(flow.bench, flow.started, flow.moved, Method.FLOW)
             left = [workload for workload in run if workload.id not in set(flow.started)]
         for workload in left:
-            if self.search.work.is_short or not self._could_start(workload):
+            if self.search.work.left <= 0 or not self._could_start(workload):
                 continue
             if self._placed_as_it_is(workload):
                 continue
             if (found := rearranged(workload, self.bench, self.movable, self.search.work)) is not None:
                 self._take(found.bench, [workload.id], found.moved, Method.EXACT)
-            elif not self.search.work.is_short:
+            else:
                 self.search.hopeless.add(self.bench.kind(workload))
         if self.search.work.is_short:
             self.search.gains.fallback = Fallback.OUT_OF_WORK

@@ -17,16 +17,25 @@ from domain.solver import NoSolution, Programme, Solution, Variable, solve
 from domain.workload import Waiting
 from domain.world import NodeRoom, Nodes, World, in_order
 
+TRIES_AT_LEAST = 4
+"""Into so many parts the work of a round is divided, of which one is the most for one workload."""
+
 WORK_PER_VARIABLE = 1e-6
 """What building a programme counts, in the solver's deterministic seconds."""
 
 
 @dataclass(slots=True)
 class Work:
-    """What may still be spent, in deterministic seconds, and whether it did not suffice."""
+    """What may still be spent, in deterministic seconds, at most so much of it at once, and whether it ever was too little."""
 
     left: float
+    at_once: float
     is_short: bool = False
+
+    @classmethod
+    def of_a_round(cls, amount: float) -> "Work":
+        """All that one round may spend, so that no single workload takes it all."""
+        return cls(amount, amount / TRIES_AT_LEAST)
 
     def spend(self, amount: float) -> None:
         """Count work that was done."""
@@ -240,7 +249,7 @@ class _Arrangement:
         if work.left <= 0:
             work.is_short = True
             return None
-        solution = solve(self.programme, work.left, {})
+        solution = solve(self.programme, min(work.left, work.at_once), {})
         work.spend(solution.work)
         if isinstance(solution, NoSolution):
             work.is_short = work.is_short or not solution.proven

@@ -24,6 +24,10 @@ Homes = tuple[Traits, ...]
 """Classes of like nodes that somebody accepts, in order; of those that a workload names first, the cheapest leads."""
 
 
+Whole = Mapping[int, int]
+"""How many nodes have how many whole devices."""
+
+
 class Lot(NamedTuple):
     """Replicas of one size that one queue wants on the same classes of nodes; `milli` is what each needs."""
 
@@ -137,11 +141,29 @@ def _fit(programme: Programme, seats: Seats, world: World) -> None:
     for home, guests in by_home.items():
         nodes = world.classes[home]
         programme.require(((variable, lot.milli) for lot, variable in guests), most=sum(entry.milli for entry in nodes))
-        free = Counter(entry.whole for entry in nodes)
-        for size in sorted({lot.milli // WHOLE for lot, _ in guests if lot.milli >= WHOLE}):
-            holds = sum(number * (whole // size) for whole, number in free.items())
-            large = [(variable, lot.milli // WHOLE // size) for lot, variable in guests if lot.milli >= size * WHOLE]
-            programme.require(large, most=holds)
+        _hold(programme, [(lot.milli // WHOLE, variable) for lot, variable in guests], Counter(entry.whole for entry in nodes))
+
+
+def _hold(programme: Programme, guests: Iterable[tuple[int, Variable]], whole: Whole) -> None:
+    """For each size: nodes of which so many have so many whole devices, and replicas of so many devices each."""
+    large = [(size, variable) for size, variable in guests if size]
+    for least in sorted({size for size, _ in large}):
+        holds = sum(number * (devices // least) for devices, number in whole.items())
+        programme.require([(variable, size // least) for size, variable in large if size >= least], most=holds)
+
+
+def all_fit(wanted: Mapping[tuple[int, Homes], int], whole: Mapping[Traits, Whole]) -> bool:
+    """Whether counts leave it open that all of these replicas sit somewhere; by devices of each and the homes it accepts."""
+    programme, guests = Programme(), defaultdict[Traits, list[tuple[int, Variable]]](list)
+    for (size, homes), number in wanted.items():
+        variables = {home: programme.variable(number) for home in homes}
+        programme.require(((variable, 1) for variable in variables.values()), least=number, most=number)
+        for home, variable in variables.items():
+            guests[home].append((size, variable))
+    for home, those in guests.items():
+        _hold(programme, those, whole.get(home, {}))
+    programme.objectives = [()]
+    return least_possible(programme) is not None
 
 
 def _stay_within_quota(programme: Programme, seats: Seats, usage: Usage) -> None:

@@ -61,12 +61,11 @@ def schedule(snapshot: Snapshot, now: datetime, *, once: bool = False, lap: Lap 
 
 
 def who_starts(snapshot: Snapshot, now: datetime) -> frozenset[str]:
-    """The workloads that a round would give capacity, at once or when others have left; nobody is told why they wait."""
+    """The workloads that turns alone give capacity, at once or when others have left; a round starts all of these, or more."""
     facts = Facts.of(snapshot, now)
     _, waiting = refuse(snapshot.waiting, facts)
     take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
     turns = take_turns(waiting, World.of(snapshot, facts.tree), facts, once=False)
-    turns, _ = improved(turns, waiting, facts, take_turns)
     return frozenset(decision.workload_id for decision in turns.moved)
 
 

@@ -59,6 +59,8 @@ class Solution:
     reached: tuple[int, ...]
     bounds: tuple[int, ...]
     work: float
+    is_proven: bool = True
+    """Whether no values are better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ def solve(programme: Programme, work: float, hint: Mapping[Variable, int]) -> So
         if status != cp_model.OPTIMAL:
             break
         model.add(_total(objective, variables) <= reached[-1])
-    return Solution(tuple(values[index] for index in range(len(variables))), tuple(reached), tuple(bounds), spent)
+    in_order = tuple(values[index] for index in range(len(variables)))
+    return Solution(in_order, tuple(reached), tuple(bounds), spent, status == cp_model.OPTIMAL)
 
 
 def _model(programme: Programme) -> "tuple[CpModel, list[IntVar]]":

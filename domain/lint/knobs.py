@@ -85,8 +85,9 @@ def _at(policy: Policy, path: str) -> object:
 
 def setting_of_a_closed_branch(documents: Documents) -> Iterator[Complaint]:
     """A setting of the model in force that another one of its settings leaves without effect."""
-    policy, rank = documents.policy, documents.policy.rank
-    actions = set(rank.deserved.actions)
+    policy, rank, limits = documents.policy, documents.policy.rank, documents.policy.limits
+    actions, improves = set(rank.deserved.actions), policy.goals.improvement.work > 0
+    is_unlimited = limits.starts_per_round is None and limits.starts_per_queue_and_round is None
     branches = (
         (COHORTS, "rank.cohorts.fair_preemption", rank.cohorts.fair_sharing, "fair_sharing is false"),
         (
@@ -95,25 +96,14 @@ def setting_of_a_closed_branch(documents: Documents) -> Iterator[Complaint]:
             Action.CONSOLIDATE in actions,
             "consolidate is not among the actions",
         ),
+        (RANKED, "goals.improvement.nodes", improves, "work is 0"),
+        (RANKED, "goals.improvement.worth", improves, "work is 0"),
+        (RANKED, "goals.improvement", is_unlimited, "a round that may only start so many is not improved on"),
         (DESERVED, "rank.deserved.scenarios", actions > {Action.ALLOCATE}, "allocate is the only action"),
     )
     for model, field, is_open, why in branches:
         if rank.quota_model is model and not is_open and _differs(policy, field):
             yield Complaint(field, f"has no effect: {why}", "leave it out, or change that")
-
-
-def setting_of_no_improvement(documents: Documents) -> Iterator[Complaint]:
-    """Nothing is improved on, and something is set that only says how."""
-    goals, limits, default = documents.policy.goals, documents.policy.limits, Policy().goals.improvement
-    if documents.policy.rank.quota_model is not RANKED or goals.improvement == default:
-        return
-    if limits.starts_per_round is not None or limits.starts_per_queue_and_round is not None:
-        message = "has no effect: a round that may only start so many is not improved on"
-        yield Complaint("goals.improvement", message, "leave it out, or set no limit of starts")
-    elif not goals.improvement.work:
-        for field in ("nodes", "worth"):
-            if getattr(goals.improvement, field) != getattr(default, field):
-                yield Complaint(f"goals.improvement.{field}", "has no effect: work is 0", "leave it out, or allow some work")
 
 
 def setting_of_preemption(documents: Documents) -> Iterator[Complaint]:
