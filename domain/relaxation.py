@@ -5,20 +5,22 @@ forgets which node has cpu and memory left, topology, that gangs are whole, and 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from datetime import timedelta
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
 
-from corral.api import WHOLE, StopPolicy
+from corral.api import WHOLE, ReplicaGroup, StopPolicy
 from domain.facts import Facts
 from domain.feasibility import sift
 from domain.fleet import Amount, Health
+from domain.placement import domains
 from domain.quota import Usage
 from domain.request import requests
 from domain.solver import Programme, Variable, least_possible
 from domain.workload import Waiting
-from domain.world import Traits, World
+from domain.world import Supply, Traits, World
 
 Homes = tuple[Traits, ...]
 """Classes of like nodes that somebody accepts, in order; of those that a workload names first, the cheapest leads."""
@@ -41,51 +43,109 @@ Demand = Mapping[Lot, int]
 """Replicas by lot."""
 
 
-def demand(waiting: Iterable[Waiting], world: World, facts: Facts) -> Demand:
-    """Everything that may start at all by now, every group with as many replicas as it could have."""
-    found: Counter[Lot] = Counter()
-    known: dict[Hashable, tuple[Homes, ...]] = {}
+Tally = Sequence[tuple[Waiting, int]]
+"""Examples of workloads that ask for the same, and how many there are of each."""
+
+
+def tally(waiting: Iterable[Waiting], facts: Facts) -> Tally:
+    """Everybody who may start at all by now, the like counted together."""
+    stopped = {
+        name
+        for name, path in facts.tree.paths.items()
+        if any(facts.queues[queue].stop is not StopPolicy.OPEN for queue in path)
+    }
+    found: dict[Hashable, tuple[Waiting, int]] = {}
     for workload in waiting:
         spec = workload.spec
-        if not may_start(workload, facts):
-            continue
-        mark = _mark(workload, world, facts)
-        if mark not in known:
-            known[mark] = _homes(workload, world, facts)
-        for group, homes in zip(spec.groups, known[mark], strict=True):
-            if group.milli and homes:
-                found[Lot(spec.queue, spec.preemptible, group.milli, homes)] += group.count
-        if spec.tasks is not None or any(target.count is not None for target in spec.targets):
-            _resize(found, workload, known[mark])
+        is_late = spec.earliest_start is not None and facts.now < spec.earliest_start
+        if not is_late and spec.queue not in stopped and (opened := _opened(workload, facts.now)):
+            left = None if spec.tasks is None else spec.tasks - workload.tasks_done
+            asks = (spec.queue, spec.tenant, spec.preemptible, spec.targets, spec.tolerations)
+            key = (*asks, tuple(map(_replicas, spec.groups)), spec.topology, left, opened)
+            example, number = found.get(key, (workload, 0))
+            found[key] = example, number + 1
+    return tuple(found.values())
+
+
+def _replicas(group: ReplicaGroup) -> Hashable:
+    """What counts of a group here."""
+    return group.milli, group.count, group.minimum, group.skus, group.tolerations, group.topology, group.colocate
+
+
+def _opened(workload: Waiting, now: datetime) -> int:
+    """How many targets are open; a spec that names none has one."""
+    waited = (now - workload.submitted_at).total_seconds()
+    return sum(target.after_seconds <= waited for target in workload.spec.targets) if workload.spec.targets else 1
+
+
+def demand(counted: Tally, world: World, facts: Facts, rooms: "Rooms | None" = None) -> Demand:
+    """What all of these want, every group with as many replicas as it could have.
+
+    Where `rooms` are given, without work that would find no room in them even alone.
+    """
+    found: Counter[Lot] = Counter()
+    for workload, number in counted:
+        homes = _homes(workload, world, facts)
+        if rooms is None or rooms.hold(workload, homes):
+            for group, accepted, count in zip(workload.spec.groups, homes, _most_replicas(workload), strict=True):
+                if group.milli and accepted:
+                    found[Lot(workload.spec.queue, workload.spec.preemptible, group.milli, accepted)] += count * number
     return dict(sorted(found.items()))
+
+
+def _most_replicas(workload: Waiting) -> list[int]:
+    """Of each group: of the first as many as the largest target, or the tasks that are left, make of it."""
+    counts = {target.count for target in workload.spec.targets} or {None}
+    first = max(workload.groups(count)[0].count for count in counts)
+    return [first, *(group.count for group in workload.spec.groups[1:])]
+
+
+@dataclass(slots=True)
+class Rooms:
+    """How many replicas of a size fit in one topology domain of a class of nodes; remembered while a demand is counted."""
+
+    world: World
+    _domains: dict[tuple[Traits, str | None], list[Counter[int]]] = field(default_factory=dict)
+    _most: dict[tuple[Traits, str | None, int], int] = field(default_factory=dict)
+
+    def hold(self, workload: Waiting, homes: Sequence[Homes]) -> bool:
+        """Whether the fewest replicas of each group fit somewhere by themselves."""
+        spec = workload.spec
+        smallest = min((target.count for target in spec.targets if target.count is not None), default=None)
+        for group, accepted in zip(spec.groups, homes, strict=True):
+            is_plain = group.topology is None and group.colocate is None
+            level = spec.topology.required if is_plain else None
+            fewest = group.fewest if smallest is None else min(group.fewest, smallest)
+            if (size := group.milli // WHOLE) and fewest > self._most_of(accepted, level, size):
+                return False
+        return True
+
+    def _most_of(self, homes: Homes, level: str | None, size: int) -> int:
+        by_supply: Counter[Supply] = Counter()
+        for home in homes:
+            by_supply[home.supply] += self._most_in_one(home, level, size)
+        return max(by_supply.values(), default=0)
+
+    def _most_in_one(self, home: Traits, level: str | None, size: int) -> int:
+        if (home, level, size) not in self._most:
+            slots = (
+                sum(number * (whole // size) for whole, number in counts.items()) for counts in self._by_domain(home, level)
+            )
+            self._most[home, level, size] = max(slots, default=0)
+        return self._most[home, level, size]
+
+    def _by_domain(self, home: Traits, level: str | None) -> list[Counter[int]]:
+        """How many nodes of each domain have how many whole devices."""
+        if (home, level) not in self._domains:
+            nodes = self.world.classes[home]
+            places = [nodes] if level is None else domains(nodes, level)
+            self._domains[home, level] = [Counter(entry.whole for entry in place) for place in places]
+        return self._domains[home, level]
 
 
 def merged(one: Demand, other: Demand) -> Demand:
     """Both together."""
     return {lot: one.get(lot, 0) + other.get(lot, 0) for lot in sorted(one.keys() | other.keys())}
-
-
-def may_start(workload: Waiting, facts: Facts) -> bool:
-    """Whether no gate keeps the workload from being considered (`domain.openings.why_not_yet`)."""
-    spec, now = workload.spec, facts.now
-    if any(facts.queues[queue].stop is not StopPolicy.OPEN for queue in facts.tree.paths[spec.queue]):
-        return False
-    waited = (now - workload.submitted_at) // SECOND
-    is_open = not spec.targets or any(target.after_seconds <= waited for target in spec.targets)
-    return is_open and (spec.earliest_start is None or spec.earliest_start <= now)
-
-
-SECOND = timedelta(seconds=1)
-
-
-def _mark(workload: Waiting, world: World, facts: Facts) -> Hashable:
-    """Workloads with the same mark accept the same homes."""
-    spec, now = workload.spec, facts.now
-    whose = (spec.tenant, spec.queue) if world.law.articles else ()
-    groups = tuple([(group.skus, group.tolerations) for group in spec.groups])
-    late = [target.after_seconds for target in spec.targets if target.after_seconds]
-    opened = (now - workload.submitted_at) // SECOND if late else 0
-    return spec.targets, sum(after <= opened for after in late), spec.tolerations, groups, whose
 
 
 def _homes(workload: Waiting, world: World, facts: Facts) -> tuple[Homes, ...]:
@@ -102,15 +162,6 @@ def _homes(workload: Waiting, world: World, facts: Facts) -> tuple[Homes, ...]:
 def _price(traits: Traits, world: World) -> tuple[int, Traits]:
     nodes = world.classes[traits]
     return nodes[0].node.price if nodes else 0, traits
-
-
-def _resize(found: Counter[Lot], workload: Waiting, homes: tuple[Homes, ...]) -> None:
-    """Count the first group as the largest that a target or the tasks that are left make it."""
-    spec = workload.spec
-    first = spec.groups[0]
-    counts = [workload.groups(target.count)[0].count for target in spec.targets] or [workload.groups()[0].count]
-    if first.milli and homes[0]:
-        found[Lot(spec.queue, spec.preemptible, first.milli, homes[0])] += max(counts) - first.count
 
 
 def most_milli(wanted: Demand, world: World) -> Amount | None:
