@@ -1,7 +1,7 @@
 """The relaxed pool: demand in lots over classes of like nodes, as a linear programme that every plan satisfies.
 
 It counts accelerators and the replicas of each size that nodes have room for, and knows quota, caps and borrowing limits. It
-forgets which node has cpu and memory left, topology, that gangs are whole, and the limits of users and budgets.
+forgets which node has cpu and memory left, topology and whole gangs (but for what fits nowhere even alone), users and budgets.
 """
 
 from collections import Counter, defaultdict
