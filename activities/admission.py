@@ -19,11 +19,25 @@ from domain.snapshot import Snapshot
 LONGEST_VALUE = 60
 
 
+class Laps:
+    """Milliseconds by step, of steps that follow each other."""
+
+    def __init__(self) -> None:
+        self.milliseconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def __call__(self, step: str) -> None:
+        """The step is done, and the next one begins."""
+        now = time.perf_counter()
+        self.milliseconds[step] = round((now - self._since) * 1000, 3)
+        self._since = now
+
+
 def timed_round(snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
-    """Decide one round, and tell how many milliseconds that took."""
-    began = time.perf_counter()
-    plan = schedule(snapshot, now)
-    return plan, {"decide": round((time.perf_counter() - began) * 1000, 3)}
+    """Decide one round, and tell how many milliseconds each of its steps took."""
+    laps = Laps()
+    plan = schedule(snapshot, now, lap=laps)
+    return plan, laps.milliseconds
 
 
 class Admission:

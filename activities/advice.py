@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from activities.admission import timed_round
 from activities.ports import Store
 from corral.api import Explanation, Fix, Reason
-from domain.decision import Decision, Plan, Wait
+from domain.decision import Decision, Plan, Quality, Wait
 from domain.fixes import cheapest_fixes, for_tenant
 from domain.snapshot import Snapshot
 
@@ -30,10 +30,13 @@ class Advisor:
         self._found: dict[str, tuple[Reason, datetime, tuple[Fix, ...]]] = {}
         self._waits: dict[str, Explanation] = {}
         self._due = 0.0
+        self.quality: Quality | None = None
+        """Of the last plan."""
 
     def decide(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
         """Decide one round; the waits in it carry the fixes that are known."""
         plan, milliseconds = timed_round(snapshot, now)
+        self.quality = plan.quality
         self._waits = {each.workload_id: each.explanation for each in plan.decisions if isinstance(each, Wait)}
         self._found = {id: found for id, found in self._found.items() if id in self._waits}
         return replace(plan, decisions=tuple(map(self._advised, plan.decisions))), milliseconds

@@ -93,3 +93,5 @@ class RoundsDone:
 
     rounds: int = 0
     told: int = 0
+    quality: str = ""
+    """How good the last plan was, in words."""

@@ -6,7 +6,17 @@ from temporalio import activity
 
 from activities.errors import final_failures
 from activities.ports import Store
-from corral.api import FleetStatus, NodeStatus, QueueStatus, QueueTree, State, WorkloadEvent, WorkloadFilter, WorkloadStatus
+from corral.api import (
+    FleetStatus,
+    NodeStatus,
+    QueueStatus,
+    QueueTree,
+    RoundStatus,
+    State,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadStatus,
+)
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.wire import Inquiry as Name
 from domain.fixes import explained_now, for_tenant
@@ -67,6 +77,11 @@ class Inquiry:
     async def nodes(self) -> list[NodeStatus]:
         """All nodes as last observed."""
         return await self._store.nodes()
+
+    @activity.defn(name=Name.ROUNDS)
+    async def rounds(self, limit: int) -> list[RoundStatus]:
+        """The newest rounds that changed something, the last one first."""
+        return await self._store.rounds(limit)
 
     @activity.defn(name=Name.APPLY_QUEUES)
     async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:

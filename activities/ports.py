@@ -17,6 +17,7 @@ from corral.api import (
     NodeStatus,
     QueueStatus,
     QueueTree,
+    RoundStatus,
     WorkloadEvent,
     WorkloadFilter,
     WorkloadSpec,
@@ -331,6 +332,9 @@ class Store(Protocol):
 
     async def nodes(self) -> list[NodeStatus]:
         """All nodes as last observed."""
+
+    async def rounds(self, limit: int) -> list[RoundStatus]:
+        """The newest rounds that changed something, the last one first."""
 
     def wake_ups(self) -> AbstractAsyncContextManager[asyncio.Event]:
         """An event that is set whenever something changed that could let waiting work start."""

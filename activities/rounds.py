@@ -66,7 +66,8 @@ class Rounds:
                     await self._look_for_orphans()
                     orphans_due = loop.time() + self._reconcile_seconds
                 await self._pause(woken)
-        return RoundsDone(rounds, told)
+        quality = self._advisor.quality
+        return RoundsDone(rounds, told, quality.in_words if quality else "")
 
     async def _decide(self) -> int:
         _, notices = await self._store.round([], self._advisor.decide, "planner")

@@ -43,6 +43,7 @@ from corral.api import (
     Release,
     Reprioritize,
     Resize,
+    RoundStatus,
     State,
     WorkloadEvent,
     WorkloadFilter,
@@ -258,6 +259,10 @@ class Corral:
     async def nodes(self) -> list[NodeStatus]:
         """List the nodes as last observed."""
         return await self._ask(wire.Inquiry.NODES, None, list[NodeStatus])
+
+    async def rounds(self, limit: int = 20) -> list[RoundStatus]:
+        """List the newest rounds that changed something, the last one first."""
+        return await self._ask(wire.Inquiry.ROUNDS, limit, list[RoundStatus])
 
     async def cancel(self, workload: str, reason: str = "", *, key: str | None = None) -> Acknowledgement:
         """End a workload. `key` makes repeating the call safe, here and in the other changes."""

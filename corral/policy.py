@@ -290,6 +290,17 @@ class Preference(Model):
         return self
 
 
+class Improvement(Model):
+    """How far a better plan is looked for once all turns were taken (quota model `ranked`). With `work` 0 it is not."""
+
+    work: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.2
+    """The most work for one round, in the solver's deterministic seconds: about as many real ones, but the same everywhere."""
+    nodes: Annotated[StrictInt, Field(ge=2, le=1_000)] = 32
+    """The most nodes on which plans are compared for one workload."""
+    worth: Dollars = 1.0
+    """How much more an accelerator that starts besides may cost those that start elsewhere for it."""
+
+
 class Goals(Model):
     """Stratum 4: what is preferred, in dollars per accelerator and hour."""
 
@@ -305,6 +316,7 @@ class Goals(Model):
     preferences: Annotated[tuple[Preference, ...], Field(max_length=256)] = ()
     preference_limit: Dollars = 1_000.0
     """The most that all preferences together count."""
+    improvement: Improvement = Improvement()
 
 
 class Policy(Model):

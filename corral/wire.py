@@ -73,6 +73,7 @@ class Inquiry(StrEnum):
     QUEUES = "inquiry.queues"
     FLEET = "inquiry.fleet"
     NODES = "inquiry.nodes"
+    ROUNDS = "inquiry.rounds"
     APPLY_QUEUES = "inquiry.apply-queues"
     POLICIES = "inquiry.policies"
     APPLY_POLICY = "inquiry.apply-policy"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from corral.api import WHOLE, Explanation, Reason
-from domain.fleet import Placement
+from domain.fleet import Amount, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,10 @@ class Reshape:
 
 
 class Method(StrEnum):
-    """How the disturbance of running work was chosen: step by step, or among all plans."""
+    """How something was chosen: step by step, by a flow between classes of like nodes, or among all plans on some nodes."""
 
     GREEDY = "greedy"
+    FLOW = "flow"
     EXACT = "exact"
 
 
@@ -124,6 +125,48 @@ class Stop:
     reason: Reason
 
 
+class Fallback(StrEnum):
+    """Why somebody kept the answer of the greedy turns though a better plan was not ruled out."""
+
+    OUT_OF_WORK = "out-of-work"
+    """The work that the policy allows for one round was spent."""
+    NOT_VALID = "not-valid"
+    """A better plan was found that a rule refuses which the programme does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How good a round is: thousandths of an accelerator that it started on free capacity, and the most that any could.
+
+    `improved` are the workloads that started beyond those of the greedy turns, `moved` those that start elsewhere for them.
+    A worst region is the largest of (what is in use + the demand that is meant for it) / supply over all regions: before
+    the round everybody who waits is meant for where it would go alone, afterwards for where the round has put it, or where
+    there is most left of those that it accepts.
+    """
+
+    objective: Amount
+    bound: Amount
+    method: Method = Method.GREEDY
+    improved: int = 0
+    moved: int = 0
+    fallback: Fallback | None = None
+    worst_region_before: float = 0.0
+    worst_region_after: float = 0.0
+
+    @property
+    def gap(self) -> float:
+        """How much of the bound is not reached, 0 to 1; 0 where no plan could start more."""
+        return 1 - self.objective / self.bound if self.bound else 0.0
+
+    @property
+    def in_words(self) -> str:
+        """One line for a person."""
+        said = f"{self.objective / WHOLE:,g} accelerators started of at most {self.bound / WHOLE:,g} (gap {self.gap:.1%})"
+        if self.improved:
+            said += f", {self.improved} workloads by {self.method} beyond turns alone"
+        return f"{said}, {self.fallback}" if self.fallback else said
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All decisions of one round, in the order in which they were taken, and what happens to work that runs.
@@ -137,6 +180,7 @@ class Plan:
     stops: tuple[Stop, ...] = ()
     unfinished: bool = False
     over_quota: frozenset[str] = frozenset()
+    quality: Quality | None = None
 
     @property
     def starts(self) -> tuple[Start, ...]:

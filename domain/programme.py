@@ -1,34 +1,16 @@
 """The plans of a bid as an integer programme: which steps are taken, and where everybody sits once they are."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from corral.api import WHOLE
 from domain.bid import Bid, Seats
 from domain.choices import Choices
 from domain.disruption import Level, Means, Step, Steps, as_it_is, remainders, running_request
-from domain.draft import accepted
-from domain.fleet import Room
-from domain.request import Gang, Shape
+from domain.seating import Demand, Seating, Sum
 from domain.solver import Programme, Variable
 from domain.world import Nodes
-
-Sum = list[tuple[Variable, int]]
-
-
-@dataclass(slots=True)
-class _Demand:
-    """What is wanted of one node, and what may become free on it: sums over variables."""
-
-    devices: defaultdict[int, Sum] = field(default_factory=lambda: defaultdict(list))
-    """Shares of each device."""
-    whole: Sum = field(default_factory=list)
-    """Whole devices, whichever they are."""
-    cpu_milli: Sum = field(default_factory=list)
-    memory_mib: Sum = field(default_factory=list)
-    replicas: Sum = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -36,14 +18,17 @@ class PlanProgramme:
     """Every plan that the bid may carry out satisfies the programme; rules that it does not know are checked afterwards.
 
     It knows devices, cpu and memory, the domain that a gang must sit within, the surplus of gangs, what borrowers owe, and
-    how much quota is short. `taken` is the variable of each step, `seats` has those of each tenant's replicas by node.
+    how much quota is short. `taken` is the variable of each step, `seating` has those of each tenant's replicas.
     """
 
     steps: Steps
     programme: Programme = field(default_factory=Programme)
     taken: list[Variable] = field(default_factory=list)
-    seats: dict[str, dict[str, list[Variable]]] = field(default_factory=dict)
     levels: list[Level] = field(default_factory=list)
+    seating: Seating = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seating = Seating(self.programme)
 
     @classmethod
     def of(cls, bid: Bid, allowed: Choices, nodes: Nodes, ceiling: Level | None) -> "PlanProgramme":
@@ -123,82 +108,24 @@ class PlanProgramme:
 
     def _seat_everybody(self, bid: Bid, nodes: Nodes) -> None:
         """The request on its nodes, and what moves in room that is free now; together within all that becomes free."""
-        wanted: defaultdict[str, _Demand] = defaultdict(_Demand)
-        at_once: defaultdict[str, _Demand] = defaultdict(_Demand)
+        wanted: defaultdict[str, Demand] = defaultdict(Demand)
+        at_once: defaultdict[str, Demand] = defaultdict(Demand)
         gang, later = bid.request.gang, bid.later.rooms
-        self._seat(bid.request.spec.id, gang, nodes, [], [wanted])
+        self.seating.seat(bid.request.spec.id, gang, nodes, [], [wanted])
         for step, variable in zip(self.steps, self.taken, strict=True):
             if step.means is Means.MIGRATE:
                 request = running_request(step.victim.active)
                 moving = replace(request, gang=as_it_is(request.gang))
-                self._seat(step.attempt_id, moving.gang, bid.homes(moving), [variable], [wanted, at_once])
+                self.seating.seat(step.attempt_id, moving.gang, bid.homes(moving), [variable], [wanted, at_once])
         freed = self._freed(wanted)
         for node_id, demand in wanted.items():
-            self._fit(demand, bid.rooms[node_id] if node_id in bid.rooms else later[node_id], freed[node_id])
+            self.seating.fit(demand, bid.rooms[node_id] if node_id in bid.rooms else later[node_id], freed[node_id])
         for node_id, demand in at_once.items():
-            self._fit(demand, bid.now.rooms[node_id], _Demand())
+            self.seating.fit(demand, bid.now.rooms[node_id], Demand())
 
-    def _seat(
-        self, who: str, gang: Gang, nodes: Nodes, only_if: Sequence[Variable], demands: Sequence[Mapping[str, _Demand]]
-    ) -> None:
-        """Variables for the replicas of a gang on each node; as many as it needs, in one domain where it must."""
-        seats: defaultdict[str, list[Variable]] = defaultdict(list)
-        everybody: Sum = []
-        for unit in gang.units(each_alone=False):
-            by_node: defaultdict[str, list[Variable]] = defaultdict(list)
-            for shape in unit.shapes:
-                placed: Sum = []
-                for entry in accepted(shape, nodes):
-                    if most := _most_on(entry.node.total, shape):
-                        number = self.programme.variable(most)
-                        by_node[entry.node.id].append(number)
-                        placed.append((number, 1))
-                        self._demand(shape, number, entry.node.total, [demand[entry.node.id] for demand in demands])
-                self._at_least(shape.minimum, placed, only_if)
-                self._at_most(shape.count, placed, only_if)
-                everybody += placed
-            if level := unit.topology.required:
-                self._in_one_domain(level, sum(shape.count for shape in unit.shapes), nodes, by_node)
-            for node_id, variables in by_node.items():
-                seats[node_id] += variables
-        self._at_least(gang.fewest, everybody, only_if)
-        self.seats[who] = dict(seats)
-
-    def _at_least(self, number: int, placed: Sum, only_if: Sequence[Variable]) -> None:
-        if number:
-            self.programme.require([*placed, *((variable, -number) for variable in only_if)], least=0 if only_if else number)
-
-    def _at_most(self, number: int, placed: Sum, only_if: Sequence[Variable]) -> None:
-        if placed:
-            self.programme.require([*placed, *((variable, -number) for variable in only_if)], most=0 if only_if else number)
-
-    def _demand(self, shape: Shape, number: Variable, total: Room, demands: Sequence[_Demand]) -> None:
-        for demand in demands:
-            demand.cpu_milli.append((number, shape.cpu_milli))
-            demand.memory_mib.append((number, shape.memory_mib))
-            demand.replicas.append((number, 1))
-            if shape.devices:
-                demand.whole.append((number, shape.devices))
-        if shape.milli and not shape.devices:
-            shares = [(device, self.programme.variable(WHOLE // shape.milli)) for device in range(len(total.devices))]
-            self.programme.require([(number, -1), *((share, 1) for _, share in shares)], least=0, most=0)
-            for demand in demands:
-                for device, share in shares:
-                    demand.devices[device].append((share, shape.milli))
-
-    def _in_one_domain(self, level: str, most: int, nodes: Nodes, by_node: Mapping[str, list[Variable]]) -> None:
-        """At most one domain of the level has any of up to `most` replicas, and a node without one has none."""
-        by_domain: defaultdict[tuple[str, ...] | None, list[Variable]] = defaultdict(list)
-        for entry in nodes:
-            by_domain[entry.node.domain(level)] += by_node.get(entry.node.id, ())
-        chosen = {domain: self.programme.variable(0 if domain is None else 1) for domain in by_domain}
-        self.programme.require([(one, 1) for one in chosen.values()], most=1)
-        for domain, variables in by_domain.items():
-            self.programme.require([*((variable, 1) for variable in variables), (chosen[domain], -most)], most=0)
-
-    def _freed(self, wanted: Iterable[str]) -> defaultdict[str, _Demand]:
+    def _freed(self, wanted: Iterable[str]) -> defaultdict[str, Demand]:
         """What the steps free on nodes that somebody may want."""
-        freed: defaultdict[str, _Demand] = defaultdict(_Demand)
+        freed: defaultdict[str, Demand] = defaultdict(Demand)
         near = set(wanted)
         for step, variable in zip(self.steps, self.taken, strict=True):
             for share in chain.from_iterable(left.leaves.placement.shares for left in remainders((step,))):
@@ -211,24 +138,6 @@ class PlanProgramme:
                         if milli:
                             on_node.devices[device].append((variable, milli))
         return freed
-
-    def _fit(self, demand: _Demand, room: Room, freed: _Demand) -> None:
-        """What is wanted is at most what there is and what is freed; a device that is wanted whole must be free as a whole."""
-        self._within(demand.cpu_milli, room.cpu_milli, freed.cpu_milli)
-        self._within(demand.memory_mib, room.memory_mib, freed.memory_mib)
-        self._within(demand.replicas, room.replicas, freed.replicas)
-        free: Sum = []
-        for device, milli in enumerate(room.devices):
-            shares = demand.devices[device]
-            if demand.whole and milli + sum(amount for _, amount in freed.devices[device]) >= WHOLE:
-                free.append((self.programme.variable(), 1))
-                shares = [*shares, (free[-1][0], WHOLE)]
-            self._within(shares, milli, freed.devices[device])
-        self._within(demand.whole, 0, free)
-
-    def _within(self, wanted: Sum, there: int, freed: Sum) -> None:
-        if wanted:
-            self.programme.require([*wanted, *((variable, -amount) for variable, amount in freed)], most=there)
 
     # What is best, and what the answer means
 
@@ -258,7 +167,7 @@ class PlanProgramme:
         """The nodes on which a solution puts everybody."""
         return {
             who: {node_id for node_id, variables in seats.items() if any(values[variable] for variable in variables)}
-            for who, seats in self.seats.items()
+            for who, seats in self.seating.seats.items()
         }
 
     def require_one_of(self, steps: Iterable[Step]) -> None:
@@ -274,13 +183,3 @@ class PlanProgramme:
     def _at(self, steps: Iterable[Step]) -> list[int]:
         wanted = {id(step) for step in steps}
         return [at for at, step in enumerate(self.steps) if id(step) in wanted]
-
-
-def _most_on(total: Room, shape: Shape) -> int:
-    """How many replicas an empty node could take."""
-    bounds = [shape.count]
-    if shape.devices:
-        bounds.append(len(total.devices) // shape.devices)
-    elif shape.milli:
-        bounds.append(len(total.devices) * (WHOLE // shape.milli))
-    return min(bounds)

@@ -1,6 +1,6 @@
 """One round: facts in, a plan out. Pure; someone else commits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from corral.api import Explanation
@@ -13,8 +13,10 @@ from domain.explanation import Finding
 from domain.facts import Facts
 from domain.feasibility import LASTING_REASONS, offers, sift, unanswered, why_never
 from domain.guarantees import oversold
+from domain.improvement import NO_GAINS, improved
 from domain.openings import best_candidate, open_ranks, why_not_yet
 from domain.placement import why_not_on
+from domain.quality import quality
 from domain.request import Kind, Request, requests
 from domain.snapshot import Snapshot
 from domain.turns import TakeTurns
@@ -29,25 +31,37 @@ QUOTA_MODELS: Mapping[QuotaModel, TakeTurns] = {
 """What divides the pool, by the name that the policy gives it."""
 
 
-def schedule(snapshot: Snapshot, now: datetime, *, once: bool = False) -> Plan:
+Lap = Callable[[str], None]
+"""Is told the name of each step of a round when it is done."""
+
+
+def schedule(snapshot: Snapshot, now: datetime, *, once: bool = False, lap: Lap = lambda _: None) -> Plan:
     """Decide one round. The same snapshot and time give the same plan, in whatever order their rows come.
 
     With `once` the quota model takes a single pass, as one cycle of the scheduler it follows does; else it goes on until
-    nothing moves.
+    nothing moves, and what it leaves is improved on.
     """
     take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
     facts = Facts.of(snapshot, now)  # 1. what no decision changes
     world = World.of(snapshot, facts.tree)  # 2. what decisions change
+    lap("read")
     refused, waiting = refuse(snapshot.waiting, facts)  # 3. what can never run
+    lap("refuse")
     turns = take_turns(waiting, world, facts, once=once)  # 4. whose turn it is; place, or preempt
+    lap("turns")
+    turns, gains = (turns, NO_GAINS) if once else improved(turns, waiting, facts, take_turns)  # 5. a solver may only do better
+    lap("improve")
+    found = None if once else quality(turns, gains, waiting, world, facts)  # 6. how good is it
+    lap("bound")
     waits = explain([workload for workload in turns.waiting if workload.id not in turns.answers], turns.world, facts)
-    answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 5. why the others wait
+    answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 7. why the others wait
     decisions = (*refused, *turns.moved, *answers, *waits)
-    return Plan(decisions, turns.reshapes, turns.stops, turns.unfinished, facts.protection.over_quota())
+    lap("explain")
+    return Plan(decisions, turns.reshapes, turns.stops, turns.unfinished, facts.protection.over_quota(), found)
 
 
 def who_starts(snapshot: Snapshot, now: datetime) -> frozenset[str]:
-    """The workloads that a round would give capacity, at once or when others have left; nobody is told why they wait."""
+    """The workloads that turns alone give capacity, at once or when others have left; a round starts all of these, or more."""
     facts = Facts.of(snapshot, now)
     _, waiting = refuse(snapshot.waiting, facts)
     take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from corral.api import WorkloadSpec
 from corral.policy import Dollars, Preference
+from domain.fleet import Node
 from domain.placement import Candidate
 from domain.world import Supply, Traits, World
 
@@ -60,6 +61,14 @@ TERMS: Mapping[str, Term] = {"price": price, "waste": waste, "shortfall": shortf
 def weighed(candidate: Candidate, world: World) -> tuple[tuple[str, Score], ...]:
     """What every term says about a candidate."""
     return tuple((name, term(candidate, world)) for name, term in TERMS.items())
+
+
+def cost_on(spec: WorkloadSpec, node: Node, world: World) -> Score:
+    """What an accelerator of this very node counts: its price and the preferences, each within its limit."""
+    goals, home = world.policy.goals, world.homes[node.id]
+    worth = sum(millionths(each.worth) for each in _selecting(spec, world) if _favours(each, home))
+    dear = min(int(node.price * Fraction(goals.price_weight)), millionths(goals.price_limit))
+    return dear - min(worth, millionths(goals.preference_limit))
 
 
 Choice = tuple[Score, str, str, str]

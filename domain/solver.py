@@ -1,8 +1,9 @@
-"""Integer programmes of least cost, solved within a limit of deterministic work: the only file that knows OR-Tools."""
+"""Programmes and flows of least cost, solved within a limit of deterministic work: the only file that knows OR-Tools."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model import CpModel, CpSolver, IntVar, LinearExprT
@@ -58,6 +59,8 @@ class Solution:
     reached: tuple[int, ...]
     bounds: tuple[int, ...]
     work: float
+    is_proven: bool = True
+    """Whether no values are better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ def solve(programme: Programme, work: float, hint: Mapping[Variable, int]) -> So
         if status != cp_model.OPTIMAL:
             break
         model.add(_total(objective, variables) <= reached[-1])
-    return Solution(tuple(values[index] for index in range(len(variables))), tuple(reached), tuple(bounds), spent)
+    in_order = tuple(values[index] for index in range(len(variables)))
+    return Solution(in_order, tuple(reached), tuple(bounds), spent, status == cp_model.OPTIMAL)
 
 
 def _model(programme: Programme) -> "tuple[CpModel, list[IntVar]]":
@@ -128,3 +132,65 @@ def _solver(work: float) -> "CpSolver":
     solver.parameters.random_seed = 0
     solver.parameters.max_deterministic_time = max(0.0, work)
     return solver
+
+
+# Without whole numbers
+
+
+def least_possible(programme: Programme) -> int | None:
+    """What the first objective comes to at the very least: the linear programme in which variables may be fractions.
+
+    None where even fractions satisfy no condition, or nothing was proven. It takes one method and no time limit, so that
+    the same programme gets the same answer.
+    """
+    from ortools.linear_solver import pywraplp
+
+    solver = pywraplp.Solver.CreateSolver("GLOP")
+    variables = [solver.NumVar(0, most, "") for most in programme.upper]
+    for row in programme.rows:
+        lowest = row.least if row.least > -UNLIMITED else -solver.infinity()
+        constraint = solver.Constraint(lowest, row.most if row.most < UNLIMITED else solver.infinity())
+        for index, weight in row.terms:
+            constraint.SetCoefficient(variables[index], weight)
+    objective = solver.Objective()
+    for index, weight in programme.objectives[0]:
+        objective.SetCoefficient(variables[index], weight)
+    objective.SetMinimization()
+    if solver.Solve() != pywraplp.Solver.OPTIMAL:
+        return None
+    least = float(objective.Value())
+    return ceil(least - max(0.5, abs(least) * RELATIVE_ERROR))
+
+
+RELATIVE_ERROR = 1e-7
+"""How far from the optimum the floating-point numbers of a linear programme may be."""
+
+
+# Flows
+
+
+class Arc(NamedTuple):
+    """A way for up to so many units from one vertex to another, at a cost for each."""
+
+    tail: int
+    head: int
+    most: int
+    cost: int
+
+
+def cheapest_flow(arcs: Sequence[Arc], offered: Mapping[int, int]) -> tuple[int, ...] | None:
+    """How many units take each arc when everything is sent at the least cost, or none where it cannot all be sent.
+
+    `offered` is what each vertex has to send; negative where it takes. The method is exact and knows no limits: its work is
+    bounded by the number of arcs.
+    """
+    from ortools.graph.python import min_cost_flow
+
+    flow = min_cost_flow.SimpleMinCostFlow()
+    for arc in arcs:
+        flow.add_arc_with_capacity_and_unit_cost(*arc)
+    for vertex, units in sorted(offered.items()):
+        flow.set_node_supply(vertex, units)
+    if flow.solve() != flow.OPTIMAL:
+        return None
+    return tuple(flow.flow(index) for index in range(len(arcs)))

@@ -24,5 +24,6 @@ class SchedulingRounds:
                 retry_policy=UNTIL_IT_WORKS,
                 summary="decide about who waits",
             )
-            workflow.set_current_details(f"{done.rounds} rounds in the last stretch, {done.told} workloads told")
+            details = f"{done.rounds} rounds in the last stretch, {done.told} workloads told"
+            workflow.set_current_details(f"{details}; the last plan: {done.quality}" if done.quality else details)
         workflow.continue_as_new()

@@ -176,6 +176,7 @@ class PlanWriter:
                 "stopped": len(plan.stops),
                 "policy": self.world.snapshot.policy.digest,
                 "milliseconds": dict(self.record.milliseconds),
+                "quality": asdict(plan.quality) | {"gap": plan.quality.gap} if plan.quality else None,
             },
         )
         return int(inserted.scalar_one())

@@ -28,6 +28,7 @@ from corral.api import (
     QueueStatus,
     QueueTree,
     Reason,
+    RoundStatus,
     State,
     WorkloadEvent,
     WorkloadFilter,
@@ -413,6 +414,11 @@ class PostgresStore:
         """All nodes as last observed."""
         async with self._engine.connect() as connection:
             return await views.nodes(connection)
+
+    async def rounds(self, limit: int) -> list[RoundStatus]:
+        """The newest rounds that changed something, the last one first."""
+        async with self._engine.connect() as connection:
+            return await views.rounds(connection, self._pool, limit)
 
     async def audit(self) -> list[audit.Finding]:
         """Look for breaches of the invariants."""

@@ -245,6 +245,8 @@ rounds = Table(
     Column("stopped", Integer, nullable=False, server_default="0"),
     Column("policy", Text, nullable=False),
     Column("milliseconds", JSONB, nullable=False),
+    # How good the plan is (`domain.decision.Quality` with its gap); none for rounds before it was measured.
+    Column("quality", JSONB(none_as_null=True)),
 )
 
 decisions = Table(

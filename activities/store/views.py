@@ -26,6 +26,7 @@ from corral.api import (
     QueueStatus,
     QueueUsage,
     QuotaSpec,
+    RoundStatus,
     SlaTier,
     State,
     Where,
@@ -271,6 +272,31 @@ def _node_status(row: Row[Any]) -> NodeStatus:
         labels=dict(row.labels),
         maximum_replicas=row.maximum_replicas,
         reason=row.cordon_reason or "",
+    )
+
+
+async def rounds(connection: AsyncConnection, pool: str, limit: int) -> list[RoundStatus]:
+    """The newest rounds of a pool, the last one first."""
+    query = select(tables.rounds).where(tables.rounds.c.pool == pool).order_by(tables.rounds.c.id.desc()).limit(limit)
+    return [round_of(row) for row in await connection.execute(query)]
+
+
+def round_of(row: Row[Any]) -> RoundStatus:
+    """A round as its row has it."""
+    figures = dict(row.quality or {})
+    objective, bound = figures.pop("objective", None), figures.pop("bound", None)
+    return RoundStatus(
+        id=row.id,
+        at=row.at,
+        trigger=row.trigger,
+        considered=row.considered,
+        started=row.started,
+        preempted=row.preempted,
+        refused=row.refused,
+        started_accelerators=None if objective is None else objective / WHOLE,
+        bound=None if bound is None else bound / WHOLE,
+        milliseconds=row.milliseconds,
+        **figures,
     )
 
 

@@ -288,6 +288,7 @@ def version(context: typer.Context, output: Output = None) -> None:
 app.add_typer(tenancy.queue, name="queue")
 app.add_typer(steering.policy, name="policy")
 app.add_typer(supply.fleet, name="fleet")
+app.command()(supply.rounds)
 app.command()(supply.cordon)
 app.command()(supply.drain)
 app.command()(supply.uncordon)

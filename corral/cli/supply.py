@@ -31,6 +31,17 @@ def list_nodes(context: typer.Context, watch: Watch = False, interval: Interval 
     Session.of(context, output).follow(lambda corral: corral.nodes(), View(tables.nodes), Watching(watch, interval))
 
 
+def rounds(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 20,
+    watch: Watch = False,
+    interval: Interval = 2,
+    output: Output = None,
+) -> None:
+    """List the newest rounds: what they decided, how far from the best they may be, and how long they took."""
+    Session.of(context, output).follow(lambda corral: corral.rounds(limit), View(tables.rounds), Watching(watch, interval))
+
+
 def cordon(context: typer.Context, provider: Provider, nodes: Nodes, reason: Why, output: Output = None) -> None:
     """Let nodes accept nothing new."""
     _order(context, output, provider, checked(Cordon, action="cordon", nodes=tuple(nodes), reason=reason))

@@ -12,6 +12,7 @@ from corral.api import (
     QueueStatus,
     QueueUsage,
     QuotaSpec,
+    RoundStatus,
     Where,
     WorkloadEvent,
     WorkloadResult,
@@ -253,6 +254,29 @@ def fleet(supply: Sequence[FleetStatus]) -> Page:
 def _supply(part: FleetStatus) -> tuple[object, ...]:
     free = part.accelerators - part.used
     return (part.provider, part.region, part.sku, part.nodes, part.ready_nodes, part.accelerators, part.used, free)
+
+
+def rounds(statuses: Sequence[RoundStatus]) -> Page:
+    """One line for each round."""
+    columns = (
+        *_numbers("ROUND"),
+        *(Column("AT", is_whole=True), Column("TRIGGER")),
+        *_numbers("LOOKED AT", "STARTED", "STOPPED", "ACCELERATORS", "BOUND", "GAP"),
+        Column("METHOD"),
+        *_numbers("MORE", "MOVED", "WORST REGION", "MS"),
+        Column("SLOWEST STEPS"),
+    )
+    return (table(columns, map(_round, statuses)),)
+
+
+def _round(each: RoundStatus) -> tuple[object, ...]:
+    decided = (each.id, each.at, each.trigger, each.considered, each.started, each.preempted)
+    gap = None if each.gap is None else f"{each.gap:.1%}"
+    how = f"{each.method}, {each.fallback}" if each.fallback else each.method
+    regions = f"{each.worst_region_before:g} > {each.worst_region_after:g}" if each.worst_region_before is not None else None
+    slowest = sorted(each.milliseconds.items(), key=lambda step: -step[1])[:2]
+    took = (round(sum(each.milliseconds.values()), 1), " ".join(f"{step} {milliseconds:.1f}" for step, milliseconds in slowest))
+    return (*decided, each.started_accelerators, each.bound, gap, how, each.improved, each.moved, regions, *took)
 
 
 def nodes(statuses: Sequence[NodeStatus]) -> Page:

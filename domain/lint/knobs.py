@@ -17,6 +17,7 @@ POLICY_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
     "rank.disruption": frozenset({RANKED}),
     "rank.requeue_seconds": frozenset({RANKED, DESERVED}),
     "rank.restart_seconds": frozenset({RANKED, DESERVED}),
+    "goals.improvement": frozenset({RANKED}),
 }
 """The models that read a part of the policy; every other part is read by all of them."""
 
@@ -86,8 +87,9 @@ def _at(policy: Policy, path: str) -> object:
 
 def setting_of_a_closed_branch(documents: Documents) -> Iterator[Complaint]:
     """A setting of the model in force that another one of its settings leaves without effect."""
-    policy, rank = documents.policy, documents.policy.rank
-    actions = set(rank.deserved.actions)
+    policy, rank, limits = documents.policy, documents.policy.rank, documents.policy.limits
+    actions, improves = set(rank.deserved.actions), policy.goals.improvement.work > 0
+    is_unlimited = limits.starts_per_round is None and limits.starts_per_queue_and_round is None
     branches = (
         (COHORTS, "rank.cohorts.fair_preemption", rank.cohorts.fair_sharing, "fair_sharing is false"),
         (
@@ -96,6 +98,9 @@ def setting_of_a_closed_branch(documents: Documents) -> Iterator[Complaint]:
             Action.CONSOLIDATE in actions,
             "consolidate is not among the actions",
         ),
+        (RANKED, "goals.improvement.nodes", improves, "work is 0"),
+        (RANKED, "goals.improvement.worth", improves, "work is 0"),
+        (RANKED, "goals.improvement", is_unlimited, "a round that may only start so many is not improved on"),
         (DESERVED, "rank.deserved.scenarios", actions > {Action.ALLOCATE}, "allocate is the only action"),
     )
     for model, field, is_open, why in branches:

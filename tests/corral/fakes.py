@@ -23,6 +23,7 @@ from corral.api import (
     QuotaSpec,
     Reason,
     Resize,
+    RoundStatus,
     SlaTier,
     State,
     StopPolicy,
@@ -105,6 +106,28 @@ QUEUES = [
     ),
 ]
 FLEET = [FleetStatus(provider="cloud", region="north", sku="h100", nodes=2, ready_nodes=1, accelerators=16, used=8.5)]
+ROUNDS = [
+    RoundStatus(
+        id=12,
+        at=NOON,
+        trigger="arrivals",
+        considered=9,
+        started=4,
+        preempted=1,
+        refused=0,
+        started_accelerators=30,
+        bound=40,
+        gap=0.25,
+        method="exact",
+        improved=2,
+        moved=3,
+        fallback="out-of-work",
+        worst_region_before=2.5,
+        worst_region_after=1,
+        milliseconds={"read": 1.5, "turns": 4, "improve": 20},
+    ),
+    RoundStatus(id=11, at=NOON, trigger="tick", considered=1, started=0, preempted=0, refused=1),
+]
 POLICIES = [
     PolicyRecord(
         version=7,
@@ -195,6 +218,10 @@ class FakeCorral(Corral):
     async def fleet(self) -> list[FleetStatus]:
         self._note("fleet")
         return FLEET
+
+    async def rounds(self, limit: int = 20) -> list[RoundStatus]:
+        self._note("rounds", limit)
+        return ROUNDS[:limit]
 
     async def nodes(self) -> list[NodeStatus]:
         self._note("nodes")

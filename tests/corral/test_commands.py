@@ -20,6 +20,7 @@ from tests.corral.fakes import (
     LONG_ID,
     NODES,
     QUEUES,
+    ROUNDS,
     FakeCorral,
     run,
 )
@@ -52,6 +53,7 @@ CASES = [
     ("queue apply -", ("apply_queues", THE_TREE), QUEUES),
     ("fleet", ("fleet",), FLEET),
     ("fleet nodes", ("nodes",), NODES),
+    ("rounds --limit 1", ("rounds", 1), ROUNDS[:1]),
     ("cordon p n1 --reason x", ("cordon", "p", Cordon(action="cordon", nodes=("n1",), reason="x")), NODES),
     ("drain p n1 n2 --reason x", ("cordon", "p", Cordon(action="drain", nodes=("n1", "n2"), reason="x")), NODES),
     ("uncordon p n1 --reason x", ("cordon", "p", Cordon(action="uncordon", nodes=("n1",), reason="x")), NODES),
@@ -178,6 +180,13 @@ def test_queues_and_fleet_show_amounts() -> None:
     assert queues.splitlines()[2].split() == ["team", "all", "hold", "4", "2", "h100", "16", "24.25", "8.25", "-", *TERMS]
     assert queues.splitlines()[-1].split(None, 1) == ["team", "h100 is over-committed by 8"]
     assert fleet.splitlines()[1].split() == ["cloud", "north", "h100", "2", "1", "16", "8.5", "7.5"]
+
+
+def test_rounds_show_how_far_from_the_best_they_may_be() -> None:
+    newest, older = run(FakeCorral(), "rounds").stdout.splitlines()[1:]
+    said = "12 2026-01-31T12:00:00Z arrivals 9 4 1 30 40 25.0% exact, out-of-work 2 3 2.5 > 1 25.5 improve 20.0 turns 4.0"
+    assert " ".join(newest.split()) == said
+    assert older.split()[-9:-3] == ["-", "-", "-", "-", "0", "0"]
 
 
 def test_all_workloads_of_all_files_are_submitted(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ COMMANDS = [
     "queue list",
     "fleet",
     "fleet nodes",
+    "rounds",
     "cordon p n --reason r",
     "drain p n --reason r",
     "uncordon p n --reason r",

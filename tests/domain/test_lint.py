@@ -234,6 +234,17 @@ SITUATIONS = [
     ),
     Situation("setting-of-a-closed-branch", {"rank": {"quota_model": "deserved", "deserved": {"scenarios": 3}}}),
     Situation(
+        "setting-of-a-closed-branch",
+        {"goals": {"improvement": {"work": 0, "nodes": 8, "worth": 2}}},
+        ["goals.improvement.nodes", "goals.improvement.worth"],
+    ),
+    Situation(
+        "setting-of-a-closed-branch",
+        {"goals": {"improvement": {"work": 1}}, "limits": {"starts_per_round": 9}},
+        ["goals.improvement"],
+    ),
+    Situation("setting-of-a-closed-branch", {"goals": {"improvement": {"work": 0}}}),
+    Situation(
         "setting-of-preemption",
         {"limits": {"disruption_budgets": [{"stops": 1}], "maximum_preemptions": 9}}
         | {"rank": {"preemption": False, "disruption": {"migrate": False}}},

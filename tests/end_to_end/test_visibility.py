@@ -44,6 +44,17 @@ async def test_what_waits_says_why(pool: LivePool) -> None:
     await pool.corral.cancel("puzzled")
 
 
+async def test_rounds_say_how_good_they_were(pool: LivePool) -> None:
+    await pool.corral.submit(a_workload("measured"))
+    await pool.corral.wait("measured")
+
+    newest, *_ = [each for each in await pool.corral.rounds() if each.started]
+
+    assert newest.gap == 0
+    assert newest.started_accelerators == newest.bound
+    assert newest.milliseconds["turns"] > 0
+
+
 async def test_an_ordinary_life_is_a_short_history(pool: LivePool) -> None:
     """What is not told twice costs nothing."""
     await pool.corral.submit(a_workload("brief"))

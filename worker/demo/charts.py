@@ -41,7 +41,8 @@ class Chart:
 
 def charts(report: Report) -> list[Chart]:
     """The charts for which there is something to show, in their order on the page."""
-    candidates = [_promises(report), _waits(report), _use(report), *_queues(report), _line(report), _time_line(report)]
+    over_time = [_line(report), _gaps(report), _time_line(report)]
+    candidates = [_promises(report), _waits(report), _use(report), *_queues(report), *over_time]
     return [chart for chart in candidates if chart.data]
 
 
@@ -212,6 +213,39 @@ def _line(report: Report) -> Chart:
             for name, values, colour in series
         ],
         layout={"xaxis": MINUTES_AXIS, "yaxis": {"rangemode": "tozero"}, "legend": LEGEND},
+    )
+
+
+def _gaps(report: Report) -> Chart:
+    """A point for each round that could have started anything."""
+    methods = dict.fromkeys(each.method for each in report.planning.rounds)
+    points = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [each.at_minutes for each in report.planning.rounds if each.method == method],
+            "y": [100 * each.gap for each in report.planning.rounds if each.method == method],
+            "text": [
+                f"{each.started_accelerators:g} of at most {each.bound:g} accelerators"
+                for each in report.planning.rounds
+                if each.method == method
+            ],
+            "marker": {"size": 6, "opacity": 0.6, "color": colour},
+            "name": method,
+            "hovertemplate": "%{y:.1f} % at %{x:.1f} min: %{text}<extra>%{fullData.name}</extra>",
+        }
+        for method, colour in zip(methods, cycle(COLOURS))
+    ]
+    return Chart(
+        id="gaps",
+        title="How far each round may be from the best",
+        caption=(
+            "The part of the accelerators that any plan could have started at most, and that the round did not. The bound "
+            "knows no rank and no whole gangs: some of the gap is work that had to wait for its turn."
+        ),
+        height=260,
+        data=points,
+        layout={"xaxis": MINUTES_AXIS, "yaxis": {"rangemode": "tozero", "ticksuffix": " %"}, "legend": LEGEND},
     )
 
 

@@ -14,6 +14,7 @@ from domain.lifecycle import RESHAPED
 from worker.demo import measures
 from worker.demo.driver import Course
 from worker.demo.measures import Stretch
+from worker.demo.planning import planning
 from worker.demo.record import Record
 from worker.demo.report import (
     DeedReport,
@@ -128,6 +129,7 @@ def report(run: Run) -> Report:
         processes=_processes(run),
         deeds=_deeds(run),
         incidents=run.incidents,
+        planning=planning(run.record.rounds, run.course.began_at),
         bins_minutes=tuple(round((number + 0.5) * run.duration / BINS / 60, 2) for number in range(BINS)),
         line=_line(run),
         spans=_spans(run),
@@ -135,7 +137,7 @@ def report(run: Run) -> Report:
 
 
 def _totals(run: Run) -> Totals:
-    rounds = [each.milliseconds for each in run.record.rounds]
+    rounds = [sum(each.milliseconds.values()) for each in run.record.rounds]
     prompt = list(_prompt_starts(run))
     return Totals(
         workloads=len(run.record.workloads),

@@ -14,7 +14,7 @@ from activities.store.past import interval_of
 from activities.store.policies import record_of
 from activities.store.rows import AttemptRow, WorkloadRow
 from activities.store.snapshots import read_queues
-from corral.api import FleetStatus, QueueSpec, QueueStatus, State, WorkloadEvent
+from corral.api import FleetStatus, QueueSpec, QueueStatus, RoundStatus, State, WorkloadEvent
 from corral.policy import PolicyRecord
 from domain.accounting import Interval
 from worker.clock import PoolClock
@@ -48,15 +48,6 @@ class Glimpse:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """One round of the planner, or of an admission: how many it looked at, and how long it took."""
-
-    at: datetime
-    considered: int
-    milliseconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Record:
     """Everything that happened, as rows."""
 
@@ -65,7 +56,7 @@ class Record:
     intervals: tuple[Interval, ...]
     queues: tuple[QueueSpec, ...]
     supply: tuple[FleetStatus, ...]
-    rounds: tuple[Round, ...]
+    rounds: tuple[RoundStatus, ...]
     policies: tuple[PolicyRecord, ...] = ()
 
 
@@ -132,6 +123,6 @@ async def _policies(connection: AsyncConnection) -> tuple[PolicyRecord, ...]:
     return tuple(map(record_of, rows))
 
 
-async def _rounds(connection: AsyncConnection) -> tuple[Round, ...]:
+async def _rounds(connection: AsyncConnection) -> tuple[RoundStatus, ...]:
     rows = await connection.execute(select(tables.rounds).order_by(tables.rounds.c.id))
-    return tuple(Round(row.at, row.considered, sum(row.milliseconds.values())) for row in rows)
+    return tuple(map(views.round_of, rows))

@@ -190,6 +190,46 @@ class DeedReport(Model):
     answer: str
 
 
+class StepReport(Model):
+    """One step of deciding a round."""
+
+    name: str
+    p50_milliseconds: float
+    p99_milliseconds: float
+    share: float
+    """Of the time of all steps of all rounds."""
+
+
+class RoundReport(Model):
+    """One round that had work to start: the part of its bound that it did not reach."""
+
+    at_minutes: float
+    gap: float
+    method: str
+    started_accelerators: float
+    bound: float
+
+
+class PlanningReport(Model):
+    """How good the rounds were, of those that could have started anything at all, and where their time went.
+
+    `improved` workloads started beyond what turns alone would have given; `out_of_work` rounds looked for more, and not to
+    the end. The balance of regions is the mean over rounds of the worst region's demand over its supply.
+    """
+
+    steps: tuple[StepReport, ...] = ()
+    rounds: tuple[RoundReport, ...] = ()
+    gap_mean: float | None = None
+    gap_p90: float | None = None
+    reached: int = 0
+    """Rounds that no plan could have bettered."""
+    improved: int = 0
+    moved: int = 0
+    out_of_work: int = 0
+    worst_region_before: float | None = None
+    worst_region_after: float | None = None
+
+
 class Span(Model):
     """One attempt on the time line, from when it was bound to when it was gone."""
 
@@ -233,6 +273,7 @@ class Report(Model):
     processes: tuple[ProcessReport, ...]
     deeds: tuple[DeedReport, ...]
     incidents: tuple[str, ...]
+    planning: PlanningReport = PlanningReport()
     bins_minutes: tuple[float, ...]
     line: Line
     spans: tuple[Span, ...]

@@ -391,3 +391,28 @@ async def test_room_on_many_nodes_is_handed_on_in_a_few_statements(pool: Pool) -
     assert await pool.state("urgent") is State.RESERVED
     assert set((await pool.phases("urgent")).values()) == {"claimed"}
     assert await pool.findings() == {}
+
+
+async def test_a_round_keeps_how_good_it_is_and_what_took_how_long(pool: Pool) -> None:
+    await pool.gets(a_view(gpus=8))
+    await pool.arrive(a_spec("small", gpus=3), a_spec("large", gpus=8))
+
+    (newest,) = await pool.store.rounds(10)
+
+    assert (newest.started, newest.started_accelerators, newest.bound, newest.gap) == (1, 8, 8, 0)
+    assert (newest.method, newest.improved, newest.moved, newest.fallback) == ("greedy", 0, 0, None)
+    assert (newest.worst_region_before, newest.worst_region_after) == (1.375, 1.375)
+    assert set(newest.milliseconds) == {"read", "refuse", "turns", "improve", "bound", "explain"}
+
+
+async def test_the_newest_round_comes_first_and_rounds_of_older_versions_have_no_figures(pool: Pool) -> None:
+    await pool.gets(a_view(gpus=8))
+    await pool.arrive(a_spec("first", gpus=3))
+    await pool.sql("UPDATE rounds SET quality = NULL")
+    await pool.arrive(a_spec("second", gpus=3))
+
+    newest, oldest = await pool.store.rounds(10)
+
+    assert newest.id > oldest.id
+    assert (newest.gap, oldest.gap, oldest.bound) == (0, None, None)
+    assert [each.id for each in await pool.store.rounds(1)] == [newest.id]

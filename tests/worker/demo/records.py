@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from activities.store.rows import AttemptRow, WorkloadRow
-from corral.api import WHOLE, FleetStatus, Outcome, QueueSpec, QueueTree, QuotaSpec, SlaTier, State
+from corral.api import WHOLE, FleetStatus, Outcome, QueueSpec, QueueTree, QuotaSpec, RoundStatus, SlaTier, State
 from domain.accounting import Interval, IntervalKind
 from tests.builders import NOON, a_workload
 from worker.demo.driver import Course, Done
 from worker.demo.folding import Run
-from worker.demo.record import Record, Round
+from worker.demo.record import Record
 from worker.demo.report import Phase, Verdict
 from worker.demo.scenario import Scenario
 from worker.fleet_file import DEFAULT_FLEET, read_fleet
@@ -43,6 +43,14 @@ def a_row(
         ended_at=minute(ended),
     )
     return replace(row, **fields)
+
+
+def a_round(milliseconds: float, **fields: Any) -> RoundStatus:
+    """A round that took so long to decide."""
+    known = RoundStatus(
+        id=1, at=NOON, trigger="tick", considered=1, started=1, preempted=0, refused=0, milliseconds={"turns": milliseconds}
+    )
+    return known.model_copy(update=fields)
 
 
 def an_attempt(workload: str, began: float, ended: float, *, gpus: int = 8, epoch: int = 1, **fields: Any) -> AttemptRow:
@@ -93,7 +101,7 @@ def a_run(
     ledger: Sequence[Interval] = (),
     *,
     queues: Sequence[QueueSpec] = (COMPANY, a_queue("research", 16), a_queue("product", 16)),
-    rounds: Sequence[Round] = (),
+    rounds: Sequence[RoundStatus] = (),
     done: Sequence[Done] = (),
     problems: Sequence[str] = (),
 ) -> Run:

@@ -6,11 +6,9 @@ import pytest
 
 from corral.api import Outcome, Reason, SlaTier, State
 from domain.accounting import IntervalKind
-from tests.builders import NOON
-from tests.worker.demo.records import a_row, a_run, an_attempt, intervals, minute
+from tests.worker.demo.records import a_round, a_row, a_run, an_attempt, intervals, minute
 from worker.demo.driver import Done
 from worker.demo.folding import report
-from worker.demo.record import Round
 from worker.demo.report import Report
 from worker.demo.scenario import Deed, Verb
 
@@ -25,11 +23,24 @@ def test_an_empty_run_has_a_report() -> None:
 
 def test_totals_count_states_and_accelerator_hours() -> None:
     rows = [a_row("one"), a_row("two", state=State.FAILED)]
-    rounds = [Round(NOON, 1, 10.0), Round(NOON, 1, 20.0), Round(NOON, 1, 90.0)]
+    rounds = [a_round(10), a_round(20), a_round(90)]
     totals = report(a_run(rows, [an_attempt("one", 0, 30), an_attempt("two", 0, 60, gpus=16)], rounds=rounds)).totals
     assert totals.states == {State.SUCCEEDED: 1, State.FAILED: 1}
     assert (totals.accelerator_hours, totals.largest_gang, totals.attempts) == (20.0, 16.0, 2)
     assert (totals.rounds, totals.round_p50_milliseconds, totals.round_p99_milliseconds) == (3, 20.0, 90.0)
+
+
+def test_rounds_are_summed_up_by_gap_and_step() -> None:
+    best = a_round(10, gap=0.0, bound=8, started_accelerators=8, method="greedy", worst_region_before=2, worst_region_after=1)
+    short = a_round(30, gap=0.5, bound=8, started_accelerators=4, method="exact", improved=2, moved=3, fallback="out-of-work")
+    idle = a_round(20, gap=0.0, bound=0, started_accelerators=0, method="greedy")
+
+    planning = report(a_run(rounds=[best, short, idle])).planning
+
+    assert [point.gap for point in planning.rounds] == [0.0, 0.5]
+    assert (planning.gap_mean, planning.reached, planning.improved, planning.moved, planning.out_of_work) == (0.25, 1, 2, 3, 1)
+    assert (planning.worst_region_before, planning.worst_region_after) == (2.0, 1.0)
+    assert [(step.name, step.p50_milliseconds, step.share) for step in planning.steps] == [("turns", 20.0, 1.0)]
 
 
 def test_a_prompt_start_is_timed_on_the_wall() -> None:
