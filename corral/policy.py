@@ -203,6 +203,8 @@ class Exactness(Model):
     """The most nodes on which plans are compared: those that look cheapest to clear."""
     work: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 0.1
     """The most work for one plan, in the solver's deterministic seconds: about as many real ones, but the same everywhere."""
+    round_work: Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)] = 0.1
+    """The same for all plans of a round together; those after are left as the greedy pass found them."""
 
 
 class Disruption(Model):
@@ -214,6 +216,8 @@ class Disruption(Model):
     shrink: StrictBool = True
     migrate: StrictBool = True
     stop: StrictBool = True
+    searches: Annotated[StrictInt, Field(ge=1, le=100_000)] = 32
+    """For so many workloads at most something to disturb is looked for in one round; the next one goes on."""
     exact: Exactness = Exactness()
 
 

@@ -7,23 +7,28 @@ from domain.bid import Bid, Settlement
 from domain.choices import Choices
 from domain.decision import Method, Proof
 from domain.disruption import Cost, Means, Steps
+from domain.effort import Effort
 from domain.programme import PlanProgramme
 from domain.shortlist import shortlist
 from domain.solver import NoSolution, solve
 from domain.world import Nodes
 
+LEAST_WORK = 0.02
+"""What a plan takes at least, in the solver's seconds: its programme has to be written first."""
+
 TRIES = 32
 """How many plans that break a rule which the programme does not know are ruled out, one after the other."""
 
 
-def improved(greedy: Settlement | None, bid: Bid, allowed: Choices, limits: Exactness) -> Settlement | None:
+def improved(greedy: Settlement | None, bid: Bid, allowed: Choices, limits: Exactness, effort: Effort) -> Settlement | None:
     """The cheapest plan that is found, never worse than the greedy one, with the proof of how good it is."""
     if greedy is not None and _is_least(greedy, allowed):
         return replace(greedy, proof=Proof(Method.GREEDY, total(greedy.cost), total(greedy.cost)))
-    if not limits.nodes:
+    if not limits.nodes or effort.work <= 0:
         return None if greedy is None else replace(greedy, proof=Proof(Method.GREEDY, total(greedy.cost)))
     nodes = shortlist(bid, allowed, greedy, limits.nodes)
-    answer = _search(greedy, bid, allowed, nodes, limits.work)
+    answer = _search(greedy, bid, allowed, nodes, min(limits.work, effort.work))
+    effort.work -= max(answer.work, LEAST_WORK)
     ways = [way for way in (greedy, answer.found) if way is not None]
     if not ways:
         return None
@@ -63,6 +68,8 @@ class _Answer:
 
     found: Settlement | None = None
     bounds: Cost = ()
+    work: float = 0
+    """What it took."""
 
 
 def _search(greedy: Settlement | None, bid: Bid, allowed: Choices, nodes: Nodes, work: float) -> _Answer:
@@ -73,7 +80,7 @@ def _search(greedy: Settlement | None, bid: Bid, allowed: Choices, nodes: Nodes,
     plan = PlanProgramme.of(bid, allowed, nodes, greedy.cost[0][0] if greedy else None)
     if not plan.steps:
         return _Answer()
-    hint, is_sure = plan.hint(greedy.steps if greedy else ()), True
+    hint, is_sure, most = plan.hint(greedy.steps if greedy else ()), True, work
     bounds: Cost = ()
     for _ in range(TRIES):
         solution = solve(plan.programme, work, hint)
@@ -85,9 +92,9 @@ def _search(greedy: Settlement | None, bid: Bid, allowed: Choices, nodes: Nodes,
         steps = plan.chosen(solution.values)
         found = bid.settle(steps, plan.seated(solution.values)) or bid.settle(steps)
         if found is not None:
-            return _Answer(found, bounds)
+            return _Answer(found, bounds, most - work)
         is_sure = _rule_out(steps, plan, bid) and is_sure
-    return _Answer(None, bounds)
+    return _Answer(None, bounds, most - work)
 
 
 def _rule_out(refused: Steps, plan: PlanProgramme, bid: Bid) -> bool:

@@ -8,6 +8,7 @@ from domain.bid import Bid, Settlement
 from domain.choices import Choices, choices, while_borrowing, within_budgets, within_surplus
 from domain.consolidation import by_moving
 from domain.disruption import Cost, Steps
+from domain.effort import Effort
 from domain.facts import Facts
 from domain.feasibility import offers, sift
 from domain.optimal import improved
@@ -16,21 +17,26 @@ from domain.scoring import Choice, choice
 from domain.world import World
 
 
-def make_room(ranks: Iterable[Sequence[Request]], world: World, later: World, facts: Facts) -> Settlement | None:
+def make_room(
+    ranks: Iterable[Sequence[Request]], world: World, later: World, facts: Facts, effort: Effort
+) -> Settlement | None:
     """The least disruption that starts the workload's minimum, for the first rank of targets for which there is any.
 
     The beneficiary gets its minimum and no more: nobody is disturbed for replicas that are merely welcome. `later` is the
     world once all who have notice have left.
     """
-    if not facts.policy.rank.preemption:
+    if not facts.policy.rank.preemption or effort.is_spent:
         return None
     for rank in ranks:
-        bids = (
+        seen = [
             Bid.of(offer.request.at_minimum(), offer.supply, offer.classes, world, later, facts)
             for request in rank
             for offer in offers(request, sift(request, later))
-        )
-        settlements = [found for bid in bids if bid is not None and (found := cheapest(bid, facts)) is not None]
+        ]
+        bids = [bid for bid in seen if bid is not None]
+        if bids and not effort.allows(bids[0].request.spec.id):
+            return None
+        settlements = [found for bid in bids if (found := cheapest(bid, facts, effort)) is not None]
         if settlements:
             return min(settlements, key=lambda settlement: _disruption(settlement, later))
     return None
@@ -41,14 +47,14 @@ def _disruption(settlement: Settlement, world: World) -> tuple[Cost, Choice]:
     return settlement.cost, choice(settlement.candidate, world)
 
 
-def cheapest(bid: Bid, facts: Facts) -> Settlement | None:
+def cheapest(bid: Bid, facts: Facts, effort: Effort) -> Settlement | None:
     """The cheapest way to let the bid win, or none where nothing that is allowed would."""
     allowed = choices(bid, facts)
     if not could_win(bid, allowed):
         return None
     ways = [way for way in (by_taking(bid, allowed), by_moving(bid, allowed)) if way is not None]
     greedy = min(ways, key=lambda way: way.cost, default=None)
-    return improved(greedy, bid, allowed, facts.policy.rank.disruption.exact)
+    return improved(greedy, bid, allowed, facts.policy.rank.disruption.exact, effort)
 
 
 def could_win(bid: Bid, allowed: Choices) -> bool:

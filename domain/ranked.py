@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from corral.api import Explanation, Reason, WorkloadSpec
 from domain import explanation
 from domain.decision import Start, StartAfter
+from domain.effort import Effort
 from domain.facts import Facts
 from domain.fleet import Placement
 from domain.openings import best_candidate, open_ranks, why_not_yet
@@ -33,15 +34,17 @@ def take_turns(waiting: list[Waiting], world: World, facts: Facts, *, once: bool
     So a second round over the outcome of the first has nothing left to do, unless a rate limit ended the first.
     """
     starts = Starts(facts)
+    effort = Effort.of(facts.policy.rank.disruption, facts.now.timestamp(), len(waiting))
     moved: list[Start | StartAfter] = []
     while True:
-        done = _Pass(world, facts, starts)
+        done = _Pass(world, facts, starts, effort)
         done.over(waiting)
         moved += done.moves
         waiting, world = done.others, done.world
         if once or not done.moves:
             answers = done.answers()
-            unfinished = any(answer.reason is Reason.ROUND_LIMIT_REACHED for answer in answers.values())
+            limited = any(answer.reason is Reason.ROUND_LIMIT_REACHED for answer in answers.values())
+            unfinished = limited or (effort.was_short and any(isinstance(move, StartAfter) for move in moved))
             reshapes = tuple(reshape for move in moved if isinstance(move, StartAfter) for reshape in move.reshapes)
             return Turns(tuple(moved), tuple(waiting), world, reshapes, answers=answers, unfinished=unfinished)
 
@@ -75,7 +78,8 @@ class _Pass:
     waits for, and others only where they find no other room.
     """
 
-    def __init__(self, world: World, facts: Facts, starts: Starts) -> None:
+    def __init__(self, world: World, facts: Facts, starts: Starts, effort: Effort) -> None:
+        self._effort = effort
         self.world, self.moves, self.others = world, list[Start | StartAfter](), list[Waiting]()
         self._facts, self._starts = facts, starts
         self._stuck: set[Kind] = set()
@@ -113,8 +117,8 @@ class _Pass:
     def _decide(self, workload: Waiting) -> Start | StartAfter | Await | None:
         """What is done about the workload, beside what is kept for those before it or else, in another queue, on it."""
         if self._kept is None:
-            return decide(workload, View.of(self.world), self._facts)
-        found = decide(workload, View.of(self._kept), self._facts)
+            return decide(workload, View.of(self.world), self._facts, self._effort)
+        found = decide(workload, View.of(self._kept), self._facts, self._effort)
         if isinstance(found, Start) or workload.spec.queue in self._awaiting:
             return found
         return start(workload, self.world, self._facts) or found
@@ -148,8 +152,8 @@ class _Pass:
         if not (is_blocked or limit):
             if queue in self._awaiting and start(workload, view.world, self._facts) is not None:
                 return explanation.behind_who_awaits(queue, now)
-            return held_back(workload, view, self._facts)
-        if not isinstance(decide(workload, view, self._facts), Start | StartAfter):
+            return held_back(workload, view, self._facts, self._effort)
+        if not isinstance(decide(workload, view, self._facts, self._effort), Start | StartAfter):
             return None
         if is_blocked:
             return explanation.behind_the_first(queue, now)
@@ -169,7 +173,7 @@ class View:
         return cls(world, world.when_all_have_left())
 
 
-def held_back(workload: Waiting, view: View, facts: Facts) -> Explanation | None:
+def held_back(workload: Waiting, view: View, facts: Facts, effort: Effort) -> Explanation | None:
     """What keeps others from leaving for the workload, where they otherwise would: its own lack of a right, or a budget."""
     protection, ranks = facts.protection, open_ranks(workload, facts)
     gate = protection.why_not_yet(workload)
@@ -178,7 +182,7 @@ def held_back(workload: Waiting, view: View, facts: Facts) -> Explanation | None
     if best_candidate(ranks, view.later) is not None:
         return None
     unbound = facts if gate else replace(facts, protection=replace(protection, allowances=()))
-    if make_room(ranks, view.world, view.later, unbound) is None:
+    if make_room(ranks, view.world, view.later, unbound, effort) is None:
         return None
     if gate is not None:
         return explanation.nothing_is_stopped_for_it(gate, protection.delayed_until(workload), facts.now)
@@ -193,7 +197,7 @@ def start(workload: Waiting, world: World, facts: Facts) -> Start | None:
     return None if candidate is None else Start(workload.id, candidate.placement, weighed(candidate, world))
 
 
-def decide(workload: Waiting, view: View, facts: Facts) -> Start | StartAfter | Await | None:
+def decide(workload: Waiting, view: View, facts: Facts, effort: Effort) -> Start | StartAfter | Await | None:
     """Place the workload, or preempt for it, or let it wait.
 
     What work with notice to leave will free is used before anybody else is disturbed.
@@ -207,7 +211,7 @@ def decide(workload: Waiting, view: View, facts: Facts) -> Start | StartAfter | 
         return Await(workload.spec, candidate.placement)
     if facts.protection.why_not_yet(workload) is not None:
         return None
-    if (settled := make_room(ranks, view.world, view.later, facts)) is not None:
+    if (settled := make_room(ranks, view.world, view.later, facts, effort)) is not None:
         placement, reshapes = settled.candidate.placement, settled.reshapes(workload.id)
         return StartAfter(workload.id, placement, settled.stopped, reshapes, settled.proof)
     return None

@@ -8,6 +8,7 @@ from random import Random
 from corral.api import SlaTier
 from corral.policy import Disruption, Exactness, Policy, Rank
 from domain.bid import Bid, Settlement
+from domain.effort import Effort
 from domain.facts import Facts
 from domain.feasibility import offers, sift
 from domain.fleet import Node
@@ -95,7 +96,7 @@ def _plan(snapshot: Snapshot, nodes: int) -> tuple[Settlement | None, float]:
     if bid is None:
         return None, 0.0
     began = time.process_time()
-    return cheapest(bid, facts), time.process_time() - began
+    return cheapest(bid, facts, Effort.for_one(facts.policy.rank.disruption)), time.process_time() - began
 
 
 def figures(size: int, compared: Sequence[Compared]) -> Iterator[Figure]:

@@ -13,6 +13,7 @@ from domain.bid import Bid
 from domain.choices import Choices, choices
 from domain.decision import Method, StartAfter
 from domain.disruption import Cost, Means, Steps, cost_of, remainders
+from domain.effort import Effort
 from domain.facts import Facts
 from domain.feasibility import offers, sift
 from domain.fleet import Node
@@ -169,7 +170,7 @@ def least(bid: Bid, allowed: Choices) -> Cost | None:
 @given(crowded())
 def test_the_oracle_finds_nothing_better_and_nothing_where_there_is_nothing(snapshot: Snapshot) -> None:
     for bid, facts in bids(snapshot):
-        best, found = least(bid, choices(bid, facts)), cheapest(bid, facts)
+        best, found = least(bid, choices(bid, facts)), cheapest(bid, facts, Effort.for_one(facts.policy.rank.disruption))
         assert (None if found is None else found.cost) == best
         if found is not None:
             assert found.proof is not None
@@ -181,7 +182,7 @@ def test_the_oracle_finds_nothing_better_and_nothing_where_there_is_nothing(snap
 def test_a_greedy_plan_is_allowed_and_never_better(snapshot: Snapshot) -> None:
     greedily = replace(snapshot, policy=policy(nodes=0))
     for (bid, facts), (_, sparing) in zip(bids(snapshot), bids(greedily), strict=True):
-        exact, greedy = cheapest(bid, facts), cheapest(bid, sparing)
+        exact, greedy = (cheapest(bid, each, Effort.for_one(each.policy.rank.disruption)) for each in (facts, sparing))
         if greedy is not None:
             assert greedy.proof is not None
             assert greedy.proof.method is Method.GREEDY
@@ -194,7 +195,7 @@ def test_a_greedy_plan_is_allowed_and_never_better(snapshot: Snapshot) -> None:
 @given(crowded())
 def test_no_step_could_be_left_out(snapshot: Snapshot) -> None:
     for bid, facts in bids(snapshot):
-        found = cheapest(bid, facts)
+        found = cheapest(bid, facts, Effort.for_one(facts.policy.rank.disruption))
         for spared in found.steps if found else ():
             assert found is not None
             assert not works(bid, tuple(step for step in found.steps if step is not spared))
