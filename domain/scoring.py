@@ -1,12 +1,18 @@
 """Soft goals: what one placement is worth against another, in one currency."""
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
-from corral.api import WorkloadSpec
-from corral.policy import Dollars, Preference
+from corral.api import HOUR_SECONDS, WHOLE, WorkloadSpec
+from corral.policy import Dollars, Goal, Goals, Preference
+from domain.data import haul
+from domain.fleet import Node
 from domain.placement import Candidate
-from domain.world import Supply, Traits, World
+from domain.request import Gang
+from domain.workload import length_of
+from domain.world import NodeRoom, Nodes, Traits, World, in_order
 
 Score = int
 """Millionths of a dollar per accelerator and hour; less is better."""
@@ -50,7 +56,106 @@ def preferences(candidate: Candidate, world: World) -> Score:
     return -min(worth // layout.milli, millionths(world.policy.goals.preference_limit)) if layout.milli else 0
 
 
-TERMS: Mapping[str, Term] = {"price": price, "waste": waste, "shortfall": shortfall, "preferences": preferences}
+def egress(candidate: Candidate, world: World) -> Score:
+    """What it costs to bring in the data that the region lacks, over the accelerator-hours that the work has ahead."""
+    goals, layout = world.policy.goals, candidate.layout
+    if not (candidate.spec.datasets and layout.milli):
+        return 0
+    cost = haul(candidate.spec.datasets, candidate.placement.region, world.datasets, goals.transfers).millionths
+    return _counted(cost * WHOLE * HOUR_SECONDS / (layout.milli * _length(candidate.spec, goals)), goals.egress)
+
+
+def staging(candidate: Candidate, world: World) -> Score:
+    """What the accelerators cost while they wait for these data, over the time that they then compute."""
+    goals, layout = world.policy.goals, candidate.layout
+    if not (candidate.spec.datasets and layout.milli):
+        return 0
+    seconds = haul(candidate.spec.datasets, candidate.placement.region, world.datasets, goals.transfers).seconds
+    return _counted(seconds * layout.hourly_cost / (layout.milli * _length(candidate.spec, goals)), goals.staging)
+
+
+def hazard(candidate: Candidate, world: World) -> Score:
+    """Interruptions an hour, times the hours that each one costs every accelerator, times what these cost."""
+    goals, layout = world.policy.goals, candidate.layout
+    rates = {kind: Fraction(rate) for kind, rate in goals.hazard.interruptions_per_hour.items() if rate}
+    at_risk = sum(
+        rates[entry.node.capacity_type] * share.room.milli * entry.node.price
+        for share, entry in zip(layout.shares, layout.left, strict=True)
+        if entry.node.capacity_type in rates
+    )
+    if not at_risk:
+        return 0
+    return _counted(at_risk * _interruption_seconds(candidate.spec, world) / (HOUR_SECONDS * layout.milli), goals.hazard)
+
+
+def _interruption_seconds(spec: WorkloadSpec, world: World) -> int:
+    """What an interruption costs a workload: work that is not saved, notice, waiting for another place, coming back."""
+    goals, rank = world.policy.goals, world.policy.rank
+    lost = min(goals.hazard.lost_seconds, _length(spec, goals) // 2)
+    return lost + spec.checkpoint.grace_seconds + rank.requeue_seconds + rank.restart_seconds
+
+
+def affinity(candidate: Candidate, world: World) -> Score:
+    """What its nodes are worth to the replica groups that like or dislike some."""
+    layout = candidate.layout
+    shapes = {shape.name: shape for shape in candidate.wanted.shapes if shape.terms.affinities}
+    if not (shapes and layout.milli):
+        return 0
+    worth = sum(
+        shapes[replica.group].milli * shapes[replica.group].terms.worth(entry.node)
+        for share, entry in zip(layout.shares, layout.left, strict=True)
+        for replica in share.replicas
+        if replica.group in shapes
+    )
+    return -_counted(Fraction(worth, layout.milli), world.policy.goals.affinity)
+
+
+def spread(candidate: Candidate, world: World) -> Score:
+    """What it costs that more replicas of a group sit in one domain than it would like."""
+    layout, spec = candidate.layout, candidate.spec
+    wishes = {group.name: (group.topology or spec.topology).spread for group in spec.groups}
+    cost = 0
+    for shape in candidate.wanted.shapes:
+        wish = wishes[shape.name]
+        if wish is not None and wish.worth is not None and layout.milli:
+            beyond = sum(max(0, number - wish.maximum) for number in _by_domain(candidate, shape.name, wish.level).values())
+            cost += beyond * shape.milli * millionths(wish.worth)
+    return _counted(Fraction(cost, layout.milli), world.policy.goals.spread) if cost else 0
+
+
+def _by_domain(candidate: Candidate, group: str, level: str) -> Counter[tuple[str, ...]]:
+    """Replicas of a group in each domain; a node that does not say its domain is one of its own."""
+    layout = candidate.layout
+    return Counter(
+        entry.node.domain(level) or entry.node.path
+        for share, entry in zip(layout.shares, layout.left, strict=True)
+        for replica in share.replicas
+        if replica.group == group
+    )
+
+
+def _length(spec: WorkloadSpec, goals: Goals) -> int:
+    """Seconds that the work is taken to run."""
+    return max(1, length_of(spec) or goals.expected_seconds)
+
+
+def _counted(score: Fraction, goal: Goal) -> Score:
+    """A term by its weight and within its limit, whichever way it goes."""
+    limit = millionths(goal.limit)
+    return max(-limit, min(int(score * Fraction(goal.weight)), limit))
+
+
+TERMS: Mapping[str, Term] = {
+    "price": price,
+    "waste": waste,
+    "shortfall": shortfall,
+    "preferences": preferences,
+    "egress": egress,
+    "staging": staging,
+    "hazard": hazard,
+    "affinity": affinity,
+    "spread": spread,
+}
 """All terms, by the names under which explanations show them."""
 
 
@@ -68,17 +173,58 @@ def choice(candidate: Candidate, world: World) -> Choice:
     return sum(score for _, score in weighed(candidate, world)), placement.provider, placement.region, placement.sku
 
 
-def options(
-    spec: WorkloadSpec, classes: Mapping[Supply, Sequence[Traits]], world: World
-) -> Iterator[tuple[Supply, Sequence[Traits]]]:
-    """Every supply with all of its nodes, and besides with those alone that a preference favours among them."""
-    selecting = _selecting(spec, world)
-    for supply, every in classes.items():
-        yield supply, every
-        for preference in selecting:
-            favoured = [traits for traits in every if _favours(preference, traits)]
-            if favoured and len(favoured) < len(every):
-                yield supply, favoured
+Place = Callable[[Nodes], Candidate | None]
+"""Places one and the same request on some nodes of its supply, or finds that it has no room there."""
+
+
+def options(spec: WorkloadSpec, gang: Gang, classes: Sequence[Traits], world: World, place: Place) -> Iterator[Candidate]:
+    """The places in one supply that compete: on all of its nodes, and on those alone that somebody would rather have.
+
+    That is those that a preference of the policy favours, and as many as are needed of those that the groups like best.
+    """
+    nodes = world.nodes(classes)
+    everywhere = place(nodes)
+    for preference in _selecting(spec, world):
+        favoured = [traits for traits in classes if _favours(preference, traits)]
+        if favoured and len(favoured) < len(classes) and (found := place(world.nodes(favoured))) is not None:
+            yield found
+    if everywhere is not None:
+        yield everywhere
+        if (found := _on_the_liked(gang, nodes, everywhere, world.policy.goals, place)) is not None:
+            yield found
+
+
+def _on_the_liked(gang: Gang, nodes: Nodes, everywhere: Candidate, goals: Goals, place: Place) -> Candidate | None:
+    """The gang on the fewest nodes that hold as much of it as all nodes do, if those that are worth most to it come first.
+
+    None where no group likes one node more than another.
+    """
+    if not (goals.affinity.weight and any(shape.terms.affinities for shape in gang.shapes)):
+        return None
+    worth = {entry.node.id: _worth(gang, entry.node, goals) for entry in nodes}
+    if len(set(worth.values())) < 2:
+        return None
+    ordered = sorted(nodes, key=lambda entry: -worth[entry.node.id])
+    chosen = {entry.node.id for entry in ordered[: _fewest_that_hold(everywhere.layout.replicas, ordered, place)]}
+    return place(tuple(entry for entry in nodes if entry.node.id in chosen))
+
+
+def _worth(gang: Gang, node: Node, goals: Goals) -> Score:
+    """What a node is worth to the whole gang: what its groups would pay, less its price."""
+    milli = sum(shape.count * shape.milli for shape in gang.shapes)
+    liked = sum(shape.count * shape.milli * shape.terms.worth(node) for shape in gang.shapes)
+    paid = min(int(node.price * Fraction(goals.price_weight)), millionths(goals.price_limit))
+    return (_counted(Fraction(liked, milli), goals.affinity) if milli else 0) - paid
+
+
+def _fewest_that_hold(replicas: int, ordered: Sequence[NodeRoom], place: Place) -> int:
+    """How many of the first nodes hold so many replicas; all of them do."""
+
+    def holds(number: int) -> bool:
+        found = place(in_order(ordered[:number]))
+        return found is not None and found.layout.replicas >= replicas
+
+    return bisect_left(range(len(ordered)), True, lo=1, key=holds)
 
 
 def _selecting(spec: WorkloadSpec, world: World) -> list[Preference]:

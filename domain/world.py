@@ -6,7 +6,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
-from corral.api import WHOLE, CapacityType, State, WorkloadSpec
+from corral.api import WHOLE, CapacityType, Dataset, State, WorkloadSpec
 from corral.policy import Policy
 from domain.fleet import Amount, Health, Node, Placement, Room
 from domain.law import Law
@@ -79,8 +79,8 @@ class World:
 
     `classes` holds the nodes by their traits, `homes` the traits of each node, `prices` what an accelerator of it costs.
     `coming` is room, by node, that becomes free when attempts with notice to leave have left, and that nobody was promised.
-    `stopped` are attempts that were given notice in this round, to leave or to go on in another shape. `law` and `policy`
-    are what hard constraints and soft goals are read from; no decision changes them.
+    `stopped` are attempts that were given notice in this round, to leave or to go on in another shape. `law`, `policy` and
+    `datasets` (by name) are what hard constraints and soft goals are read from; no decision changes them.
     """
 
     classes: Mapping[Traits, Nodes]
@@ -92,13 +92,15 @@ class World:
     stopped: frozenset[str] = frozenset()
     law: Law = field(default_factory=Law)
     policy: Policy = field(default_factory=Policy)
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
 
     @classmethod
     def of(cls, snapshot: Snapshot, tree: QuotaTree) -> "World":
         """The world that the snapshot shows."""
         world = cls.idle(snapshot.nodes, tree, _free_rooms(snapshot), policy=snapshot.policy)
         usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
-        return replace(world, usage=usage, coming=_coming(snapshot))
+        datasets = {dataset.name: dataset for dataset in snapshot.datasets}
+        return replace(world, usage=usage, coming=_coming(snapshot), datasets=datasets)
 
     @classmethod
     def idle(

@@ -54,15 +54,17 @@ def _candidates(
     setting: Setting,
     among: Container[str] | None,
 ) -> Iterator[Candidate]:
-    supply = Supply(home.provider, home.region, home.sku) if home else None
-    classes = {each: traits for each, traits in sift(request, world).classes.items() if supply in {None, each}}
-    for each, traits in options(request.spec, classes, world):
-        nodes = _near(world.nodes(traits), request, beside, setting)
-        if among is not None:
-            nodes = tuple(entry for entry in nodes if entry.node.id in among)
-        candidate = best_on(request, each, nodes, world.usage, world.policy.goals.topology)
-        if candidate is not None:
-            yield candidate
+    home_supply = Supply(home.provider, home.region, home.sku) if home else None
+    for supply, classes in sift(request, world).classes.items():
+        if home_supply in {None, supply}:
+
+            def place(nodes: Nodes, supply: Supply = supply) -> Candidate | None:
+                near = _near(nodes, request, beside, setting)
+                if among is not None:
+                    near = tuple(entry for entry in near if entry.node.id in among)
+                return best_on(request, supply, near, world.usage, world.policy.goals.topology)
+
+            yield from options(request.spec, request.gang, classes, world, place)
 
 
 def _near(nodes: Nodes, request: Request, beside: Placement | None, setting: Setting) -> Nodes:
