@@ -290,9 +290,7 @@ def wider_topology(question: Question) -> Iterator[Fix]:
             kind=FixKind.WIDEN_TOPOLOGY,
             message=f"require it {where} instead of in one {topology.required}",
             cost=question.dollars(INCONVENIENCE * steps),
-            topology=topology.model_copy(
-                update={"required": level, "preferred": topology.preferred or topology.required}
-            ),
+            topology=topology.model_copy(update={"required": level, "preferred": topology.preferred or topology.required}),
         )
 
 

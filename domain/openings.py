@@ -9,7 +9,7 @@ from domain.facts import Facts
 from domain.feasibility import offers, sift
 from domain.placement import Candidate, best_on
 from domain.request import Request, ranked, requests
-from domain.scoring import choice, options
+from domain.scoring import choice, options, wishes
 from domain.workload import Waiting
 from domain.world import World
 
@@ -37,17 +37,10 @@ def open_ranks(workload: Waiting, facts: Facts) -> list[Sequence[Request]]:
 def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidate | None:
     """The best placement of the first rank of targets that has any."""
     for rank in ranks:
-        candidates = [candidate for request in rank for wish in wishes(request) for candidate in _places(wish, world)]
+        candidates = [candidate for request in rank for wish in wishes(request, world) for candidate in _places(wish, world)]
         if candidates:
             return min(candidates, key=lambda candidate: choice(candidate, world))
     return None
-
-
-def wishes(request: Request) -> Iterator[Request]:
-    """The request, and where it has wishes that shape a placement, besides as if it insisted on them."""
-    yield request
-    if request.has_wishes:
-        yield request.insisting()
 
 
 def _places(request: Request, world: World) -> Iterator[Candidate]:

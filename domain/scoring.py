@@ -1,6 +1,5 @@
 """Soft goals: what one placement is worth against another, in one currency."""
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -8,11 +7,11 @@ from fractions import Fraction
 from corral.api import HOUR_SECONDS, WHOLE, WorkloadSpec
 from corral.policy import Dollars, Goal, Goals, Preference
 from domain.data import haul
-from domain.fleet import Node
+from domain.liking import Place, on_the_liked
 from domain.placement import Candidate
-from domain.request import Gang
+from domain.request import Gang, Request
 from domain.workload import length_of
-from domain.world import NodeRoom, Nodes, Traits, World, in_order
+from domain.world import Traits, World
 
 Score = int
 """Millionths of a dollar per accelerator and hour; less is better."""
@@ -139,6 +138,17 @@ def _length(spec: WorkloadSpec, goals: Goals) -> int:
     return max(1, length_of(spec) or goals.expected_seconds)
 
 
+def _counts(goal: Goal) -> bool:
+    return goal.weight > 0 and goal.limit > 0
+
+
+def wishes(request: Request, world: World) -> Iterator[Request]:
+    """The request, and where it would like a spread that it does not demand, besides as if it demanded it."""
+    yield request
+    if request.has_wishes and _counts(world.policy.goals.spread):
+        yield request.insisting()
+
+
 def _counted(score: Fraction, goal: Goal) -> Score:
     """A term by its weight and within its limit, whichever way it goes."""
     limit = millionths(goal.limit)
@@ -173,58 +183,30 @@ def choice(candidate: Candidate, world: World) -> Choice:
     return sum(score for _, score in weighed(candidate, world)), placement.provider, placement.region, placement.sku
 
 
-Place = Callable[[Nodes], Candidate | None]
-"""Places one and the same request on some nodes of its supply, or finds that it has no room there."""
-
-
 def options(spec: WorkloadSpec, gang: Gang, classes: Sequence[Traits], world: World, place: Place) -> Iterator[Candidate]:
     """The places in one supply that compete: on all of its nodes, and on those alone that somebody would rather have.
 
-    That is those that a preference of the policy favours, and as many as are needed of those that the groups like best.
+    That is those that a preference of the policy favours, those that nothing interrupts, and those that the groups like.
     """
     nodes = world.nodes(classes)
     everywhere = place(nodes)
-    for preference in _selecting(spec, world):
-        favoured = [traits for traits in classes if _favours(preference, traits)]
-        if favoured and len(favoured) < len(classes) and (found := place(world.nodes(favoured))) is not None:
+    if everywhere is None:
+        return
+    yield everywhere
+    for favoured in _favoured(spec, classes, world):
+        if len(favoured) < len(classes) and (found := place(world.nodes(favoured))) is not None:
             yield found
-    if everywhere is not None:
-        yield everywhere
-        if (found := _on_the_liked(gang, nodes, everywhere, world.policy.goals, place)) is not None:
-            yield found
+    if _counts(world.policy.goals.affinity) and any(shape.terms.affinities for shape in gang.shapes):
+        yield from on_the_liked(gang, nodes, everywhere.layout.replicas, world, place)
 
 
-def _on_the_liked(gang: Gang, nodes: Nodes, everywhere: Candidate, goals: Goals, place: Place) -> Candidate | None:
-    """The gang on the fewest nodes that hold as much of it as all nodes do, if those that are worth most to it come first.
-
-    None where no group likes one node more than another.
-    """
-    if not (goals.affinity.weight and any(shape.terms.affinities for shape in gang.shapes)):
-        return None
-    worth = {entry.node.id: _worth(gang, entry.node, goals) for entry in nodes}
-    if len(set(worth.values())) < 2:
-        return None
-    ordered = sorted(nodes, key=lambda entry: -worth[entry.node.id])
-    chosen = {entry.node.id for entry in ordered[: _fewest_that_hold(everywhere.layout.replicas, ordered, place)]}
-    return place(tuple(entry for entry in nodes if entry.node.id in chosen))
-
-
-def _worth(gang: Gang, node: Node, goals: Goals) -> Score:
-    """What a node is worth to the whole gang: what its groups would pay, less its price."""
-    milli = sum(shape.count * shape.milli for shape in gang.shapes)
-    liked = sum(shape.count * shape.milli * shape.terms.worth(node) for shape in gang.shapes)
-    paid = min(int(node.price * Fraction(goals.price_weight)), millionths(goals.price_limit))
-    return (_counted(Fraction(liked, milli), goals.affinity) if milli else 0) - paid
-
-
-def _fewest_that_hold(replicas: int, ordered: Sequence[NodeRoom], place: Place) -> int:
-    """How many of the first nodes hold so many replicas; all of them do."""
-
-    def holds(number: int) -> bool:
-        found = place(in_order(ordered[:number]))
-        return found is not None and found.layout.replicas >= replicas
-
-    return bisect_left(range(len(ordered)), True, lo=1, key=holds)
+def _favoured(spec: WorkloadSpec, classes: Sequence[Traits], world: World) -> Iterator[list[Traits]]:
+    """The classes that each preference favours, and those that are at no risk; nothing where none are."""
+    hazard = world.policy.goals.hazard
+    at_risk = {kind for kind, rate in hazard.interruptions_per_hour.items() if rate and _counts(hazard)}
+    every = [[traits for traits in classes if _favours(each, traits)] for each in _selecting(spec, world)]
+    every.append([traits for traits in classes if traits.capacity_type not in at_risk])
+    yield from filter(None, every)
 
 
 def _selecting(spec: WorkloadSpec, world: World) -> list[Preference]:

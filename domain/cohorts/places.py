@@ -7,10 +7,9 @@ from domain.cohorts.setting import Setting
 from domain.draft import assign, capacity
 from domain.feasibility import sift
 from domain.fleet import NodeShare, Placement, Replica
-from domain.openings import wishes
 from domain.placement import Candidate, Layout, lay_out
 from domain.request import Gang, Request, Shape
-from domain.scoring import choice, options
+from domain.scoring import choice, options, wishes
 from domain.world import NodeRoom, Nodes, Supply, Traits, World
 
 Site = tuple[str, str]
@@ -42,7 +41,9 @@ def place(request: Request, skus: Mapping[str, str], world: World) -> Candidate 
     by_site: dict[Site, dict[Supply, Sequence[Traits]]] = {}
     for supply, classes in sift(request, world).classes.items():
         by_site.setdefault((supply.provider, supply.region), {})[supply] = classes
-    found = (_on_site(wish, site, skus, offer, world) for site, offer in sorted(by_site.items()) for wish in wishes(request))
+    found = (
+        _on_site(wish, site, skus, offer, world) for site, offer in sorted(by_site.items()) for wish in wishes(request, world)
+    )
     return min((each for each in found if each is not None), key=lambda each: choice(each, world), default=None)
 
 
