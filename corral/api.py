@@ -696,7 +696,7 @@ class QueueStatus(Model):
 
 
 class Dataset(Model):
-    """Data that workloads read: its size, and the regions with a whole replica of it; where none is known, it counts nothing."""
+    """Data that workloads read: its size, and the regions with a whole replica; where nobody has one, it counts nothing."""
 
     name: Identifier
     size_gib: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]

@@ -4,14 +4,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from corral import api
-from corral.api import WHOLE, ReplicaGroup, Target, Topology, WorkloadSpec
+from corral.api import WHOLE, ReplicaGroup, Selection, Target, Topology, WorkloadSpec
 from domain.fleet import NODE_LEVEL, Amount, Node
 from domain.quota import QuotaTree
 from domain.workload import Waiting
 
 
-Selection = tuple[tuple[str, tuple[str, ...]], ...]
+Labels = tuple[tuple[str, tuple[str, ...]], ...]
 """Levels or labels, each with the values of which a node has one."""
 
 
@@ -25,11 +24,11 @@ class Terms:
     """
 
     skus: tuple[str, ...] = ()
-    nodes: Selection = ()
+    nodes: Labels = ()
     tolerations: tuple[str, ...] | None = None
     topology: Topology | None = None
     colocate: str | None = None
-    affinities: tuple[tuple[Selection, int], ...] = ()
+    affinities: tuple[tuple[Labels, int], ...] = ()
 
     @property
     def is_choosy(self) -> bool:
@@ -48,7 +47,7 @@ class Terms:
         """What the group would pay for the node, in millionths of a dollar per accelerator and hour; below zero to avoid it."""
         return sum(worth for nodes, worth in self.affinities if self._selected(node, nodes))
 
-    def _selected(self, node: Node, nodes: Selection) -> bool:
+    def _selected(self, node: Node, nodes: Labels) -> bool:
         return all(self._selects(node, name, values) for name, values in nodes)
 
     @staticmethod
@@ -242,11 +241,11 @@ def terms_of(group: ReplicaGroup, tolerations: tuple[str, ...] | None) -> Terms:
     if not (group.skus or group.nodes or group.topology or group.colocate or group.affinities or tolerations is not None):
         return NO_TERMS
     topology = None if group.topology is None else demanded(group.topology)
-    affinities = tuple((_selection(each.nodes), round(each.worth * DOLLAR)) for each in group.affinities)
-    return Terms(group.skus, _selection(group.nodes), tolerations, topology, group.colocate, affinities)
+    affinities = tuple((_labels(each.nodes), round(each.worth * DOLLAR)) for each in group.affinities)
+    return Terms(group.skus, _labels(group.nodes), tolerations, topology, group.colocate, affinities)
 
 
-def _selection(nodes: Mapping[str, Sequence[str]]) -> Selection:
+def _labels(nodes: Mapping[str, Sequence[str]]) -> Labels:
     return tuple(sorted((name, tuple(sorted(values))) for name, values in nodes.items()))
 
 
@@ -315,7 +314,7 @@ def requests(workload: Waiting) -> tuple[Request, ...]:
 
 def ranked(opened: Sequence[Request]) -> list[Sequence[Request]]:
     """Requests in the order in which they are tried; those of one rank compete by score."""
-    if opened and opened[0].spec.selection is api.Selection.PRICED:
+    if opened and opened[0].spec.selection is Selection.PRICED:
         return [opened]
     return [(request,) for request in opened]
 

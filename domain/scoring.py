@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from corral.api import HOUR_SECONDS, WHOLE, WorkloadSpec
 from corral.policy import Dollars, Goal, Goals, Preference
-from domain.data import haul
+from domain.data import Haul, haul
 from domain.liking import Place, on_the_liked
 from domain.placement import Candidate
 from domain.request import Gang, Request
@@ -57,20 +57,24 @@ def preferences(candidate: Candidate, world: World) -> Score:
 
 def egress(candidate: Candidate, world: World) -> Score:
     """What it costs to bring in the data that the region lacks, over the accelerator-hours that the work has ahead."""
-    goals, layout = world.policy.goals, candidate.layout
-    if not (candidate.spec.datasets and layout.milli):
-        return 0
-    cost = haul(candidate.spec.datasets, candidate.placement.region, world.datasets, goals.transfers).millionths
-    return _counted(cost * WHOLE * HOUR_SECONDS / (layout.milli * _length(candidate.spec, goals)), goals.egress)
+    goals, ahead = world.policy.goals, _accelerator_hours(candidate, world)
+    return _counted(_brought_in(candidate, world).millionths / ahead, goals.egress) if ahead else 0
 
 
 def staging(candidate: Candidate, world: World) -> Score:
-    """What the accelerators cost while they wait for these data, over the time that they then compute."""
-    goals, layout = world.policy.goals, candidate.layout
-    if not (candidate.spec.datasets and layout.milli):
-        return 0
-    seconds = haul(candidate.spec.datasets, candidate.placement.region, world.datasets, goals.transfers).seconds
-    return _counted(seconds * layout.hourly_cost / (layout.milli * _length(candidate.spec, goals)), goals.staging)
+    """What the accelerators cost while they wait for these data, over the same accelerator-hours."""
+    goals, ahead = world.policy.goals, _accelerator_hours(candidate, world)
+    hourly = Fraction(candidate.layout.hourly_cost, WHOLE)
+    return _counted(_brought_in(candidate, world).seconds * hourly / HOUR_SECONDS / ahead, goals.staging) if ahead else 0
+
+
+def _brought_in(candidate: Candidate, world: World) -> Haul:
+    return haul(candidate.spec.datasets, candidate.placement.region, world.datasets, world.policy.goals.transfers)
+
+
+def _accelerator_hours(candidate: Candidate, world: World) -> Fraction:
+    """How much the placement computes while the work runs."""
+    return Fraction(candidate.layout.milli * _length(candidate.spec, world.policy.goals), WHOLE * HOUR_SECONDS)
 
 
 def hazard(candidate: Candidate, world: World) -> Score:
@@ -151,6 +155,8 @@ def wishes(request: Request, world: World) -> Iterator[Request]:
 
 def _counted(score: Fraction, goal: Goal) -> Score:
     """A term by its weight and within its limit, whichever way it goes."""
+    if not score:
+        return 0
     limit = millionths(goal.limit)
     return max(-limit, min(int(score * Fraction(goal.weight)), limit))
 

@@ -19,6 +19,7 @@ QUEUES = [a_queue("research", 64)]
 CORPUS = Dataset(name="corpus", size_gib=1_000, regions=("west",))
 NOWHERE = Dataset(name="nowhere", size_gib=1_000, regions=())
 CHEAP = {"dollars_per_gib": 0.001, "gib_per_second": 1_000}
+SLOW = CHEAP | {"gib_per_second": 0.1}
 
 
 def start(workload: AWorkload, *datasets: Dataset, **goals: Any) -> Start:
@@ -38,8 +39,8 @@ SITUATIONS = [
     ("what nobody knows draws nowhere", reader("unknown"), {}, "east"),
     ("nor what nobody has", reader("nowhere"), {}, "east"),
     ("cheap and fast transfers draw less", reader("corpus"), {"transfers": CHEAP}, "east"),
-    ("a slow one does", reader("corpus"), {"transfers": CHEAP | {"gib_per_second": 0.1}}, "west"),
-    ("unless waiting counts nothing", reader("corpus"), {"transfers": CHEAP | {"gib_per_second": 0.1}, "staging": {"weight": 0}}, "east"),
+    ("a slow one does", reader("corpus"), {"transfers": SLOW}, "west"),
+    ("unless waiting counts nothing", reader("corpus"), {"transfers": SLOW, "staging": {"weight": 0}}, "east"),
     ("a route has terms of its own", reader("corpus"), {"transfers": {"routes": {"west": {"east": CHEAP}}}}, "east"),
     ("in its own direction alone", reader("corpus"), {"transfers": {"routes": {"east": {"west": CHEAP}}}}, "west"),
     ("each term has its limit", reader("corpus"), {"egress": {"limit": 0.1}, "staging": {"limit": 0.1}}, "east"),

@@ -85,7 +85,7 @@ def test_slices_are_whole_and_apart() -> None:
 
     placement = placed(fleet, apart(4, 2, level="block", slice_level="rack", slice_size=2))
 
-    assert Counter(node_id[0] for node_id in nodes_of(placement).keys()) == {"b": 1, "c": 1}
+    assert Counter(node_id[0] for node_id in nodes_of(placement)) == {"b": 1, "c": 1}
     assert in_racks(placement) == [2, 2]
 
 
