@@ -74,6 +74,8 @@ class Inquiry(StrEnum):
     FLEET = "inquiry.fleet"
     NODES = "inquiry.nodes"
     APPLY_QUEUES = "inquiry.apply-queues"
+    DATASETS = "inquiry.datasets"
+    APPLY_DATASETS = "inquiry.apply-datasets"
     POLICIES = "inquiry.policies"
     APPLY_POLICY = "inquiry.apply-policy"
 

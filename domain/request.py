@@ -9,7 +9,6 @@ from domain.fleet import NODE_LEVEL, Amount, Node
 from domain.quota import QuotaTree
 from domain.workload import Waiting
 
-
 Labels = tuple[tuple[str, tuple[str, ...]], ...]
 """Levels or labels, each with the values of which a node has one."""
 

@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.accounts import AccountBook, summed_up_at
+from activities.store.data import read_datasets
 from activities.store.fleet import all_seen
 from activities.store.past import PastReader
 from activities.store.penalties import unsettled
 from activities.store.policies import PolicyReader
 from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow, open_attempts
-from corral.api import WHOLE, CapacityType, Outcome, QueueSpec, QuotaSpec, State, StopPolicy, WorkloadSpec
+from corral.api import WHOLE, CapacityType, Dataset, Outcome, QueueSpec, QuotaSpec, State, StopPolicy, WorkloadSpec
 from corral.policy import Policy
 from domain.fleet import Amount, Health, Node, NodeShare, Placement, Replica, Room
 from domain.lifecycle import LEAVING
@@ -39,7 +40,7 @@ class WorldRows:
 
 
 class PoolState(NamedTuple):
-    """Numbers that rise: with what could let waiting work start, and with edits of queues, quotas, policies and providers."""
+    """Numbers that rise: with what could let waiting work start, and with edits (see `tables.pools`)."""
 
     changes: int
     edits: int
@@ -53,6 +54,7 @@ class Edited:
     queues: tuple[QueueSpec, ...]
     policy: Policy
     is_complete: bool
+    datasets: tuple[Dataset, ...]
 
 
 Fact = Waiting | Active
@@ -105,6 +107,7 @@ class SnapshotReader:
             active=tuple(self.past.complete(fact) for _, _, facts in live for fact in facts if isinstance(fact, Active)),
             policy=edited.policy,
             is_complete=edited.is_complete,
+            datasets=edited.datasets,
             ledger=dict(self.past.ledger),
             stops=tuple(self.past.stops.values()),
             spent=self._book.spent(edited.queues, now),
@@ -140,8 +143,8 @@ class SnapshotReader:
 
     async def _read_edited(self, connection: AsyncConnection, edits: int) -> Edited:
         if self._edited is None or self._edited.edits != edits or edits < 0:
-            policy = await self.policies.in_force(connection)
-            self._edited = Edited(edits, await read_queues(connection), policy, await all_seen(connection))
+            policy, datasets = await self.policies.in_force(connection), await read_datasets(connection)
+            self._edited = Edited(edits, await read_queues(connection), policy, await all_seen(connection), datasets)
         return self._edited
 
     async def _refresh_live(self, connection: AsyncConnection, fresh: Mapping[str, WorkloadRow]) -> list[str]:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -38,7 +39,7 @@ pools = Table(
     Column("name", Text, primary_key=True),
     # Rises with whatever could let waiting work start; a planner remembers up to which one it has considered everybody.
     Column("changes", BigInteger, nullable=False, server_default="0"),
-    # Rises, by triggers, when queues, quotas, policies or providers are edited: what is remembered of them is then read again.
+    # Rises, by triggers, when queues, quotas, policies, data or providers are edited: what is remembered is then read again.
     Column("edits", BigInteger, nullable=False, server_default="0"),
 )
 
@@ -324,6 +325,16 @@ penalties = Table(
     # Thousandths of an accelerator times seconds.
     Column("milli_seconds", BigInteger, nullable=False),
     CheckConstraint("kind = 'charge' AND milli_seconds > 0 OR kind = 'settlement' AND milli_seconds < 0", name="known_kind"),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("size_gib", Double, nullable=False),
+    # Those that have a whole replica.
+    Column("regions", ARRAY(Text), nullable=False),
+    CheckConstraint("size_gib > 0", name="some_size"),
 )
 
 policies = Table(

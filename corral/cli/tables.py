@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from corral.api import (
     Acknowledgement,
     BudgetStatus,
+    DatasetStatus,
     Explanation,
     FleetStatus,
     NodeStatus,
@@ -228,6 +229,15 @@ def _quotas(quotas: Sequence[QuotaSpec]) -> Iterable[Table]:
     ]
     if names:
         yield table(columns, ([getattr(quota, name) for name in names] for quota in quotas))
+
+
+def datasets(statuses: Sequence[DatasetStatus]) -> Page:
+    """One line for each dataset, and below them what to be warned of."""
+    columns = (Column("DATASET"), *_numbers("GIB"), Column("REGIONS"), *_numbers("READERS"))
+    rows = ((each.name, each.size_gib, ", ".join(each.regions) or None, each.readers) for each in statuses)
+    warnings = [(each.name, warning) for each in statuses for warning in each.warnings]
+    warned = (table((Column("DATASET"), Column("WARNING")), warnings),) if warnings else ()
+    return (table(columns, rows), *warned)
 
 
 def policies(records: Sequence[PolicyRecord]) -> Page:
