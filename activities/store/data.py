@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy import Text, func, select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -54,8 +54,8 @@ def _warnings(dataset: Dataset, regions: set[str]) -> Iterator[str]:
 
 async def _readers(connection: AsyncConnection) -> dict[str, int]:
     """How many workloads that have not ended read each name."""
-    spec = tables.workloads.c.spec
-    names = func.jsonb_array_elements_text(func.coalesce(spec["datasets"], func.jsonb_build_array()), type_=Text)
-    name = names.column_valued("name", joins_implicitly=True)
-    query = select(name, func.count()).where(tables.workloads.c.ended_at.is_(None)).group_by(name)
-    return {row[0]: row[1] for row in await connection.execute(query)}
+    columns = tables.workloads.c
+    named = func.jsonb_array_elements_text(func.coalesce(columns.spec["datasets"], func.jsonb_build_array()))
+    read = select(named.label("name")).where(columns.ended_at.is_(None)).subquery()
+    query = select(read.c.name, func.count().label("readers")).group_by(read.c.name)
+    return {row.name: row.readers for row in await connection.execute(query)}
