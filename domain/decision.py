@@ -34,7 +34,7 @@ class Start:
 
     @property
     def in_words(self) -> str:
-        """What the place counts, and of what that is the sum, for a person: `$2.31 per accelerator-hour: price 2.30, waste 0.01`."""
+        """What the place counts, and of what that is the sum: `$2.31 per accelerator-hour: price 2.30, waste 0.01`."""
         dollars = [(term, score / 1_000_000) for term, score in self.terms if score]
         said = ", ".join(f"{term} {counted:.2f}" for term, counted in dollars)
         return f"${sum(counted for _, counted in dollars):.2f} per accelerator-hour{f': {said}' if said else ''}"

@@ -2,17 +2,19 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from corral.api import FixKind, Reason, ReplicaGroup, Spread, Topology
-from corral.policy import Goals, Policy, QuotaModel, Rank, TopologyProfile
+from corral.policy import Disruption, Exactness, Goals, Policy, QuotaModel, Rank, TopologyProfile
 from domain.decision import Plan
 from domain.fixes import cheapest_fixes
 from domain.fleet import Node, Placement
 from domain.round import schedule
 from domain.whatif import followed
+from domain.workload import Active
 from tests.builders import (
     NOON,
     UNPROMISED,
@@ -166,6 +168,28 @@ def test_what_grows_keeps_its_distance_from_what_is_there() -> None:
     plan = schedule(a_snapshot([first, second], QUEUES, running, policy=deserved), NOON)
 
     assert [nodes_of(reshape.placement) for reshape in plan.reshapes] == [{"b0": 1, "b1": 1}]
+
+
+@pytest.mark.parametrize("exact", [0, 32], ids=["greedy", "exact"])
+def test_room_is_made_in_as_many_domains_as_the_spread_needs(exact: int) -> None:
+    policy = UNPROMISED.model_copy(
+        update={"rank": UNPROMISED.rank.model_copy(update={"disruption": Disruption(exact=Exactness(nodes=exact))})}
+    )
+    fleet = racks(2, 2)
+    low = [a_workload(f"low-{node.id}-{at}", priority=-1).on((node, 1)) for node in fleet for at in (0, 1)]
+    low = [moved(active, at % 2) for at, active in enumerate(low)]
+
+    plan = schedule(a_snapshot(fleet, QUEUES, *low, apart(2, 1), policy=policy), NOON)
+
+    assert sorted(victim.split("-")[1] for victim, _ in plan.preempts) == ["b0", "b1"]
+
+
+def moved(active: Active, device: int) -> Active:
+    """The same on another device of its node of two."""
+    (share,) = active.placement.shares
+    room = replace(share.room, devices=(1_000, 0) if device == 0 else (0, 1_000))
+    seated = tuple(replace(replica, devices=(device,)) for replica in share.replicas)
+    return replace(active, placement=replace(active.placement, shares=(replace(share, room=room, replicas=seated),)))
 
 
 # As a wish
