@@ -88,6 +88,7 @@ class NodeView:
     taints: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     maximum_replicas: int | None = None
+    interruptions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

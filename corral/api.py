@@ -748,6 +748,8 @@ class NodeStatus(Model):
     capacity_type: CapacityType
     price: float
     labels: Mapping[str, str] = {}
+    interruptions_per_hour: float | None = None
+    """What the provider says; none: as often as the policy says of the capacity type."""
     maximum_replicas: int | None = None
     reason: str = ""
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from corral.api import HOUR_SECONDS, WHOLE, WorkloadSpec
-from corral.policy import Dollars, Goal, Goals, Preference
+from corral.policy import Dollars, Goal, Goals, Hazard, Preference
 from domain.data import Haul, haul
+from domain.fleet import Node
 from domain.liking import Place, on_the_liked
 from domain.placement import Candidate
 from domain.request import Gang, Request
@@ -15,6 +16,8 @@ from domain.world import Traits, World
 
 Score = int
 """Millionths of a dollar per accelerator and hour; less is better."""
+
+MILLION = 1_000_000
 
 Term = Callable[[Candidate, World], Score]
 
@@ -80,15 +83,21 @@ def _accelerator_hours(candidate: Candidate, world: World) -> Fraction:
 def hazard(candidate: Candidate, world: World) -> Score:
     """Interruptions an hour, times the hours that each one costs every accelerator, times what these cost."""
     goals, layout = world.policy.goals, candidate.layout
-    rates = {kind: Fraction(rate) for kind, rate in goals.hazard.interruptions_per_hour.items() if rate}
     at_risk = sum(
-        rates[entry.node.capacity_type] * share.room.milli * entry.node.price
+        rate * share.room.milli * entry.node.price
         for share, entry in zip(layout.shares, layout.left, strict=True)
-        if entry.node.capacity_type in rates
+        if (rate := _interruptions(entry.node, goals.hazard))
     )
     if not at_risk:
         return 0
     return _counted(at_risk * _interruption_seconds(candidate.spec, world) / (HOUR_SECONDS * layout.milli), goals.hazard)
+
+
+def _interruptions(node: Node, hazard: Hazard) -> Fraction:
+    """How many a node has in an hour: what its provider says of it, or else the policy of its capacity type."""
+    if node.interruptions is not None:
+        return Fraction(node.interruptions, MILLION)
+    return Fraction(hazard.interruptions_per_hour.get(node.capacity_type, 0))
 
 
 def _interruption_seconds(spec: WorkloadSpec, world: World) -> int:

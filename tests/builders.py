@@ -66,6 +66,7 @@ def a_node(
     taints: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
     maximum_replicas: int | None = None,
+    interruptions: int | None = None,
 ) -> Node:
     """A node; its first `used` devices are taken, or `free` gives what is left of each in thousandths."""
     devices = tuple(free) if free is not None else (0,) * used + (WHOLE,) * (gpus - used)
@@ -84,6 +85,7 @@ def a_node(
         taints=tuple(taints),
         labels=tuple(sorted((labels or {}).items())),
         maximum_replicas=maximum_replicas,
+        interruptions=interruptions,
     )
 
 

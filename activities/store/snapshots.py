@@ -281,6 +281,7 @@ def node_of(row: Row[Any], promised: list[Room]) -> Node:
         taints=tuple(row.taints),
         labels=tuple((name, value) for name, value in row.labels),
         maximum_replicas=row.maximum_replicas,
+        interruptions=row.interruptions,
     )
 
 

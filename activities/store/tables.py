@@ -67,6 +67,8 @@ nodes = Table(
     Column("memory_mib", BigInteger, nullable=False),
     Column("capacity_type", Text, nullable=False),
     Column("price", BigInteger, nullable=False),
+    # In a million hours; none: as the policy says of the capacity type.
+    Column("interruptions", BigInteger),
     Column("taints", ARRAY(Text), nullable=False),
     Column("labels", JSONB, nullable=False),
     Column("maximum_replicas", Integer),

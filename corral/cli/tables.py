@@ -269,7 +269,7 @@ def nodes(statuses: Sequence[NodeStatus]) -> Page:
     """One line for each node."""
     columns = (
         *(Column("NODE"), Column("PROVIDER"), Column("REGION"), Column("CLUSTER"), SKU, Column("HEALTH")),
-        *(*_numbers("ACCELERATORS", "USED"), Column("CAPACITY"), *_numbers("PRICE", "MOST REPLICAS")),
+        *(*_numbers("ACCELERATORS", "USED"), Column("CAPACITY"), *_numbers("PRICE", "STOPS/H", "MOST REPLICAS")),
         *(Column("LABELS"), Column("REASON")),
     )
     return (table(columns, map(_node, statuses)),)
@@ -278,7 +278,8 @@ def nodes(statuses: Sequence[NodeStatus]) -> Page:
 def _node(node: NodeStatus) -> tuple[object, ...]:
     place = (node.id, node.provider, node.region, node.cluster, node.sku, node.health)
     labels = " ".join(f"{name}={value}" for name, value in node.labels.items())
-    has = (node.accelerators, node.used, node.capacity_type, node.price, node.maximum_replicas)
+    stops = node.interruptions_per_hour
+    has = (node.accelerators, node.used, node.capacity_type, node.price, stops, node.maximum_replicas)
     return (*place, *has, labels, node.reason)
 
 

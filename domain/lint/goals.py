@@ -80,13 +80,11 @@ def _unread_transfers(goals: Goals, default: Goals) -> Iterator[Complaint]:
 
 
 def _unread_hazard(hazard: Hazard, default: Hazard) -> Iterator[Complaint]:
-    counts, why = any(hazard.interruptions_per_hour.values()), "no way of buying has interruptions_per_hour"
-    if hazard.weight == 0:
-        counts, why = False, "the weight is 0"
-        if hazard.interruptions_per_hour != default.interruptions_per_hour:
-            yield Complaint("goals.hazard.interruptions_per_hour", f"counts nothing: {why}", "leave it out")
-    if not counts and hazard.lost_seconds != default.lost_seconds:
-        yield Complaint("goals.hazard.lost_seconds", f"counts nothing: {why}", "leave it out")
+    for name in ("interruptions_per_hour", "lost_seconds"):
+        if hazard.weight == 0 and getattr(hazard, name) != getattr(default, name):
+            yield Complaint(
+                f"goals.hazard.{name}", "counts nothing: the weight is 0", "leave it out, or give the hazard a weight"
+            )
 
 
 def idle_route(documents: Documents) -> Iterator[Complaint]:

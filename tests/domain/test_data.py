@@ -106,6 +106,16 @@ def test_what_may_be_interrupted_must_be_cheaper(hazard: dict[str, Any], workloa
     assert [share.node_id for share in plan.starts[0].placement.shares] == [node]
 
 
+def test_what_a_provider_says_of_a_node_counts_before_the_capacity_type() -> None:
+    calm = a_node("calm", region="calm", price=2 * DOLLAR - 1, capacity_type=CapacityType.SPOT, interruptions=0)
+    wild = a_node("wild", region="wild", price=2 * DOLLAR - 2, interruptions=500_000)
+
+    plan = schedule(a_snapshot([calm, wild, SAFE], QUEUES, a_workload(gpus=8)), NOON)
+
+    assert plan.starts[0].placement.region == "calm"
+    assert dict(plan.starts[0].terms)["hazard"] == 0
+
+
 @pytest.mark.parametrize(("expected_seconds", "lost_seconds"), [(None, 1_800), (600, 300), (86_400, 1_800)])
 def test_an_interruption_costs_what_it_loses_and_the_way_back(expected_seconds: int | None, lost_seconds: int) -> None:
     workload = a_workload(gpus=8, expected_seconds=expected_seconds)

@@ -282,11 +282,7 @@ SITUATIONS = [
         {"goals": {"hazard": {"weight": 0, "interruptions_per_hour": {"spot": 1}, "lost_seconds": 3}}},
         ["goals.hazard.interruptions_per_hour", "goals.hazard.lost_seconds"],
     ),
-    Situation(
-        "goal-without-weight",
-        {"goals": {"hazard": {"interruptions_per_hour": {"spot": 0}, "lost_seconds": 3}}},
-        ["goals.hazard.lost_seconds"],
-    ),
+    Situation("goal-without-weight", {"goals": {"hazard": {"interruptions_per_hour": {"spot": 0}, "lost_seconds": 3}}}),
     Situation("goal-without-weight", {"goals": {"hazard": {"weight": 0}}}),
     Situation("idle-route", routes(eu={"eu": {"dollars_per_gib": 1}}), ["goals.transfers.routes.eu.eu"]),
     Situation("idle-route", routes(eu={"us": {"dollars_per_gib": 0.02}}), ["goals.transfers.routes.eu.us"]),

@@ -1,4 +1,4 @@
-"""Datasets, with their sizes and the regions that have replicas of them; what is said of them counts as an edit."""
+"""Soft goals know where data are (what is said of them counts as an edit), and how often a node is taken back."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,6 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("nodes", sa.Column("interruptions", sa.BigInteger))
     op.create_table(
         "datasets",
         sa.Column("name", sa.Text, nullable=False),
@@ -27,3 +28,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("datasets")
+    op.drop_column("nodes", "interruptions")
