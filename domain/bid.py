@@ -10,8 +10,9 @@ from domain.fleet import Amount, Placement, Room
 from domain.placement import Candidate, best_on, lay_out
 from domain.quota import Usage
 from domain.request import Request
+from domain.stock import NodeRoom, in_order
 from domain.workload import Active
-from domain.world import NodeRoom, Nodes, Supply, Traits, World, freed_by, in_order, least, with_charges, with_rooms
+from domain.world import Nodes, Supply, Traits, World, freed_by, least, with_charges, with_rooms
 
 Seats = Mapping[str, Collection[str]]
 """Node ids to which somebody is confined: the beneficiary under its workload's id, work that moves under its attempt's."""

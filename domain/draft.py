@@ -7,7 +7,8 @@ from operator import itemgetter
 from corral.api import WHOLE
 from domain.fleet import Amount, NodeShare, Replica, Room
 from domain.request import Shape
-from domain.world import NodeRoom, Nodes, with_rooms
+from domain.stock import NodeRoom
+from domain.world import Nodes, with_rooms
 
 
 class Draft:

@@ -1,7 +1,7 @@
 """What no decision of a round changes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 
@@ -14,8 +14,9 @@ from domain.entitlement import within_quota
 from domain.fairness import FairShares
 from domain.protection import Protection, Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
+from domain.request import Kind, kind
 from domain.snapshot import Snapshot
-from domain.workload import Active
+from domain.workload import Active, Waiting
 from domain.world import World
 
 
@@ -41,6 +42,20 @@ class Facts:
     elastic: Mapping[str, tuple[Elastic, ...]]
     fair: FairShares
     """What each node of the tree may fairly have beyond its nominal."""
+    kinds: dict[str, Kind] = field(default_factory=dict, compare=False, repr=False)
+    turn_kinds: dict[str, Kind] = field(default_factory=dict, compare=False, repr=False)
+
+    def kind(self, workload: Waiting) -> Kind:
+        """What the room for a workload depends on, remembered."""
+        if (known := self.kinds.get(workload.id)) is None:
+            known = self.kinds[workload.id] = kind(workload, self.now, self.tree)
+        return known
+
+    def turn_kind(self, workload: Waiting) -> Kind:
+        """The same with what its right to have others stopped depends on."""
+        if (known := self.turn_kinds.get(workload.id)) is None:
+            known = self.turn_kinds[workload.id] = self.kind(workload), self.protection.looks_at(workload)
+        return known
 
     @classmethod
     def of(cls, snapshot: Snapshot, now: datetime) -> "Facts":

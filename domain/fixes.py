@@ -32,9 +32,10 @@ from domain.request import Request, requests
 from domain.round import schedule, who_starts
 from domain.snapshot import Snapshot
 from domain.standing import TIERS
+from domain.stock import NodeRoom
 from domain.whatif import applied, expected_end
 from domain.workload import Active, Waiting
-from domain.world import NodeRoom, World
+from domain.world import World
 
 Option = TypeVar("Option")
 

@@ -8,7 +8,8 @@ from fractions import Fraction
 from domain.fleet import Node
 from domain.placement import Candidate
 from domain.request import Gang
-from domain.world import NodeRoom, Nodes, World, in_order
+from domain.stock import NodeRoom, in_order
+from domain.world import Nodes, World
 
 Place = Callable[[Nodes], Candidate | None]
 """Places one and the same request on some nodes of its supply, or finds that it has no room there."""

@@ -9,7 +9,7 @@ from domain.facts import Facts
 from domain.feasibility import offers, sift
 from domain.placement import Candidate, best_on
 from domain.request import Request, ranked, requests
-from domain.scoring import choice, options, wishes
+from domain.scoring import choice, options, variants
 from domain.workload import Waiting
 from domain.world import World
 
@@ -37,7 +37,9 @@ def open_ranks(workload: Waiting, facts: Facts) -> list[Sequence[Request]]:
 def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidate | None:
     """The best placement of the first rank of targets that has any."""
     for rank in ranks:
-        candidates = [candidate for request in rank for wish in wishes(request, world) for candidate in _places(wish, world)]
+        candidates = [
+            candidate for request in rank for variant in variants(request, world) for candidate in _places(variant, world)
+        ]
         if candidates:
             return min(candidates, key=lambda candidate: choice(candidate, world))
     return None

@@ -12,8 +12,10 @@ from domain.draft import Draft, accepted
 from domain.fleet import UNLIMITED_REPLICAS, Amount, NodeShare, Placement
 from domain.quota import Usage
 from domain.request import NO_TOPOLOGY, Gang, Request, Shape, Unit
+from domain.sieve import narrowed, whole_devices, with_room
+from domain.stock import NodeRoom, parts_of
 from domain.topology import Ask, Part, Tree, ask_for, best_fit, levels_of, spread_of, tree_of
-from domain.world import NodeRoom, Nodes, Supply
+from domain.world import Nodes, Supply
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +120,13 @@ def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile
 
     The nodes are of one SKU, or of several where each group names its own.
     """
-    if _surely_too_small(gang, nodes):
+    few = None if _surely_too_small(gang, nodes) else narrowed(gang, nodes, profile)
+    if few is None:
         return None
     units = gang.units(each_alone=profile.ranks_unconstrained)
     if len(units) == 1 and _goes_anywhere(units[0], profile):
-        return fill(gang, nodes)
-    return _Site.of(nodes, profile).lay_out(gang)
+        return fill(gang, few)
+    return _Site.of(few, profile).lay_out(gang)
 
 
 def _goes_anywhere(unit: Unit, profile: TopologyProfile) -> bool:
@@ -132,10 +135,14 @@ def _goes_anywhere(unit: Unit, profile: TopologyProfile) -> bool:
 
 
 def fill(gang: Gang, nodes: Nodes) -> Layout | None:
-    """Place every group's minimum or nothing, then let each group grow toward its count while there is room."""
-    if _surely_too_small(gang, nodes):
+    """Place every group's minimum or nothing, then let each group grow toward its count while there is room.
+
+    The gang asks for no topology.
+    """
+    few = None if _surely_too_small(gang, nodes) else narrowed(gang, nodes, TopologyProfile.BEST_FIT)
+    if few is None:
         return None
-    draft = next((draft for order in _orders(gang.shapes, nodes) if (draft := _minimum(order, nodes)) is not None), None)
+    draft = next((draft for order in _orders(gang.shapes, few) if (draft := _minimum(order, few)) is not None), None)
     if draft is None:
         return None
     wished = [(shape, shape.count - shape.minimum) for shape in gang.growing if shape.count > shape.minimum]
@@ -161,7 +168,7 @@ def _orders(shapes: Sequence[Shape], nodes: Nodes) -> Iterator[list[Shape]]:
 def _surely_too_small(gang: Gang, nodes: Nodes) -> bool:
     """A cheap necessary condition, so that a full domain costs next to nothing."""
     whole = sum(shape.minimum * shape.devices for shape in gang.shapes)
-    return whole > 0 and sum(entry.whole for entry in nodes) < whole
+    return whole > 0 and whole_devices(nodes) < whole
 
 
 # Where a topology counts
@@ -402,7 +409,7 @@ def why_no_room(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyPro
         return Rejection("", Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY, replicas, _most_replicas(least, roomy))
     if fill(least, nodes) is None:
         return Rejection("", Reason.NODES_TAKE_NO_MORE_REPLICAS, replicas, _most_replicas(least, nodes))
-    return _too_narrow(gang.at_minimum(), _Site.of(nodes, profile))
+    return _too_narrow(gang.at_minimum(), _Site.of(with_room(gang.shapes, nodes), profile))
 
 
 def _too_narrow(gang: Gang, site: _Site) -> Rejection:
@@ -455,6 +462,9 @@ def _without_topology(gang: Gang) -> Gang:
 
 def _without_limits(nodes: Nodes) -> Nodes:
     """The nodes as if each took any number of replicas."""
+    parts = parts_of(nodes)
+    if parts and all(node.maximum_replicas is None for part in parts for node in part.nodes):
+        return nodes
     return tuple(
         entry if entry.node.maximum_replicas is None else replace(entry, room=replace(entry.room, replicas=UNLIMITED_REPLICAS))
         for entry in nodes
@@ -463,7 +473,9 @@ def _without_limits(nodes: Nodes) -> Nodes:
 
 def most_on_one(nodes: Nodes) -> Amount:
     """The most thousandths in whole devices that one of the nodes has free."""
-    return max((entry.whole for entry in nodes), default=0) * WHOLE
+    parts = parts_of(nodes)
+    most = (int(part.whole.max()) for part in parts) if parts else (entry.whole for entry in nodes)
+    return max(most, default=0) * WHOLE
 
 
 def _most_replicas(gang: Gang, nodes: Nodes) -> int:
@@ -472,5 +484,5 @@ def _most_replicas(gang: Gang, nodes: Nodes) -> int:
 
 def _partly(gang: Gang, nodes: Nodes) -> list[tuple[Shape, int]]:
     """How many of each group's fewest replicas find room when the gang need not be whole."""
-    draft = Draft(nodes)
+    draft = Draft(with_room(gang.shapes, nodes))
     return [(shape, draft.add(shape, shape.count)) for shape in sorted(gang.shapes, key=lambda shape: -shape.milli)]

@@ -232,6 +232,8 @@ class QuotaTree:
 
     def looks_at(self, spec: WorkloadSpec) -> Hashable:
         """What the tree looks at in a workload beside its queue and whether it may be preempted."""
+        if not (self.user_limits or self.balances):
+            return None
         return spec.user if self.limits_on(spec) else None, length_of(spec) if self.balances_of(spec.queue) else None
 
     def balances_of(self, queue: str) -> list[tuple[Account, Balance]]:

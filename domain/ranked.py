@@ -12,7 +12,7 @@ from domain.fleet import Placement
 from domain.openings import best_candidate, open_ranks, why_not_yet
 from domain.preemption import make_room
 from domain.ranking import Line
-from domain.request import Kind, kind
+from domain.request import Kind
 from domain.scoring import weighed
 from domain.turns import Turns
 from domain.workload import Waiting
@@ -70,8 +70,9 @@ class Starts:
 class _Pass:
     """Decides about each workload once, in rank order, in the world that the decisions before it left.
 
-    Whoever is of a kind that found nothing in the same world is not asked again. Whoever waits for work that is leaving
-    keeps its turn: nobody behind it in its queue takes what it waits for.
+    Whoever is of a kind that found nothing is not asked again: what others take leaves no more, and what others give back is
+    for the next pass. Whoever waits for work that is leaving keeps its turn: nobody behind it in its queue takes what it
+    waits for.
     """
 
     def __init__(self, world: World, facts: Facts, starts: Starts) -> None:
@@ -92,7 +93,7 @@ class _Pass:
         self._blocked = frozenset(workload.id for workload in blocked)
 
     def _turn(self, workload: Waiting, line: Line) -> None:
-        queue, alike = workload.spec.queue, self._kind(workload)
+        queue, alike = workload.spec.queue, self._facts.turn_kind(workload)
         may_start = alike not in self._stuck and self._starts.limit_reached(queue) is None
         decision = decide(workload, self._view(queue), self._facts) if may_start else None
         match decision:
@@ -102,7 +103,7 @@ class _Pass:
                 self._awaited.setdefault(queue, []).append(decision)
                 del self._views[queue]
         if not isinstance(decision, Start | StartAfter):
-            self.others.append(workload)
+            self.others += [workload, *line.pass_over(workload)]
             self._stuck.add(alike)
             if why_not_yet(workload, self._facts) is None:
                 return
@@ -111,7 +112,6 @@ class _Pass:
     def _move(self, workload: Waiting, decision: Start | StartAfter, line: Line) -> None:
         self.moves.append(decision)
         self._starts.add(workload.spec.queue)
-        self._stuck.clear()
         self._views.clear()
         self.world = after(decision, workload, self.world, self._facts)
         if isinstance(decision, StartAfter):
@@ -127,9 +127,6 @@ class _Pass:
             self._views[queue] = known or View.of(world)
         return self._views[queue]
 
-    def _kind(self, workload: Waiting) -> Kind:
-        return *kind(workload, self._facts.now, self._facts.tree), self._facts.protection.looks_at(workload)
-
     def answers(self) -> dict[str, Explanation]:
         """Why work waits that would move if it were not for its place in line, by workload id."""
         known: dict[Kind, Explanation | None] = {}
@@ -137,7 +134,7 @@ class _Pass:
         answers = {}
         for workload in self.others:
             is_blocked = workload.id in self._blocked
-            alike = self._kind(workload), is_blocked
+            alike = self._facts.turn_kind(workload), is_blocked
             if alike not in known:
                 known[alike] = self._why_not_its_turn(workload, view, is_blocked=is_blocked)
             if (answer := known[alike]) is not None:

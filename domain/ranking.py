@@ -1,7 +1,7 @@
 """Rank: whose turn it is, lexicographic and not scriptable."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
@@ -23,61 +23,76 @@ Place = tuple[int, int, datetime, str]
 class Line:
     """Everybody who waits, always led by whose turn it is in the world as it has become; it lives inside one pass.
 
-    A start makes a queue's rank worse and never better, so that only whoever leads needs to be looked at again.
+    Workloads of one kind stand in one lane, the oldest in front, and only the first of a lane is ranked. A start makes a
+    queue's rank worse and never better, so that only whoever leads needs to be looked at again.
     """
 
     def __init__(self, waiting: Iterable[Waiting], usage: Usage, facts: Facts) -> None:
         self._facts, self._fair = facts, facts.fair
-        self._behind: dict[str, deque[_Entry]] = {}
         self._usage, self._shares = usage, dict[tuple[str, bool], tuple[DominantShare, ...]]()
-        entries = [_Entry(workload, tuple(requests(workload))) for workload in waiting]
-        self._heap = [(self._rank(entry, usage), entry.workload.id, entry) for entry in self._leaders(entries)]
+        self._strict: dict[str, _Lane] = {}
+        self._led: dict[str, _Lane] = {}
+        self._heap = [(self._rank(lane, usage), lane) for lane in self._lanes(waiting)]
         heapify(self._heap)
 
     def next(self, usage: Usage) -> Waiting | None:
         """Whose turn it is now, or none when nobody is left. Of a strict queue the next one only follows after `step`."""
         while self._heap:
-            rank, id, entry = heappop(self._heap)
-            if (now := self._rank(entry, usage)) <= rank:
-                return entry.workload
-            heappush(self._heap, (now, id, entry))
+            rank, lane = heappop(self._heap)
+            if not lane.members:
+                continue
+            if (now := self._rank(lane, usage)) <= rank:
+                workload = lane.members.popleft()
+                self._led[workload.id] = lane
+                if lane.members and not lane.is_strict:
+                    heappush(self._heap, (self._rank(lane, usage), lane))
+                return workload
+            heappush(self._heap, (now, lane))
         return None
 
     def step(self, queue: str, usage: Usage) -> None:
         """Let the next of a strict queue come forward."""
-        if behind := self._behind.get(queue):
-            entry = behind.popleft()
-            heappush(self._heap, (self._rank(entry, usage), entry.workload.id, entry))
+        lane = self._strict.get(queue)
+        if lane is not None and lane.members:
+            heappush(self._heap, (self._rank(lane, usage), lane))
+
+    def pass_over(self, workload: Waiting) -> list[Waiting]:
+        """All who are like one that had its turn; they get none. In a strict queue nobody is passed over."""
+        lane = self._led[workload.id]
+        if lane.is_strict:
+            return []
+        members, lane.members = list(lane.members), deque()
+        return members
 
     def again(self, usage: Usage) -> None:
         """Rank everybody anew: somebody gave quota back."""
-        self._heap = [(self._rank(entry, usage), id, entry) for _, id, entry in self._heap]
+        self._heap = [(self._rank(lane, usage), lane) for _, lane in self._heap if lane.members]
         heapify(self._heap)
 
     def left(self) -> list[Waiting]:
         """Those who had no turn."""
-        entries = [entry for _, _, entry in self._heap] + [entry for behind in self._behind.values() for entry in behind]
-        return [entry.workload for entry in entries]
+        lanes = {id(lane): lane for lane in (*(lane for _, lane in self._heap), *self._strict.values())}
+        return [workload for lane in lanes.values() for workload in lane.members]
 
-    def _leaders(self, entries: Iterable["_Entry"]) -> list["_Entry"]:
-        """Everybody, but of a strict queue only the first."""
-        leaders = []
-        for entry in sorted(entries, key=lambda entry: _place(entry.workload, self._facts)):
-            queue = entry.workload.spec.queue
-            if not _is_strict(queue, self._facts):
-                leaders.append(entry)
-            elif queue in self._behind:
-                self._behind[queue].append(entry)
-            else:
-                self._behind[queue] = deque()
-                leaders.append(entry)
-        return leaders
+    def _lanes(self, waiting: Iterable[Waiting]) -> Iterable["_Lane"]:
+        members: dict[Hashable, list[Waiting]] = {}
+        for workload in waiting:
+            queue = workload.spec.queue
+            alike = ("strict", queue) if _is_strict(queue, self._facts) else self._facts.turn_kind(workload)
+            members.setdefault(alike, []).append(workload)
+        for found in members.values():
+            queue = found[0].spec.queue
+            lane = _Lane(deque(sorted(found, key=lambda each: _place(each, self._facts))), _is_strict(queue, self._facts))
+            if lane.is_strict:
+                self._strict[queue] = lane
+            yield lane
 
-    def _rank(self, entry: "_Entry", usage: Usage) -> Rank:
-        spec, facts = entry.workload.spec, self._facts
-        tier, priority, submitted_at, id = _place(entry.workload, facts)
+    def _rank(self, lane: "_Lane", usage: Usage) -> Rank:
+        workload, facts = lane.members[0], self._facts
+        spec = workload.spec
+        tier, priority, submitted_at, id = _place(workload, facts)
         is_within = spec.queue not in facts.tree.overspent and any(
-            is_within_nominal(request, usage) for request in entry.requests if request.opens_at <= facts.now
+            is_within_nominal(request, usage) for request in lane.requests if request.opens_at <= facts.now
         )
         return tier, not is_within, self._share(spec.queue, usage, is_within=is_within), priority, submitted_at, id
 
@@ -92,12 +107,25 @@ class Line:
         return self._shares[key]
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A workload in line, with what it asks for."""
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """Workloads that have their turns one after the other; of a strict queue all that wait in it, whatever they ask for."""
 
-    workload: Waiting
-    requests: tuple[Request, ...]
+    members: deque[Waiting]
+    is_strict: bool
+    _asked: tuple[Waiting, tuple[Request, ...]] | None = None
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What its first workload asks for, as to when and what; of a kind all ask for the same."""
+        first = self.members[0]
+        if self._asked is None or (self.is_strict and self._asked[0] is not first):
+            self._asked = first, requests(first)
+        return self._asked[1]
+
+    def __lt__(self, other: "_Lane") -> bool:
+        """Ranks are never equal, for they end with an id."""
+        return self.members[0].id < other.members[0].id
 
 
 def _is_strict(queue: str, facts: Facts) -> bool:

@@ -3,8 +3,10 @@
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
 
-from corral.api import WHOLE, ReplicaGroup, Selection, Target, Topology, WorkloadSpec
+from corral.api import WHOLE, Model, ReplicaGroup, Selection, Target, Topology, WorkloadSpec
 from domain.fleet import NODE_LEVEL, Amount, Node
 from domain.quota import QuotaTree
 from domain.workload import Waiting
@@ -277,7 +279,7 @@ class Request:
         return replace(self, gang=self.gang.at_minimum())
 
     @property
-    def has_wishes(self) -> bool:
+    def would_spread(self) -> bool:
         """Whether it would like a spread that it does not demand."""
         own = (group.topology for group in self.spec.groups if group.topology is not None)
         return any(topology.spread is not None and topology.spread.worth is not None for topology in (self.spec.topology, *own))
@@ -295,19 +297,93 @@ class Request:
 ANYWHERE = Target()
 
 
-def requests(workload: Waiting) -> tuple[Request, ...]:
-    """One request for each target of the workload, in their order; a spec without targets takes anything."""
-    spec = workload.spec
+class Wish(NamedTuple):
+    """What a workload asks for under one of its targets, whenever it came."""
+
+    target: Target
+    place: int | None
+    gang: Gang
+
+
+class _Asked:
+    """A workload as what it asks for: equal to every other that asks for the same."""
+
+    __slots__ = ("_key", "workload")
+
+    def __init__(self, workload: Waiting) -> None:
+        spec, first = workload.spec, workload.spec.groups[0]
+        self.workload = workload
+        self._key = (
+            tuple([_values(group) for group in spec.groups]),
+            None if spec.tasks is None else (spec.tasks - workload.tasks_done, first.fewest),
+            tuple([_values(target) for target in spec.targets]),
+            _values(spec.topology),
+            spec.tolerations,
+            spec.minimum_replicas,
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Asked) and self._key == other._key
+
+
+def _values(model: Model) -> tuple[Hashable, ...]:
+    """The fields of a model as something to look up by."""
+    return tuple([_hashable(value) for value in model.__dict__.values()])
+
+
+def _hashable(value: object) -> Hashable:
+    if isinstance(value, Model):
+        return _values(value)
+    if isinstance(value, tuple):
+        return tuple([_hashable(each) for each in value])
+    return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """What workloads ask for that are alike in all but who they are and when they came: one object for all of them."""
+
+    wishes: tuple[Wish, ...]
+    delays: tuple[int, ...]
+    """After how many seconds each of them may be granted; empty where all may at once."""
+
+
+@lru_cache(maxsize=65_536)
+def _form(asked: _Asked) -> Form:
+    workload, spec = asked.workload, asked.workload.spec
     indexed: Sequence[tuple[int | None, Target]] = list(enumerate(spec.targets)) or [(None, ANYWHERE)]
-    return tuple(
-        Request(
-            spec=spec,
-            target=target,
-            index=index,
-            gang=Gang.of(workload.groups(target.count), spec.topology, spec.tolerations, spec.minimum_replicas or 0),
-            opens_at=workload.submitted_at + timedelta(seconds=target.after_seconds),
+    wishes = tuple(
+        Wish(
+            target,
+            index,
+            Gang.of(workload.groups(target.count), spec.topology, spec.tolerations, spec.minimum_replicas or 0),
         )
         for index, target in indexed
+    )
+    delays = tuple(target.after_seconds for _, target in indexed)
+    return Form(wishes, delays if any(delays) else ())
+
+
+def form(workload: Waiting) -> Form:
+    """What the workload asks for; the same object for all that ask for the same."""
+    return _form(_Asked(workload))
+
+
+def requests(workload: Waiting) -> tuple[Request, ...]:
+    """One request for each target of the workload, in their order; a spec without targets takes anything."""
+    asked, came = form(workload), workload.submitted_at
+    return tuple(
+        Request(
+            spec=workload.spec,
+            target=target,
+            index=index,
+            gang=gang,
+            opens_at=came + timedelta(seconds=target.after_seconds),
+        )
+        for target, index, gang in asked.wishes
     )
 
 
@@ -323,8 +399,9 @@ Kind = tuple[Hashable, ...]
 
 def kind(workload: Waiting, now: datetime, tree: QuotaTree) -> Kind:
     """What a decision depends on: workloads of one kind get the same answer in the same world."""
-    spec = workload.spec
-    opened = tuple((request.target, request.gang, max(request.opens_at, now)) for request in requests(workload))
+    spec, asked = workload.spec, form(workload)
+    came = workload.submitted_at
+    opened = tuple([max(came + timedelta(seconds=delay), now) for delay in asked.delays])
     earliest = max(spec.earliest_start, now) if spec.earliest_start else now
     return (
         spec.queue,
@@ -334,7 +411,7 @@ def kind(workload: Waiting, now: datetime, tree: QuotaTree) -> Kind:
         spec.priority,
         spec.preemptible,
         spec.selection,
-        spec.tolerations,
+        asked,
         earliest,
-        opened,
+        opened if asked.delays or came <= now else came,
     )

@@ -15,7 +15,7 @@ from domain.feasibility import LASTING_REASONS, offers, sift, unanswered, why_ne
 from domain.guarantees import oversold
 from domain.openings import best_candidate, open_ranks, why_not_yet
 from domain.placement import why_not_on
-from domain.request import Kind, Request, kind, requests
+from domain.request import Kind, Request, requests
 from domain.snapshot import Snapshot
 from domain.turns import TakeTurns
 from domain.workload import Waiting
@@ -62,7 +62,7 @@ def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list
     unkept = oversold(waiting, facts)
     answers: dict[Kind, Explanation | None] = {}
     for workload in sorted(waiting, key=lambda workload: workload.id):
-        alike = kind(workload, facts.now, facts.tree)
+        alike = facts.kind(workload)
         if alike not in answers:
             answers[alike] = why_never(workload, facts)
         if (why := answers[alike] or unkept.get(workload.id)) is not None:
@@ -75,7 +75,7 @@ def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list
 def explain(waiting: Sequence[Waiting], world: World, facts: Facts) -> list[Wait]:
     """Why each workload waits, in the world in which the round ends."""
     later = world.when_all_have_left()
-    alike = {workload.id: kind(workload, facts.now, facts.tree) for workload in waiting}
+    alike = {workload.id: facts.kind(workload) for workload in waiting}
     examples = {alike[workload.id]: workload for workload in waiting}
     explanations = {each: why_waits(example, world, later, facts) for each, example in examples.items()}
     return [Wait(workload.id, explanations[alike[workload.id]]) for workload in waiting]

@@ -125,10 +125,10 @@ def affinity(candidate: Candidate, world: World) -> Score:
 def spread(candidate: Candidate, world: World) -> Score:
     """What it costs that more replicas of a group sit in one domain than it would like."""
     layout, spec = candidate.layout, candidate.spec
-    wishes = {group.name: (group.topology or spec.topology).spread for group in spec.groups}
+    liked = {group.name: (group.topology or spec.topology).spread for group in spec.groups}
     cost = 0
     for shape in candidate.wanted.shapes:
-        wish = wishes[shape.name]
+        wish = liked[shape.name]
         if wish is not None and wish.worth is not None and layout.milli:
             beyond = sum(max(0, number - wish.maximum) for number in _by_domain(candidate, shape.name, wish.level).values())
             cost += beyond * shape.milli * millionths(wish.worth)
@@ -155,10 +155,10 @@ def _counts(goal: Goal) -> bool:
     return goal.weight > 0 and goal.limit > 0
 
 
-def wishes(request: Request, world: World) -> Iterator[Request]:
+def variants(request: Request, world: World) -> Iterator[Request]:
     """The request, and where it would like a spread that it does not demand, besides as if it demanded it."""
     yield request
-    if request.has_wishes and _counts(world.policy.goals.spread):
+    if request.would_spread and _counts(world.policy.goals.spread):
         yield request.insisting()
 
 

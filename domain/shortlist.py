@@ -7,7 +7,8 @@ from domain.bid import Bid, Settlement
 from domain.choices import Choices
 from domain.disruption import Cost, Step, cost_of
 from domain.placement import domains
-from domain.world import NodeRoom, Nodes
+from domain.stock import NodeRoom
+from domain.world import Nodes
 
 
 def shortlist(bid: Bid, allowed: Choices, greedy: Settlement | None, most: int) -> Nodes:

@@ -13,7 +13,8 @@ from corral.policy import TopologyProfile
 from domain.draft import assign, capacity
 from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Node
 from domain.request import NO_TERMS, Shape
-from domain.world import NodeRoom, Nodes
+from domain.stock import NodeRoom
+from domain.world import Nodes
 
 
 class Fit(NamedTuple):

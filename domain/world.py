@@ -1,17 +1,17 @@
 """The pool as the decisions of a round change it: an immutable what-if of room and quota use."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from corral.api import WHOLE, CapacityType, Dataset, State, WorkloadSpec
+from corral.api import CapacityType, Dataset, State, WorkloadSpec
 from corral.policy import Policy
 from domain.fleet import Amount, Health, Node, Placement, Room
 from domain.law import Law
 from domain.quota import QuotaTree, Usage
 from domain.snapshot import Snapshot
+from domain.stock import Atlas, NodeRoom, Stock, Stocks, in_order
 from domain.workload import Active, Charge, charges_at, charges_of, length_of
 
 
@@ -34,38 +34,17 @@ class Traits:
     capacity_type: CapacityType
     taints: tuple[str, ...]
     health: Health
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.supply, self.capacity_type, self.taints, self.health)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRoom:
-    """A node with the room that it has in one world.
-
-    `whole` counts its wholly free devices, `broken` has what is left of those in part use, the fullest first. `order` sorts
-    cheap nodes first, and the fullest first among equal prices.
-    """
-
-    node: Node
-    room: Room
-    whole: int
-    broken: tuple[Amount, ...]
-    milli: Amount
-    order: tuple[int, int, Amount, int, int, str]
-
-    @classmethod
-    def of(cls, node: Node, room: Room) -> "NodeRoom":
-        """The node with this much room."""
-        whole, milli = room.whole_devices, room.milli
-        broken = () if milli == whole * WHOLE else tuple(sorted(free for free in room.devices if 0 < free < WHOLE))
-        return cls(node, room, whole, broken, milli, (node.price, whole, milli, room.cpu_milli, room.memory_mib, node.id))
-
-
-Nodes = tuple[NodeRoom, ...]
+Nodes = Sequence[NodeRoom]
 """Nodes in order: cheap ones first, the fullest first among equal prices."""
-
-
-def in_order(nodes: Iterable[NodeRoom]) -> Nodes:
-    """Sort nodes into the order in which replicas are offered them."""
-    return tuple(sorted(nodes, key=attrgetter("order")))
 
 
 def with_rooms(nodes: Nodes, rooms: Mapping[str, Room]) -> Nodes:
@@ -73,19 +52,41 @@ def with_rooms(nodes: Nodes, rooms: Mapping[str, Room]) -> Nodes:
     return in_order(NodeRoom.of(entry.node, rooms[entry.node.id]) if entry.node.id in rooms else entry for entry in nodes)
 
 
+class Rooms(Mapping[str, Room]):
+    """The room of every node of a world, by node id."""
+
+    __slots__ = ("_classes", "_homes")
+
+    def __init__(self, classes: Mapping[Traits, Stock], homes: Mapping[str, Traits]) -> None:
+        self._classes, self._homes = classes, homes
+
+    def __getitem__(self, node_id: str) -> Room:
+        return self._classes[self._homes[node_id]].entry(node_id).room
+
+    def __contains__(self, node_id: object) -> bool:
+        return node_id in self._homes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._homes)
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What is free and who uses how much quota, after the decisions taken so far.
 
     `classes` holds the nodes by their traits, `homes` the traits of each node, `prices` what an accelerator of it costs.
-    `coming` is room, by node, that becomes free when attempts with notice to leave have left, and that nobody was promised.
-    `stopped` are attempts that were given notice in this round, to leave or to go on in another shape. `law`, `policy` and
-    `datasets` (by name) are what hard constraints and soft goals are read from; no decision changes them.
+    `coming` is room, by node, that becomes free when attempts with notice to leave have left, and that nobody was promised;
+    `later` holds the nodes as they are then. `stopped` are attempts that were given notice in this round, to leave or to go on
+    in another shape. `law`, `policy` and `datasets` (by name) are what hard constraints and soft goals are read from; no
+    decision changes them.
     """
 
-    classes: Mapping[Traits, Nodes]
+    classes: Mapping[Traits, Stock]
+    later: Mapping[Traits, Stock]
     homes: Mapping[str, Traits]
-    rooms: Mapping[str, Room]
     prices: Mapping[str, int]
     usage: Usage
     coming: Mapping[str, Room]
@@ -93,6 +94,8 @@ class World:
     law: Law = field(default_factory=Law)
     policy: Policy = field(default_factory=Policy)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Answers about what no decision changes, by question; shared by all worlds that come of one."""
 
     @classmethod
     def of(cls, snapshot: Snapshot, tree: QuotaTree) -> "World":
@@ -100,28 +103,37 @@ class World:
         world = cls.idle(snapshot.nodes, tree, _free_rooms(snapshot), policy=snapshot.policy)
         usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
         datasets = {dataset.name: dataset for dataset in snapshot.datasets}
-        return replace(world, usage=usage, coming=_coming(snapshot), datasets=datasets)
+        return replace(world, usage=usage, datasets=datasets)._with_rooms({}, _coming(snapshot))
 
     @classmethod
     def idle(
         cls, nodes: Iterable[Node], tree: QuotaTree, rooms: Mapping[str, Room] | None = None, *, policy: Policy
     ) -> "World":
         """A world in which nothing has quota in use and nodes have the given room, or all of theirs."""
+        every = tuple(nodes)
+        atlas = Atlas(every)
         by_traits: dict[Traits, list[NodeRoom]] = {}
         homes: dict[str, Traits] = {}
-        prices: dict[str, int] = {}
-        for node in nodes:
-            prices[node.id] = node.price
-            homes[node.id] = _traits(node)
+        known: dict[object, Traits] = {}
+        for node in every:
+            key = node.provider, node.region, node.sku, node.capacity_type, node.taints, node.health
+            traits = known.get(key) or known.setdefault(key, _traits(node))
+            homes[node.id] = traits
             entry = NodeRoom.of(node, rooms[node.id] if rooms else _with_replicas(node.total, node.most_replicas))
-            by_traits.setdefault(homes[node.id], []).append(entry)
-        classes = {traits: in_order(by_traits[traits]) for traits in sorted(by_traits)}
-        free = {entry.node.id: entry.room for entry in chain(*classes.values())}
-        return cls(classes, homes, free, prices, Usage(tree), {}, law=Law.of(policy.constraints), policy=policy)
+            by_traits.setdefault(traits, []).append(entry)
+        classes = {traits: Stock.of(by_traits[traits], atlas) for traits in sorted(by_traits)}
+        prices = {node.id: node.price for node in every}
+        return cls(classes, classes, homes, prices, Usage(tree), {}, law=Law.of(policy.constraints), policy=policy)
+
+    @property
+    def rooms(self) -> Rooms:
+        """What is free on each node, by its id."""
+        return Rooms(self.classes, self.homes)
 
     def with_(self, spec: WorkloadSpec, placement: Placement, *, is_part: bool = False) -> "World":
         """The world after the workload has been given free capacity, or more of it beside what it has (a part)."""
-        taken = {share.node_id: self.rooms[share.node_id] - share.room for share in placement.shares}
+        rooms = self.rooms
+        taken = {share.node_id: rooms[share.node_id] - share.room for share in placement.shares}
         cost = sum(share.room.milli * self.prices[share.node_id] for share in placement.shares)
         charges = charges_of(spec, placement, cost, length_of(spec), is_part=is_part)
         return replace(self._with_rooms(taken), usage=with_charges(self.usage, charges))
@@ -141,19 +153,14 @@ class World:
         """
         stopped = tuple(victims)
         later = self.when_all_have_left().without(stopped).with_(spec, placement, is_part=is_part)
+        now, then = self.rooms, later.rooms
         promised = {share.node_id: share.room for share in placement.shares}
-        free = {node_id: _not_negative(self.rooms[node_id] - room) for node_id, room in promised.items()}
-        left = {node_id for victim in stopped for node_id, _ in _rooms(victim, self.rooms)}
-        coming = {
-            node_id: later.rooms[node_id] - free.get(node_id, self.rooms[node_id])
-            for node_id in sorted(self.coming.keys() | promised.keys() | left)
-        }
-        return replace(
-            self._with_rooms(free),
-            usage=later.usage,
-            coming=coming,
-            stopped=self.stopped | {victim.attempt_id for victim in stopped},
-        )
+        free = {node_id: _not_negative(now[node_id] - room) for node_id, room in promised.items()}
+        left = {node_id for victim in stopped for node_id, _ in _rooms(victim, now)}
+        touched = sorted(promised.keys() | left)
+        coming = {node_id: then[node_id] - free.get(node_id, now[node_id]) for node_id in touched}
+        stopping = self.stopped | {victim.attempt_id for victim in stopped}
+        return replace(self._with_rooms(free, coming), usage=later.usage, stopped=stopping)
 
     def setting_aside(self, spec: WorkloadSpec, amounts: Mapping[str, Amount], placement: Placement) -> "World":
         """The world in which nobody else may have this much quota, by SKU, nor as many devices of the placement's nodes.
@@ -167,29 +174,42 @@ class World:
     def leaving(self, actives: Iterable[Active], *, are_parts: bool = False) -> "World":
         """The world once these attempts, or these parts of attempts, have notice: their quota is free, their room is coming."""
         leaving = tuple(actives)
-        freed = freed_by(leaving, self.rooms)
-        more = {node_id: room - self.rooms[node_id] for node_id, room in freed.items()}
+        rooms = self.rooms
+        more = {node_id: room - rooms[node_id] for node_id, room in freed_by(leaving, rooms).items()}
         coming = {node_id: self.coming[node_id] + room if node_id in self.coming else room for node_id, room in more.items()}
         charges = [charge for active in leaving for charge in charges_of(active.spec, active.placement, is_part=are_parts)]
-        return replace(self, usage=with_charges(self.usage, charges, sign=-1), coming={**self.coming, **coming})
+        return replace(self._with_rooms({}, coming), usage=with_charges(self.usage, charges, sign=-1))
 
     def nodes(self, classes: Iterable[Traits]) -> Nodes:
         """The nodes with any of these traits, in order."""
         found = [self.classes[traits] for traits in classes]
-        return found[0] if len(found) == 1 else in_order(chain(*found))
+        return found[0] if len(found) == 1 else Stocks(found)
 
     def when_all_have_left(self) -> "World":
         """The world once every attempt with notice to leave has left; the world itself when none has notice."""
-        if not self.coming:
-            return self
-        return self._with_rooms({node_id: self.rooms[node_id] + room for node_id, room in self.coming.items()})
+        return replace(self, classes=self.later, coming={}) if self.coming else self
 
-    def _with_rooms(self, rooms: Mapping[str, Room]) -> "World":
-        by_traits: dict[Traits, dict[str, Room]] = {}
+    def _with_rooms(self, rooms: Mapping[str, Room], coming: Mapping[str, Room] | None = None) -> "World":
+        """The world in which these nodes have these rooms, and where this is what is coming on these."""
+        expected = {**self.coming, **coming} if coming else self.coming
+        classes = self._changed(self.classes, rooms)
+        if not expected:
+            return replace(self, classes=classes, later=classes)
+        after = Rooms(classes, self.homes)
+        later = {
+            node_id: after[node_id] + expected[node_id] if node_id in expected else after[node_id]
+            for node_id in (*rooms, *(coming or ()))
+        }
+        before = self.later if self.coming else self.classes
+        return replace(self, classes=classes, later=self._changed(before, later), coming=expected)
+
+    def _changed(self, classes: Mapping[Traits, Stock], rooms: Mapping[str, Room]) -> Mapping[Traits, Stock]:
+        if not rooms:
+            return classes
+        by_traits: dict[Traits, list[tuple[str, Room]]] = {}
         for node_id, room in rooms.items():
-            by_traits.setdefault(self.homes[node_id], {})[node_id] = room
-        changed = {traits: with_rooms(self.classes[traits], rooms) for traits, rooms in by_traits.items()}
-        return replace(self, classes={**self.classes, **changed}, rooms={**self.rooms, **rooms})
+            by_traits.setdefault(self.homes[node_id], []).append((node_id, room))
+        return {**classes, **{traits: classes[traits].with_rooms(changed) for traits, changed in by_traits.items()}}
 
 
 def _traits(node: Node) -> Traits:

@@ -9,8 +9,9 @@ from domain.feasibility import sift
 from domain.fleet import NodeShare, Placement, Replica
 from domain.placement import Candidate, Layout, lay_out
 from domain.request import Gang, Request, Shape
-from domain.scoring import choice, options, wishes
-from domain.world import NodeRoom, Nodes, Supply, Traits, World
+from domain.scoring import choice, options, variants
+from domain.stock import NodeRoom
+from domain.world import Nodes, Supply, Traits, World
 
 Site = tuple[str, str]
 """Provider and region: what a gang must sit within."""
@@ -42,7 +43,9 @@ def place(request: Request, skus: Mapping[str, str], world: World) -> Candidate 
     for supply, classes in sift(request, world).classes.items():
         by_site.setdefault((supply.provider, supply.region), {})[supply] = classes
     found = (
-        _on_site(wish, site, skus, offer, world) for site, offer in sorted(by_site.items()) for wish in wishes(request, world)
+        _on_site(variant, site, skus, offer, world)
+        for site, offer in sorted(by_site.items())
+        for variant in variants(request, world)
     )
     return min((each for each in found if each is not None), key=lambda each: choice(each, world), default=None)
 
@@ -105,5 +108,5 @@ def _seat(share: NodeShare, gang: Gang, world: World) -> tuple[NodeShare, NodeRo
         first = min(indices, default=0)
         room, replicas = assign(room, shape, range(first, first + len(indices)))
         seated += replicas
-    entry = next(entry for entry in world.classes[world.homes[share.node_id]] if entry.node.id == share.node_id)
-    return replace(share, room=before - room, replicas=tuple(seated)), NodeRoom.of(entry.node, room)
+    node = world.classes[world.homes[share.node_id]].entry(share.node_id).node
+    return replace(share, room=before - room, replicas=tuple(seated)), NodeRoom.of(node, room)

@@ -18,8 +18,9 @@ from domain.request import Gang, Request, requests
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from domain.standing import standing
+from domain.stock import NodeRoom, in_order
 from domain.workload import Active
-from domain.world import NodeRoom, World, in_order
+from domain.world import World
 from tests.builders import NOON, a_node, a_workload
 from tests.properties.situations import STABLE, carried_out, check_room, contested, is_within, whole_or_one_share, worlds
 

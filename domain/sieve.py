@@ -1,0 +1,210 @@
+"""The sieve: of many nodes the few among which a gang's places will be, found with whole columns at once.
+
+What it leaves out, the rules of `placement` would not have taken: laying a gang out on what is left gives the same layout.
+Where it cannot be sure of that, it leaves out no more than nodes without room for a single replica, or nothing.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.api import WHOLE
+from corral.policy import TopologyProfile
+from domain.draft import capacity
+from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS
+from domain.request import NO_TERMS, NO_TOPOLOGY, Gang, Shape, Unit
+from domain.stock import NONE, NodeRoom, Numbers, Places, Stock, in_order, parts_of
+from domain.topology import Ask, ask_for
+from domain.world import Nodes
+
+WORTH_SIFTING = 24
+"""Fewer nodes are as soon looked at one by one."""
+
+
+def narrowed(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Nodes | None:
+    """The nodes among which the gang would be laid out, or none where it surely has no room; see the module."""
+    parts = parts_of(nodes)
+    if len(nodes) < WORTH_SIFTING or not parts:
+        return nodes
+    rooms = {shape: [_capacities(shape, part) for part in parts] for shape in gang.shapes}
+    if any(shape.minimum > _total(rooms[shape], shape.minimum) for shape in gang.shapes):
+        return None
+    units = gang.units(each_alone=profile.ranks_unconstrained)
+    if len(units) > 1:
+        return nodes
+    if units[0].topology == NO_TOPOLOGY and not profile.ranks_unconstrained:
+        return _first_in_order(gang.shapes, parts, rooms) if _is_plain(gang.shapes) else nodes
+    if len(gang.shapes) > 1 or profile in {TopologyProfile.PACKED, TopologyProfile.BALANCED}:
+        return nodes
+    return _in_domains(units[0], parts, rooms[gang.shapes[0]], profile)
+
+
+def with_room(shapes: Sequence[Shape], nodes: Nodes) -> Nodes:
+    """The nodes that take a replica of the only group, if there is but one; else all."""
+    parts = parts_of(nodes)
+    if (
+        len(shapes) > 1
+        or len(nodes) < WORTH_SIFTING
+        or any(part.levels != parts[0].levels or not part.levels for part in parts)
+    ):
+        return nodes
+    kept = (part.entries(np.flatnonzero(_capacities(shapes[0], part)).tolist()) for part in parts)
+    return in_order(chain.from_iterable(kept)) if parts else nodes
+
+
+def whole_devices(nodes: Nodes) -> int:
+    """Wholly free devices on all nodes."""
+    parts = parts_of(nodes)
+    return sum(int(part.whole.sum()) for part in parts) if parts else sum(entry.whole for entry in nodes)
+
+
+def _is_plain(shapes: Sequence[Shape]) -> bool:
+    """Whether the order in which groups are tried does not depend on how many nodes each accepts."""
+    return len(shapes) == 1 or not any(shape.terms.is_choosy for shape in shapes)
+
+
+def _total(rooms: Iterable[Numbers], most: int) -> int:
+    """How many replicas fit in all, `most` of them counted on any node."""
+    return sum(int(np.minimum(each, most).sum()) for each in rooms)
+
+
+# How many replicas fit on each node
+
+
+def _capacities(shape: Shape, stock: Stock) -> Numbers:
+    """How many replicas of a group each node takes."""
+    size = shape.milli, shape.cpu_milli, shape.memory_mib
+    key = "capacity", size, None if shape.terms is NO_TERMS else (shape.terms.skus, shape.terms.nodes, shape.terms.tolerations)
+    return stock.column(key, partial(_capacity_of, shape), partial(_capacities_of, shape))
+
+
+def _capacity_of(shape: Shape, entry: NodeRoom) -> int:
+    return capacity(entry.room, shape, UNLIMITED_REPLICAS) if shape.terms.accept(entry.node) else 0
+
+
+def _capacities_of(shape: Shape, stock: Stock) -> Numbers:
+    numbers = stock.replicas.copy()
+    if shape.milli >= WHOLE:
+        numbers = np.minimum(numbers, stock.whole // shape.devices)
+    elif shape.milli:
+        shares = stock.column(("shares", shape.milli), partial(_shares, shape.milli))
+        numbers = np.minimum(numbers, shares)
+    if shape.cpu_milli:
+        numbers = np.minimum(numbers, stock.cpu_milli // shape.cpu_milli)
+    if shape.memory_mib:
+        numbers = np.minimum(numbers, stock.memory_mib // shape.memory_mib)
+    if shape.terms.is_choosy:
+        accepted = np.fromiter(map(shape.terms.accept, stock.nodes), np.bool_, len(stock))
+        numbers = np.where(accepted, numbers, 0)
+    return np.maximum(numbers, 0)
+
+
+def _shares(milli: int, entry: NodeRoom) -> int:
+    return entry.whole * (WHOLE // milli) + sum(free // milli for free in entry.broken)
+
+
+# Where no topology is asked for
+
+
+Key = Callable[[Stock], Numbers]
+
+ORDER: tuple[Key, ...] = (
+    lambda stock: stock.price,
+    lambda stock: stock.whole,
+    lambda stock: stock.milli,
+    lambda stock: stock.cpu_milli,
+    lambda stock: stock.memory_mib,
+)
+"""What nodes are in order by; among equals by their ids, which is by place."""
+
+
+def _first_in_order(shapes: Sequence[Shape], parts: Sequence[Stock], rooms: dict[Shape, list[Numbers]]) -> Nodes:
+    """As many nodes in order as the gang can need.
+
+    Of several groups each may find the nodes that it would have begun with taken by those before it.
+    """
+    most = sum(shape.count for shape in shapes)
+    return in_order(
+        {
+            entry.node.id: entry
+            for shape in shapes
+            for part, numbers in zip(parts, rooms[shape], strict=True)
+            for entry in _first_of(shape, part, numbers, most)
+        }.values()
+    )
+
+
+def _first_of(shape: Shape, stock: Stock, numbers: Numbers, most: int) -> Iterable[NodeRoom]:
+    """The first nodes of one stock that a group would take; broken devices come first for shares."""
+    roomy = np.flatnonzero(numbers)
+    if not 0 < shape.milli < WHOLE:
+        return stock.entries(_first(stock, roomy, ORDER, most))
+    fits = stock.column(("fit", shape.milli), partial(_fullest_fit, shape.milli))
+    has_fit = fits[roomy] < NONE
+    broken = _first(stock, roomy[has_fit], (lambda _: fits, *ORDER), most)
+    whole = _first(stock, roomy[~has_fit], ORDER, most) if len(broken) < most else ()
+    return stock.entries(chain(broken, whole))
+
+
+def _fullest_fit(milli: int, entry: NodeRoom) -> int:
+    return next((free for free in entry.broken if free >= milli), NONE)
+
+
+def _first(stock: Stock, places: Places, keys: Iterable[Key], most: int) -> Sequence[int]:
+    """The first `most` of these places by the keys in turn, in no particular order."""
+    found: list[int] = []
+    for key in keys:
+        if len(places) <= most:
+            break
+        values = key(stock)[places]
+        last = values.min() if most == 1 else np.partition(values, most - 1)[most - 1]
+        before = places[values < last]
+        found += before.tolist()
+        most -= len(before)
+        places = places[values == last]
+    return (*found, *places[:most].tolist())
+
+
+# Where a topology is asked for
+
+
+def _in_domains(unit: Unit, parts: Sequence[Stock], rooms: Sequence[Numbers], profile: TopologyProfile) -> Nodes:
+    """The domain that takes all replicas, or else all nodes with room for any."""
+    shape = unit.shapes[0]
+    levels = parts[0].levels
+    if levels is None or any(part.levels != levels for part in parts):
+        return in_order(chain.from_iterable(part.in_order for part in parts))
+    named = (*levels, NODE_LEVEL)
+    ask = ask_for(shape, None, unit.topology, named, profile)
+    kept = [numbers > 0 for numbers in rooms]
+    if ask is not None and not (ask.sliced or ask.least_free or ask.is_spread):
+        kept = _tightest(ask, named, parts, rooms) or kept
+    return in_order(
+        chain.from_iterable(part.entries(np.flatnonzero(keeps).tolist()) for part, keeps in zip(parts, kept, strict=True))
+    )
+
+
+def _tightest(
+    ask: Ask, levels: Sequence[str], parts: Sequence[Stock], rooms: Sequence[Numbers]
+) -> list[NDArray[np.bool_]] | None:
+    """Masks of the nodes in the domain with least room of those that take the whole group, at the narrowest level with any.
+
+    Among equal nodes the cheapest is taken, so that all of these are kept.
+    """
+    count = ask.shape.count
+    for level in range(ask.first, ask.widest - 1, -1):
+        domains = [part.domains(levels[level]) for part in parts]
+        size = parts[0].domain_count(levels[level])
+        inside = sum(
+            (np.bincount(each, weights=numbers, minlength=size) for each, numbers in zip(domains, rooms, strict=True)),
+            np.zeros(size),
+        )
+        fitting = np.flatnonzero(inside >= count)
+        if len(fitting):
+            tight = fitting[inside[fitting] == inside[fitting].min()]
+            chosen = tight if level == len(levels) - 1 else tight[:1]
+            return [np.isin(each, chosen) & (numbers > 0) for each, numbers in zip(domains, rooms, strict=True)]
+    return None
