@@ -37,9 +37,8 @@ def open_ranks(workload: Waiting, facts: Facts) -> list[Sequence[Request]]:
 def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidate | None:
     """The best placement of the first rank of targets that has any."""
     for rank in ranks:
-        candidates = [
-            candidate for request in rank for variant in variants(request, world) for candidate in _places(variant, world)
-        ]
+        tried = (variant for request in rank for variant in variants(request, world))
+        candidates = [candidate for variant in tried for candidate in _places(variant, world)]
         if candidates:
             return min(candidates, key=lambda candidate: choice(candidate, world))
     return None

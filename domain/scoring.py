@@ -60,24 +60,24 @@ def preferences(candidate: Candidate, world: World) -> Score:
 
 def egress(candidate: Candidate, world: World) -> Score:
     """What it costs to bring in the data that the region lacks, over the accelerator-hours that the work has ahead."""
-    goals, ahead = world.policy.goals, _accelerator_hours(candidate, world)
-    return _counted(_brought_in(candidate, world).millionths / ahead, goals.egress) if ahead else 0
+    cost = _brought_in(candidate, world).millionths
+    return _counted(_over_its_hours(cost, candidate, world), world.policy.goals.egress)
 
 
 def staging(candidate: Candidate, world: World) -> Score:
     """What the accelerators cost while they wait for these data, over the same accelerator-hours."""
-    goals, ahead = world.policy.goals, _accelerator_hours(candidate, world)
-    hourly = Fraction(candidate.layout.hourly_cost, WHOLE)
-    return _counted(_brought_in(candidate, world).seconds * hourly / HOUR_SECONDS / ahead, goals.staging) if ahead else 0
+    cost = _brought_in(candidate, world).seconds * candidate.layout.hourly_cost / (WHOLE * HOUR_SECONDS)
+    return _counted(_over_its_hours(cost, candidate, world), world.policy.goals.staging)
 
 
 def _brought_in(candidate: Candidate, world: World) -> Haul:
     return haul(candidate.spec.datasets, candidate.placement.region, world.datasets, world.policy.goals.transfers)
 
 
-def _accelerator_hours(candidate: Candidate, world: World) -> Fraction:
-    """How much the placement computes while the work runs."""
-    return Fraction(candidate.layout.milli * _length(candidate.spec, world.policy.goals), WHOLE * HOUR_SECONDS)
+def _over_its_hours(cost: Fraction, candidate: Candidate, world: World) -> Fraction:
+    """A cost shared among the accelerator-hours that the placement computes while the work runs; nothing where it has none."""
+    milli = candidate.layout.milli if cost else 0
+    return cost * WHOLE * HOUR_SECONDS / (milli * _length(candidate.spec, world.policy.goals)) if milli else Fraction(0)
 
 
 def hazard(candidate: Candidate, world: World) -> Score:

@@ -75,6 +75,12 @@ def test_a_gang_that_is_too_large_takes_what_it_likes_and_little_else() -> None:
     assert placed(fleet, a_workload(count=10, affinities=[likes(2, disk="fast")]))["nvme"] == 8
 
 
+def test_a_large_fleet_is_no_different() -> None:
+    fleet = [a_node(f"n{number:02d}", labels={"disk": "fast" if number == 33 else "slow"}) for number in range(40)]
+
+    assert placed(fleet, a_workload(gpus=4, affinities=[likes(1, disk="fast")])) == {"n33": 1}
+
+
 def test_liking_costs_no_replica() -> None:
     fleet = [a_node("large"), a_node("nvme", gpus=4, labels={"disk": "fast"})]
 

@@ -70,6 +70,12 @@ def test_no_rack_has_more_than_its_share(profile: TopologyProfile) -> None:
     assert max(in_racks(placed(racks(8, 8, 8, 8), apart(5, 3, preferred="block"), policy))) <= 3
 
 
+def test_a_large_fleet_is_no_different() -> None:
+    assert in_racks(placed(racks(*[8] * 40), apart(6, 2))) == [2, 2, 2]
+    assert in_racks(placed(racks(*[8] * 40), apart(6, 2, worth=0.5))) == [2, 2, 2]
+    assert why(decided(racks(*[8] * 40), apart(82, 2))).message.startswith("asks for 82 replicas, at most 2 of a group")
+
+
 @pytest.mark.parametrize("policy", [Policy(), in_cohorts(), Policy(rank=Rank(quota_model=QuotaModel.DESERVED))])
 def test_every_quota_model_keeps_replicas_apart(policy: Policy) -> None:
     assert in_racks(placed(racks(8, 8, 8), apart(3, 1), policy)) == [1, 1, 1]
