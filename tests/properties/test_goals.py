@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 
 from corral.api import CapacityType, Topology, WorkloadSpec
-from corral.policy import Goals, Policy, QuotaModel
+from corral.policy import Goal, Goals, Policy, QuotaModel
 from domain.round import schedule
 from domain.scoring import millionths
 from domain.snapshot import Snapshot
 from tests.builders import NOON
 from tests.properties.situations import STABLE, snapshots
 
-MANY = settings(STABLE, max_examples=100)
-TERMS = ("egress", "staging", "hazard", "affinity", "spread")
+MANY = settings(STABLE, max_examples=50)
+TERMS = tuple(name for name, field in Goals.model_fields.items() if isinstance(field.default, Goal))
 NOTHING = Goals.model_validate({term: {"weight": 0} for term in TERMS})
 NARROW = Goals.model_validate({term: {"limit": 0.001} for term in TERMS})
 
