@@ -1,15 +1,19 @@
 """Bids: one request on one supply, tried with this or that done to the work that runs there."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from domain.decision import Change, Proof, Reshape
-from domain.disruption import Cost, Means, Remainder, Step, Steps, as_it_is, cost_of, remainders, running_request
+from domain.disruption import Cost, Elastic, Means, Remainder, Step, Steps, as_it_is, cost_of, remainders, running_request
+from domain.facts import Facts
 from domain.feasibility import sift
 from domain.fleet import Amount, Placement, Room
+from domain.herd import near
 from domain.placement import Candidate, best_on, lay_out
+from domain.protection import Stoppable
 from domain.quota import Usage
 from domain.request import Request
+from domain.sieve import free_milli, with_room
 from domain.stock import NodeRoom, in_order
 from domain.workload import Active
 from domain.world import Nodes, Supply, Traits, World, freed_by, least, with_charges, with_rooms
@@ -54,7 +58,8 @@ class Bid:
     """One request on the nodes of one supply, in the world in which all who have notice have left.
 
     `rooms` is what its nodes have then, by id; `now` is the world as it is, for work that moves goes to room that is free
-    at once.
+    at once. `missing` is what must be given back at the very least; 0 when it is not for accelerators that the request waits.
+    `stoppable` and `elastic` are the work that may matter.
     """
 
     request: Request
@@ -64,28 +69,33 @@ class Bid:
     usage: Usage
     now: World
     later: World
+    missing: Amount
+    stoppable: Sequence[Stoppable]
+    elastic: Sequence[Elastic]
 
     @classmethod
-    def of(cls, request: Request, supply: Supply, classes: Iterable[Traits], now: World, later: World) -> "Bid":
-        """The request on all nodes of these classes."""
+    def of(
+        cls, request: Request, supply: Supply, classes: Iterable[Traits], now: World, later: World, facts: Facts
+    ) -> "Bid | None":
+        """The request on the nodes of these classes that are worth looking at, or none where nothing would be enough."""
         nodes = later.nodes(classes)
-        rooms = {entry.node.id: entry.room for entry in nodes}
-        return cls(request, supply, nodes, rooms, later.usage, now, later)
+        seen = near(request, supply, nodes, later, facts)
+        if seen is None:
+            return None
+        rooms = {entry.node.id: entry.room for entry in seen.nodes}
+        missing = max(0, request.gang.minimum_milli - free_milli(nodes))
+        return cls(request, supply, seen.nodes, rooms, later.usage, now, later, missing, seen.stoppable, seen.elastic)
 
     def among(self, nodes: Nodes) -> "Bid":
         """The same on some of its nodes."""
-        return replace(self, nodes=nodes, rooms={entry.node.id: entry.room for entry in nodes})
+        missing = max(0, self.request.gang.minimum_milli - sum(entry.milli for entry in nodes))
+        return replace(self, nodes=nodes, rooms={entry.node.id: entry.room for entry in nodes}, missing=missing)
 
     @property
     def has_quota(self) -> bool:
         """Whether the request's minimum is within its quota as it is."""
         needs = self.request.gang.least_by_sku(self.supply.sku)
         return all(needed <= self.usage.allowed(self.request.spec, sku) for sku, needed in needs.items())
-
-    @property
-    def missing(self) -> Amount:
-        """What must be given back at the very least; 0 when it is not for accelerators that the request waits."""
-        return max(0, self.request.gang.minimum_milli - sum(entry.milli for entry in self.nodes))
 
     def candidate(self, steps: Iterable[Step], seats: Seats | None = None) -> Candidate | None:
         """Where the request fits once the steps have been taken, wherever work that moves may go."""
@@ -118,27 +128,34 @@ class Bid:
             if (placement := self._place(each.active, rooms, seats)) is None:
                 return None
             settled[each.active.attempt_id] = replace(each, placement=placement)
-            rooms |= {share.node_id: rooms[share.node_id] - share.room for share in placement.shares}
+            rooms |= {share.node_id: self._at_once(share.node_id, rooms) - share.room for share in placement.shares}
         return tuple(settled.get(each.active.attempt_id, each) for each in left)
 
     def _free_at_once(self, left: tuple[Remainder, ...], promised: Placement) -> dict[str, Room]:
-        """By node, what is free now and stays free once the request has what it was promised."""
-        rooms = {**self.later.rooms, **freed_by((each.leaves for each in left), self.later.rooms)}
+        """By node that this changes, what is free now and stays free once the request has what it was promised."""
+        now, later = self.now.rooms, self.later.rooms
+        rooms = freed_by((each.leaves for each in left), later)
         for share in promised.shares:
-            rooms[share.node_id] -= share.room
-        return {node_id: least(room, self.now.rooms[node_id]) for node_id, room in rooms.items()}
+            rooms[share.node_id] = rooms.get(share.node_id, later[share.node_id]) - share.room
+        return {node_id: least(room, now[node_id]) for node_id, room in rooms.items()}
 
     def _place(self, active: Active, rooms: Mapping[str, Room], seats: Seats | None) -> Placement | None:
         """A place for the attempt as it is, on the supply that it is on."""
         request = running_request(active)
         gang = as_it_is(request.gang)
-        nodes = in_order(NodeRoom.of(entry.node, rooms[entry.node.id]) for entry in self.homes(request))
+        homes = self.homes(replace(request, gang=gang))
+        nodes = in_order(NodeRoom.of(entry.node, self._at_once(entry.node.id, rooms)) for entry in homes)
         layout = lay_out(gang, _seated(nodes, active.attempt_id, seats), self.later.policy.goals.topology)
         return None if layout is None else replace(active.placement, shares=layout.shares)
 
+    def _at_once(self, node_id: str, rooms: Mapping[str, Room]) -> Room:
+        """What a node has for work that moves, where these rooms have changed."""
+        known = rooms.get(node_id)
+        return least(self.later.rooms[node_id], self.now.rooms[node_id]) if known is None else known
+
     def homes(self, request: Request) -> Nodes:
-        """Nodes of the bid's supply that another request may be on."""
-        return self.now.nodes(sift(request, self.now).classes.get(self.supply, ()))
+        """Nodes of the bid's supply that another request may be on, if room that is free now is enough for any of it."""
+        return with_room(request.gang.shapes, self.now.nodes(sift(request, self.now).classes.get(self.supply, ())))
 
 
 def _seated(nodes: Nodes, who: str, seats: Seats | None) -> Nodes:

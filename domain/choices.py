@@ -32,8 +32,9 @@ class Choices:
 def choices(bid: Bid, facts: Facts) -> Choices:
     """All that may be done for a bid. What would give neither room nor quota that is short is left alone."""
     right = _Right(bid, facts, _borrowed(bid))
-    may, near = facts.policy.rank.disruption, [each for each in _who_could_help(bid, facts) if _can_help(each, bid)]
-    elastic = [each for each in facts.elastic.get(bid.supply.sku, ()) if _can_help(each.victim, bid)]
+    may, has_quota = facts.policy.rank.disruption, bid.has_quota
+    near = [each for each in _who_could_help(bid, facts) if _can_help(each, bid, has_quota=has_quota)]
+    elastic = [each for each in bid.elastic if _can_help(each.victim, bid, has_quota=has_quota)]
     stops = [right.step(Means.STOP, each) for each in near if may.stop and right.may_stop(each)]
     moves = [right.step(Means.MIGRATE, each) for each in near if may.migrate and right.may_move(each)]
     shrinks = [step for each in elastic if may.shrink and right.may_shrink(each.victim) for step in right.shrinks(each)]
@@ -49,8 +50,7 @@ def choices(bid: Bid, facts: Facts) -> Choices:
 
 def _who_could_help(bid: Bid, facts: Facts) -> Sequence[Stoppable]:
     """Work on the SKU; where it is quota that is short, also work that uses up a class which holds the SKU."""
-    sku, usage = bid.supply.sku, bid.usage
-    on_it = facts.stoppable.get(sku, ())
+    sku, usage, on_it = bid.supply.sku, bid.usage, bid.stoppable
     if bid.has_quota or not (kin := usage.tree.kin(sku)):
         return on_it
     known = {victim.active.attempt_id for victim in on_it}
@@ -61,9 +61,9 @@ def _who_could_help(bid: Bid, facts: Facts) -> Sequence[Stoppable]:
     return (*on_it, *others.values())
 
 
-def _can_help(victim: Stoppable, bid: Bid) -> bool:
+def _can_help(victim: Stoppable, bid: Bid, *, has_quota: bool) -> bool:
     """Nobody is disturbed twice in one round."""
-    is_near = not bid.has_quota or not victim.nodes.isdisjoint(bid.rooms)
+    is_near = not has_quota or not victim.nodes.isdisjoint(bid.rooms)
     return is_near and victim.active.attempt_id not in bid.later.stopped
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from corral.api import Topology
 from domain.fleet import Amount, Placement, Replica
 from domain.parts import less, only
-from domain.protection import STOPPABLE_STATES, Protection, Stoppable, stoppable
+from domain.protection import STOPPABLE_STATES, Protection, Stoppable
 from domain.request import Gang, Request, Shape, requests
 from domain.workload import Active, Charge, Waiting, charges_of
 
@@ -180,7 +180,7 @@ def elastic_by_sku(protection: Protection) -> dict[str, tuple[Elastic, ...]]:
             continue
         if (spare := surplus(active)).in_all:
             for sku in active.placement.by_sku:
-                by_sku.setdefault(sku, []).append(_elastic(stoppable(active, protection), spare))
+                by_sku.setdefault(sku, []).append(_elastic(Stoppable(active, protection), spare))
     return {sku: tuple(found) for sku, found in by_sku.items()}
 
 

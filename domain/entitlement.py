@@ -44,6 +44,9 @@ def _covered(queue: str, demands: Iterable[Demand], tree: QuotaTree, now: dateti
     rows = {sku: tree.rows(queue, sku) for sku in tree.skus}
     left = {name: tree.standings[queue, name].quota.nominal for names in rows.values() for name in names}
     for demand in demands:
+        if not any(left.values()):
+            yield demand.id, 0
+            continue
         taken = _taken(demand, {sku: min((left[name] for name in names), default=0) for sku, names in rows.items()}, now)
         for sku, milli in taken.items():
             for name in rows[sku]:
@@ -54,7 +57,7 @@ def _covered(queue: str, demands: Iterable[Demand], tree: QuotaTree, now: dateti
 def _taken(demand: Demand, left: Mapping[str, Amount], now: datetime) -> dict[str, Amount]:
     if isinstance(demand, Active):
         return _taken_by_active(demand, left)
-    for request in requests(demand) if any(left.values()) else ():
+    for request in requests(demand):
         for sku in (request.target.skus or sorted(left)) if request.opens_at <= now else ():
             if 0 < request.gang.minimum_milli <= left.get(sku, 0):
                 return {sku: request.gang.minimum_milli}

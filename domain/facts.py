@@ -1,6 +1,6 @@
 """What no decision of a round changes."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
@@ -37,11 +37,13 @@ class Facts:
     idle: World
     complete: bool
     active: Mapping[str, Active]
-    stoppable: Mapping[str, tuple[Stoppable, ...]]
+    stoppable: Mapping[str, Sequence[Stoppable]]
     protection: Protection
     elastic: Mapping[str, tuple[Elastic, ...]]
     fair: FairShares
     """What each node of the tree may fairly have beyond its nominal."""
+    remembered: dict[Hashable, object] = field(default_factory=dict, compare=False, repr=False)
+    """Answers about what no decision changes, by question."""
     kinds: dict[str, Kind] = field(default_factory=dict, compare=False, repr=False)
     turn_kinds: dict[str, Kind] = field(default_factory=dict, compare=False, repr=False)
 

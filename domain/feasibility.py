@@ -68,27 +68,44 @@ PASSING_FILTERS: tuple[Filter, ...] = ((is_ready, Reason.NODE_NOT_READY),)
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """What the filters left of the fleet, by supply, and what they took away."""
+    """What the filters left of the fleet, by supply; and, when asked, what they took away."""
 
     classes: Mapping[Supply, Sequence[Traits]]
-    findings: Sequence[Finding]
+    request: Request
+    world: World
+    passing: Sequence[Filter]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What every class of nodes that is left out says to the request."""
+        return [
+            Finding(rejection, self.request, traits.supply, len(nodes))
+            for traits, nodes in self.world.classes.items()
+            if (rejection := _rejection(self.request, traits, self.world, self.passing)) is not None
+        ]
 
 
 def sift(request: Request, world: World, passing: Sequence[Filter] = PASSING_FILTERS) -> Sifted:
-    """Ask every filter about every class of like nodes: what the request accepts, what the policy permits, what is ready."""
-    passed: dict[Supply, list[Traits]] = {}
-    findings = []
-    for traits, nodes in world.classes.items():
-        rejection = (
-            _first_no(request, traits, LASTING_FILTERS)
-            or _forbidden(request, traits, world)
-            or _first_no(request, traits, passing)
-        )
-        if rejection is None:
-            passed.setdefault(traits.supply, []).append(traits)
-        else:
-            findings.append(Finding(rejection, request, traits.supply, len(nodes)))
-    return Sifted(passed, findings)
+    """Ask every filter about every class of like nodes: what the request accepts, what the policy permits, what is ready.
+
+    No decision changes the answer, so that it is remembered for all who ask for the same.
+    """
+    spec = request.spec
+    asked = tuple([(group.skus, group.tolerations) for group in spec.groups])
+    key = "sift", passing, request.target, spec.tolerations, spec.tenant, spec.queue, asked
+    if (passed := world.remembered.get(key)) is None:
+        passed = dict[Supply, list[Traits]]()
+        for traits in world.classes:
+            if _rejection(request, traits, world, passing) is None:
+                passed.setdefault(traits.supply, []).append(traits)
+        world.remembered[key] = passed
+    return Sifted(passed, request, world, passing)
+
+
+def _rejection(request: Request, traits: Traits, world: World, passing: Sequence[Filter]) -> Rejection | None:
+    return (
+        _first_no(request, traits, LASTING_FILTERS) or _forbidden(request, traits, world) or _first_no(request, traits, passing)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,15 +148,17 @@ class Placement:
     sku: str
     shares: tuple[NodeShare, ...]
     target: int | None = None
+    milli: Amount = field(init=False, compare=False, repr=False)
+    """Thousandths of an accelerator in all."""
 
-    @property
-    def milli(self) -> Amount:
-        """Thousandths of an accelerator in all."""
-        return sum(share.room.milli for share in self.shares)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milli", sum([share.room.milli for share in self.shares]))
 
     @property
     def by_sku(self) -> dict[str, Amount]:
         """Thousandths of an accelerator of each SKU."""
+        if not any(share.sku for share in self.shares):
+            return {self.sku: self.milli}
         amounts: dict[str, Amount] = {self.sku: 0}
         for share in self.shares:
             sku = share.sku or self.sku

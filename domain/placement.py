@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from corral.api import WHOLE, Reason, Topology, WorkloadSpec
 from corral.policy import TopologyProfile
@@ -25,21 +25,19 @@ class Layout:
     shares: tuple[NodeShare, ...]
     is_whole: bool
     left: tuple[NodeRoom, ...]
+    milli: Amount = field(init=False)
+    """Thousandths in all."""
+    hourly_cost: int = field(init=False)
+    """Nanodollars an hour: thousandths of an accelerator times the prices of their nodes."""
+    replicas: int = field(init=False)
+    """Replicas in all."""
 
-    @property
-    def milli(self) -> Amount:
-        """Thousandths in all."""
-        return sum(share.room.milli for share in self.shares)
-
-    @property
-    def hourly_cost(self) -> int:
-        """Nanodollars an hour: thousandths of an accelerator times the prices of their nodes."""
-        return sum(share.room.milli * entry.node.price for share, entry in zip(self.shares, self.left, strict=True))
-
-    @property
-    def replicas(self) -> int:
-        """Replicas in all."""
-        return sum(len(share.replicas) for share in self.shares)
+    def __post_init__(self) -> None:
+        sizes = [share.room.milli for share in self.shares]
+        cost = sum(milli * entry.node.price for milli, entry in zip(sizes, self.left, strict=True))
+        object.__setattr__(self, "milli", sum(sizes))
+        object.__setattr__(self, "hourly_cost", cost)
+        object.__setattr__(self, "replicas", sum(len(share.replicas) for share in self.shares))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +118,17 @@ def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile
 
     The nodes are of one SKU, or of several where each group names its own.
     """
+    if not (parts := parts_of(nodes)):
+        return _laid_out(gang, nodes, profile)
+    key = gang, profile, parts[1:]
+    remembered = parts[0].remembered
+    if key not in remembered:
+        remembered[key] = _laid_out(gang, nodes, profile)
+    layout: Layout | None = remembered[key]
+    return layout
+
+
+def _laid_out(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Layout | None:
     few = None if _surely_too_small(gang, nodes) else narrowed(gang, nodes, profile)
     if few is None:
         return None

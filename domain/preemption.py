@@ -25,12 +25,12 @@ def make_room(ranks: Iterable[Sequence[Request]], world: World, later: World, fa
     if not facts.policy.rank.preemption:
         return None
     for rank in ranks:
-        bids = [
-            Bid.of(offer.request.at_minimum(), offer.supply, offer.classes, world, later)
+        bids = (
+            Bid.of(offer.request.at_minimum(), offer.supply, offer.classes, world, later, facts)
             for request in rank
             for offer in offers(request, sift(request, later))
-        ]
-        settlements = [settlement for bid in bids if (settlement := cheapest(bid, facts)) is not None]
+        )
+        settlements = [found for bid in bids if bid is not None and (found := cheapest(bid, facts)) is not None]
         if settlements:
             return min(settlements, key=lambda settlement: _disruption(settlement, later))
     return None

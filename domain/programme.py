@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from corral.api import WHOLE, Spread
@@ -126,15 +126,16 @@ class PlanProgramme:
         """The request on its nodes, and what moves in room that is free now; together within all that becomes free."""
         wanted: defaultdict[str, _Demand] = defaultdict(_Demand)
         at_once: defaultdict[str, _Demand] = defaultdict(_Demand)
-        gang, rooms = bid.request.gang, {**bid.later.rooms, **bid.rooms}
+        gang, later = bid.request.gang, bid.later.rooms
         self._seat(bid.request.spec.id, gang, nodes, [], [wanted])
         for step, variable in zip(self.steps, self.taken, strict=True):
             if step.means is Means.MIGRATE:
                 request = running_request(step.victim.active)
-                self._seat(step.attempt_id, as_it_is(request.gang), bid.homes(request), [variable], [wanted, at_once])
+                moving = replace(request, gang=as_it_is(request.gang))
+                self._seat(step.attempt_id, moving.gang, bid.homes(moving), [variable], [wanted, at_once])
         freed = self._freed(wanted)
         for node_id, demand in wanted.items():
-            self._fit(demand, rooms[node_id], freed[node_id])
+            self._fit(demand, bid.rooms[node_id] if node_id in bid.rooms else later[node_id], freed[node_id])
         for node_id, demand in at_once.items():
             self._fit(demand, bid.now.rooms[node_id], _Demand())
 

@@ -1,9 +1,10 @@
 """Protection: which running work may be stopped for other work, and who would go first (`semantics.md` 5 and 6)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import cached_property
 
 from corral.api import QueueSpec, Reason, SlaTier, State, WorkloadSpec
 from corral.policy import Policy
@@ -193,22 +194,51 @@ RULES: tuple[Rule, ...] = (has_run_enough, was_not_stopped_for_it, is_not_owed_i
 """What spares running work for the sake of whom it would be stopped for; ranks and quota come on top."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Stoppable:
-    """Work that may be stopped, with what a choice among such work looks at.
+    """Work that may be stopped, with what a choice among such work looks at; worked out when it is looked at.
 
     `standing` says whom it must give way to in its own queue. `runs_as` is the same for the order among victims: work over
     quota goes with the basic.
     """
 
     active: Active
-    queue: str
-    standing: Standing
-    runs_as: Standing
-    milli: Amount
-    cost: MilliSeconds
-    charges: tuple[Charge, ...]
-    nodes: frozenset[str]
+    protection: "Protection" = field(repr=False)
+
+    @property
+    def queue(self) -> str:
+        """The queue whose work it is."""
+        return self.active.spec.queue
+
+    @property
+    def milli(self) -> Amount:
+        """Thousandths of an accelerator that it has."""
+        return self.active.milli
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Whom it must give way to in its own queue."""
+        return standing(self.active.spec.tier, self.active.spec.priority)
+
+    @cached_property
+    def runs_as(self) -> Standing:
+        """Where it stands among victims."""
+        return standing(self.protection.runs_as(self.active), self.active.spec.priority)
+
+    @cached_property
+    def cost(self) -> MilliSeconds:
+        """What it costs to stop it now."""
+        return self.protection.stop_cost(self.active)
+
+    @cached_property
+    def charges(self) -> tuple[Charge, ...]:
+        """The quota that it uses."""
+        return charges_at(self.active, self.protection.now)
+
+    @cached_property
+    def nodes(self) -> frozenset[str]:
+        """The nodes that it sits on."""
+        return frozenset(share.node_id for share in self.active.placement.shares)
 
     def usable(self, nodes: Mapping[str, object]) -> Amount:
         """Thousandths that it has on these nodes."""
@@ -226,31 +256,14 @@ class Stoppable:
         return tier, self.queue == own, priority, dearness, -began.timestamp(), self.active.attempt_id
 
 
-def stoppable_by_sku(protection: Protection) -> dict[str, tuple[Stoppable, ...]]:
+def stoppable_by_sku(protection: Protection) -> Mapping[str, Sequence[Stoppable]]:
     """All work that may be stopped, by SKU: the lowest first, and among equals whoever loses least."""
     by_sku: dict[str, list[Active]] = {}
     for active in protection.active.values():
         if isstoppable(active, protection.policy, protection.now):
             for sku in active.placement.by_sku:
                 by_sku.setdefault(sku, []).append(active)
-    return {
-        sku: tuple(stoppable(active, protection) for active in sorted(found, key=hardship)) for sku, found in by_sku.items()
-    }
-
-
-def stoppable(active: Active, protection: Protection) -> Stoppable:
-    """The attempt with what a choice looks at."""
-    spec = active.spec
-    return Stoppable(
-        active=active,
-        queue=spec.queue,
-        standing=standing(spec.tier, spec.priority),
-        runs_as=standing(protection.runs_as(active), spec.priority),
-        milli=active.milli,
-        cost=protection.stop_cost(active),
-        charges=charges_at(active, protection.now),
-        nodes=frozenset(share.node_id for share in active.placement.shares),
-    )
+    return {sku: [Stoppable(active, protection) for active in sorted(found, key=hardship)] for sku, found in by_sku.items()}
 
 
 def hardship(active: Active) -> tuple[Standing, float, float, str]:

@@ -355,6 +355,13 @@ class DominantShare:
     is_infinite: bool
     value: Fraction
 
+    @property
+    def key(self) -> "ShareKey":
+        """The same order, in which the nearest float mostly decides and the value itself where that does not tell."""
+        return self.is_infinite, float(self.value), self.value
+
+
+ShareKey = tuple[bool, float, Fraction]
 
 NOT_BORROWING = DominantShare(False, Fraction(0))
 
@@ -388,6 +395,8 @@ class Usage:
     users: Mapping[tuple[str, User], Held] = field(default_factory=dict)
     committed: Mapping[Account, int] = field(default_factory=dict)
     """What running work will still use up of each balance."""
+    rooms: dict[tuple[str, str, bool], Amount] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Answers of `room`, remembered."""
 
     def use(self, queue: str, name: str) -> Use:
         """The use of one node of the tree under the name of a SKU or a class."""
@@ -436,6 +445,8 @@ class Usage:
         Below zero where not even work without accelerators may start. What it costs is asked of `pays_for`.
         """
         quota = self.room(spec.queue, sku, preemptible=spec.preemptible)
+        if not (self.tree.user_limits or self.tree.balances):
+            return quota
         return min([quota, *(has for _, has in self._left_for_user(spec)), *self._left_in_budgets(spec)])
 
     def _left_in_budgets(self, spec: WorkloadSpec) -> list[Amount]:
@@ -454,7 +465,7 @@ class Usage:
 
     def unpaid(self, spec: WorkloadSpec, milli: Amount, hourly_cost: int) -> Rejection | None:
         """The first budget that does not allow it; needs and has are thousandths of its unit."""
-        for account, balance in self.tree.balances_of(spec.queue):
+        for account, balance in self.tree.balances_of(spec.queue) if self.tree.balances else ():
             left = balance.left - self.committed.get(account, 0)
             needs = balance.commitment(milli, hourly_cost, length_of(spec))
             if needs > left or balance.is_used_up(self.committed.get(account, 0)):
@@ -489,6 +500,11 @@ class Usage:
 
     def room(self, queue: str, sku: str, *, preemptible: bool) -> Amount:
         """How much more quota a workload of the queue may have now; never negative."""
+        if (known := self.rooms.get((queue, sku, preemptible))) is None:
+            known = self.rooms[queue, sku, preemptible] = self._room(queue, sku, preemptible=preemptible)
+        return known
+
+    def _room(self, queue: str, sku: str, *, preemptible: bool) -> Amount:
         if not (rows := self.tree.rows(queue, sku)):
             return 0
         below_caps = [left for left, _ in self._below_caps(queue, sku)]

@@ -8,12 +8,12 @@ from heapq import heapify, heappop, heappush
 
 from corral.api import Ordering
 from domain.facts import Facts
-from domain.quota import DominantShare, Usage
+from domain.quota import ShareKey, Usage
 from domain.request import Request, requests
 from domain.standing import TIERS
 from domain.workload import Waiting
 
-Rank = tuple[int, bool, tuple[DominantShare, ...], int, datetime, str]
+Rank = tuple[int, bool, tuple[ShareKey, ...], int, datetime, str]
 """The order of `semantics.md` 1: tier, quota band, fair share, priority (aged), age, id. The least goes first."""
 
 Place = tuple[int, int, datetime, str]
@@ -29,7 +29,7 @@ class Line:
 
     def __init__(self, waiting: Iterable[Waiting], usage: Usage, facts: Facts) -> None:
         self._facts, self._fair = facts, facts.fair
-        self._usage, self._shares = usage, dict[tuple[str, bool], tuple[DominantShare, ...]]()
+        self._usage, self._shares = usage, dict[tuple[str, bool], tuple[ShareKey, ...]]()
         self._strict: dict[str, _Lane] = {}
         self._led: dict[str, _Lane] = {}
         self._heap = [(self._rank(lane, usage), lane) for lane in self._lanes(waiting)]
@@ -96,14 +96,15 @@ class Line:
         )
         return tier, not is_within, self._share(spec.queue, usage, is_within=is_within), priority, submitted_at, id
 
-    def _share(self, queue: str, usage: Usage, *, is_within: bool) -> tuple[DominantShare, ...]:
+    def _share(self, queue: str, usage: Usage, *, is_within: bool) -> tuple[ShareKey, ...]:
         """How much of its fair surplus the queue has, remembered while nothing changes."""
         if usage is not self._usage:
             self._usage, self._shares = usage, {}
         key = queue, is_within
         if key not in self._shares:
             is_known = queue in usage.tree.paths
-            self._shares[key] = self._fair.of_queue(queue, usage, is_within=is_within) if is_known else ()
+            shares = self._fair.of_queue(queue, usage, is_within=is_within) if is_known else ()
+            self._shares[key] = tuple(share.key for share in shares)
         return self._shares[key]
 
 

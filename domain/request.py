@@ -1,7 +1,7 @@
 """What a workload asks for under one of its targets."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -104,6 +104,12 @@ class Gang:
     shapes: tuple[Shape, ...]
     topology: Topology
     fewest: int = 0
+    _hash: int | None = field(default=None, init=False, compare=False, repr=False)
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            object.__setattr__(self, "_hash", hash((self.shapes, self.topology, self.fewest)))
+        return self._hash or 0
 
     @classmethod
     def of(cls, groups: Sequence[ReplicaGroup], topology: Topology, tolerations: Sequence[str] = (), fewest: int = 0) -> "Gang":
@@ -141,6 +147,11 @@ class Gang:
     def minimum_replicas(self) -> int:
         """The fewest replicas, over all groups."""
         return max(self.fewest, sum(shape.minimum for shape in self.shapes))
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether more replicas are welcome than a group must have."""
+        return any(shape.minimum < shape.count for shape in self.shapes)
 
     @property
     def is_single(self) -> bool:
@@ -200,6 +211,8 @@ class Gang:
 
     def within(self, quota: Mapping[str, Amount], sku: str) -> "Gang":
         """The same with no more replicas than these thousandths (by SKU) allow, on this SKU and those that groups name."""
+        if not self.is_elastic:
+            return self
         spare = {name: quota[name] - milli for name, milli in self.minimum_by_sku(sku).items()}
         counts: dict[str, int] = {}
         for shape in self.growing:
@@ -334,11 +347,17 @@ def _values(model: Model) -> tuple[Hashable, ...]:
     return tuple([_hashable(value) for value in model.__dict__.values()])
 
 
+PLAIN = frozenset({int, str, float, bool, type(None)})
+"""What most fields hold, and what can be looked up by as it is."""
+
+
 def _hashable(value: object) -> Hashable:
+    if value.__class__ in PLAIN:
+        return value
     if isinstance(value, Model):
         return _values(value)
     if isinstance(value, tuple):
-        return tuple([_hashable(each) for each in value])
+        return tuple([_values(each) for each in value]) if value and isinstance(value[0], Model) else value
     return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
 
 
@@ -369,7 +388,11 @@ def _form(asked: _Asked) -> Form:
 
 def form(workload: Waiting) -> Form:
     """What the workload asks for; the same object for all that ask for the same."""
-    return _form(_Asked(workload))
+    known = workload.form
+    if not isinstance(known, Form):
+        known = _form(_Asked(workload))
+        object.__setattr__(workload, "form", known)
+    return known
 
 
 def requests(workload: Waiting) -> tuple[Request, ...]:

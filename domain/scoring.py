@@ -30,9 +30,9 @@ def millionths(dollars: Dollars) -> Score:
 def price(candidate: Candidate, world: World) -> Score:
     """The mean price of an accelerator of the placement, by its weight and within its limit."""
     goals, layout = world.policy.goals, candidate.layout
-    cost = sum(share.room.milli * entry.node.price for share, entry in zip(layout.shares, layout.left, strict=True))
-    mean = cost // layout.milli if layout.milli else 0
-    return min(int(mean * Fraction(goals.price_weight)), millionths(goals.price_limit))
+    mean = layout.hourly_cost // layout.milli if layout.milli else 0
+    weighed = mean if goals.price_weight == 1 else int(mean * Fraction(goals.price_weight))
+    return min(weighed, millionths(goals.price_limit))
 
 
 def waste(candidate: Candidate, world: World) -> Score:
@@ -51,11 +51,14 @@ def shortfall(candidate: Candidate, world: World) -> Score:
 def preferences(candidate: Candidate, world: World) -> Score:
     """What preferences are worth on the accelerators that they favour, within their limit; never above zero."""
     layout, selecting = candidate.layout, _selecting(candidate.spec, world)
+    limit = millionths(world.policy.goals.preference_limit)
+    if not selecting:
+        return 0
     worth = sum(
         share.room.milli * sum(millionths(each.worth) for each in selecting if _favours(each, world.homes[share.node_id]))
         for share in layout.shares
     )
-    return -min(worth // layout.milli, millionths(world.policy.goals.preference_limit)) if layout.milli else 0
+    return -min(worth // layout.milli, limit) if layout.milli else 0
 
 
 def egress(candidate: Candidate, world: World) -> Score:
@@ -226,6 +229,8 @@ def _favoured(spec: WorkloadSpec, classes: Sequence[Traits], world: World) -> It
 
 def _selecting(spec: WorkloadSpec, world: World) -> list[Preference]:
     """The preferences that speak about the workload."""
+    if not world.policy.goals.preferences:
+        return []
     above = world.usage.tree.paths.get(spec.queue, (spec.queue,))
     return [
         preference

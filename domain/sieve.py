@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from corral.api import WHOLE
 from corral.policy import TopologyProfile
 from domain.draft import capacity
-from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS
+from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Amount
 from domain.request import NO_TERMS, NO_TOPOLOGY, Gang, Shape, Unit
 from domain.stock import NONE, NodeRoom, Numbers, Places, Stock, in_order, parts_of
 from domain.topology import Ask, ask_for
@@ -45,11 +45,8 @@ def narrowed(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Nodes | None
 def with_room(shapes: Sequence[Shape], nodes: Nodes) -> Nodes:
     """The nodes that take a replica of the only group, if there is but one; else all."""
     parts = parts_of(nodes)
-    if (
-        len(shapes) > 1
-        or len(nodes) < WORTH_SIFTING
-        or any(part.levels != parts[0].levels or not part.levels for part in parts)
-    ):
+    differ = any(part.levels is None or part.levels != parts[0].levels for part in parts)
+    if len(shapes) > 1 or len(nodes) < WORTH_SIFTING or differ:
         return nodes
     kept = (part.entries(np.flatnonzero(_capacities(shapes[0], part)).tolist()) for part in parts)
     return in_order(chain.from_iterable(kept)) if parts else nodes
@@ -59,6 +56,12 @@ def whole_devices(nodes: Nodes) -> int:
     """Wholly free devices on all nodes."""
     parts = parts_of(nodes)
     return sum(int(part.whole.sum()) for part in parts) if parts else sum(entry.whole for entry in nodes)
+
+
+def free_milli(nodes: Nodes) -> Amount:
+    """Free thousandths on all nodes."""
+    parts = parts_of(nodes)
+    return sum(int(part.milli.sum()) for part in parts) if parts else sum(entry.milli for entry in nodes)
 
 
 def _is_plain(shapes: Sequence[Shape]) -> bool:
@@ -145,7 +148,7 @@ def _first_of(shape: Shape, stock: Stock, numbers: Numbers, most: int) -> Iterab
     fits = stock.column(("fit", shape.milli), partial(_fullest_fit, shape.milli))
     has_fit = fits[roomy] < NONE
     broken = _first(stock, roomy[has_fit], (lambda _: fits, *ORDER), most)
-    whole = _first(stock, roomy[~has_fit], ORDER, most) if len(broken) < most else ()
+    whole = _first(stock, roomy[~has_fit], ORDER, most) if len(broken) < most else []
     return stock.entries(chain(broken, whole))
 
 
@@ -153,7 +156,7 @@ def _fullest_fit(milli: int, entry: NodeRoom) -> int:
     return next((free for free in entry.broken if free >= milli), NONE)
 
 
-def _first(stock: Stock, places: Places, keys: Iterable[Key], most: int) -> Sequence[int]:
+def _first(stock: Stock, places: Places, keys: Iterable[Key], most: int) -> list[int]:
     """The first `most` of these places by the keys in turn, in no particular order."""
     found: list[int] = []
     for key in keys:
@@ -165,7 +168,7 @@ def _first(stock: Stock, places: Places, keys: Iterable[Key], most: int) -> Sequ
         found += before.tolist()
         most -= len(before)
         places = places[values == last]
-    return (*found, *places[:most].tolist())
+    return [*found, *places[:most].tolist()]
 
 
 # Where a topology is asked for

@@ -6,10 +6,10 @@ arrays fast", 1991). So a version costs what it changes, and whoever works with 
 stock belong to one thread at a time.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,9 +159,11 @@ def _domain(node: Node, level: str) -> tuple[str, ...]:
 class Stock(Sequence[NodeRoom]):
     """The nodes of one class in one world. As a sequence it is in order: cheap nodes first, the fullest among equal prices."""
 
-    __slots__ = ("_in_order", "_newer", "_shelf", "_undo")
+    __slots__ = ("_in_order", "_newer", "_shelf", "_undo", "remembered")
 
     def __init__(self, shelf: _Shelf) -> None:
+        self.remembered: dict[Hashable, Any] = {}
+        """Answers about this version, by question."""
         self._shelf = shelf
         self._in_order: tuple[NodeRoom, ...] | None = None
         self._newer: Stock | None = None

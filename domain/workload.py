@@ -1,6 +1,6 @@
 """The demand: workloads that wait, and those that have capacity."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ class Waiting:
     is_new: bool = False
     failed_in_a_row: int = 0
     relieved_by: frozenset[str] = frozenset()
+    form: object = field(default=None, init=False, compare=False, repr=False)
+    """What it asks for (`domain.request.form`), once somebody has looked."""
 
     def groups(self, count: int | None = None) -> tuple[ReplicaGroup, ...]:
         """The replica groups to place now; `count` is a target's own count for the first group.

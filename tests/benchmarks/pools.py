@@ -157,15 +157,30 @@ def the_waiting(random: Random, number: int) -> Iterator[Waiting]:
 
 
 def a_load(random: Random, fleet: Sequence[Node], used: float) -> tuple[list[Node], list[Active]]:
-    """Work on so large a part of every node's devices, on average, and the nodes with what it leaves."""
-    nodes, active = list[Node](), list[Active]()
-    for node in fleet:
-        free = DEVICES
-        while free and random.random() < used**0.5:
-            width = min(free, random.choice((1, 2, 4, 8, 8, 8)))
-            active.append(a_runner(random, f"r{len(active):06}", node, DEVICES - free, width))
-            free -= width
-        nodes.append(replace(node, free=_left(node, DEVICES - free)))
+    """Work of all widths on so large a part of the fleet, node after node, and the nodes with what it leaves."""
+    nodes, active, at = list[Node](), list[Active](), 0
+    while at < len(fleet):
+        if random.random() > used:
+            number = 0
+        elif (wide := random.choice(WIDTHS)) >= DEVICES:
+            on = [
+                node
+                for node in fleet[at : at + wide // DEVICES]
+                if (node.region, node.sku) == (fleet[at].region, fleet[at].sku)
+            ]
+            active.append(a_runner(random, f"r{len(active):06}", on, 0, DEVICES))
+            nodes += [replace(node, free=_left(node, DEVICES)) for node in on]
+            number = len(on)
+        else:
+            taken = 0
+            while taken < DEVICES and random.random() < used:
+                width = min(DEVICES - taken, random.choice((1, 2, 4)))
+                active.append(a_runner(random, f"r{len(active):06}", fleet[at : at + 1], taken, width))
+                taken += width
+            nodes.append(replace(fleet[at], free=_left(fleet[at], taken)))
+            number = 1
+        nodes += () if number else (fleet[at],)
+        at += max(1, number)
     return nodes, active
 
 
@@ -173,17 +188,19 @@ def _left(node: Node, taken: int) -> Room:
     return node.free - _share_of(node, 0, taken).room
 
 
-def _share_of(node: Node, first: int, width: int) -> NodeShare:
+def _share_of(node: Node, first: int, width: int, index: int = 0) -> NodeShare:
     devices = tuple(WHOLE if first <= device < first + width else 0 for device in range(DEVICES))
-    replicas = (Replica("main", 0, tuple(range(first, first + width))),) if width else ()
+    replicas = (Replica("main", index, tuple(range(first, first + width))),) if width else ()
     return NodeShare(node.id, Room(devices, 8_000 * width, 65_536 * width), replicas)
 
 
-def a_runner(random: Random, id: str, node: Node, first: int, width: int) -> Active:
-    """Work on these devices of a node since some hours."""
-    spec = a_spec(random, id, width, sku=node.sku)
+def a_runner(random: Random, id: str, on: Sequence[Node], first: int, width: int) -> Active:
+    """Work on these devices of each of some nodes since some hours."""
+    node = on[0]
+    spec = a_spec(random, id, width * len(on), sku=node.sku)
     began = NOON - seconds(random.randint(600, 80_000))
-    placement = Placement(node.provider, node.region, node.sku, (_share_of(node, first, width),), 0)
+    shares = tuple(_share_of(each, first, width, index) for index, each in enumerate(on))
+    placement = Placement(node.provider, node.region, node.sku, shares, 0)
     return Active(
         id=id,
         attempt_id=f"{id}.1",
@@ -195,5 +212,5 @@ def a_runner(random: Random, id: str, node: Node, first: int, width: int) -> Act
         held_at=began,
         started_at=began,
         checkpoint_at=began + (NOON - began) / 2,
-        hourly_cost=width * WHOLE * node.price,
+        hourly_cost=len(on) * width * WHOLE * node.price,
     )

@@ -91,7 +91,9 @@ def _plan(snapshot: Snapshot, nodes: int) -> tuple[Settlement | None, float]:
     world = World.of(snapshot, facts.tree)
     (request,) = requests(snapshot.waiting[0])
     (offer,) = offers(request, sift(request, world))
-    bid = Bid.of(offer.request.at_minimum(), offer.supply, offer.classes, world, world)
+    bid = Bid.of(offer.request.at_minimum(), offer.supply, offer.classes, world, world, facts)
+    if bid is None:
+        return None, 0.0
     began = time.process_time()
     return cheapest(bid, facts), time.process_time() - began
 

@@ -80,10 +80,11 @@ def bids(snapshot: Snapshot) -> list[tuple[Bid, Facts]]:
     (request,) = requests(workload)
     if best_candidate([(request,)], world) is not None:
         return []
-    return [
-        (Bid.of(offer.request.at_minimum(), offer.supply, offer.classes, world, world), facts)
+    found = (
+        Bid.of(offer.request.at_minimum(), offer.supply, offer.classes, world, world, facts)
         for offer in offers(request, sift(request, world))
-    ]
+    )
+    return [(bid, facts) for bid in found if bid is not None]
 
 
 # The oracle
