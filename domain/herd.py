@@ -5,7 +5,7 @@ level at which it would lose, and by what that costs; the rules that spare it ar
 Where even all of it would not be enough, nobody is asked. Small supplies are looked at whole.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,8 @@ class Herd:
     """All work on one SKU that may be stopped or shrunk, a row for each of its nodes; the lowest first."""
 
     victims: Sequence[Stoppable]
+    numbers: Mapping[str, int]
+    """The place of each victim, by its attempt."""
     elastic: Sequence[Elastic | None]
     is_stoppable: Mask
     """By victim."""
@@ -75,6 +77,7 @@ class Herd:
 
         return cls(
             victims=victims,
+            numbers={victim.active.attempt_id: at for at, victim in enumerate(victims)},
             elastic=[elastic.get(victim.active.attempt_id) for victim in victims],
             is_stoppable=np.array([victim.active.attempt_id in stoppable for victim in victims], np.bool_),
             owner=owner,
@@ -92,6 +95,12 @@ class Herd:
             queue=by_victim([queues[victim.queue] for victim in victims]).astype(np.intp),
             queues=queues,
         )
+
+    def rows_of(self, attempts: Iterable[str]) -> Mask:
+        """Whether each row is of one of these attempts."""
+        named = np.zeros(len(self.victims), np.bool_)
+        named[[self.numbers[id] for id in attempts if id in self.numbers]] = True
+        return named[self.owner]
 
     def places_in(self, parts: Sequence[Stock]) -> Places:
         """By row, where its node stands when these stocks stand side by side; below zero where it is in none of them."""
@@ -190,7 +199,7 @@ class _Sight:
         if may.migrate and gang.minimum_milli <= int(free.sum()):
             moves = ~takes & (herd.strength <= mine)
         if later.stopped:
-            gone = np.array([victim.active.attempt_id in later.stopped for victim in herd.victims], np.bool_)[herd.owner]
+            gone = herd.rows_of(later.stopped)
             takes, moves = takes & ~gone, moves & ~gone
         level = herd.level * 2 + is_own + np.where(takes, int(Means.STOP), int(Means.MIGRATE)) * 2**38
         places, needed = herd.places_in(parts), gang.least_by_sku(supply.sku)[supply.sku]

@@ -72,15 +72,15 @@ class _Pass:
 
     Whoever is of a kind that found nothing is not asked again: what others take leaves no more, and what others give back is
     for the next pass. Whoever waits for work that is leaving keeps its turn: nobody behind it in its queue takes what it
-    waits for.
+    waits for, and others only where they find no other room.
     """
 
     def __init__(self, world: World, facts: Facts, starts: Starts) -> None:
         self.world, self.moves, self.others = world, list[Start | StartAfter](), list[Waiting]()
         self._facts, self._starts = facts, starts
         self._stuck: set[Kind] = set()
-        self._awaited: dict[str, list[Await]] = {}
-        self._views: dict[str, View] = {}
+        self._awaiting: set[str] = set()
+        self._kept: World | None = None
         self._blocked: frozenset[str] = frozenset()
 
     def over(self, waiting: Iterable[Waiting]) -> None:
@@ -95,13 +95,14 @@ class _Pass:
     def _turn(self, workload: Waiting, line: Line) -> None:
         queue, alike = workload.spec.queue, self._facts.turn_kind(workload)
         may_start = alike not in self._stuck and self._starts.limit_reached(queue) is None
-        decision = decide(workload, self._view(queue), self._facts) if may_start else None
+        decision = self._decide(workload) if may_start else None
         match decision:
             case Start() | StartAfter():
                 self._move(workload, decision, line)
             case Await():
-                self._awaited.setdefault(queue, []).append(decision)
-                del self._views[queue]
+                self._awaiting.add(queue)
+                kept = self.world.forked() if self._kept is None else self._kept
+                self._kept = kept.promising(decision.spec, decision.placement, ())
         if not isinstance(decision, Start | StartAfter):
             self.others += [workload, *line.pass_over(workload)]
             self._stuck.add(alike)
@@ -109,23 +110,23 @@ class _Pass:
                 return
         line.step(queue, self.world.usage)
 
+    def _decide(self, workload: Waiting) -> Start | StartAfter | Await | None:
+        """What is done about the workload, beside what is kept for those before it or else, in another queue, on it."""
+        if self._kept is None:
+            return decide(workload, View.of(self.world), self._facts)
+        found = decide(workload, View.of(self._kept), self._facts)
+        if isinstance(found, Start) or workload.spec.queue in self._awaiting:
+            return found
+        return start(workload, self.world, self._facts) or found
+
     def _move(self, workload: Waiting, decision: Start | StartAfter, line: Line) -> None:
         self.moves.append(decision)
         self._starts.add(workload.spec.queue)
-        self._views.clear()
         self.world = after(decision, workload, self.world, self._facts)
+        if self._kept is not None:
+            self._kept = after(decision, workload, self._kept, self._facts)
         if isinstance(decision, StartAfter):
             line.again(self.world.usage)
-
-    def _view(self, queue: str) -> "View":
-        """The world without what those before in the queue wait for."""
-        if queue not in self._views:
-            world = self.world
-            for awaited in self._awaited.get(queue, ()):
-                world = world.promising(awaited.spec, awaited.placement, ())
-            known = next((view for view in self._views.values() if view.world is world), None)
-            self._views[queue] = known or View.of(world)
-        return self._views[queue]
 
     def answers(self) -> dict[str, Explanation]:
         """Why work waits that would move if it were not for its place in line, by workload id."""
@@ -144,13 +145,15 @@ class _Pass:
     def _why_not_its_turn(self, workload: Waiting, view: "View", *, is_blocked: bool) -> Explanation | None:
         queue, now = workload.spec.queue, self._facts.now
         limit = self._starts.limit_reached(queue)
-        if not (is_blocked or limit or queue in self._awaited):
+        if not (is_blocked or limit):
+            if queue in self._awaiting and start(workload, view.world, self._facts) is not None:
+                return explanation.behind_who_awaits(queue, now)
             return held_back(workload, view, self._facts)
         if not isinstance(decide(workload, view, self._facts), Start | StartAfter):
             return None
         if is_blocked:
             return explanation.behind_the_first(queue, now)
-        return explanation.enough_for_one_round(limit, now) if limit else explanation.behind_who_awaits(queue, now)
+        return explanation.enough_for_one_round(limit or "", now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,14 @@ def held_back(workload: Waiting, view: View, facts: Facts) -> Explanation | None
     return explanation.budget_spent(protection.short_budgets(view.world.stopped), facts.now)
 
 
+def start(workload: Waiting, world: World, facts: Facts) -> Start | None:
+    """The start of the workload on room that is free now, or none."""
+    if why_not_yet(workload, facts) is not None:
+        return None
+    candidate = best_candidate(open_ranks(workload, facts), world)
+    return None if candidate is None else Start(workload.id, candidate.placement, weighed(candidate, world))
+
+
 def decide(workload: Waiting, view: View, facts: Facts) -> Start | StartAfter | Await | None:
     """Place the workload, or preempt for it, or let it wait.
 
@@ -202,9 +213,19 @@ def decide(workload: Waiting, view: View, facts: Facts) -> Start | StartAfter | 
     return None
 
 
+def fits(placement: Placement, world: World) -> bool:
+    """Whether all that the placement takes is free now."""
+    rooms = world.rooms
+    return all(
+        share.replicas and min((rooms[share.node_id] - share.room).devices, default=0) >= 0 for share in placement.shares
+    )
+
+
 def after(decision: Start | StartAfter, workload: Waiting, world: World, facts: Facts) -> World:
     """The world once the decision has been taken."""
     match decision:
+        case Start() if not fits(decision.placement, world):
+            return world.promising(workload.spec, decision.placement, ())
         case Start():
             return world.with_(workload.spec, decision.placement)
         case StartAfter():

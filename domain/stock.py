@@ -86,6 +86,10 @@ class _Column:
         self._values, self._compute, self._shelf = values, compute, shelf
         self._seen = shelf.changes
 
+    def copied(self, shelf: "_Shelf") -> "_Column":
+        """The same column on another shelf that holds the same."""
+        return _Column(self.values().copy(), self._compute, shelf)
+
     def values(self) -> Numbers:
         """The numbers, by place; they hold until the shelf moves to another version."""
         shelf = self._shelf
@@ -95,21 +99,45 @@ class _Column:
         return self._values
 
 
+class _Ground:
+    """What is so of the nodes of a stock in every version."""
+
+    def __init__(self, nodes: tuple[Node, ...], atlas: Atlas) -> None:
+        self.nodes, self.atlas = nodes, atlas
+        self.places = {node.id: place for place, node in enumerate(nodes)}
+        levels = {node.levels for node in nodes}
+        self.levels = levels.pop() if len(levels) == 1 else None
+        self._domains: dict[str, Places] = {}
+
+    def domains(self, level: str) -> Places:
+        """The number of each node's domain at a level that all of them have."""
+        if level not in self._domains:
+            numbers = self.atlas.numbers(level)
+            self._domains[level] = np.fromiter((numbers[_domain(node, level)] for node in self.nodes), np.intp, len(self.nodes))
+        return self._domains[level]
+
+
 class _Shelf:
     """The nodes of a stock, with the numbers of one of its versions."""
 
-    def __init__(self, entries: Iterable[NodeRoom], atlas: Atlas) -> None:
-        self.entries = sorted(entries, key=lambda entry: entry.node.id)
-        self.atlas = atlas
-        self.nodes = tuple(entry.node for entry in self.entries)
-        self.places = {node.id: place for place, node in enumerate(self.nodes)}
-        levels = {node.levels for node in self.nodes}
-        self.levels = levels.pop() if len(levels) == 1 else None
+    def __init__(self, entries: list[NodeRoom], ground: "_Ground") -> None:
+        self.entries, self.ground = entries, ground
         self.holder: Stock
         self._log: list[int] = []
         self._logged_from = 0
         self._columns: dict[object, _Column] = {}
-        self._domains: dict[str, Places] = {}
+
+    @classmethod
+    def of(cls, entries: Iterable[NodeRoom], atlas: Atlas) -> "_Shelf":
+        """A shelf of these nodes."""
+        ordered = sorted(entries, key=lambda entry: entry.node.id)
+        return cls(ordered, _Ground(tuple(entry.node for entry in ordered), atlas))
+
+    def copied(self) -> "_Shelf":
+        """Another shelf that holds the same."""
+        other = _Shelf(list(self.entries), self.ground)
+        other._columns = {key: column.copied(other) for key, column in self._columns.items()}
+        return other
 
     @property
     def changes(self) -> int:
@@ -144,13 +172,6 @@ class _Shelf:
             column = self._columns[key] = _Column(values, compute, self)
         return column.values()
 
-    def domains(self, level: str) -> Places:
-        """The number of each node's domain at a level that all of them have."""
-        if level not in self._domains:
-            numbers = self.atlas.numbers(level)
-            self._domains[level] = np.fromiter((numbers[_domain(node, level)] for node in self.nodes), np.intp, len(self.nodes))
-        return self._domains[level]
-
 
 def _domain(node: Node, level: str) -> tuple[str, ...]:
     return node.path if level == NODE_LEVEL else node.path[: node.levels.index(level) + 1]
@@ -172,17 +193,28 @@ class Stock(Sequence[NodeRoom]):
     @classmethod
     def of(cls, entries: Iterable[NodeRoom], atlas: Atlas) -> "Stock":
         """The first version of a stock."""
-        shelf = _Shelf(entries, atlas)
+        return cls._on(_Shelf.of(entries, atlas))
+
+    @classmethod
+    def _on(cls, shelf: _Shelf) -> "Stock":
         stock = cls(shelf)
         shelf.holder = stock
         return stock
+
+    def forked(self) -> "Stock":
+        """The same on a shelf of its own: for versions that go on beside those of this one."""
+        return Stock._on(self._held().copied())
+
+    def shares_shelf_with(self, other: "Stock") -> bool:
+        """Whether the two are versions of one stock."""
+        return self._shelf is other._shelf
 
     def with_rooms(self, rooms: Iterable[tuple[str, Room]]) -> "Stock":
         """The stock in which these nodes (by id) have these rooms."""
         shelf = self._held()
         after = Stock(shelf)
-        places = [(shelf.places[node_id], room) for node_id, room in rooms]
-        self._hand_over(after, [(place, NodeRoom.of(shelf.nodes[place], room)) for place, room in places])
+        places = [(shelf.ground.places[node_id], room) for node_id, room in rooms]
+        self._hand_over(after, [(place, NodeRoom.of(shelf.ground.nodes[place], room)) for place, room in places])
         return after
 
     def _hand_over(self, to: "Stock", changes: Iterable[tuple[int, NodeRoom]]) -> None:
@@ -205,7 +237,7 @@ class Stock(Sequence[NodeRoom]):
     # As a sequence
 
     def __len__(self) -> int:
-        return len(self._shelf.nodes)
+        return len(self._shelf.ground.nodes)
 
     @overload
     def __getitem__(self, index: int) -> NodeRoom: ...
@@ -229,21 +261,21 @@ class Stock(Sequence[NodeRoom]):
     @property
     def nodes(self) -> Sequence[Node]:
         """The nodes by place, in the order of their ids."""
-        return self._shelf.nodes
+        return self._shelf.ground.nodes
 
     @property
     def levels(self) -> tuple[str, ...] | None:
         """The topology levels of all nodes, or none where they differ."""
-        return self._shelf.levels
+        return self._shelf.ground.levels
 
     def place(self, node_id: str) -> int | None:
         """Where a node stands, if it is here."""
-        return self._shelf.places.get(node_id)
+        return self._shelf.ground.places.get(node_id)
 
     def entry(self, node_id: str) -> NodeRoom:
         """One node with its room."""
         shelf = self._held()
-        return shelf.entries[shelf.places[node_id]]
+        return shelf.entries[shelf.ground.places[node_id]]
 
     def entries(self, places: Iterable[int]) -> list[NodeRoom]:
         """The entries in these places."""
@@ -286,11 +318,11 @@ class Stock(Sequence[NodeRoom]):
 
     def domains(self, level: str) -> Places:
         """The number of each node's domain, by place, in the atlas of the fleet."""
-        return self._shelf.domains(level)
+        return self._shelf.ground.domains(level)
 
     def domain_count(self, level: str) -> int:
         """How many domains of a level the fleet has."""
-        return len(self._shelf.atlas.numbers(level))
+        return len(self._shelf.ground.atlas.numbers(level))
 
 
 class Stocks(Sequence[NodeRoom]):

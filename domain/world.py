@@ -180,6 +180,14 @@ class World:
         charges = [charge for active in leaving for charge in charges_of(active.spec, active.placement, is_part=are_parts)]
         return replace(self._with_rooms({}, coming), usage=with_charges(self.usage, charges, sign=-1))
 
+    def forked(self) -> "World":
+        """The same world, apart from the worlds that come of this one: two that go on side by side do so at no cost."""
+        classes = {traits: stock.forked() for traits, stock in self.classes.items()}
+        later = {
+            traits: classes[traits] if stock is self.classes[traits] else stock.forked() for traits, stock in self.later.items()
+        }
+        return replace(self, classes=classes, later=later)
+
     def nodes(self, classes: Iterable[Traits]) -> Nodes:
         """The nodes with any of these traits, in order."""
         found = [self.classes[traits] for traits in classes]
@@ -200,8 +208,16 @@ class World:
             node_id: after[node_id] + expected[node_id] if node_id in expected else after[node_id]
             for node_id in (*rooms, *(coming or ()))
         }
-        before = self.later if self.coming else self.classes
-        return replace(self, classes=classes, later=self._changed(before, later), coming=expected)
+        return replace(self, classes=classes, later=self._changed(self._beside(later), later), coming=expected)
+
+    def _beside(self, changing: Iterable[str]) -> Mapping[Traits, Stock]:
+        """The nodes as they are later, those of these classes apart from the nodes as they are now."""
+        joint = {
+            traits
+            for traits in {self.homes[node_id] for node_id in changing}
+            if self.later[traits].shares_shelf_with(self.classes[traits])
+        }
+        return {**self.later, **{traits: self.later[traits].forked() for traits in joint}} if joint else self.later
 
     def _changed(self, classes: Mapping[Traits, Stock], rooms: Mapping[str, Room]) -> Mapping[Traits, Stock]:
         if not rooms:

@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import AttemptKey
 from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace
 from activities.store import tables
+from activities.store.facts import share_of
 from activities.store.penalties import settle_ended
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked_workloads, open_attempts, place_of, waits_for_room
-from activities.store.snapshots import housekeeping_due, share_of
+from activities.store.snapshots import housekeeping_due
 from corral.api import WHOLE, Outcome, State
 from domain.accounting import IntervalKind, lost_work
 from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, RESHAPED, AttemptEnd, state_after
@@ -327,60 +328,80 @@ async def _keep_promises(
 
     A beneficiary may have needed its victims' quota alone: then it has nodes already, and waits only to see them gone.
     """
+    columns = tables.allocations.c
     promised = await connection.execute(
-        select(tables.allocations)
-        .where(tables.allocations.c.node_id.in_(sorted(nodes)), tables.allocations.c.phase == "promised")
-        .order_by(tables.allocations.c.attempt_id, tables.allocations.c.node_id)
+        select(columns.node_id, columns.attempt_id)
+        .where(columns.node_id.in_(sorted(nodes)), columns.phase == "promised")
+        .order_by(columns.attempt_id, columns.node_id)
     )
-    touched = dict.fromkeys(beneficiaries)
+    by_node: dict[str, list[str]] = {}
     for allocation in promised:
-        if await _claim_if_free(connection, allocation.attempt_id, allocation.node_id):
-            touched[allocation.attempt_id] = None
-    for attempt_id in touched:
-        await _reserve_if_whole(connection, journal, attempt_id)
+        by_node.setdefault(allocation.node_id, []).append(allocation.attempt_id)
+    touched = dict.fromkeys(beneficiaries)
+    # On each node one after the other, for a claim leaves less room to the next one; on all nodes at once.
+    for turn in range(max(map(len, by_node.values()), default=0)):
+        claims = [(its[turn], node) for node, its in by_node.items() if len(its) > turn]
+        touched |= dict.fromkeys(sorted(await _claim_if_free(connection, claims)))
+    if touched:
+        await _reserve_if_whole(connection, journal, list(touched))
 
 
-async def _claim_if_free(connection: AsyncConnection, attempt_id: str, node_id: str) -> bool:
-    claimed = await connection.execute(_CLAIM_IF_FREE, {"b_attempt": attempt_id, "b_node": node_id})
-    return claimed.rowcount == 1
+async def _claim_if_free(connection: AsyncConnection, claims: Sequence[tuple[str, str]]) -> list[str]:
+    """Turn promises, by attempt and node, into claims where there is room; answers with the attempts that got some."""
+    attempts, nodes = zip(*claims, strict=True)
+    return list(await connection.scalars(_CLAIM_IF_FREE, {"attempts": list(attempts), "nodes": list(nodes)}))
 
 
-async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attempt_id: str) -> None:
+async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attempt_ids: Sequence[str]) -> None:
+    """Hold for good what attempts were promised that now have all of it, and whose victims have all gone."""
     # Locked before it is looked at: of two transactions that free the last two nodes, the later one sees both free.
-    workloads, attempts = await _locked_by_attempt(connection, journal, [attempt_id])
-    still_promised = await connection.scalar(
-        select(tables.allocations.c.attempt_id)
-        .where(tables.allocations.c.attempt_id == attempt_id, tables.allocations.c.phase == "promised")
-        .limit(1)
+    workloads, attempts = await _locked_by_attempt(connection, journal, attempt_ids)
+    columns = tables.allocations.c
+    promised = await connection.scalars(
+        select(columns.attempt_id).where(columns.attempt_id.in_(attempt_ids), columns.phase == "promised").distinct()
     )
-    if still_promised is not None or await _has_victims(connection, journal, attempt_id):
-        return
-    for attempt in attempts.values():
-        workload = journal.workloads.get(attempt.workload_id, workloads[attempt.workload_id])
-        if workload.state is not State.RESERVING:
+    waiting = {*promised, *await _with_victims(connection, journal, attempt_ids)}
+    whole: list[str] = []
+    for id in attempt_ids:
+        attempt = attempts.get(id)
+        if attempt is None or id in waiting:
             continue
-        journal.move(workload, State.RESERVED, f"{place_of(attempt)} held: those who had to leave have left", explanation=None)
-        journal.tell(workload.id)
+        workload = journal.workloads.get(attempt.workload_id, workloads[attempt.workload_id])
+        if workload.state is State.RESERVING:
+            journal.move(
+                workload, State.RESERVED, f"{place_of(attempt)} held: those who had to leave have left", explanation=None
+            )
+            journal.tell(workload.id)
+            whole.append(id)
+    if whole:
         policy = await journal.policies.in_force(connection)
         await connection.execute(
             update(tables.holds)
-            .where(tables.holds.c.attempt_id == attempt_id)
+            .where(tables.holds.c.attempt_id.in_(whole))
             .values(expires_at=journal.now + timedelta(seconds=policy.hold_seconds))
         )
 
 
-async def _has_victims(connection: AsyncConnection, journal: Journal, beneficiary: str) -> bool:
-    """Whether anybody who has notice to leave for an attempt is still there."""
+async def _with_victims(connection: AsyncConnection, journal: Journal, beneficiaries: Sequence[str]) -> set[str]:
+    """The attempts for which somebody has notice to leave and is still there."""
     columns = tables.attempts.c
-    there = await connection.scalars(select(columns.id).where(columns.beneficiary == beneficiary, columns.ended_at.is_(None)))
-    return any(victim not in journal.attempts or journal.attempts[victim].ended_at is None for victim in there)
+    there = await connection.execute(
+        select(columns.id, columns.beneficiary).where(columns.beneficiary.in_(beneficiaries), columns.ended_at.is_(None))
+    )
+    known = journal.attempts
+    return {row.beneficiary for row in there if row.id not in known or known[row.id].ended_at is None}
 
 
+_GIVEN = (
+    func.unnest(bindparam("attempts", type_=tables.Names), bindparam("nodes", type_=tables.Names))
+    .table_valued("attempt", "node", name="given")
+    .render_derived()
+)
 _CLAIM_IF_FREE = (
     update(tables.allocations)
     .where(
-        tables.allocations.c.attempt_id == bindparam("b_attempt"),
-        tables.allocations.c.node_id == bindparam("b_node"),
+        tables.allocations.c.attempt_id == _GIVEN.c.attempt,
+        tables.allocations.c.node_id == _GIVEN.c.node,
         tables.allocations.c.phase == "promised",
         tables.nodes.c.id == tables.allocations.c.node_id,
         all_(func.corral_sum(tables.nodes.c.device_use, tables.allocations.c.uses)) <= WHOLE,
@@ -393,6 +414,7 @@ _CLAIM_IF_FREE = (
         ),
     )
     .values(phase="claimed")
+    .returning(tables.allocations.c.attempt_id)
 )
 
 

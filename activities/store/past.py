@@ -1,12 +1,12 @@
 """Reading the past: what live workloads did in the control window, and who was stopped for whom."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Row, and_, func, or_, select
+from sqlalchemy import Row, and_, any_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
@@ -17,38 +17,68 @@ from domain.disruption_budgets import ForcedStop
 from domain.headroom import CONTROL_WINDOW
 from domain.workload import Active, Waiting
 
+Value = TypeVar("Value")
+
 DAY = timedelta(days=1)
 
-LATE = timedelta(minutes=10)
-"""By how much the stop of another process may be younger in the record than its time says."""
+
+@dataclass(frozen=True, slots=True)
+class PastNews:
+    """The past of workloads that changed, by workload id, and stops that are not known yet, by attempt id."""
+
+    ledger: Mapping[str, tuple[Interval, ...]]
+    relieved_by: Mapping[str, frozenset[str]]
+    failed: Mapping[str, int]
+    stops: Mapping[str, ForcedStop]
+    reach: timedelta
+    """How far back some rule looks at stops."""
 
 
 @dataclass
-class PastReader:
+class Past:
     """Remembers the past of live workloads until they change, and stops until no rule looks at them any more.
 
-    `ledger` and `relieved_by` are by workload id, `stops` by attempt id.
+    Whatever adds to the past of a workload changes its row as well: that row says when to read again.
     """
 
-    ledger: dict[str, tuple[Interval, ...]] = field(default_factory=dict)
-    stops: dict[str, ForcedStop] = field(default_factory=dict)
+    stops: tuple[ForcedStop, ...] = ()
+    """The oldest first."""
+    _ledger: dict[str, tuple[Interval, ...]] = field(default_factory=dict)
+    _handed_out: Mapping[str, tuple[Interval, ...]] | None = None
     _relieved_by: dict[str, frozenset[str]] = field(default_factory=dict)
     _failed: dict[str, int] = field(default_factory=dict)
+    _stops: dict[str, ForcedStop] = field(default_factory=dict)
     _stopped_today: Counter[str] = field(default_factory=Counter)
-    _read: tuple[datetime, datetime] | None = None
-    """From when until when stops are known."""
+    _reach: timedelta = timedelta(0)
+    _stays: datetime | None = None
+    """Until when no stop grows too old for a rule; none before stops were read."""
 
-    async def refresh(
-        self, connection: AsyncConnection, live: Collection[str], stale: Sequence[str], policy: Policy, now: datetime
-    ) -> None:
-        """Read what is not known yet: of `stale` workloads everything, and the stops of late."""
-        for known in (self.ledger, self._relieved_by, self._failed):
-            for gone in known.keys() - live:
-                del known[gone]
-        if stale:
-            await self._read_ledger(connection, stale, now)
-            await self._read_attempts(connection, stale)
-        await self._read_stops(connection, policy, now)
+    async def news(
+        self, connection: AsyncConnection, live: Sequence[str], changed: Sequence[str], policy: Policy, now: datetime
+    ) -> PastNews:
+        """Read everything of those of the `changed` workloads that are `live`, and their stops; once the stops of all."""
+        reach = max([DAY, *(timedelta(seconds=budget.period_seconds) for budget in policy.limits.disruption_budgets)])
+        stops = await _read_stops(connection, now - reach, None if reach > self._reach else changed)
+        if not live:
+            return PastNews({}, {}, {}, stops, reach)
+        ledger = await _read_ledger(connection, live, now)
+        return PastNews(ledger, await _read_relieved(connection, live), await _read_failed(connection, live), stops, reach)
+
+    def take(self, news: PastNews, gone: Collection[str], now: datetime) -> Collection[str]:
+        """Remember it; answers with the workloads that were stopped more or less often in a day than they were before."""
+        _update(self._ledger, news.ledger, gone)
+        _update(self._relieved_by, news.relieved_by, gone)
+        _update(self._failed, news.failed, gone)
+        if news.ledger or gone:
+            self._handed_out = None
+        return self._take_stops(news, now)
+
+    @property
+    def ledger(self) -> Mapping[str, tuple[Interval, ...]]:
+        """What live workloads did in the control window, by workload id; never changed once it is handed out."""
+        if self._handed_out is None:
+            self._handed_out = dict(self._ledger)
+        return self._handed_out
 
     def complete(self, active: Active) -> Active:
         """The same with how often its workload was stopped in a day."""
@@ -60,41 +90,24 @@ class PastReader:
         failed, relieved_by = self._failed.get(waiting.id, 0), self._relieved_by.get(waiting.id, frozenset())
         return replace(waiting, failed_in_a_row=failed, relieved_by=relieved_by) if failed or relieved_by else waiting
 
-    async def _read_ledger(self, connection: AsyncConnection, workloads: Sequence[str], now: datetime) -> None:
-        columns = tables.ledger.c
-        query = select(tables.ledger).where(
-            columns.workload_id.in_(workloads), or_(columns.ended_at.is_(None), columns.ended_at > now - CONTROL_WINDOW)
-        )
-        found: dict[str, list[Interval]] = {workload: [] for workload in workloads}
-        for row in await connection.execute(query.order_by(columns.id)):
-            found[row.workload_id].append(interval_of(row))
-        self.ledger |= {workload: tuple(intervals) for workload, intervals in found.items()}
+    def _take_stops(self, news: PastNews, now: datetime) -> Collection[str]:
+        is_so = self._stays is not None and now < self._stays and news.reach == self._reach
+        if is_so and all(self._stops.get(id) == stop for id, stop in news.stops.items()):
+            return ()
+        before, oldest = self._stopped_today, now - news.reach
+        kept = [stop for stop in (self._stops | dict(news.stops)).values() if stop.at > oldest]
+        self.stops = tuple(sorted(kept, key=lambda stop: (stop.at, stop.attempt_id)))
+        self._stops = {stop.attempt_id: stop for stop in self.stops}
+        self._stopped_today = Counter(stop.workload_id for stop in self.stops if stop.at > now - DAY)
+        ends = [stop.at + age for stop in self.stops for age in (DAY, news.reach) if stop.at + age > now]
+        self._reach, self._stays = news.reach, min(ends, default=now + DAY)
+        return {id for id in before.keys() | self._stopped_today.keys() if before[id] != self._stopped_today[id]}
 
-    async def _read_attempts(self, connection: AsyncConnection, workloads: Sequence[str]) -> None:
-        victims, own = tables.attempts.alias("victims"), tables.attempts
-        relieved: dict[str, set[str]] = {workload: set() for workload in workloads}
-        query = (
-            select(own.c.workload_id, victims.c.workload_id.label("victim"))
-            .join(victims, victims.c.beneficiary == own.c.id)
-            .where(own.c.workload_id.in_(workloads))
-        )
-        for row in await connection.execute(query):
-            relieved[row.workload_id].add(row.victim)
-        self._relieved_by |= {workload: frozenset(ids) for workload, ids in relieved.items()}
-        self._failed |= dict.fromkeys(workloads, 0)
-        for row in await connection.execute(_failed_in_a_row(workloads)):
-            self._failed[row.workload_id] = row.failed
 
-    async def _read_stops(self, connection: AsyncConnection, policy: Policy, now: datetime) -> None:
-        periods = [timedelta(seconds=budget.period_seconds) for budget in policy.limits.disruption_budgets]
-        oldest = now - max([DAY, *periods])
-        is_known = self._read is not None and self._read[0] <= oldest
-        since = self._read[1] - LATE if self._read and is_known else oldest
-        for row in await connection.execute(_stops_after(since)):
-            self.stops[row.id] = ForcedStop(row.id, row.workload_id, row.queue, SlaTier(row.tier), row.stop_at)
-        self.stops = {id: stop for id, stop in self.stops.items() if stop.at > oldest}
-        self._stopped_today = Counter(stop.workload_id for stop in self.stops.values() if stop.at > now - DAY)
-        self._read = oldest, now
+def _update(known: dict[str, Value], new: Mapping[str, Value], gone: Collection[str]) -> None:
+    known.update(new)
+    for workload in gone:
+        known.pop(workload, None)
 
 
 def interval_of(row: Row[Any]) -> Interval:
@@ -112,25 +125,72 @@ def interval_of(row: Row[Any]) -> Interval:
     )
 
 
-def _stops_after(since: datetime) -> Any:
-    attempts, workloads = tables.attempts, tables.workloads
-    return (
-        select(attempts.c.id, attempts.c.workload_id, attempts.c.stop_at, workloads.c.queue, workloads.c.tier)
-        .join(workloads, workloads.c.id == attempts.c.workload_id)
-        .where(attempts.c.beneficiary.is_not(None), attempts.c.stop_at > since)
+_WORKLOADS = any_(bindparam("workloads", type_=tables.Names))
+_LEDGER = (
+    select(tables.ledger)
+    .where(
+        tables.ledger.c.workload_id == _WORKLOADS,
+        or_(tables.ledger.c.ended_at.is_(None), tables.ledger.c.ended_at > bindparam("since")),
     )
+    .order_by(tables.ledger.c.id)
+)
 
 
-def _failed_in_a_row(workloads: Sequence[str]) -> Any:
-    """How many attempts of each workload failed by themselves since the last that ended in another way."""
-    ended, other = tables.attempts, tables.attempts.alias("other")
-    last_other = (
-        select(func.coalesce(func.max(other.c.epoch), 0))
-        .where(other.c.workload_id == ended.c.workload_id, other.c.outcome.is_not(None), other.c.outcome != Outcome.FAILED)
-        .scalar_subquery()
-    )
-    return (
-        select(ended.c.workload_id, func.count().label("failed"))
-        .where(and_(ended.c.workload_id.in_(workloads), ended.c.outcome == Outcome.FAILED, ended.c.epoch > last_other))
-        .group_by(ended.c.workload_id)
-    )
+async def _read_ledger(connection: AsyncConnection, workloads: Sequence[str], now: datetime) -> dict[str, tuple[Interval, ...]]:
+    found: dict[str, list[Interval]] = {workload: [] for workload in workloads}
+    for row in await connection.execute(_LEDGER, {"workloads": list(workloads), "since": now - CONTROL_WINDOW}):
+        found[row.workload_id].append(interval_of(row))
+    return {workload: tuple(intervals) for workload, intervals in found.items()}
+
+
+_OWN, _VICTIMS = tables.attempts, tables.attempts.alias("victims")
+_RELIEVED = (
+    select(_OWN.c.workload_id, _VICTIMS.c.workload_id.label("victim"))
+    .join(_VICTIMS, _VICTIMS.c.beneficiary == _OWN.c.id)
+    .where(_OWN.c.workload_id == _WORKLOADS)
+)
+
+
+async def _read_relieved(connection: AsyncConnection, workloads: Sequence[str]) -> dict[str, frozenset[str]]:
+    relieved: dict[str, set[str]] = {workload: set() for workload in workloads}
+    for row in await connection.execute(_RELIEVED, {"workloads": list(workloads)}):
+        relieved[row.workload_id].add(row.victim)
+    return {workload: frozenset(ids) for workload, ids in relieved.items()}
+
+
+_OTHER = tables.attempts.alias("other")
+_LAST_OTHER = (
+    select(func.coalesce(func.max(_OTHER.c.epoch), 0))
+    .where(_OTHER.c.workload_id == _OWN.c.workload_id, _OTHER.c.outcome.is_not(None), _OTHER.c.outcome != Outcome.FAILED)
+    .scalar_subquery()
+)
+_FAILED_IN_A_ROW = (
+    select(_OWN.c.workload_id, func.count().label("failed"))
+    .where(and_(_OWN.c.workload_id == _WORKLOADS, _OWN.c.outcome == Outcome.FAILED, _OWN.c.epoch > _LAST_OTHER))
+    .group_by(_OWN.c.workload_id)
+)
+"""How many attempts of each workload failed by themselves since the last that ended in another way."""
+
+
+async def _read_failed(connection: AsyncConnection, workloads: Sequence[str]) -> dict[str, int]:
+    found = await connection.execute(_FAILED_IN_A_ROW, {"workloads": list(workloads)})
+    return dict.fromkeys(workloads, 0) | {row.workload_id: row.failed for row in found}
+
+
+_STOPS = (
+    select(_OWN.c.id, _OWN.c.workload_id, _OWN.c.stop_at, tables.workloads.c.queue, tables.workloads.c.tier)
+    .join(tables.workloads, tables.workloads.c.id == _OWN.c.workload_id)
+    .where(_OWN.c.beneficiary.is_not(None), _OWN.c.stop_at > bindparam("since"))
+)
+_THEIR_STOPS = _STOPS.where(_OWN.c.workload_id == _WORKLOADS)
+
+
+async def _read_stops(connection: AsyncConnection, since: datetime, workloads: Sequence[str] | None) -> dict[str, ForcedStop]:
+    """The stops since then of these workloads, or of all."""
+    if workloads is None:
+        found = await connection.execute(_STOPS, {"since": since})
+    elif workloads:
+        found = await connection.execute(_THEIR_STOPS, {"since": since, "workloads": list(workloads)})
+    else:
+        return {}
+    return {row.id: ForcedStop(row.id, row.workload_id, row.queue, SlaTier(row.tier), row.stop_at) for row in found}

@@ -1,12 +1,14 @@
 """Entry penalties in the record: charges of holds, and what settles them; writing an entry again changes nothing."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import and_, literal, select, tuple_
+from sqlalchemy import and_, bindparam, literal, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
+from activities.store.bulk import insert_new_rows
 from activities.store.rows import AttemptRow
 from domain.penalties import Entry, EntryKind
 
@@ -28,14 +30,32 @@ _UNSETTLED = (
     )
     .where(tables.attempts.c.ended_at.is_(None), _ENTRIES.c.kind == EntryKind.CHARGE, ~_IS_SETTLED)
 )
+_CHANGED = select(_ENTRIES).where(
+    _ENTRIES.c.changed >= bindparam("since"), or_(_ENTRIES.c.kind == EntryKind.SETTLEMENT, ~_IS_SETTLED)
+)
+"""A charge that is settled is left out: its settlement may be of an older transaction than the charge itself."""
 
 
-async def unsettled(connection: AsyncConnection) -> list[Entry]:
-    """The charges that are not settled; those of ended attempts all are."""
-    return [
-        Entry(row.workload_id, row.epoch, row.sku, EntryKind(row.kind), row.queue, row.milli_seconds)
-        for row in await connection.execute(_UNSETTLED)
-    ]
+@dataclass
+class OpenCharges:
+    """The charges that are not settled, as a planner remembers them; those of ended attempts all are."""
+
+    entries: dict[tuple[str, int, str], Entry] = field(default_factory=dict)
+
+    async def news(self, connection: AsyncConnection, since: int) -> list[Entry]:
+        """Read charges and settlements that a transaction from that one on has written."""
+        query = connection.execute(_CHANGED, {"since": since}) if since else connection.execute(_UNSETTLED)
+        return [
+            Entry(row.workload_id, row.epoch, row.sku, EntryKind(row.kind), row.queue, row.milli_seconds) for row in await query
+        ]
+
+    def take(self, news: Sequence[Entry]) -> None:
+        """Remember it."""
+        for entry in news:
+            if entry.kind is EntryKind.CHARGE:
+                self.entries[entry.workload, entry.epoch, entry.sku] = entry
+            else:
+                self.entries.pop((entry.workload, entry.epoch, entry.sku), None)
 
 
 async def write_entries(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
@@ -45,7 +65,7 @@ async def write_entries(connection: AsyncConnection, entries: Sequence[Entry]) -
             dict(zip(("workload_id", "epoch", "sku", "kind", "queue", "milli_seconds"), entry, strict=True))
             for entry in sorted(entries)
         ]
-        await connection.execute(insert(_ENTRIES).on_conflict_do_nothing(), rows)
+        await insert_new_rows(connection, _ENTRIES, rows, "workload_id")
 
 
 async def settle_ended(connection: AsyncConnection, attempts: Collection[AttemptRow]) -> None:

@@ -12,12 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import Notice
 from activities.store import tables
 from activities.store.attempts import end_attempt, give_back
+from activities.store.bulk import insert_new_rows, insert_rows
 from activities.store.penalties import write_entries
 from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRow, interval, place_of
 from activities.store.snapshots import WorldRows
+from activities.store.steps import Steps
 from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import IntervalKind
-from domain.decision import Change, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
+from domain.decision import Change, Decision, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
 from domain.fleet import Node, NodeShare, Placement
 from domain.lifecycle import BEFORE_BINDING
 from domain.penalties import Entry, charges, settlement
@@ -42,12 +44,12 @@ async def register(connection: AsyncConnection, journal: Journal, specs: Sequenc
     if not specs:
         return {}
     rows = [_new_row(spec, journal) for spec in specs]
-    statement = insert(tables.workloads).on_conflict_do_nothing().returning(tables.workloads.c.id)
-    inserted = frozenset((await connection.scalars(statement, [_values(row) for row in rows])).all())
+    found = await insert_new_rows(connection, tables.workloads, [_values(row) for row in rows], "id")
+    inserted = {row.id for row in found}
     written = {row.id: row for row in rows if row.id in inserted}
     for row in written.values():
         journal.note(row.id, "submitted", f"submitted to queue {row.queue} as {row.tier}")
-        journal.intervals_opened.append(interval(row, IntervalKind.WAITING, row.submitted_at))
+        journal.intervals_opened[row.id] = [interval(row, IntervalKind.WAITING, row.submitted_at)]
     return written
 
 
@@ -68,7 +70,7 @@ def _new_row(spec: WorkloadSpec, journal: Journal) -> WorkloadRow:
 
 
 def _values(row: WorkloadRow) -> dict[str, Any]:
-    return {column.name: getattr(row, column.name) for column in tables.workloads.columns}
+    return {column.name: getattr(row, column.name) for column in tables.workloads.columns if column.name != "changed"}
 
 
 @dataclass
@@ -81,15 +83,18 @@ class PlanWriter:
     record: RoundRecord
     ours: Collection[str]
     """Workloads whose workflow gets its answer from this very activity, and needs no notice."""
+    steps: Steps = field(default_factory=Steps)
     held: list[AttemptRow] = field(default_factory=list)
     allocations: list[dict[str, Any]] = field(default_factory=list)
     ended: list[AttemptRow] = field(default_factory=list)
     charged: list[Entry] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        attempts = self.world.attempts.values()
-        self.running = {attempt.workload_id: attempt for attempt in attempts if attempt.bound_at is not None}
-        self.nodes = {node.id: node for node in self.world.snapshot.nodes}
+        self.nodes = self.world.nodes
+        self.workloads = self.world.workloads
+        self.promised: set[str] = set()
+        self.compared: dict[tuple[int, int], bool] = {}
+        self.documents: dict[int, dict[str, Any]] = {}
 
     async def write(self, plan: Plan) -> list[Notice]:
         """Write holds, preemptions, refusals and explanations with the round's record.
@@ -97,12 +102,30 @@ class PlanWriter:
         Raises:
             sqlalchemy.exc.DBAPIError: the world changed since the snapshot, or the plan would oversubscribe a node.
         """
-        self._reassess(plan.over_quota)
+        with self.steps.step("commit: what changed"):
+            self._reassess(plan.over_quota)
+            changed = [decision for decision in plan.decisions if not self._is_unchanged_wait(decision)]
         await write_entries(self.connection, [settlement(charge) for charge in self.world.shown])
-        changed = [decision for decision in plan.decisions if not self._is_unchanged_wait(decision)]
-        if not (changed or plan.reshapes or plan.stops):
-            return await self.journal.write(self.connection)
+        if changed or plan.reshapes or plan.stops:
+            await self._write_round(plan, changed)
+        return await self.journal.write(self.connection, self.steps)
+
+    async def _write_round(self, plan: Plan, changed: Sequence[Decision]) -> None:
         round_id = await self._insert_round(plan)
+        with self.steps.step("commit: what changed"):
+            self._carry_out(plan, changed, round_id)
+        with self.steps.step("commit: holds"):
+            await self._insert_holds()
+            await write_entries(self.connection, self.charged)
+            await self._take_quota()
+            await give_back(self.connection, self.journal, self.ended)
+        with self.steps.step("commit: decisions"):
+            orders: list[Reshape | Stop] = [*plan.reshapes, *plan.stops]
+            records = [self._decision_row(round_id, decision) for decision in changed]
+            records += [self._record_of(round_id, order) for order in orders]
+            await insert_rows(self.connection, tables.decisions, records)
+
+    def _carry_out(self, plan: Plan, changed: Sequence[Decision], round_id: int) -> None:
         for decision in changed:
             match decision:
                 case Start() | StartAfter():
@@ -116,36 +139,27 @@ class PlanWriter:
             self._reshape(reshape, follower)
         for stop in plan.stops:
             self._stop(stop)
-        await self._insert_holds()
-        await write_entries(self.connection, self.charged)
-        await self._take_quota()
-        await give_back(self.connection, self.journal, self.ended)
-        orders: list[Reshape | Stop] = [*plan.reshapes, *plan.stops]
-        records = [_decision_row(round_id, decision) for decision in changed]
-        records += [self._record_of(round_id, order) for order in orders]
-        await self.connection.execute(insert(tables.decisions), records)
-        return await self.journal.write(self.connection)
 
-    def _reassess(self, over_quota: Collection[str]) -> None:
+    def _reassess(self, over_quota: frozenset[str]) -> None:
         """Begin another interval of the ledger for whom quota covers now and did not, or the reverse, and after a back-off."""
-        snapshot = self.world.snapshot
-        waiting = {fact.id for fact in snapshot.waiting}
-        others = {fact.id for fact in snapshot.active} | {fact.id for fact in snapshot.bystanders}
-        for id in sorted(waiting | others):
-            row = self.world.workloads[id]
-            backed_off_until = row.not_before if id in waiting else None
-            is_backing_off = id not in waiting and row.state is State.WAITING and row.not_before is not None
-            if not is_backing_off and (row.over_quota != (id in over_quota) or backed_off_until is not None):
-                changed = self.journal.change(row, over_quota=id in over_quota, not_before=None)
-                attempt = self.running.get(id)
-                self.journal.account(changed, _doing(row, attempt), at=backed_off_until, attempt=attempt)
+        others = {id for id in self.world.over_quota ^ over_quota if id in self.workloads} - self.world.backing_off
+        for id in sorted(self.world.backed_off | others):
+            row = self.workloads[id]
+            backed_off_until = row.not_before if id in self.world.backed_off else None
+            changed = self.journal.change(row, over_quota=id in over_quota, not_before=None)
+            attempt = self.world.bound(id)
+            self.journal.account(changed, _doing(row, attempt), at=backed_off_until, attempt=attempt)
 
-    def _is_unchanged_wait(self, decision: Start | StartAfter | Wait | Refuse) -> bool:
+    def _is_unchanged_wait(self, decision: Decision) -> bool:
         if not isinstance(decision, Wait):
             return False
-        known = self.world.workloads[decision.workload_id].explanation
-        said = Explanation.model_validate(known) if known else None
-        return said is not None and _same(said, decision.explanation)
+        said, says = self.world.said(decision.workload_id), decision.explanation
+        if said is None:
+            return False
+        # Those who wait alike were told the same and are told the same: two objects that are compared once.
+        if (is_same := self.compared.get((id(said), id(says)))) is None:
+            is_same = self.compared[id(said), id(says)] = _same(said, says)
+        return is_same
 
     async def _insert_round(self, plan: Plan) -> int:
         inserted = await self.connection.execute(
@@ -167,7 +181,7 @@ class PlanWriter:
         return int(inserted.scalar_one())
 
     def _hold(self, decision: Start | StartAfter, reshapes: Sequence[Reshape]) -> None:
-        row = self.world.workloads[decision.workload_id]
+        row = self.workloads[decision.workload_id]
         attempt = self._new_attempt(row, decision.placement)
         seconds = self.world.snapshot.policy.rank.fairness.charged_seconds
         self.charged += charges(row.id, attempt.epoch, row.queue, attempt.by_sku, seconds)
@@ -188,7 +202,7 @@ class PlanWriter:
     def _follower(self, reshape: Reshape) -> AttemptRow:
         """Promise the workload its capacity in the new shape, from now on."""
         leaving = self.world.attempts[reshape.attempt_id]
-        return self._new_attempt(self.world.workloads[leaving.workload_id], reshape.placement, follows=leaving.id)
+        return self._new_attempt(self.workloads[leaving.workload_id], reshape.placement, follows=leaving.id)
 
     def _reshape(self, reshape: Reshape, follower: AttemptRow) -> None:
         outcome = Outcome.MIGRATED if reshape.change is Change.MIGRATE else Outcome.RESIZED
@@ -221,11 +235,14 @@ class PlanWriter:
         )
         self.journal.know(attempt)
         self.held.append(attempt)
-        self.allocations += self._allocations(attempt, placement)
+        allocations = self._allocations(attempt, placement)
+        self.allocations += allocations
+        if any(row["phase"] == PROMISED for row in allocations):
+            self.promised.add(attempt.id)
         return attempt
 
     def _is_promised(self, attempt: AttemptRow) -> bool:
-        return any(row["attempt_id"] == attempt.id and row["phase"] == PROMISED for row in self.allocations)
+        return attempt.id in self.promised
 
     def _give_notice(self, attempt_id: str, message: str, stop_as: Outcome, **order: str | None) -> None:
         """Order an attempt to stop; its workflow does the rest. `order`: for whom (`beneficiary`), or why (`reason`).
@@ -233,7 +250,7 @@ class PlanWriter:
         One that only holds capacity ends at once: nothing runs.
         """
         attempt = self.world.attempts[attempt_id]
-        row = self.world.workloads[attempt.workload_id]
+        row = self.workloads[attempt.workload_id]
         attempt = self.journal.attempt(attempt, stop_at=self.journal.now, stop_as=stop_as, **order)
         if row.state in BEFORE_BINDING:
             end_attempt(self.journal, row, attempt, stop_as, None)
@@ -244,10 +261,9 @@ class PlanWriter:
         self.journal.tell(row.id)
 
     def _explain(self, workload: str, explanation: Explanation, round_id: int) -> None:
-        row = self.world.workloads[workload]
-        stamped = explanation.model_copy(update={"round_id": round_id, "as_of": self.journal.now})
-        before = Explanation.model_validate(row.explanation) if row.explanation else None
-        self.journal.change(row, explanation=stamped.model_dump(mode="json"))
+        row = self.workloads[workload]
+        before = self.world.said(workload)
+        self.journal.change(row, explanation=self._stamped(explanation, round_id))
         if before is None or before.reason is not explanation.reason:
             self.journal.note(workload, "explained", f"{explanation.reason}: {explanation.message}")
             self._tell(workload)
@@ -255,11 +271,20 @@ class PlanWriter:
             self._tell(workload)
 
     def _refuse(self, workload: str, explanation: Explanation, round_id: int) -> None:
-        row = self.world.workloads[workload]
-        stamped = explanation.model_copy(update={"round_id": round_id, "as_of": self.journal.now})
+        row = self.workloads[workload]
         message = f"{explanation.reason}: {explanation.message}"
-        self.journal.account(self.journal.move(row, State.REFUSED, message, explanation=stamped.model_dump(mode="json")), None)
+        stamped = self._stamped(explanation, round_id)
+        self.journal.account(self.journal.move(row, State.REFUSED, message, explanation=stamped), None)
         self._tell(workload)
+
+    def _stamped(self, explanation: Explanation, round_id: int) -> dict[str, Any]:
+        return self._document(explanation) | {"round_id": round_id, "as_of": self.journal.now.isoformat()}
+
+    def _document(self, explanation: Explanation) -> dict[str, Any]:
+        """The explanation as JSON; those who wait alike have the same one, which is written out once."""
+        if (document := self.documents.get(id(explanation))) is None:
+            document = self.documents[id(explanation)] = explanation.model_dump(mode="json", exclude={"round_id", "as_of"})
+        return document
 
     def _tell(self, workload: str) -> None:
         if workload not in self.ours:
@@ -269,18 +294,16 @@ class PlanWriter:
         if not self.held:
             return
         expires = self.journal.now + timedelta(seconds=self.world.snapshot.policy.hold_seconds)
-        await self.connection.execute(insert(tables.attempts), [_attempt_values(attempt) for attempt in self.held])
-        await self.connection.execute(
-            insert(tables.holds),
-            [{"attempt_id": attempt.id, "epoch": attempt.epoch, "expires_at": expires} for attempt in self.held],
-        )
+        holds = [{"attempt_id": attempt.id, "epoch": attempt.epoch, "expires_at": expires} for attempt in self.held]
+        await insert_rows(self.connection, tables.attempts, [_attempt_values(attempt) for attempt in self.held])
+        await insert_rows(self.connection, tables.holds, holds)
         # Sorted, so that two plans never wait for each other's nodes in a circle.
-        await self.connection.execute(insert(tables.allocations), sorted(self.allocations, key=lambda row: str(row["node_id"])))
+        await insert_rows(self.connection, tables.allocations, sorted(self.allocations, key=lambda row: str(row["node_id"])))
 
     async def _take_quota(self) -> None:
         if self.held:
             parents = {queue.name: queue.parent for queue in self.world.snapshot.queues}
-            roots = {_root(self.world.workloads[attempt.workload_id].queue, parents) for attempt in self.held}
+            roots = {_root(self.workloads[attempt.workload_id].queue, parents) for attempt in self.held}
             await self.connection.execute(
                 update(tables.queues).where(tables.queues.c.name.in_(sorted(roots))).values(plans=tables.queues.c.plans + 1)
             )
@@ -305,6 +328,16 @@ class PlanWriter:
         left = self.nodes[share.node_id].free - share.room
         has_room = min(left.devices, default=0) >= 0 and left.cpu_milli >= 0 and left.memory_mib >= 0
         return has_room and len(share.replicas) <= self.world.replicas_left.get(share.node_id, len(share.replicas))
+
+    def _decision_row(self, round_id: int, decision: Decision) -> dict[str, Any]:
+        explanation = decision.explanation if isinstance(decision, Wait | Refuse) else None
+        return {
+            "round_id": round_id,
+            "workload_id": decision.workload_id,
+            "outcome": type(decision).__name__,
+            "reason": explanation.reason if explanation else None,
+            "detail": self._document(explanation) if explanation else _detail(decision),
+        }
 
     def _record_of(self, round_id: int, order: Reshape | Stop) -> dict[str, Any]:
         """What is kept of an order to work that runs."""
@@ -365,8 +398,8 @@ def _promised(decision: Start | StartAfter, attempt: AttemptRow, leaving: int) -
     return f"{said} ({proof.in_words})" if proof else said
 
 
-def _decision_row(round_id: int, decision: Start | StartAfter | Wait | Refuse) -> dict[str, Any]:
-    explanation = decision.explanation if isinstance(decision, Wait | Refuse) else None
+def _detail(decision: Decision) -> dict[str, Any]:
+    """What is kept of a decision to start."""
     detail: dict[str, Any] = {}
     if isinstance(decision, Start | StartAfter):
         detail = _place(decision.placement)
@@ -376,12 +409,4 @@ def _decision_row(round_id: int, decision: Start | StartAfter | Wait | Refuse) -
         detail["victims"] = list(decision.victims)
         if decision.proof is not None:
             detail["proof"] = asdict(decision.proof) | {"gap": decision.proof.gap}
-    if explanation is not None:
-        detail = explanation.model_dump(mode="json", exclude={"round_id", "as_of"})
-    return {
-        "round_id": round_id,
-        "workload_id": decision.workload_id,
-        "outcome": type(decision).__name__,
-        "reason": explanation.reason if explanation else None,
-        "detail": detail,
-    }
+    return detail

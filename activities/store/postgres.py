@@ -1,7 +1,7 @@
 """The store: transactions over the record, each of them one step that is done whole, once, or not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -20,6 +20,7 @@ from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
 from activities.store.snapshots import SnapshotReader, anybody_waits, housekeeping_due, read_pool
+from activities.store.steps import Steps
 from corral.api import (
     Catalogue,
     Cordon,
@@ -86,6 +87,8 @@ class PostgresStore:
         self._turn = asyncio.Lock()
         self._considered: int | None = None
         self._reviewed: int | None = None
+        self.steps: Mapping[str, float] = {}
+        """Milliseconds that each step of the last round took."""
 
     @classmethod
     def connect(cls, url: str, clock: Clock, pool: str, policy: Policy | None = None) -> "PostgresStore":
@@ -113,20 +116,23 @@ class PostgresStore:
     async def _round(
         self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str
     ) -> tuple[dict[str, Standing], list[Notice]]:
-        journal = self._journal()
-        async with self._transaction("REPEATABLE READ") as connection:
-            ours = await register(connection, journal, specs)
+        journal, steps = self._journal(), Steps()
+        async with self._snapshot_transaction() as connection:
+            with steps.step("register"):
+                ours = await register(connection, journal, specs)
             pool = await read_pool(connection, self._pool)
             everybody = not specs or pool.changes != self._considered
-            world = await self._reader.read(connection, pool, journal.now, ours, everybody=everybody)
-            plan, milliseconds = decide(world.snapshot, journal.now)
+            world = await self._reader.read(connection, pool, journal.now, ours, everybody=everybody, steps=steps)
+            with steps.step("decide"):
+                plan, milliseconds = decide(world.snapshot, journal.now)
             record = RoundRecord(self._pool, trigger, milliseconds)
-            notices = await PlanWriter(connection, journal, world, record, ours.keys()).write(plan)
+            notices = await PlanWriter(connection, journal, world, record, ours.keys(), steps).write(plan)
             standings = await self._standings(connection, specs, ours, journal)
             if plan.unfinished:
                 await fleet.note_change(connection, self._pool)
         if everybody:
             self._considered, self._reviewed = pool
+        self.steps = steps.milliseconds
         return standings, notices
 
     async def _standings(
@@ -145,7 +151,7 @@ class PostgresStore:
     async def look(self) -> tuple[Snapshot, datetime]:
         """The pool as a round would see it now, and the time."""
         now = self._clock.now()
-        async with self._turn, self._transaction("REPEATABLE READ") as connection:
+        async with self._turn, self._snapshot_transaction() as connection:
             pool = await read_pool(connection, self._pool)
             return (await self._reader.read(connection, pool, now, {}, everybody=True)).snapshot, now
 
@@ -366,7 +372,7 @@ class PostgresStore:
 
     async def _apply_policy(self, order: PolicyOrder) -> PolicyAnswer:
         now = self._clock.now()
-        async with self._transaction("REPEATABLE READ") as connection:
+        async with self._snapshot_transaction() as connection:
             pool = await read_pool(connection, self._pool)
             world = await self._reader.read(connection, pool, now, {}, everybody=True)
             findings = what_speaks_against(world.snapshot, order.policy, now)
@@ -458,11 +464,21 @@ class PostgresStore:
         return Journal(self._clock, self._policies, self._clock.now())
 
     @asynccontextmanager
-    async def _transaction(self, isolation: str) -> AsyncIterator[AsyncConnection]:
-        async with self._engine.connect() as plain:
-            connection = await plain.execution_options(isolation_level=isolation)
-            async with connection.begin():
-                yield connection
+    async def _snapshot_transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction on one snapshot, in which the reader may read.
+
+        What the reader remembers was committed at that snapshot, whatever becomes of this transaction: a conflict leaves
+        it true. After any other failure nobody knows what became of the server.
+        """
+        try:
+            async with self._engine.connect() as plain:
+                connection = await plain.execution_options(isolation_level="REPEATABLE READ")
+                async with connection.begin():
+                    yield connection
+        except BaseException as error:
+            if not _is_conflict(error):
+                self._reader.forget()
+            raise
 
     async def _write(self, work: Callable[[AsyncConnection, Journal], Awaitable[Result]]) -> tuple[Result, list[Notice]]:
         async with self._turn:

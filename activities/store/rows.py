@@ -1,24 +1,25 @@
 """Rows of the record as frozen values, and the writer that turns changed ones into few statements."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 
 from pydantic import TypeAdapter
-from sqlalchemy import Row, bindparam, case, func, insert, select, update
+from sqlalchemy import Row, Table, any_, bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Notice, Standing
 from activities.ports import Clock
 from activities.store import tables
+from activities.store.bulk import as_document, insert_rows, update_rows
 from activities.store.policies import PolicyReader
+from activities.store.steps import Steps
 from corral.api import WHOLE, Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import NOT_ENTITLED, IntervalKind, entitled_milli
 from domain.lifecycle import checked
 
 FIRST_VERSION = 1
-"""Of a workload that has been written and not yet been decided about, which the same transaction does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class WorkloadRow:
     outcome: str | None = None
     exit_code: int | None = None
     explanation: dict[str, Any] | None = None
+    changed: int = 0
+    """The transaction that wrote it, as the record says; of no meaning in a row that is yet to be written."""
 
     @classmethod
     def of(cls, row: Row[Any]) -> Self:
@@ -156,17 +159,21 @@ class Journal:
     now: datetime
     workloads: dict[str, WorkloadRow] = field(default_factory=dict)
     attempts: dict[str, AttemptRow] = field(default_factory=dict)
+    touched: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    """The columns that differ, by the table and the id of the workload or attempt."""
     open: OpenAttempts = field(default_factory=OpenAttempts)
     """As far as this transaction knows them."""
     to_tell: dict[str, None] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     intervals_closed: list[dict[str, Any]] = field(default_factory=list)
-    intervals_opened: list[dict[str, Any]] = field(default_factory=list)
+    intervals_opened: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """By workload, in order; only the last one may be open."""
 
     def change(self, row: WorkloadRow, **values: Any) -> WorkloadRow:
         """Change a workload's row; its version rises once a call."""
         changed = replace(self.workloads.get(row.id, row), version=row.version + 1, **values)
         self.workloads[row.id] = changed
+        self.touched.setdefault(("workloads", row.id), {"version"}).update(values)
         return changed
 
     def move(self, row: WorkloadRow, state: State, message: str, **values: Any) -> WorkloadRow:
@@ -189,6 +196,7 @@ class Journal:
         """Change an attempt's row."""
         changed = replace(self.attempts.get(row.id, row), **values)
         self.attempts[row.id] = changed
+        self.touched.setdefault(("attempts", row.id), set()).update(values)
         self.know(changed)
         return changed
 
@@ -221,43 +229,60 @@ class Journal:
     ) -> None:
         """Close the workload's open interval in the ledger and open one of that kind, or none when it has ended."""
         at = at or self.now
-        opened_here = next((new for new in self.intervals_opened if new["workload_id"] == row.id and not new["ended_at"]), None)
-        if opened_here is None:
-            self.intervals_closed.append({"b_workload": row.id, "b_at": at, "b_lost": lost_milli_seconds})
-        elif kind is not None and opened_here["began_at"] == at:
-            self.intervals_opened.remove(opened_here)
+        opened_here = self.intervals_opened.setdefault(row.id, [])
+        last = opened_here[-1] if opened_here else None
+        if last is None or last["ended_at"]:
+            self.intervals_closed.append({"workload_id": row.id, "ended_at": at, "lost_milli_seconds": lost_milli_seconds})
+        elif kind is not None and last["began_at"] == at:
+            opened_here.pop()
         else:
-            opened_here |= {"ended_at": max(at, opened_here["began_at"]), "lost_milli_seconds": lost_milli_seconds}
+            last |= {"ended_at": max(at, last["began_at"]), "lost_milli_seconds": lost_milli_seconds}
         if kind is not None:
-            self.intervals_opened.append(interval(row, kind, at, attempt))
+            opened_here.append(interval(row, kind, at, attempt))
 
     def tell(self, workload: str) -> None:
         """Write to the outbox how the workload stands when the transaction is over."""
         self.to_tell[workload] = None
 
-    async def write(self, connection: AsyncConnection) -> list[Notice]:
-        """Write everything, and answer with what the workflows are to be told once the transaction has committed."""
-        if self.workloads:
-            await connection.execute(_UPDATE_WORKLOAD, [_bound(row, "id") for row in self.workloads.values()])
-        if self.attempts:
-            await connection.execute(_UPDATE_ATTEMPT, [_bound(row, "id") for row in self.attempts.values()])
+    async def write(self, connection: AsyncConnection, steps: Steps | None = None) -> list[Notice]:
+        """Write everything, and answer with what the workflows are to be told once the transaction has committed.
+
+        The number of statements depends on what kinds of things happened, not on how many.
+        """
+        steps = steps or Steps()
+        with steps.step("commit: workloads"):
+            await self._update(connection, tables.workloads, list(self.workloads.values()))
+            await self._update(connection, tables.attempts, list(self.attempts.values()))
+        with steps.step("commit: ledger"):
+            await self._write_ledger(connection)
+        with steps.step("commit: events"):
+            await insert_rows(connection, tables.events, self.events)
+        with steps.step("commit: outbox"):
+            return await self._write_outbox(connection)
+
+    async def _update(self, connection: AsyncConnection, table: Table, rows: Sequence[WorkloadRow | AttemptRow]) -> None:
+        alike: dict[frozenset[str], list[dict[str, Any]]] = {}
+        for row in rows:
+            columns = frozenset(self.touched[table.name, row.id])
+            alike.setdefault(columns, []).append({name: getattr(row, name) for name in ("id", *columns)})
+        for columns in sorted(alike, key=sorted):
+            await update_rows(connection, table, columns, alike[columns])
+
+    async def _write_ledger(self, connection: AsyncConnection) -> None:
         if self.intervals_closed:
-            await connection.execute(_CLOSE_INTERVAL, self.intervals_closed)
-        if self.intervals_opened:
-            await connection.execute(_OPEN_INTERVAL, [_bound_interval(row) for row in self.intervals_opened])
-        if self.events:
-            await connection.execute(insert(tables.events), self.events)
-        return await self._write_outbox(connection)
+            # The first to close an interval finds it open; a second one would find nothing.
+            closed = {row["workload_id"]: row for row in reversed(self.intervals_closed)}
+            await connection.execute(_CLOSE_INTERVALS, {"rows": as_document(list(closed.values()))})
+        # Several intervals of one workload follow each other, so that each must find the one before it in the record.
+        for turn in range(max(map(len, self.intervals_opened.values()), default=0)):
+            rows = [its[turn] for its in self.intervals_opened.values() if len(its) > turn]
+            await connection.execute(_OPEN_INTERVALS, {"rows": as_document(rows)})
 
     async def _write_outbox(self, connection: AsyncConnection) -> list[Notice]:
-        if not self.to_tell:
-            return []
         standings = [self.standing(workload) for workload in self.to_tell]
-        ids = await connection.scalars(
-            insert(tables.outbox).returning(tables.outbox.c.id, sort_by_parameter_order=True),
-            [{"workload_id": standing.workload, "notice": as_json(standing)} for standing in standings],
-        )
-        return [Notice(id, standing) for id, standing in zip(ids, standings, strict=True)]
+        notices = [{"workload_id": standing.workload, "notice": as_json(standing)} for standing in standings]
+        ids = {row.workload_id: row.id for row in await insert_rows(connection, tables.outbox, notices, "id, workload_id")}
+        return [Notice(ids[standing.workload], standing) for standing in standings]
 
     def standing(self, workload: str) -> Standing:
         """How a workload that this transaction changed stands."""
@@ -295,70 +320,27 @@ def from_json(value: dict[str, Any]) -> Standing:
 
 _STANDING = TypeAdapter(Standing)
 
-_UNCHANGING = {
-    "workloads": {"id", "digest", "queue", "tier", "submitted_at"},
-    "attempts": {
-        "id",
-        "workload_id",
-        "epoch",
-        "provider",
-        "region",
-        "cluster",
-        "sku",
-        "by_sku",
-        "cost_by_sku",
-        "target",
-        "replicas",
-        "held_at",
-    },
-}
+_GIVEN = "json_populate_recordset(NULL::ledger, CAST(CAST(:rows AS text) AS json)) AS given"
+
+# An observation may be told late, but never before the interval that it ends began.
+_CLOSE_INTERVALS = text(f"""
+    UPDATE ledger SET ended_at = greatest(ledger.began_at, given.ended_at), lost_milli_seconds = given.lost_milli_seconds
+    FROM {_GIVEN} WHERE ledger.workload_id = given.workload_id AND ledger.ended_at IS NULL""")
+
+_COPIED = ", ".join(column.name for column in tables.ledger.columns if column.name not in {"id", "began_at", "ended_at"})
+
+# No interval begins before the workload's last one ended, whatever the clock of a provider shows.
+_OPEN_INTERVALS = text(f"""
+    INSERT INTO ledger ({_COPIED}, began_at, ended_at)
+    SELECT {_COPIED}, began, CASE WHEN ended_at IS NOT NULL THEN greatest(ended_at, began) END
+    FROM (SELECT given.*, greatest(given.began_at, (
+              SELECT max(earlier.ended_at) FROM ledger AS earlier WHERE earlier.workload_id = given.workload_id)) AS began
+          FROM {_GIVEN}) AS given""")
 
 
-def _changing(table: Any) -> list[str]:
-    return [column.name for column in table.columns if column.name not in _UNCHANGING[table.name]]
-
-
-def _update_by_id(table: Any) -> Any:
-    return (
-        update(table).where(table.c.id == bindparam("b_id")).values({name: bindparam(f"b_{name}") for name in _changing(table)})
-    )
-
-
-_UPDATE_WORKLOAD = _update_by_id(tables.workloads)
-_UPDATE_ATTEMPT = _update_by_id(tables.attempts)
-_CLOSE_INTERVAL = (
-    update(tables.ledger)
-    .where(tables.ledger.c.workload_id == bindparam("b_workload"), tables.ledger.c.ended_at.is_(None))
-    .values(
-        # An observation may be told late, but never before the interval that it ends began.
-        ended_at=func.greatest(tables.ledger.c.began_at, bindparam("b_at")),
-        lost_milli_seconds=bindparam("b_lost"),
-    )
+_OPEN_ATTEMPTS = select(tables.attempts).where(
+    tables.attempts.c.workload_id == any_(bindparam("workloads", type_=tables.Names)), tables.attempts.c.ended_at.is_(None)
 )
-
-
-_WHAT_WENT_BEFORE = (
-    select(func.max(tables.ledger.c.ended_at))
-    .where(tables.ledger.c.workload_id == bindparam("b_workload_id"))
-    .scalar_subquery()
-)
-"""When the workload's last interval ended. No interval begins before, whatever the clock of a provider shows."""
-
-_BEGAN = func.greatest(bindparam("b_began_at", type_=tables.Instant), _WHAT_WENT_BEFORE)
-_ENDED = bindparam("b_ended_at", type_=tables.Instant)
-_OPEN_INTERVAL = insert(tables.ledger).values(
-    {column.name: bindparam(f"b_{column.name}") for column in tables.ledger.columns if column.name != "id"}
-    | {"began_at": _BEGAN, "ended_at": case((_ENDED.is_not(None), func.greatest(_ENDED, _BEGAN)))}
-)
-
-
-def _bound_interval(row: dict[str, Any]) -> dict[str, Any]:
-    return {f"b_{name}": value for name, value in row.items()}
-
-
-def _bound(row: WorkloadRow | AttemptRow, key: str) -> dict[str, Any]:
-    table = tables.workloads if isinstance(row, WorkloadRow) else tables.attempts
-    return {f"b_{name}": getattr(row, name) for name in (key, *_changing(table))}
 
 
 async def locked_workloads(connection: AsyncConnection, ids: list[str]) -> dict[str, WorkloadRow]:
@@ -369,8 +351,7 @@ async def locked_workloads(connection: AsyncConnection, ids: list[str]) -> dict[
 
 async def open_attempts(connection: AsyncConnection, workloads: Collection[str]) -> OpenAttempts:
     """Read the open attempts of workloads, which are locked already if anything is to be changed."""
-    query = select(tables.attempts).where(tables.attempts.c.workload_id.in_(workloads), tables.attempts.c.ended_at.is_(None))
-    rows = [AttemptRow.of(row) for row in await connection.execute(query)]
+    rows = [AttemptRow.of(row) for row in await connection.execute(_OPEN_ATTEMPTS, {"workloads": list(workloads)})]
     return OpenAttempts(
         now={row.workload_id: row for row in rows if row.follows is None},
         then={row.workload_id: row for row in rows if row.follows is not None},

@@ -1,42 +1,74 @@
 """Reading the world: everything that a round may know, as frozen facts."""
 
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, and_, func, or_, select
+from sqlalchemy import Row, Select, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.accounts import AccountBook, summed_up_at
+from activities.store.changes import Moment, moment
 from activities.store.data import read_datasets
+from activities.store.demand import Demand
+from activities.store.facts import waiting_of
 from activities.store.fleet import all_seen
-from activities.store.past import PastReader
-from activities.store.penalties import unsettled
+from activities.store.past import Past
+from activities.store.penalties import OpenCharges
 from activities.store.policies import PolicyReader
-from activities.store.rows import FIRST_VERSION, AttemptRow, WorkloadRow, open_attempts
-from corral.api import WHOLE, CapacityType, Dataset, Outcome, QueueSpec, QuotaSpec, State, StopPolicy, WorkloadSpec
+from activities.store.rows import AttemptRow, WorkloadRow
+from activities.store.steps import Steps
+from activities.store.supply import Supply
+from corral.api import WHOLE, Dataset, Explanation, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
 from corral.policy import Policy
-from domain.fleet import Amount, Health, Node, NodeShare, Placement, Replica, Room
-from domain.lifecycle import LEAVING
+from domain.fleet import Health, Node
 from domain.penalties import Entry, is_shown, outstanding
 from domain.snapshot import Snapshot
-from domain.workload import Active, Waiting
 
 
 @dataclass(frozen=True, slots=True)
 class WorldRows:
-    """A snapshot together with the rows that a commit of its plan changes."""
+    """A snapshot together with the rows that a commit of its plan changes; but for the snapshot, of use until the next read."""
 
     snapshot: Snapshot
-    workloads: dict[str, WorkloadRow]
-    attempts: dict[str, AttemptRow]
-    """Open attempts by attempt id."""
-    replicas_left: dict[str, int]
+    demand: Demand
+    fresh: Mapping[str, WorkloadRow]
+    """Workloads that the transaction has written itself."""
+    nodes: Mapping[str, Node]
+    replicas_left: Mapping[str, int]
     """How many more replicas may be claimed, by node; nodes that take any number are left out."""
+    backed_off: frozenset[str] = frozenset()
+    """Workloads whose back-off is over, and whose turn it is."""
+    backing_off: frozenset[str] = frozenset()
     shown: tuple[Entry, ...] = ()
     """Charges that past use now has itself, and that a round settles."""
+
+    @property
+    def workloads(self) -> Mapping[str, WorkloadRow]:
+        """All live workloads."""
+        return ChainMap(dict(self.fresh), self.demand.rows)
+
+    @property
+    def attempts(self) -> Mapping[str, AttemptRow]:
+        """Open attempts by attempt id."""
+        return self.demand.attempts
+
+    @property
+    def over_quota(self) -> AbstractSet[str]:
+        """Workloads that the record says are entitled to nothing."""
+        return self.demand.over_quota
+
+    def bound(self, workload: str) -> AttemptRow | None:
+        """The attempt of a workload that was sent to a provider."""
+        return next((each for each in self.demand.attempts_of(workload) if each.bound_at is not None), None)
+
+    def said(self, workload: str) -> Explanation | None:
+        """Why a workload waits, as far as it has been told."""
+        return None if workload in self.fresh else self.demand.said(workload)
 
 
 class PoolState(NamedTuple):
@@ -57,160 +89,134 @@ class Edited:
     datasets: tuple[Dataset, ...]
 
 
-Fact = Waiting | Active
+@dataclass
+class Memory:
+    """The committed world up to a moment, and nothing that any transaction might yet take back."""
+
+    moment: Moment | None = None
+    supply: Supply = field(default_factory=Supply)
+    demand: Demand = field(default_factory=Demand)
+    past: Past = field(default_factory=Past)
+    charges: OpenCharges = field(default_factory=OpenCharges)
+    book: AccountBook = field(default_factory=AccountBook)
 
 
 @dataclass
 class SnapshotReader:
-    """Reads snapshots; remembers what it built of each workload until the workload's version rises."""
+    """Reads snapshots; remembers the world between them, and reads what has changed since.
+
+    Rows that did not change are the same objects in every snapshot. A transaction that reads must be a repeatable-read one,
+    and may before have written new workloads, and nothing else.
+    """
 
     policies: PolicyReader
-    past: PastReader = field(default_factory=PastReader)
-    _live: dict[str, tuple[WorkloadRow, tuple[AttemptRow, ...], tuple[Fact, ...]]] = field(default_factory=dict)
-    _nodes: dict[str, tuple[Row[Any], list[Room], Node]] = field(default_factory=dict)
     _edited: Edited | None = None
-    _book: AccountBook = field(default_factory=AccountBook)
+    _memory: Memory = field(default_factory=Memory)
+
+    def forget(self) -> None:
+        """Read everything anew the next time."""
+        self._memory, self._edited = Memory(), None
 
     async def read(
-        self, connection: AsyncConnection, pool: PoolState, now: datetime, fresh: Mapping[str, WorkloadRow], *, everybody: bool
+        self,
+        connection: AsyncConnection,
+        pool: PoolState,
+        now: datetime,
+        fresh: Mapping[str, WorkloadRow],
+        *,
+        everybody: bool,
+        steps: Steps | None = None,
     ) -> WorldRows:
         """Read the world at the transaction's snapshot.
 
         `fresh` are the workloads that this transaction wrote; unless it is `everybody`'s turn, it is theirs alone.
         """
-        edited = await self._read_edited(connection, pool.edits)
-        stale = await self._refresh_live(connection, fresh)
-        await self.past.refresh(connection, self._live.keys(), stale, edited.policy, now)
-        promised = await self._promised(connection)
-        await self._book.refresh(connection)
-        live = self._live.values()
-        charged = await unsettled(connection) if edited.policy.rank.fairness.charged_seconds else []
+        steps = steps or Steps()
+        try:
+            edited = await self._read_edited(connection, pool.edits)
+            await self._catch_up(connection, edited.policy, now, fresh, steps)
+        except BaseException:
+            self.forget()
+            raise
+        with steps.step("read: assemble"):
+            return self._world(edited, now, fresh, everybody=everybody)
+
+    async def _catch_up(
+        self, connection: AsyncConnection, policy: Policy, now: datetime, fresh: Mapping[str, WorkloadRow], steps: Steps
+    ) -> None:
+        """Make the memory what is committed at the transaction's snapshot."""
+        here = await moment(connection, self.policies.pool)
+        if not (since := here.since(self._memory.moment)):
+            self._memory = Memory()
+        memory = self._memory
+        with steps.step("read: nodes"):
+            memory.supply.take(await memory.supply.news(connection, since))
+        with steps.step("read: workloads"):
+            news = await memory.demand.news(connection, since, fresh)
+        with steps.step("read: past"):
+            past = await memory.past.news(connection, news.live_ids, news.ids, policy, now)
+            stopped = memory.past.take(past, [row.id for row in news.ended], now)
+            memory.charges.take(await memory.charges.news(connection, since))
+            await memory.book.refresh(connection)
+        with steps.step("read: workloads"):
+            memory.demand.take(news, memory.past)
+            for workload in stopped:
+                memory.demand.recount(workload, memory.past)
+        memory.moment = here
+
+    def _world(self, edited: Edited, now: datetime, fresh: Mapping[str, WorkloadRow], *, everybody: bool) -> WorldRows:
+        memory = self._memory
+        ready, later = memory.demand.in_line(now)
+        new = tuple(waiting_of(row, row.parsed(), is_new=True) for row in fresh.values())
+        charged = self._charged(edited.policy)
         shown = self._shown(charged, summed_up_at(now))
         snapshot = Snapshot(
-            nodes=tuple(await self._read_nodes(connection, promised)),
+            nodes=memory.supply.nodes.values(),
             queues=edited.queues,
-            waiting=tuple(
-                self.past.complete_waiting(fact)
-                for row, _, facts in live
-                for fact in facts
-                if isinstance(fact, Waiting)
-                and (everybody or row.id in fresh)
-                and (row.not_before is None or row.not_before <= now)
-            ),
-            bystanders=tuple(
-                fact
-                for row, _, facts in live
-                for fact in facts
-                if isinstance(fact, Waiting)
-                and not ((everybody or row.id in fresh) and (row.not_before is None or row.not_before <= now))
-            ),
-            active=tuple(self.past.complete(fact) for _, _, facts in live for fact in facts if isinstance(fact, Active)),
+            waiting=ready + new if everybody else new,
+            bystanders=later if everybody else ready + later,
+            active=memory.demand.active.values(),
             policy=edited.policy,
             is_complete=edited.is_complete,
             datasets=edited.datasets,
-            ledger=dict(self.past.ledger),
-            stops=tuple(self.past.stops.values()),
-            spent=self._book.spent(edited.queues, now),
-            past_use=self._book.past_use(
-                edited.queues, edited.policy, now, self._held(), outstanding(set(charged) - set(shown))
+            ledger=memory.past.ledger,
+            stops=memory.past.stops,
+            spent=memory.book.spent(edited.queues, now),
+            past_use=memory.book.past_use(
+                edited.queues, edited.policy, now, memory.demand.held, outstanding(charged - set(shown))
             ),
         )
+        backed_off = {id for id, until in memory.demand.delayed.items() if until <= now} if everybody else set()
         return WorldRows(
             snapshot=snapshot,
-            workloads={row.id: row for row, _, _ in live},
-            attempts={attempt.id: attempt for _, attempts, _ in live for attempt in attempts},
-            replicas_left={
-                row.id: row.maximum_replicas - row.replica_use
-                for row, _, _ in self._nodes.values()
-                if row.maximum_replicas is not None
-            },
+            demand=memory.demand,
+            fresh=fresh,
+            nodes=memory.supply.nodes.by_key,
+            replicas_left=memory.supply.replicas_left,
+            backed_off=frozenset(backed_off),
+            backing_off=frozenset(memory.demand.delayed.keys() - backed_off),
             shown=shown,
         )
 
-    def _shown(self, charged: Sequence[Entry], at: datetime) -> tuple[Entry, ...]:
-        """The charges of which past use as summed up then has as much."""
-        attempts = {(each.workload_id, each.epoch): each for _, its, _ in self._live.values() for each in its}
-        found = [(charge, attempts[charge.workload, charge.epoch]) for charge in charged]
-        return tuple(charge for charge, its in found if is_shown(charge, its.by_sku[charge.sku], its.bound_at, at))
+    def _charged(self, policy: Policy) -> set[Entry]:
+        return set(self._memory.charges.entries.values()) if policy.rank.fairness.charged_seconds else set()
 
-    def _held(self) -> dict[tuple[str, str], Amount]:
-        """What every queue has of each SKU, whether or not it runs already."""
-        held: dict[tuple[str, str], Amount] = {}
-        for row, its, _ in self._live.values():
-            for sku, milli in ((sku, milli) for attempt in its for sku, milli in attempt.by_sku.items()):
-                held[row.queue, sku] = held.get((row.queue, sku), 0) + milli
-        return held
+    def _shown(self, charged: Collection[Entry], at: datetime) -> tuple[Entry, ...]:
+        """The charges of which past use as summed up then has as much."""
+        demand = self._memory.demand
+        of = {
+            (each.workload_id, each.epoch): each
+            for workload in {charge.workload for charge in charged}
+            for each in demand.attempts_of(workload)
+        }
+        found = [(charge, of[charge.workload, charge.epoch]) for charge in sorted(charged)]
+        return tuple(charge for charge, its in found if is_shown(charge, its.by_sku[charge.sku], its.bound_at, at))
 
     async def _read_edited(self, connection: AsyncConnection, edits: int) -> Edited:
         if self._edited is None or self._edited.edits != edits or edits < 0:
             policy, datasets = await self.policies.in_force(connection), await read_datasets(connection)
             self._edited = Edited(edits, await read_queues(connection), policy, await all_seen(connection), datasets)
         return self._edited
-
-    async def _refresh_live(self, connection: AsyncConnection, fresh: Mapping[str, WorkloadRow]) -> list[str]:
-        """Read what changed; answers with who that is, beside the fresh ones."""
-        columns = tables.workloads.c
-        versions: dict[str, int] = {
-            row.id: row.version
-            for row in await connection.execute(select(columns.id, columns.version).where(columns.ended_at.is_(None)))
-        }
-        for gone in self._live.keys() - versions.keys():
-            del self._live[gone]
-        for row in fresh.values():
-            self._live[row.id] = (row, (), _facts(row, (), {}, is_new=True))
-        # What a round itself wrote may have been rolled back: another workload of that id would have the same first version.
-        stale = [
-            id
-            for id, version in versions.items()
-            if id not in fresh and (version == FIRST_VERSION or not self._knows(id, version))
-        ]
-        if stale:
-            await self._read_live(connection, stale)
-        return stale
-
-    def _knows(self, id: str, version: int) -> bool:
-        return id in self._live and self._live[id][0].version == version
-
-    async def _read_live(self, connection: AsyncConnection, ids: list[str]) -> None:
-        rows = [
-            WorkloadRow.of(row)
-            for row in await connection.execute(select(tables.workloads).where(tables.workloads.c.id.in_(ids)))
-        ]
-        found = await open_attempts(connection, ids)
-        shares = await self._read_shares(connection, [row.id for row in (*found.now.values(), *found.then.values())])
-        for row in rows:
-            its = tuple(each[row.id] for each in (found.now, found.then) if row.id in each)
-            self._live[row.id] = (row, its, _facts(row, its, shares))
-
-    async def _read_shares(self, connection: AsyncConnection, attempts: list[str]) -> dict[str, list[NodeShare]]:
-        shares: dict[str, list[NodeShare]] = {}
-        if attempts:
-            query = select(tables.allocations).where(
-                tables.allocations.c.attempt_id.in_(attempts), tables.allocations.c.phase != "released"
-            )
-            for row in await connection.execute(query):
-                shares.setdefault(row.attempt_id, []).append(share_of(row))
-        return shares
-
-    async def _promised(self, connection: AsyncConnection) -> dict[str, list[Room]]:
-        promised: dict[str, list[Room]] = {}
-        query = select(tables.allocations).where(tables.allocations.c.phase == "promised")
-        for row in await connection.execute(query):
-            promised.setdefault(row.node_id, []).append(Room(tuple(row.uses), row.cpu_milli, row.memory_mib))
-        return promised
-
-    async def _read_nodes(self, connection: AsyncConnection, promised: dict[str, list[Room]]) -> list[Node]:
-        nodes: list[Node] = []
-        for row in await connection.execute(_SELECT_NODES):
-            known, rooms = self._nodes.get(row.id), promised.get(row.id, [])
-            if known is None or known[:2] != (row, rooms):
-                known = (row, rooms, node_of(row, rooms))
-                self._nodes[row.id] = known
-            nodes.append(known[2])
-        return nodes
-
-
-_SELECT_NODES = select(tables.nodes)
 
 
 async def read_pool(connection: AsyncConnection, pool: str) -> PoolState:
@@ -223,12 +229,12 @@ async def read_pool(connection: AsyncConnection, pool: str) -> PoolState:
 async def anybody_waits(connection: AsyncConnection, now: datetime) -> bool:
     """Whether a workload waits that a round may decide about now."""
     columns = tables.workloads.c
-    query = select(func.count()).where(
+    somebody = exists().where(
         columns.ended_at.is_(None),
         columns.state == State.WAITING,
         or_(columns.not_before.is_(None), columns.not_before <= now),
     )
-    return bool(await connection.scalar(query))
+    return bool(await connection.scalar(select(somebody)))
 
 
 async def read_queues(connection: AsyncConnection) -> tuple[QueueSpec, ...]:
@@ -257,83 +263,6 @@ def _quota_of(row: Row[Any]) -> QuotaSpec:
     columns = {name: getattr(row, name) for name in QUOTA_COLUMNS}
     amounts = {name: None if (milli := getattr(row, name)) is None else milli // WHOLE for name in QUOTA_AMOUNTS}
     return QuotaSpec.model_validate({**row.terms, **columns, **amounts})
-
-
-def node_of(row: Row[Any], promised: list[Room]) -> Node:
-    """A node as the domain sees it; what is promised is not free, though nobody may be using it yet."""
-    total = Room((WHOLE,) * row.accelerators, row.cpu_milli, row.memory_mib)
-    left = total - Room(tuple(row.device_use), row.cpu_use, row.memory_use)
-    for room in promised:
-        left -= room
-    return Node(
-        id=row.id,
-        provider=row.provider,
-        region=row.region,
-        cluster=row.cluster,
-        sku=row.sku,
-        topology=tuple((level, domain) for level, domain in row.topology),
-        total=total,
-        # A promise overlaps with what its victims still use: below zero means that nothing is free.
-        free=Room(tuple(max(0, milli) for milli in left.devices), max(0, left.cpu_milli), max(0, left.memory_mib)),
-        health=health_of(row),
-        capacity_type=CapacityType(row.capacity_type),
-        price=row.price,
-        taints=tuple(row.taints),
-        labels=tuple((name, value) for name, value in row.labels),
-        maximum_replicas=row.maximum_replicas,
-        interruptions=row.interruptions,
-    )
-
-
-def health_of(row: Row[Any]) -> Health:
-    """A node's health: what was ordered counts before what was observed."""
-    if row.cordon is not None:
-        return Health(row.cordon)
-    return Health.READY if row.ready else Health.SUSPECT
-
-
-def share_of(row: Row[Any]) -> NodeShare:
-    """What an attempt has on one node, from a row of `allocations`."""
-    return NodeShare(
-        row.node_id,
-        Room(tuple(row.uses), row.cpu_milli, row.memory_mib),
-        tuple(Replica(group, index, tuple(devices)) for group, index, devices in row.replicas),
-        row.sku,
-    )
-
-
-def _facts(
-    row: WorkloadRow, attempts: Sequence[AttemptRow], shares: dict[str, list[NodeShare]], *, is_new: bool = False
-) -> tuple[Fact, ...]:
-    """A workload that is to go on in another shape has two attempts: one that leaves, and one that has the room it needs."""
-    spec = row.parsed()
-    if row.state is State.WAITING:
-        return (Waiting(row.id, spec, row.submitted_at, row.epoch, row.tasks_done, since=row.since, is_new=is_new),)
-    return tuple(_active(row, spec, attempt, shares) for attempt in attempts)
-
-
-def _active(row: WorkloadRow, spec: WorkloadSpec, attempt: AttemptRow, shares: dict[str, list[NodeShare]]) -> Active:
-    placement = Placement(
-        attempt.provider,
-        attempt.region,
-        attempt.sku,
-        tuple(sorted(shares.get(attempt.id, []), key=lambda share: share.node_id)),
-        attempt.target,
-    )
-    return Active(
-        id=row.id,
-        attempt_id=attempt.id,
-        epoch=attempt.epoch,
-        spec=spec,
-        state=State.RESERVING if attempt.follows else row.state,
-        placement=placement,
-        submitted_at=row.submitted_at,
-        held_at=attempt.held_at,
-        started_at=attempt.started_at,
-        checkpoint_at=attempt.checkpoint_at,
-        preempted=attempt.stop_as in LEAVING,
-        hourly_cost=sum(attempt.cost_by_sku.values()),
-    )
 
 
 class Departure(NamedTuple):

@@ -32,6 +32,13 @@ metadata = MetaData(
 )
 
 Instant = DateTime(timezone=True)
+Names = ARRAY(Text)
+
+
+def _changed() -> Column[int]:
+    """The transaction that changed the row last, written by a trigger: see `activities.store.changes`."""
+    return Column("changed", BigInteger, nullable=False, server_default="0", index=True)
+
 
 pools = Table(
     "pools",
@@ -41,6 +48,8 @@ pools = Table(
     Column("changes", BigInteger, nullable=False, server_default="0"),
     # Rises, by triggers, when queues, quotas, policies, data or providers are edited: what is remembered is then read again.
     Column("edits", BigInteger, nullable=False, server_default="0"),
+    # Rises, by triggers, when nodes or live workloads are deleted, which nothing here does: nobody then trusts their memory.
+    Column("removals", BigInteger, nullable=False, server_default="0"),
 )
 
 providers = Table(
@@ -80,6 +89,7 @@ nodes = Table(
     Column("cpu_use", BigInteger, nullable=False, server_default="0"),
     Column("memory_use", BigInteger, nullable=False, server_default="0"),
     Column("replica_use", Integer, nullable=False, server_default="0"),
+    _changed(),
     UniqueConstraint("provider", "name"),
     CheckConstraint("cardinality(device_use) = accelerators", name="one_use_per_device"),
     CheckConstraint("0 <= ALL (device_use) AND 1000 >= ALL (device_use)", name="devices_not_oversubscribed"),
@@ -150,6 +160,7 @@ workloads = Table(
     Column("outcome", Text),
     Column("exit_code", Integer),
     Column("explanation", JSONB),
+    _changed(),
     Index("ix_workloads_live", "state", postgresql_where=text("ended_at IS NULL")),
     Index("ix_workloads_submitted_at", text("submitted_at DESC")),
 )
@@ -326,6 +337,7 @@ penalties = Table(
     Column("queue", Text, nullable=False),
     # Thousandths of an accelerator times seconds.
     Column("milli_seconds", BigInteger, nullable=False),
+    _changed(),
     CheckConstraint("kind = 'charge' AND milli_seconds > 0 OR kind = 'settlement' AND milli_seconds < 0", name="known_kind"),
 )
 

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.accounts import AccountBook
+from activities.store.facts import health_of, node_of
 from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
-from activities.store.snapshots import health_of, node_of, read_queues
+from activities.store.snapshots import read_queues
 from corral.api import (
     WHOLE,
     BudgetSpec,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.benchmarks import lifecycles
+from tests.benchmarks import lifecycles, rounds
 
 
 async def main() -> None:
@@ -15,6 +15,9 @@ async def main() -> None:
         print("measuring lifecycles; this takes some minutes", file=sys.stderr)
         async for figure in lifecycles.measure(Path(directory)):
             print(figure.as_json(), flush=True)
+    print("measuring whole rounds; this takes some minutes", file=sys.stderr)
+    async for figure in rounds.measure():
+        print(figure.as_json(), flush=True)
 
 
 if __name__ == "__main__":

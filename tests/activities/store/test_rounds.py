@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 import pytest
+from sqlalchemy import event
 
 from activities.admission import timed_round
+from activities.ports import Phase
 from activities.store.postgres import PostgresStore
-from corral.api import QueueTree, Reason, State
+from corral.api import QueueTree, Reason, SlaTier, State
 from corral.policy import Limits, Policy
 from domain.decision import Plan, Start
 from domain.fleet import NodeShare, Placement, Replica, Room
@@ -337,3 +339,55 @@ async def test_a_cap_on_the_second_sku_of_a_gang_is_audited(pool: Pool) -> None:
     )
     await pool.decided(on_both, a_spec("mixed", gpus=4, count=2))
     assert await pool.findings() == {"no queue and no cohort exceeds its cap": ["research: 4000 of 2000 a100"]}
+
+
+# What a round takes
+
+
+async def statements(pool: Pool, work: Awaitable[object]) -> int:
+    """How many statements are sent to the database in the meantime."""
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    event.listen(pool.engine.sync_engine, "before_cursor_execute", note)
+    try:
+        await work
+    finally:
+        event.remove(pool.engine.sync_engine, "before_cursor_execute", note)
+    return len(sent)
+
+
+async def test_a_plan_takes_no_more_statements_when_there_is_more_in_it(pool: Pool) -> None:
+    await pool.gets(*(a_view(f"n{number}") for number in range(4)))
+    one = await statements(pool, pool.arrive(a_spec("one", gpus=1), a_spec("waits", gpus=8, count=4)))
+    many = await statements(
+        pool,
+        pool.arrive(
+            *(a_spec(f"starts-{number}", gpus=1) for number in range(12)),
+            *(a_spec(f"waits-{number}", gpus=8, count=4) for number in range(12)),
+        ),
+    )
+    assert many <= one + 6, "the second round also reads what the first one wrote"
+
+
+async def test_a_round_in_which_nothing_changed_reads_and_writes_next_to_nothing(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("runs"), *(a_spec(f"waits-{number}") for number in range(12)))
+    await pool.plan()
+    assert await statements(pool, pool.plan()) <= 8
+
+
+async def test_room_on_many_nodes_is_handed_on_in_a_few_statements(pool: Pool) -> None:
+    await pool.gets(*(a_view(f"n{number}") for number in range(6)))
+    victims = [f"victim-{number}" for number in range(12)]
+    await pool.arrive(*(a_spec(id, gpus=4, tier=SlaTier.BASIC) for id in victims))
+    await pool.runs(*victims)
+    await pool.arrive(a_spec("urgent", gpus=8, count=6, tier=SlaTier.PREMIUM))
+    assert set((await pool.phases("urgent")).values()) == {"promised"}
+    gone = [await pool.observation(id, Phase.CANCELLED) for id in victims]
+    assert await statements(pool, pool.seen(*gone)) <= 30
+    assert await pool.state("urgent") is State.RESERVED
+    assert set((await pool.phases("urgent")).values()) == {"claimed"}
+    assert await pool.findings() == {}

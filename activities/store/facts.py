@@ -1,0 +1,85 @@
+"""Rows of the record as the facts that the domain knows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Row
+
+from activities.store.rows import AttemptRow, WorkloadRow
+from corral.api import WHOLE, CapacityType, State, WorkloadSpec
+from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
+from domain.lifecycle import LEAVING
+from domain.workload import Active, Waiting
+
+
+def node_of(row: Row[Any], promised: Sequence[Room]) -> Node:
+    """A node as the domain sees it; what is promised is not free, though nobody may be using it yet."""
+    total = Room((WHOLE,) * row.accelerators, row.cpu_milli, row.memory_mib)
+    left = total - Room(tuple(row.device_use), row.cpu_use, row.memory_use)
+    for room in promised:
+        left -= room
+    return Node(
+        id=row.id,
+        provider=row.provider,
+        region=row.region,
+        cluster=row.cluster,
+        sku=row.sku,
+        topology=tuple((level, domain) for level, domain in row.topology),
+        total=total,
+        # A promise overlaps with what its victims still use: below zero means that nothing is free.
+        free=Room(tuple(max(0, milli) for milli in left.devices), max(0, left.cpu_milli), max(0, left.memory_mib)),
+        health=health_of(row),
+        capacity_type=CapacityType(row.capacity_type),
+        price=row.price,
+        taints=tuple(row.taints),
+        labels=tuple((name, value) for name, value in row.labels),
+        maximum_replicas=row.maximum_replicas,
+        interruptions=row.interruptions,
+    )
+
+
+def health_of(row: Row[Any]) -> Health:
+    """A node's health: what was ordered counts before what was observed."""
+    if row.cordon is not None:
+        return Health(row.cordon)
+    return Health.READY if row.ready else Health.SUSPECT
+
+
+def share_of(row: Row[Any]) -> NodeShare:
+    """What an attempt has on one node, from a row of `allocations`."""
+    return NodeShare(
+        row.node_id,
+        Room(tuple(row.uses), row.cpu_milli, row.memory_mib),
+        tuple(Replica(group, index, tuple(devices)) for group, index, devices in row.replicas),
+        row.sku,
+    )
+
+
+def waiting_of(row: WorkloadRow, spec: WorkloadSpec, *, is_new: bool = False) -> Waiting:
+    """A workload in line."""
+    return Waiting(row.id, spec, row.submitted_at, row.epoch, row.tasks_done, since=row.since, is_new=is_new)
+
+
+def active_of(row: WorkloadRow, spec: WorkloadSpec, attempt: AttemptRow, shares: Mapping[str, Sequence[NodeShare]]) -> Active:
+    """One open attempt of a workload. One that is to go on in another shape has two: one leaves, one has the room it needs."""
+    placement = Placement(
+        attempt.provider,
+        attempt.region,
+        attempt.sku,
+        tuple(sorted(shares.get(attempt.id, []), key=lambda share: share.node_id)),
+        attempt.target,
+    )
+    return Active(
+        id=row.id,
+        attempt_id=attempt.id,
+        epoch=attempt.epoch,
+        spec=spec,
+        state=State.RESERVING if attempt.follows else row.state,
+        placement=placement,
+        submitted_at=row.submitted_at,
+        held_at=attempt.held_at,
+        started_at=attempt.started_at,
+        checkpoint_at=attempt.checkpoint_at,
+        preempted=attempt.stop_as in LEAVING,
+        hourly_cost=sum(attempt.cost_by_sku.values()),
+    )
