@@ -1,4 +1,4 @@
-"""Inquiry: what services ask of the record, and the queues and policies that owners write into it."""
+"""Inquiry: what services ask of the record, and the queues, data and policies that owners write into it."""
 
 import asyncio
 
@@ -7,6 +7,8 @@ from temporalio import activity
 from activities.errors import final_failures
 from activities.ports import Store
 from corral.api import (
+    Catalogue,
+    DatasetStatus,
     FleetStatus,
     NodeStatus,
     QueueStatus,
@@ -88,6 +90,16 @@ class Inquiry:
         """Make the queues what the tree says, whole or not at all."""
         with final_failures():
             return await self._store.apply_queues(tree)
+
+    @activity.defn(name=Name.DATASETS)
+    async def datasets(self) -> list[DatasetStatus]:
+        """All datasets, and the names that workloads read though no dataset has them."""
+        return await self._store.datasets()
+
+    @activity.defn(name=Name.APPLY_DATASETS)
+    async def apply_datasets(self, catalogue: Catalogue) -> list[DatasetStatus]:
+        """Make the datasets what the catalogue says."""
+        return await self._store.apply_datasets(catalogue)
 
     @activity.defn(name=Name.POLICIES)
     async def policies(self, limit: int) -> list[PolicyRecord]:

@@ -12,7 +12,9 @@ from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAtt
 from corral.api import (
     WHOLE,
     CapacityType,
+    Catalogue,
     Cordon,
+    DatasetStatus,
     FleetStatus,
     NodeStatus,
     QueueStatus,
@@ -87,6 +89,7 @@ class NodeView:
     taints: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     maximum_replicas: int | None = None
+    interruptions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +311,12 @@ class Store(Protocol):
         Raises:
             domain.quota.QuotaError: the tree contradicts itself or the policy in force; nothing was changed.
         """
+
+    async def apply_datasets(self, catalogue: Catalogue) -> list[DatasetStatus]:
+        """Make the datasets what the catalogue says."""
+
+    async def datasets(self) -> list[DatasetStatus]:
+        """All datasets, and the names that workloads read though no dataset has them."""
 
     async def apply_policy(self, order: PolicyOrder) -> PolicyAnswer:
         """Put a policy in force, unless something refuses it; one that is in force already is left as it is."""

@@ -55,6 +55,9 @@ Accelerators = Annotated[
 ]
 """Accelerators of one replica: a share of one device below 1 (in thousandths), else a whole number."""
 
+Worth = Annotated[float, Field(ge=-1_000, le=1_000, allow_inf_nan=False)]
+"""Dollars per accelerator and hour that a workload would pay for a wish of its own."""
+
 
 class Model(BaseModel):
     """Frozen, and closed: a field that is not known is refused rather than ignored."""
@@ -130,6 +133,7 @@ class Reason(StrEnum):
     NOT_ENOUGH_FREE_CPU_OR_MEMORY = "NotEnoughFreeCpuOrMemory"
     NODES_TAKE_NO_MORE_REPLICAS = "NodesTakeNoMoreReplicas"
     TOPOLOGY_DOMAIN_TOO_SMALL = "TopologyDomainTooSmall"
+    TOO_FEW_DOMAINS = "TooFewDomains"
     WAITING_FOR_VICTIMS = "WaitingForVictims"
     DISRUPTION_BUDGET_SPENT = "DisruptionBudgetSpent"
     PREEMPTION_DELAYED = "PreemptionDelayed"
@@ -174,16 +178,30 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
 
 
+class Spread(Model):
+    """At most `maximum` replicas of a group in one domain of a level of the node path, or on one `node`.
+
+    With `worth` it is a wish and no condition: the work is as well off so as if each accelerator of the replicas that are
+    beyond the maximum in their domain cost so many dollars an hour less.
+    """
+
+    level: Identifier
+    maximum: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)]
+    worth: Annotated[Worth, Field(gt=0)] | None = None
+
+
 class Topology(Model):
     """Levels of the node path, such as `rack` or, last of all, `node`: the gang must / should fit in one domain of that level.
 
-    With slices, each `slice_size` consecutive replicas must fit in one domain of `slice_level`.
+    With slices, each `slice_size` consecutive replicas must fit in one domain of `slice_level`; `spread` keeps replicas of a
+    group apart.
     """
 
     required: Identifier | None = None
     preferred: Identifier | None = None
     slice_level: Identifier | None = None
     slice_size: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] | None = None
+    spread: Spread | None = None
 
     @model_validator(mode="after")
     def _slices_are_whole(self) -> Self:
@@ -192,12 +210,29 @@ class Topology(Model):
         return self
 
 
+class Affinity(Model):
+    """Replicas are as well off on nodes with one of these domains at each named level or label as if they cost `worth` less.
+
+    In dollars per accelerator and hour; below zero, such nodes are disliked.
+    """
+
+    nodes: Annotated[Mapping[ShortName, tuple[ShortName, ...]], Field(min_length=1, max_length=16)]
+    worth: Worth
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.worth:
+            raise ValueError("worth 0 says nothing; expected dollars per accelerator and hour, below zero for nodes to avoid")
+        return self
+
+
 class ReplicaGroup(Model):
     """`count` identical replicas; at least `minimum` of them start together or none does.
 
     `skus` narrows what the targets accept for this group alone, `topology` replaces the workload's, `nodes` asks for nodes
-    with one of the given domains at each named level or label. Groups with the same `colocate` share the domain of their
-    topology. Replicas of a group that is not `preemptible` are never taken from a workload that is.
+    with one of the given domains at each named level or label, `affinities` say which of these it likes, and how much. Groups
+    with the same `colocate` share the domain of their topology. Replicas of a group that is not `preemptible` are never taken
+    from a workload that is.
     """
 
     name: Identifier = "main"
@@ -210,6 +245,7 @@ class ReplicaGroup(Model):
     topology: Topology | None = None
     colocate: Identifier | None = None
     nodes: Annotated[Mapping[ShortName, tuple[ShortName, ...]], Field(max_length=16)] = {}
+    affinities: Annotated[tuple[Affinity, ...], Field(max_length=16)] = ()
     tolerations: Annotated[tuple[Identifier, ...], Field(max_length=32)] = ()
     preemptible: bool = True
 
@@ -290,6 +326,8 @@ class WorkloadSpec(Model):
     """Who submitted it, for limits per user inside a queue."""
     expected_seconds: Seconds | None = None
     maximum_runtime_seconds: Annotated[Seconds, Field(ge=1)] | None = None
+    datasets: Annotated[tuple[Identifier, ...], Field(max_length=32)] = ()
+    """What it reads, by the names in the pool's catalogue of data: being near to it saves egress and time."""
     earliest_start: AwareDatetime | None = None
     retries: Annotated[StrictInt, Field(ge=0, le=100)] = 0
     """Further attempts after the workload itself failed; lost and preempted attempts are always repeated."""
@@ -306,6 +344,8 @@ class WorkloadSpec(Model):
             raise ValueError(f"minimum_replicas {self.minimum_replicas} exceeds the {most} replicas of all groups together")
         if self.tasks is not None and any(target.count is not None for target in self.targets):
             raise ValueError("an array (tasks) takes no count in its targets")
+        if len(set(self.datasets)) < len(self.datasets):
+            raise ValueError("datasets: one is named twice; expected each once, as each is fetched once")
         return self
 
     @property
@@ -655,6 +695,45 @@ class QueueStatus(Model):
     budgets: tuple[BudgetStatus, ...] = ()
 
 
+class Dataset(Model):
+    """Data that workloads read: its size, and the regions with a whole replica; where nobody has one, it counts nothing."""
+
+    name: Identifier
+    size_gib: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+    regions: Annotated[tuple[Identifier, ...], Field(max_length=256)]
+
+    @model_validator(mode="after")
+    def _one_replica_a_region(self) -> Self:
+        if len(set(self.regions)) < len(self.regions):
+            raise ValueError("regions: one is named twice; expected each region that has a replica once")
+        return self
+
+
+class Catalogue(Model):
+    """Datasets; applied whole or not at all."""
+
+    datasets: Annotated[tuple[Dataset, ...], Field(min_length=1, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        seen: dict[str, int] = {}
+        for at, dataset in enumerate(self.datasets):
+            if (first := seen.setdefault(dataset.name, at)) != at:
+                raise ValueError(f"datasets[{at}].name: {dataset.name} is datasets[{first}] already; each has one entry")
+        return self
+
+
+class DatasetStatus(Model):
+    """A dataset, and how many workloads that have not ended read it; without size and regions it is not in the catalogue."""
+
+    name: str
+    size_gib: float | None
+    regions: tuple[str, ...]
+    readers: int
+    warnings: tuple[str, ...] = ()
+    """What makes it count nothing, or less than its owner may think."""
+
+
 class NodeStatus(Model):
     """One machine as last observed; accelerators in devices."""
 
@@ -669,6 +748,8 @@ class NodeStatus(Model):
     capacity_type: CapacityType
     price: float
     labels: Mapping[str, str] = {}
+    interruptions_per_hour: float | None = None
+    """What the provider says; none: as often as the policy says of the capacity type."""
     maximum_replicas: int | None = None
     reason: str = ""
 

@@ -32,7 +32,9 @@ from corral import wire
 from corral.api import (
     Acknowledgement,
     Cancel,
+    Catalogue,
     Cordon,
+    DatasetStatus,
     Explanation,
     FleetStatus,
     Hold,
@@ -235,6 +237,14 @@ class Corral:
             Invalid: the tree contradicts itself; nothing was changed.
         """
         return await self._ask(wire.Inquiry.APPLY_QUEUES, tree, list[QueueStatus])
+
+    async def datasets(self) -> list[DatasetStatus]:
+        """List the datasets, and the names that workloads read though no dataset has them."""
+        return await self._ask(wire.Inquiry.DATASETS, None, list[DatasetStatus])
+
+    async def apply_datasets(self, catalogue: Catalogue) -> list[DatasetStatus]:
+        """Make the datasets what the catalogue says; those that it does not name stay as they are."""
+        return await self._ask(wire.Inquiry.APPLY_DATASETS, catalogue, list[DatasetStatus])
 
     async def policies(self, limit: int = 100) -> list[PolicyRecord]:
         """List the policies of the pool, the one in force first."""

@@ -305,6 +305,50 @@ class Improvement(Model):
     """How much more an accelerator that starts besides may cost those that start elsewhere for it."""
 
 
+Weight = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
+DollarsPerGib = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
+GibPerSecond = Annotated[float, Field(gt=0, le=10**6, allow_inf_nan=False)]
+
+
+class Goal(Model):
+    """What a dollar of a term counts, and the most that the whole term counts, whichever way."""
+
+    weight: Weight = 1.0
+    limit: Dollars = 1_000.0
+
+
+class Route(Model):
+    """What it takes to bring data from one region to another; what is absent is as between any other two."""
+
+    dollars_per_gib: DollarsPerGib | None = None
+    gib_per_second: GibPerSecond | None = None
+
+
+class Transfers(Model):
+    """What it takes to bring data into a region that has no replica of it: from any region, or on a route of its own.
+
+    Routes are by the region with the replica, and then by the region that lacks it. Data come from where they come cheapest,
+    among equals fastest.
+    """
+
+    dollars_per_gib: DollarsPerGib = 0.02
+    gib_per_second: GibPerSecond = 1.0
+    routes: Mapping[Identifier, Mapping[Identifier, Route]] = {}
+
+
+class Hazard(Goal):
+    """What interruptions cost that a way of buying brings with it: how many come an hour, and what each loses.
+
+    `lost_seconds` is the work that one loses at most, beside the workload's grace and the policy's restart and requeue: half of
+    the workload's length where that is less.
+    """
+
+    interruptions_per_hour: Mapping[CapacityType, Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]] = {
+        CapacityType.SPOT: 0.05
+    }
+    lost_seconds: Seconds = 1_800
+
+
 class Goals(Model):
     """Stratum 4: what is preferred, in dollars per accelerator and hour."""
 
@@ -321,6 +365,18 @@ class Goals(Model):
     preference_limit: Dollars = 1_000.0
     """The most that all preferences together count."""
     improvement: Improvement = Improvement()
+    egress: Goal = Goal()
+    """What it costs to bring in data that a region lacks, over the accelerator-hours of the work."""
+    staging: Goal = Goal()
+    """What the accelerators cost while they wait for these data."""
+    transfers: Transfers = Transfers()
+    hazard: Hazard = Hazard()
+    affinity: Goal = Goal()
+    """What the nodes are worth that the replica groups themselves like."""
+    spread: Goal = Goal()
+    """What it costs that replicas sit closer together than the workload itself would like."""
+    expected_seconds: Annotated[Seconds, Field(ge=1)] = 3_600
+    """How long work is taken to run that does not say."""
 
 
 class Policy(Model):

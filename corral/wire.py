@@ -75,6 +75,8 @@ class Inquiry(StrEnum):
     NODES = "inquiry.nodes"
     ROUNDS = "inquiry.rounds"
     APPLY_QUEUES = "inquiry.apply-queues"
+    DATASETS = "inquiry.datasets"
+    APPLY_DATASETS = "inquiry.apply-datasets"
     POLICIES = "inquiry.policies"
     APPLY_POLICY = "inquiry.apply-policy"
 

@@ -32,6 +32,13 @@ class Start:
     placement: Placement
     terms: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def in_words(self) -> str:
+        """What the place counts, and of what that is the sum: `$2.31 per accelerator-hour: price 2.30, waste 0.01`."""
+        dollars = [(term, score / 1_000_000) for term, score in self.terms if score]
+        said = ", ".join(f"{term} {counted:.2f}" for term, counted in dollars)
+        return f"${sum(counted for _, counted in dollars):.2f} per accelerator-hour{f': {said}' if said else ''}"
+
 
 class Change(StrEnum):
     """What happens to work that keeps running: fewer replicas, more of them, or other nodes."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
-from corral.api import WHOLE, Evidence, Explanation, Reason, StopPolicy
+from corral.api import WHOLE, Evidence, Explanation, Reason, Spread, StopPolicy
 from domain.decision import Rejection
 from domain.fleet import Amount
 from domain.quota import QuotaTree
@@ -30,6 +30,7 @@ class Finding:
 
 
 FURTHEST_FIRST = (
+    Reason.TOO_FEW_DOMAINS,
     Reason.TOPOLOGY_DOMAIN_TOO_SMALL,
     Reason.NODES_TAKE_NO_MORE_REPLICAS,
     Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY,
@@ -162,6 +163,23 @@ def _in_one_domain(finding: Finding) -> str:
     return f"{together}{whole}{',' if whole and slices else ''}{' ' if slices else ''}{slices}"
 
 
+def _too_few_domains(finding: Finding) -> str:
+    return f"needs {_apart(finding)}; there is room for {finding.rejection.has} of them so ({_place_name(finding.supply)})"
+
+
+def _apart(finding: Finding) -> str:
+    """How many replicas must keep what distance: `8 replicas, at most 2 of a group in one rack`."""
+    spread = _spread(finding)
+    return f"{_replicas(finding.rejection.needs)}, at most {spread.maximum} of a group in one {spread.level}"
+
+
+def _spread(finding: Finding) -> Spread:
+    gang, level = finding.request.gang, finding.rejection.candidate
+    asked_for = (gang.part_with(finding.rejection.group).topology, *(shape.terms.topology for shape in gang.shapes))
+    spreads = [topology.spread for topology in asked_for if topology is not None and topology.spread is not None]
+    return next(spread for spread in spreads if spread.level == level)
+
+
 def _no_more_replicas(finding: Finding) -> str:
     return (
         f"needs nodes that take {_replicas(finding.rejection.needs)}; beside what runs there they take"
@@ -260,6 +278,7 @@ def _sku(finding: Finding) -> str:
 
 
 SENTENCES: Mapping[Reason, Callable[[Finding], str]] = {
+    Reason.TOO_FEW_DOMAINS: _too_few_domains,
     Reason.TOPOLOGY_DOMAIN_TOO_SMALL: _domain_too_small,
     Reason.NODES_TAKE_NO_MORE_REPLICAS: _no_more_replicas,
     Reason.NODE_NOT_SELECTED: _not_selected,
@@ -411,15 +430,29 @@ def _never_on_one_node(finding: Finding, idle: World) -> str:
 def _never_in_one_domain(finding: Finding, idle: World) -> str:
     supply, needs = finding.supply, _in_one_domain(finding)
     topology = finding.request.gang.part_with(finding.rejection.group).topology
-    entries = [entry for traits, nodes in idle.classes.items() if traits.supply == supply for entry in nodes]
     for level in (topology.required, topology.slice_level):
-        if level is not None and all(entry.node.domain(level) is None for entry in entries):
-            levels = _list(name for entry in entries for name, _ in entry.node.topology)
+        if level is not None and (levels := _levels_instead(level, supply, idle)):
             return f"asks for {needs}; its nodes know no such level, but {levels}; correct the required level"
     return (
         f"asks for {needs}; the largest has room for {amount(finding.rejection.has)} when idle"
         f" ({_place_name(supply)}); ask for less, or require a wider level"
     )
+
+
+def _never_apart(finding: Finding, idle: World) -> str:
+    supply, needs = finding.supply, _apart(finding)
+    if levels := _levels_instead(finding.rejection.candidate, supply, idle):
+        return f"asks for {needs}; its nodes know no such level, but {levels}; correct the level of the spread"
+    return (
+        f"asks for {needs}; there is room for {finding.rejection.has} of them so when idle ({_place_name(supply)});"
+        " ask for fewer, or let more of them sit in one"
+    )
+
+
+def _levels_instead(level: str, supply: Supply, idle: World) -> str:
+    """The levels that nodes of a supply know, where none of them knows this one; else nothing."""
+    nodes = [entry.node for traits, found in idle.classes.items() if traits.supply == supply for entry in found]
+    return "" if any(node.domain(level) for node in nodes) else _list(name for node in nodes for name, _ in node.topology)
 
 
 def _never_so_many_replicas(finding: Finding, idle: World) -> str:
@@ -465,6 +498,7 @@ def _never_accepted(
 
 
 IMPOSSIBLE: Mapping[Reason, Callable[[Finding, World], str]] = {
+    Reason.TOO_FEW_DOMAINS: _never_apart,
     Reason.TOPOLOGY_DOMAIN_TOO_SMALL: _never_in_one_domain,
     Reason.NODES_TAKE_NO_MORE_REPLICAS: _never_so_many_replicas,
     Reason.NODE_NOT_SELECTED: _never_selected,

@@ -8,7 +8,19 @@ from functools import cached_property
 from itertools import islice
 from typing import TypeVar
 
-from corral.api import WHOLE, Explanation, Fix, FixKind, QueueSpec, QuotaChange, Reason, StopPolicy, Target, Topology
+from corral.api import (
+    WHOLE,
+    Explanation,
+    Fix,
+    FixKind,
+    QueueSpec,
+    QuotaChange,
+    Reason,
+    Spread,
+    StopPolicy,
+    Target,
+    Topology,
+)
 from corral.policy import Exactness
 from domain.decision import Wait
 from domain.explanation import amount
@@ -279,8 +291,30 @@ def wider_topology(question: Question) -> Iterator[Fix]:
             kind=FixKind.WIDEN_TOPOLOGY,
             message=f"require it {where} instead of in one {topology.required}",
             cost=question.dollars(INCONVENIENCE * steps),
-            topology=Topology(required=level, preferred=topology.preferred or topology.required),
+            topology=topology.model_copy(update={"required": level, "preferred": topology.preferred or topology.required}),
         )
+
+
+def closer_together(question: Question) -> Iterator[Fix]:
+    """Let more replicas sit in one domain than the spread allows: as few more as are enough."""
+    topology = question.workload.spec.topology
+    spread = topology.spread
+    if spread is None or spread.worth is not None:
+        return
+    largest = max(shape.count for request in question.open_requests for shape in request.gang.shapes)
+    offers = [_closer(question, topology, spread, maximum) for maximum in range(spread.maximum + 1, largest + 1)]
+    if (least := _first(offers, question.may_start_with)) is not None:
+        yield least
+
+
+def _closer(question: Question, topology: Topology, spread: Spread, maximum: int) -> Fix:
+    wider = spread.model_copy(update={"maximum": maximum})
+    return Fix(
+        kind=FixKind.WIDEN_TOPOLOGY,
+        message=f"let {maximum} replicas sit in one {spread.level} instead of {spread.maximum}",
+        cost=question.dollars(INCONVENIENCE),
+        topology=topology.model_copy(update={"spread": wider}),
+    )
 
 
 def _levels_above(node: Node, level: str) -> tuple[str, ...]:
@@ -511,6 +545,7 @@ FINDERS: tuple[Finder, ...] = (
     other_targets,
     less,
     wider_topology,
+    closer_together,
     tolerations,
     less_protection,
     precedence,

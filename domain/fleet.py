@@ -88,6 +88,8 @@ class Node:
     labels: tuple[tuple[str, str], ...] = ()
     maximum_replicas: int | None = None
     """The most replicas that the node takes, whatever room it has; none does not limit."""
+    interruptions: int | None = None
+    """How often in a million hours its provider takes it back; none: as often as the policy says of its capacity type."""
     levels: tuple[str, ...] = field(init=False, compare=False, repr=False)
     """The names of its topology levels, widest first."""
     path: tuple[str, ...] = field(init=False, compare=False, repr=False)

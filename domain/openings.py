@@ -1,6 +1,7 @@
 """Openings: whether a workload may be considered now, what it may ask for, and the best place for that."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from corral.api import Explanation, StopPolicy
 from domain import explanation
@@ -8,7 +9,7 @@ from domain.facts import Facts
 from domain.feasibility import offers, sift
 from domain.placement import Candidate, best_on
 from domain.request import Request, ranked, requests
-from domain.scoring import choice, options
+from domain.scoring import choice, options, variants
 from domain.workload import Waiting
 from domain.world import World
 
@@ -35,15 +36,17 @@ def open_ranks(workload: Waiting, facts: Facts) -> list[Sequence[Request]]:
 
 def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidate | None:
     """The best placement of the first rank of targets that has any."""
-    profile = world.policy.goals.topology
     for rank in ranks:
-        candidates = [
-            candidate
-            for request in rank
-            for offer in offers(request, sift(request, world))
-            for supply, classes in options(request.spec, {offer.supply: offer.classes}, world)
-            if (candidate := best_on(offer.request, supply, world.nodes(classes), world.usage, profile)) is not None
-        ]
+        tried = (variant for request in rank for variant in variants(request, world))
+        candidates = [candidate for variant in tried for candidate in _places(variant, world)]
         if candidates:
             return min(candidates, key=lambda candidate: choice(candidate, world))
     return None
+
+
+def _places(request: Request, world: World) -> Iterator[Candidate]:
+    """The placements of a request that compete, on every supply."""
+    profile = world.policy.goals.topology
+    for offer in offers(request, sift(request, world)):
+        place = partial(best_on, offer.request, offer.supply, usage=world.usage, profile=profile)
+        yield from options(request.spec, offer.request.gang, offer.classes, world, place)

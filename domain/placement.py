@@ -14,7 +14,7 @@ from domain.quota import Usage
 from domain.request import NO_TOPOLOGY, Gang, Request, Shape, Unit
 from domain.sieve import narrowed, whole_devices, with_room
 from domain.stock import NodeRoom, parts_of
-from domain.topology import Ask, Part, Tree, ask_for, best_fit, levels_of, tree_of
+from domain.topology import Ask, Part, Tree, ask_for, best_fit, levels_of, spread_of, tree_of
 from domain.world import Nodes, Supply
 
 
@@ -268,7 +268,8 @@ class _Site:
     def _parts(self, tree: Tree, count: int) -> list[Part] | None:
         """Parts for all replicas; the last slice may be smaller than the others."""
         missing = -count % tree.ask.slice_size
-        parts = balanced(tree, count + missing) if self.profile is TopologyProfile.BALANCED else None
+        evenly = self.profile is TopologyProfile.BALANCED and not tree.ask.is_spread
+        parts = balanced(tree, count + missing) if evenly else None
         parts = parts or best_fit(tree, count + missing)
         return parts and _without_last(sorted(parts, key=lambda part: part.domain.path), missing)
 
@@ -316,17 +317,19 @@ class _Site:
         for shape in shapes:
             if trial is None:
                 return None
-            sliced = _slices(shape.terms.topology or topology)
+            own = _within_domain(shape, shape.terms.topology or topology)
             inside = self._offered(tuple(entry for entry in trial.nodes if entry.node.id in within), topology)
-            if sliced.slice_level is not None:
-                trial = self._in_tree(shape, None, sliced, trial, inside)
+            if own != NO_TOPOLOGY:
+                trial = self._in_tree(shape, None, own, trial, inside)
             elif trial.add(shape, shape.count, inside) < shape.count:
                 return None
         return trial
 
 
-def _slices(topology: Topology) -> Topology:
-    return Topology(slice_level=topology.slice_level, slice_size=topology.slice_size)
+def _within_domain(shape: Shape, topology: Topology) -> Topology:
+    """What is left to ask of a group whose domain is settled."""
+    spread = spread_of(topology, shape)
+    return Topology(slice_level=topology.slice_level, slice_size=topology.slice_size, spread=spread)
 
 
 def _demand(unit: Unit) -> tuple[bool, bool, Amount]:
@@ -427,21 +430,38 @@ def _too_narrow(gang: Gang, site: _Site) -> Rejection:
         if after is None:
             break
         draft = after
-    needs, topology = sum(shape.count * shape.milli for shape in unit.shapes), unit.topology
+    topology, group = unit.topology, unit.shapes[0].name if len(units) > 1 else ""
+    if topology.spread and site.with_unit(_close_together(unit), draft) is not None:
+        needs, has = _replicas_apart(unit, draft, site)
+        return Rejection(topology.spread.level, Reason.TOO_FEW_DOMAINS, needs, has, group)
+    needs = sum(shape.count * shape.milli for shape in unit.shapes)
     level = topology.slice_level or "" if topology.required is None else topology.required
-    group = unit.shapes[0].name if len(units) > 1 else ""
     return Rejection(level, Reason.TOPOLOGY_DOMAIN_TOO_SMALL, needs, _most_of(unit, draft, site), group)
 
 
 def _most_of(unit: Unit, draft: Draft, site: _Site) -> Amount:
     """The most thousandths of a unit for which there is room in one of its domains, with all groups cut alike."""
+    return sum(shape.count * shape.milli for shape in _fitting(unit, draft, site).shapes)
+
+
+def _fitting(unit: Unit, draft: Draft, site: _Site) -> Unit:
+    """As much of a unit as has room, with all groups cut alike."""
     most = max(shape.count for shape in unit.shapes)
 
     def cut(number: int) -> Unit:
         return replace(unit, shapes=tuple(replace(shape, count=min(shape.count, number)) for shape in unit.shapes))
 
-    fitting = bisect_left(range(1, most + 1), True, key=lambda number: site.with_unit(cut(number), draft) is None)
-    return sum(shape.count * shape.milli for shape in cut(fitting).shapes)
+    return cut(bisect_left(range(1, most + 1), True, key=lambda number: site.with_unit(cut(number), draft) is None))
+
+
+def _close_together(unit: Unit) -> Unit:
+    return replace(unit, topology=unit.topology.model_copy(update={"spread": None}))
+
+
+def _replicas_apart(unit: Unit, draft: Draft, site: _Site) -> tuple[int, int]:
+    """How many replicas a unit has, and for how many of them there is room where they keep their distance."""
+    fitting = _fitting(unit, draft, site)
+    return sum(shape.count for shape in unit.shapes), sum(shape.count for shape in fitting.shapes)
 
 
 def _without_topology(gang: Gang) -> Gang:

@@ -11,6 +11,9 @@ from domain.fleet import NODE_LEVEL, Amount, Node
 from domain.quota import QuotaTree
 from domain.workload import Waiting
 
+Labels = tuple[tuple[str, tuple[str, ...]], ...]
+"""Levels or labels, each with the values of which a node has one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -18,13 +21,15 @@ class Terms:
 
     `nodes` names levels or labels with the values of which a node must have one, in order. `tolerations` are those of the
     workload and the group together, or none where all groups of the gang tolerate the same. `topology` replaces the gang's.
+    `affinities` are wishes and exclude no node: what nodes with such domains or labels are worth, in millionths of a dollar.
     """
 
     skus: tuple[str, ...] = ()
-    nodes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    nodes: Labels = ()
     tolerations: tuple[str, ...] | None = None
     topology: Topology | None = None
     colocate: str | None = None
+    affinities: tuple[tuple[Labels, int], ...] = ()
 
     @property
     def is_choosy(self) -> bool:
@@ -36,8 +41,15 @@ class Terms:
         return not self.is_choosy or (
             (not self.skus or node.sku in self.skus)
             and (self.tolerations is None or set(node.taints) <= set(self.tolerations))
-            and all(self._selects(node, name, values) for name, values in self.nodes)
+            and self._selected(node, self.nodes)
         )
+
+    def worth(self, node: Node) -> int:
+        """What the group would pay for the node, in millionths of a dollar per accelerator and hour; below zero to avoid it."""
+        return sum(worth for nodes, worth in self.affinities if self._selected(node, nodes))
+
+    def _selected(self, node: Node, nodes: Labels) -> bool:
+        return all(self._selects(node, name, values) for name, values in nodes)
 
     @staticmethod
     def _selects(node: Node, name: str, values: tuple[str, ...]) -> bool:
@@ -48,6 +60,7 @@ class Terms:
 
 
 NO_TERMS = Terms()
+DOLLAR = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +130,7 @@ class Gang:
             )
             for group in groups
         )
-        return cls(tuple(shapes), topology, min(fewest, sum(group.count for group in groups)))
+        return cls(tuple(shapes), demanded(topology), min(fewest, sum(group.count for group in groups)))
 
     @property
     def minimum_milli(self) -> Amount:
@@ -239,10 +252,29 @@ def _company(shape: Shape, stand_alone: bool) -> tuple[str, str]:
 
 def terms_of(group: ReplicaGroup, tolerations: tuple[str, ...] | None) -> Terms:
     """What a group asks of its nodes."""
-    if not (group.skus or group.nodes or group.topology or group.colocate or tolerations is not None):
+    if not (group.skus or group.nodes or group.topology or group.colocate or group.affinities or tolerations is not None):
         return NO_TERMS
-    nodes = tuple(sorted((name, tuple(sorted(values))) for name, values in group.nodes.items()))
-    return Terms(group.skus, nodes, tolerations, group.topology, group.colocate)
+    topology = None if group.topology is None else demanded(group.topology)
+    affinities = tuple((_labels(each.nodes), round(each.worth * DOLLAR)) for each in group.affinities)
+    return Terms(group.skus, _labels(group.nodes), tolerations, topology, group.colocate, affinities)
+
+
+def _labels(nodes: Mapping[str, Sequence[str]]) -> Labels:
+    return tuple(sorted((name, tuple(sorted(values))) for name, values in nodes.items()))
+
+
+def demanded(topology: Topology) -> Topology:
+    """The topology without a spread that is only a wish."""
+    spread = topology.spread
+    return topology if spread is None or spread.worth is None else topology.model_copy(update={"spread": None})
+
+
+def insisted(topology: Topology) -> Topology:
+    """The topology with a spread that is only a wish as a condition."""
+    spread = topology.spread
+    if spread is None or spread.worth is None:
+        return topology
+    return topology.model_copy(update={"spread": spread.model_copy(update={"worth": None})})
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +290,21 @@ class Request:
     def at_minimum(self) -> "Request":
         """The same without the wish to grow."""
         return replace(self, gang=self.gang.at_minimum())
+
+    @property
+    def would_spread(self) -> bool:
+        """Whether it would like a spread that it does not demand."""
+        own = (group.topology for group in self.spec.groups if group.topology is not None)
+        return any(topology.spread is not None and topology.spread.worth is not None for topology in (self.spec.topology, *own))
+
+    def insisting(self) -> "Request":
+        """The same where wishes for a spread are conditions."""
+        own = {group.name: insisted(group.topology) for group in self.spec.groups if group.topology is not None}
+        shapes = tuple(
+            replace(shape, terms=replace(shape.terms, topology=own[shape.name])) if shape.name in own else shape
+            for shape in self.gang.shapes
+        )
+        return replace(self, gang=replace(self.gang, shapes=shapes, topology=insisted(self.spec.topology)))
 
 
 ANYWHERE = Target()
@@ -300,7 +347,7 @@ def _values(model: Model) -> tuple[Hashable, ...]:
     return tuple([_hashable(value) for value in model.__dict__.values()])
 
 
-PLAIN = frozenset({int, str, float, bool, tuple, type(None)})
+PLAIN = frozenset({int, str, float, bool, type(None)})
 """What most fields hold, and what can be looked up by as it is."""
 
 
@@ -309,6 +356,8 @@ def _hashable(value: object) -> Hashable:
         return value
     if isinstance(value, Model):
         return _values(value)
+    if isinstance(value, tuple):
+        return tuple([_values(each) for each in value]) if value and isinstance(value[0], Model) else value
     return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
 
 

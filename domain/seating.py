@@ -4,11 +4,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from corral.api import WHOLE
+from corral.api import WHOLE, Spread
 from domain.draft import accepted
 from domain.fleet import Room
 from domain.request import Gang, Shape
 from domain.solver import Programme, Variable
+from domain.topology import spread_of
 from domain.world import Nodes
 
 Sum = list[tuple[Variable, int]]
@@ -45,15 +46,19 @@ class Seating:
             by_node: defaultdict[str, list[Variable]] = defaultdict(list)
             for shape in unit.shapes:
                 placed: Sum = []
+                of_shape: dict[str, Variable] = {}
                 for entry in accepted(shape, nodes):
                     if most := _most_on(entry.node.total, shape):
-                        number = self.programme.variable(most)
+                        number = of_shape[entry.node.id] = self.programme.variable(most)
                         by_node[entry.node.id].append(number)
                         self.by_group[who, shape.name, entry.node.id] = number
                         placed.append((number, 1))
                         self._demand(shape, number, entry.node.total, [demand[entry.node.id] for demand in demands])
                 self._at_least(shape.minimum, placed, only_if)
                 self._at_most(shape.count, placed, only_if)
+                own = unit.topology if len(unit.shapes) == 1 else shape.terms.topology or unit.topology
+                if (spread := spread_of(own, shape)) is not None:
+                    self._apart(spread, nodes, of_shape)
                 everybody += placed
             if level := unit.topology.required:
                 self._in_one_domain(level, sum(shape.count for shape in unit.shapes), nodes, by_node)
@@ -83,6 +88,15 @@ class Seating:
             for demand in demands:
                 for device, share in shares:
                     demand.devices[device].append((share, shape.milli))
+
+    def _apart(self, spread: Spread, nodes: Nodes, of_shape: Mapping[str, Variable]) -> None:
+        """No domain of the level has more of the group than the spread allows, and a node without one has none."""
+        by_domain: defaultdict[tuple[str, ...] | None, Sum] = defaultdict(list)
+        for entry in nodes:
+            if (number := of_shape.get(entry.node.id)) is not None:
+                by_domain[entry.node.domain(spread.level)].append((number, 1))
+        for domain, numbers in by_domain.items():
+            self.programme.require(numbers, most=0 if domain is None else spread.maximum)
 
     def _in_one_domain(self, level: str, most: int, nodes: Nodes, by_node: Mapping[str, list[Variable]]) -> None:
         """At most one domain of the level has any of up to `most` replicas, and a node without one has none."""

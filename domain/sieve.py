@@ -183,7 +183,7 @@ def _in_domains(unit: Unit, parts: Sequence[Stock], rooms: Sequence[Numbers], pr
     named = (*levels, NODE_LEVEL)
     ask = ask_for(shape, None, unit.topology, named, profile)
     kept = [numbers > 0 for numbers in rooms]
-    if ask is not None and not ask.sliced and not ask.least_free:
+    if ask is not None and not (ask.sliced or ask.least_free or ask.is_spread):
         kept = _tightest(ask, named, parts, rooms) or kept
     return in_order(
         chain.from_iterable(part.entries(np.flatnonzero(keeps).tolist()) for part, keeps in zip(parts, kept, strict=True))

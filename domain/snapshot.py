@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from corral.api import QueueSpec
+from corral.api import Dataset, QueueSpec
 from corral.policy import Policy
 from domain.accounting import Interval
 from domain.disruption_budgets import ForcedStop
@@ -22,6 +22,7 @@ class Snapshot:
     `ledger` holds what live workloads did in the control window, by workload id; `stops` who had to leave for others of late.
     `spent` is what is used up of budgets: by queue and the budget's place in it, in the units of `domain.budgets.ONE`.
     `past_use` is what queues used beyond their nominal, as a part of the capacity that was there, both decayed.
+    `datasets` is the catalogue of data that workloads read.
     `is_complete` is false while a provider has never told what it has: then nothing can be said to be impossible.
     """
 
@@ -36,3 +37,4 @@ class Snapshot:
     stops: tuple[ForcedStop, ...] = ()
     spent: Mapping[tuple[str, int], int] = field(default_factory=dict)
     past_use: Mapping[str, Fraction] = field(default_factory=dict)
+    datasets: tuple[Dataset, ...] = ()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from corral.api import Topology
+from corral.api import Spread, Topology
 from corral.policy import TopologyProfile
 from domain.draft import assign, capacity
 from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Node
@@ -63,7 +63,8 @@ class Ask:
     """One group and perhaps its leader (one replica of another group that must be near), and how they must or should sit.
 
     Levels are counted from the widest. The search begins at level `first`; it widens up to `widest`, where a single domain
-    must be enough if `in_one`. `slice_size` replicas each stay in one domain of `slice_level`.
+    must be enough if `in_one`. `slice_size` replicas each stay in one domain of `slice_level`. No domain of `spread_level`
+    takes more than `spread_maximum` of the group.
     """
 
     shape: Shape
@@ -76,6 +77,25 @@ class Ask:
     slice_size: int
     sliced: bool
     profile: TopologyProfile
+    spread_level: int | None = None
+    spread_maximum: int = UNLIMITED_REPLICAS
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether there is a level of which no domain takes all that has room in it."""
+        return self.spread_level is not None
+
+    @property
+    def pooled_level(self) -> int:
+        """Down to which level the domains below several others are filled in one go; from there on each keeps its share."""
+        return self.slice_level if self.spread_level is None else min(self.slice_level, self.spread_level)
+
+    def capped(self, level: int, fit: Fit) -> Fit:
+        """What a domain of this level takes, once it takes no more than the spread allows."""
+        if level != self.spread_level or fit.replicas <= self.spread_maximum:
+            return fit
+        most, slices = self.spread_maximum, self.spread_maximum // self.slice_size
+        return Fit(most, min(fit.slices, slices), min(fit.led_replicas, most), min(fit.led_slices, slices), fit.takes_leader)
 
     @property
     def least_free(self) -> bool:
@@ -112,16 +132,19 @@ def levels_of(nodes: Iterable[Node]) -> tuple[str, ...]:
 def ask_for(
     shape: Shape, leader: Shape | None, topology: Topology, levels: Sequence[str], profile: TopologyProfile
 ) -> Ask | None:
-    """The ask in terms of these levels, or none where it requires a level that there is not, or slices wider than itself.
+    """The ask in terms of these levels, or none where no domain can answer it.
+
+    That is so where it requires a level that there is not, slices that are wider than itself, or a spread within one domain.
 
     A preferred level that there is not is no preference. Without any level the group is unconstrained: it then begins at the
     narrowest named level, or at the widest if it asks for slices (as Kueue does).
     """
     lowest = max(0, len(levels) - 2)
     known = {name: index for index, name in enumerate(levels)}
-    required, slices = topology.required, topology.slice_level
-    if (required is not None and required not in known) or (slices is not None and slices not in known):
+    required, slices, spread = topology.required, topology.slice_level, spread_of(topology, shape)
+    if any(level is not None and level not in known for level in (required, slices, spread and spread.level)):
         return None
+    spread_level = None if spread is None else known[spread.level]
     preferred = known.get(topology.preferred or "")
     balances = profile is TopologyProfile.BALANCED and preferred is not None and required is None
     slice_level = known[slices] if slices is not None else len(levels) - 1 if balances else lowest
@@ -134,6 +157,10 @@ def ask_for(
         slice_level = max(slice_level, first)
     elif widest > slice_level:
         return None
+    if spread_level is not None:
+        if required is not None and widest >= spread_level:
+            return None
+        first, widest = min(first, spread_level), min(widest, spread_level)
     return Ask(
         shape=shape,
         leader=leader,
@@ -145,7 +172,15 @@ def ask_for(
         slice_size=topology.slice_size or 1,
         sliced=slices is not None,
         profile=profile,
+        spread_level=spread_level,
+        spread_maximum=UNLIMITED_REPLICAS if spread is None else spread.maximum,
     )
+
+
+def spread_of(topology: Topology, shape: Shape) -> Spread | None:
+    """The spread that is asked of a group, or none where all of its replicas may be in one domain."""
+    spread = topology.spread
+    return None if spread is None or shape.count <= spread.maximum else spread
 
 
 # What fits
@@ -163,14 +198,17 @@ def _leaves(ask: Ask, levels: Sequence[str], nodes: Nodes) -> Iterable[Domain]:
     named, by_slice = tuple(levels[:-1]), not ask.sliced or ask.slice_level == len(levels) - 1
     required = levels[ask.widest] if ask.in_one else NODE_LEVEL
     sliced = levels[ask.slice_level] if ask.sliced else NODE_LEVEL
+    spread = NODE_LEVEL if ask.spread_level is None else levels[ask.spread_level]
     for entry in nodes:
         node = entry.node
         if not entry.whole and ask.shape.devices and ask.leader is None:
             continue
-        path, fit = node.path, _fit_on(entry, ask, by_slice=by_slice)
+        path, fit = node.path, ask.capped(len(named), _fit_on(entry, ask, by_slice=by_slice))
         if node.levels != named:
             path = _filled_up(node, named)
             if node.domain(sliced) is None:
+                fit = Fit(0, 0, 0, 0, fit.takes_leader)
+            if node.domain(spread) is None:
                 fit = Fit(0, 0, 0, 0, fit.takes_leader)
         if fit != NO_FIT and node.domain(required) is not None:
             yield Domain(path, fit, (), entry)
@@ -199,7 +237,7 @@ def _parents(ask: Ask, level: int, children: Iterable[Domain]) -> Iterable[Domai
     for child in children:
         members.setdefault(child.path[: level + 1], []).append(child)
     for path in sorted(members):
-        yield Domain(path, summed(ask, level, members[path]), tuple(members[path]), None)
+        yield Domain(path, ask.capped(level, summed(ask, level, members[path])), tuple(members[path]), None)
 
 
 def summed(ask: Ask, level: int, children: Sequence[Domain]) -> Fit:
@@ -336,11 +374,11 @@ def leader_first(domains: Sequence[Domain], needed: int, *, by_slice: bool) -> l
 def hand_down(tree: Tree, level: int, parts: list[Part], *, balanced: bool = False) -> list[Part] | None:
     """From domains at one level to nodes.
 
-    Above the level of slices the domains below are filled in one go, so that few of them are used; from there on, and where
-    the shares are balanced, each domain's share stays with it.
+    Above the level of slices (and of the spread) the domains below are filled in one go, so that few of them are used; from
+    there on, and where the shares are balanced, each domain's share stays with it.
     """
     ask = tree.ask
-    while level < ask.slice_level and not balanced:
+    while level < ask.pooled_level and not balanced:
         below = sorted_domains((child for part in parts for child in part.domain.children), ask)
         count, led = sum(part.replicas for part in parts), any(part.leads for part in parts)
         lower = share_out(below, count, ask, led=led, size=ask.slice_size, by_slice=True)
@@ -358,7 +396,7 @@ def hand_down(tree: Tree, level: int, parts: list[Part], *, balanced: bool = Fal
 
 def _below(part: Part, size: int, ask: Ask) -> list[Part] | None:
     children = sorted_domains(part.domain.children, ask)
-    if size > 1:
+    if size > 1 and not ask.is_spread:
         children = [_in_slices(child, size) for child in children]
     return share_out(children, part.replicas, ask, led=part.leads, size=size, by_slice=size > 1)
 

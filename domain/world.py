@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
-from corral.api import CapacityType, State, WorkloadSpec
+from corral.api import CapacityType, Dataset, State, WorkloadSpec
 from corral.policy import Policy
 from domain.fleet import Amount, Health, Node, Placement, Room
 from domain.law import Law
@@ -80,7 +80,8 @@ class World:
     `classes` holds the nodes by their traits, `homes` the traits of each node, `prices` what an accelerator of it costs.
     `coming` is room, by node, that becomes free when attempts with notice to leave have left, and that nobody was promised;
     `later` holds the nodes as they are then. `stopped` are attempts that were given notice in this round, to leave or to go on
-    in another shape. `law` and `policy` are what hard constraints and soft goals are read from; no decision changes them.
+    in another shape. `law`, `policy` and `datasets` (by name) are what hard constraints and soft goals are read from; no
+    decision changes them.
     """
 
     classes: Mapping[Traits, Stock]
@@ -92,6 +93,7 @@ class World:
     stopped: frozenset[str] = frozenset()
     law: Law = field(default_factory=Law)
     policy: Policy = field(default_factory=Policy)
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
     remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """Answers about what no decision changes, by question; shared by all worlds that come of one."""
 
@@ -100,7 +102,8 @@ class World:
         """The world that the snapshot shows."""
         world = cls.idle(snapshot.nodes, tree, _free_rooms(snapshot), policy=snapshot.policy)
         usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
-        return replace(world, usage=usage)._with_rooms({}, _coming(snapshot))
+        datasets = {dataset.name: dataset for dataset in snapshot.datasets}
+        return replace(world, usage=usage, datasets=datasets)._with_rooms({}, _coming(snapshot))
 
     @classmethod
     def idle(

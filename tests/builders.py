@@ -7,8 +7,10 @@ from typing import Any
 
 from corral.api import (
     WHOLE,
+    Affinity,
     BorrowWithinCohort,
     CapacityType,
+    Dataset,
     Explanation,
     Fungibility,
     Ordering,
@@ -19,6 +21,7 @@ from corral.api import (
     ReplicaGroup,
     Selection,
     SlaTier,
+    Spread,
     State,
     Target,
     Topology,
@@ -63,6 +66,7 @@ def a_node(
     taints: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
     maximum_replicas: int | None = None,
+    interruptions: int | None = None,
 ) -> Node:
     """A node; its first `used` devices are taken, or `free` gives what is left of each in thousandths."""
     devices = tuple(free) if free is not None else (0,) * used + (WHOLE,) * (gpus - used)
@@ -81,6 +85,7 @@ def a_node(
         taints=tuple(taints),
         labels=tuple(sorted((labels or {}).items())),
         maximum_replicas=maximum_replicas,
+        interruptions=interruptions,
     )
 
 
@@ -211,19 +216,28 @@ def a_workload(
     minimum: int | None = None,
     cpu_milli: int = 0,
     memory_mib: int = 0,
+    affinities: Sequence[Affinity] = (),
     groups: Sequence[ReplicaGroup] | None = None,
     tier: SlaTier = SlaTier.STANDARD,
     targets: Sequence[Target] = (),
     selection: Selection = Selection.ORDERED,
     required: str | None = None,
     preferred: str | None = None,
+    spread: Spread | None = None,
     submitted_at: datetime = LONG_AGO,
     tasks_done: int = 0,
     **fields: Any,
 ) -> AWorkload:
     """A workload of `count` replicas with `gpus` accelerators each."""
     accelerators = int(gpus) if gpus == int(gpus) else gpus
-    group = ReplicaGroup(count=count, minimum=minimum, accelerators=accelerators, cpu_milli=cpu_milli, memory_mib=memory_mib)
+    group = ReplicaGroup(
+        count=count,
+        minimum=minimum,
+        accelerators=accelerators,
+        cpu_milli=cpu_milli,
+        memory_mib=memory_mib,
+        affinities=tuple(affinities),
+    )
     spec = WorkloadSpec(
         id=id,
         queue=queue,
@@ -231,7 +245,7 @@ def a_workload(
         groups=tuple(groups) if groups else (group,),
         targets=tuple(targets),
         selection=selection,
-        topology=Topology(required=required, preferred=preferred),
+        topology=Topology(required=required, preferred=preferred, spread=spread),
         **fields,
     )
     return AWorkload(spec, submitted_at, tasks_done)
@@ -244,6 +258,7 @@ def a_snapshot(
     policy: Policy | None = None,
     ledger: Mapping[str, Sequence[Interval]] | None = None,
     stops: Sequence[ForcedStop] = (),
+    datasets: Sequence[Dataset] = (),
 ) -> Snapshot:
     """A snapshot; what runs is taken off the nodes' free room, and has run since it started as far as the ledger knows."""
     active = tuple(workload for workload in workloads if isinstance(workload, Active))
@@ -255,6 +270,7 @@ def a_snapshot(
         policy=policy or Policy(),
         ledger={each.id: (ran(each),) for each in active if each.started_at} | dict(ledger or {}),
         stops=tuple(stops),
+        datasets=tuple(datasets),
     )
 
 

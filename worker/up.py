@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from activities.store.migrations import upgrade
-from corral.api import QueueTree
+from corral.api import Catalogue, QueueTree
 from corral.cli.documents import read_documents
 from corral.client import Corral
 from worker.embedded import embedded_servers, worker_child
@@ -14,6 +14,7 @@ from worker.fleet_file import EXAMPLES
 from worker.settings import LOOPBACK, Settings
 
 EXAMPLE_QUEUES = EXAMPLES / "queues.yaml"
+EXAMPLE_DATASETS = EXAMPLES / "datasets.yaml"
 EXAMPLE_WORKLOADS = tuple(EXAMPLES / name for name in ("process.yaml", "training.yaml"))
 
 
@@ -28,18 +29,19 @@ async def up(settings: Settings, console: Console) -> None:
     async with embedded_servers(chosen) as supervisor:
         await upgrade(chosen.database_url)
         await supervisor.start(worker_child(chosen))
-        await make_example_queues(chosen, console.print)
+        await make_examples(chosen, console.print)
         console.print(greeting(chosen))
         await supervisor.serve()
         console.print(f"Stopping; what there is stays in {chosen.state_dir.absolute()}.")
 
 
-async def make_example_queues(settings: Settings, say: Callable[[str], None]) -> None:
-    """Apply the example queues to a pool that has none."""
+async def make_examples(settings: Settings, say: Callable[[str], None]) -> None:
+    """Apply the example queues, and the example data, to a pool that has no queues."""
     corral = await Corral.connect(settings.temporal_address, pool=settings.pool)
     if not await corral.queues():
         await corral.apply_queues(read_documents([str(EXAMPLE_QUEUES)], QueueTree)[0].content)
-        say(f"Made the queues of {_shown(EXAMPLE_QUEUES)}, since there were none.")
+        await corral.apply_datasets(read_documents([str(EXAMPLE_DATASETS)], Catalogue)[0].content)
+        say(f"Made the queues of {_shown(EXAMPLE_QUEUES)} and the data of {_shown(EXAMPLE_DATASETS)}, since there were none.")
 
 
 def greeting(settings: Settings) -> str:

@@ -122,6 +122,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 rounds.keep_deciding,
                 *(inquiry.status, inquiry.explain, inquiry.workloads, inquiry.events, inquiry.queues),
                 *(inquiry.fleet, inquiry.nodes, inquiry.rounds, inquiry.apply_queues),
+                *(inquiry.datasets, inquiry.apply_datasets),
                 *(inquiry.policies, inquiry.apply_policy),
             ),
             provider_activities=(placement.bind, placement.stop, inventory.watch, inventory.cordon),

@@ -13,6 +13,7 @@ from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, CapacityType, Identifie
 Probability = Annotated[float, Field(ge=0, le=1)]
 PoolSeconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SECONDS_PER_HOUR = 3600
+MILLION = 1_000_000
 
 
 class NodeShape(Model):
@@ -25,6 +26,7 @@ class NodeShape(Model):
     memory_mib: Annotated[StrictInt, Field(ge=0)] = 1_048_576
     capacity_type: CapacityType = CapacityType.ON_DEMAND
     price: Annotated[StrictInt, Field(ge=0)] = 0
+    interruptions_per_hour: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] | None = None
     taints: tuple[Identifier, ...] = ()
     labels: Mapping[ShortName, ShortName] = {}
     maximum_replicas: Annotated[StrictInt, Field(ge=0)] | None = None
@@ -112,6 +114,7 @@ def _node_view(region: SimulatedRegion, cluster: SimulatedCluster, shape: NodeSh
         memory_mib=shape.memory_mib,
         capacity_type=shape.capacity_type,
         price=shape.price,
+        interruptions=None if shape.interruptions_per_hour is None else round(shape.interruptions_per_hour * MILLION),
         taints=shape.taints,
         labels=tuple(sorted(shape.labels.items())),
         maximum_replicas=shape.maximum_replicas,

@@ -34,6 +34,7 @@ def node_of(row: Row[Any], promised: Sequence[Room]) -> Node:
         taints=tuple(row.taints),
         labels=tuple((name, value) for name, value in row.labels),
         maximum_replicas=row.maximum_replicas,
+        interruptions=row.interruptions,
     )
 
 

@@ -65,7 +65,7 @@ async def write_nodes(connection: AsyncConnection, provider: str, views: Sequenc
 def _upsert_node() -> Any:
     statement = insert(tables.nodes)
     now, new = tables.nodes.c, statement.excluded
-    observed = ("region", "cluster", "sku", "topology", "capacity_type", "price", "taints", "labels", "ready")
+    observed = ("region", "cluster", "sku", "topology", "capacity_type", "price", "interruptions", "taints", "labels", "ready")
     values: dict[str, Any] = {name: new[name] for name in observed}
     # A node that reports less than is in use there keeps that much, until it is free.
     values["cpu_milli"] = func.greatest(new.cpu_milli, now.cpu_use)
@@ -93,6 +93,7 @@ def _values(provider: str, view: NodeView) -> dict[str, Any]:
         "memory_mib": view.memory_mib,
         "capacity_type": view.capacity_type,
         "price": view.price,
+        "interruptions": view.interruptions,
         "taints": list(view.taints),
         "labels": [list(pair) for pair in view.labels],
         "maximum_replicas": view.maximum_replicas,

@@ -193,7 +193,8 @@ class PlanWriter:
             waiting = Explanation(reason=Reason.WAITING_FOR_VICTIMS, message=message)
             explanation: dict[str, Any] | None = waiting.model_dump(mode="json")
         else:
-            state, message, explanation = State.RESERVED, f"{place_of(attempt)} held", None
+            why = f" ({decision.in_words})" if isinstance(decision, Start) and decision.terms else ""
+            state, message, explanation = State.RESERVED, f"{place_of(attempt)} held{why}", None
         self.journal.move(row, state, message, epoch=attempt.epoch, explanation=explanation)
         self._tell(row.id)
         for victim in victims:

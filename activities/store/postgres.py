@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAttempt, Standing
 from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation
-from activities.store import adjustments, attempts, audit, fleet, policies, queues, tables, views
+from activities.store import adjustments, attempts, audit, data, fleet, policies, queues, tables, views
 from activities.store.accounts import note_capacity
 from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.policies import PolicyReader
@@ -22,7 +22,9 @@ from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts
 from activities.store.snapshots import SnapshotReader, anybody_waits, housekeeping_due, read_pool
 from activities.store.steps import Steps
 from corral.api import (
+    Catalogue,
     Cordon,
+    DatasetStatus,
     FleetStatus,
     NodeStatus,
     QueueStatus,
@@ -344,6 +346,23 @@ class PostgresStore:
             return await views.queues(connection, journal.now, policy.limits.sku_classes)
 
         return (await self._write(work))[0]
+
+    # Data
+
+    async def apply_datasets(self, catalogue: Catalogue) -> list[DatasetStatus]:
+        """Make the datasets what the catalogue says."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> list[DatasetStatus]:
+            await data.apply(connection, catalogue)
+            await fleet.note_change(connection, self._pool)
+            return await data.statuses(connection)
+
+        return (await self._write(work))[0]
+
+    async def datasets(self) -> list[DatasetStatus]:
+        """All datasets, and the names that workloads read though no dataset has them."""
+        async with self._engine.connect() as connection:
+            return await data.statuses(connection)
 
     # Policies
 

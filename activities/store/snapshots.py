@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.store import tables
 from activities.store.accounts import AccountBook, summed_up_at
 from activities.store.changes import Moment, moment
+from activities.store.data import read_datasets
 from activities.store.demand import Demand
 from activities.store.facts import waiting_of
 from activities.store.fleet import all_seen
@@ -22,7 +23,7 @@ from activities.store.policies import PolicyReader
 from activities.store.rows import AttemptRow, WorkloadRow
 from activities.store.steps import Steps
 from activities.store.supply import Supply
-from corral.api import WHOLE, Explanation, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
+from corral.api import WHOLE, Dataset, Explanation, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
 from corral.policy import Policy
 from domain.fleet import Health, Node
 from domain.penalties import Entry, is_shown, outstanding
@@ -71,7 +72,7 @@ class WorldRows:
 
 
 class PoolState(NamedTuple):
-    """Numbers that rise: with what could let waiting work start, and with edits of queues, quotas, policies and providers."""
+    """Numbers that rise: with what could let waiting work start, and with edits (see `tables.pools`)."""
 
     changes: int
     edits: int
@@ -85,6 +86,7 @@ class Edited:
     queues: tuple[QueueSpec, ...]
     policy: Policy
     is_complete: bool
+    datasets: tuple[Dataset, ...]
 
 
 @dataclass
@@ -176,6 +178,7 @@ class SnapshotReader:
             active=memory.demand.active.values(),
             policy=edited.policy,
             is_complete=edited.is_complete,
+            datasets=edited.datasets,
             ledger=memory.past.ledger,
             stops=memory.past.stops,
             spent=memory.book.spent(edited.queues, now),
@@ -211,8 +214,8 @@ class SnapshotReader:
 
     async def _read_edited(self, connection: AsyncConnection, edits: int) -> Edited:
         if self._edited is None or self._edited.edits != edits or edits < 0:
-            policy = await self.policies.in_force(connection)
-            self._edited = Edited(edits, await read_queues(connection), policy, await all_seen(connection))
+            policy, datasets = await self.policies.in_force(connection), await read_datasets(connection)
+            self._edited = Edited(edits, await read_queues(connection), policy, await all_seen(connection), datasets)
         return self._edited
 
 

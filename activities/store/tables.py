@@ -7,6 +7,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -45,7 +46,7 @@ pools = Table(
     Column("name", Text, primary_key=True),
     # Rises with whatever could let waiting work start; a planner remembers up to which one it has considered everybody.
     Column("changes", BigInteger, nullable=False, server_default="0"),
-    # Rises, by triggers, when queues, quotas, policies or providers are edited: what is remembered of them is then read again.
+    # Rises, by triggers, when queues, quotas, policies, data or providers are edited: what is remembered is then read again.
     Column("edits", BigInteger, nullable=False, server_default="0"),
     # Rises, by triggers, when nodes or live workloads are deleted, which nothing here does: nobody then trusts their memory.
     Column("removals", BigInteger, nullable=False, server_default="0"),
@@ -75,6 +76,8 @@ nodes = Table(
     Column("memory_mib", BigInteger, nullable=False),
     Column("capacity_type", Text, nullable=False),
     Column("price", BigInteger, nullable=False),
+    # In a million hours; none: as the policy says of the capacity type.
+    Column("interruptions", BigInteger),
     Column("taints", ARRAY(Text), nullable=False),
     Column("labels", JSONB, nullable=False),
     Column("maximum_replicas", Integer),
@@ -338,6 +341,16 @@ penalties = Table(
     Column("milli_seconds", BigInteger, nullable=False),
     _changed(),
     CheckConstraint("kind = 'charge' AND milli_seconds > 0 OR kind = 'settlement' AND milli_seconds < 0", name="known_kind"),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("size_gib", Double, nullable=False),
+    # Those that have a whole replica.
+    Column("regions", ARRAY(Text), nullable=False),
+    CheckConstraint("size_gib > 0", name="some_size"),
 )
 
 policies = Table(

@@ -39,7 +39,7 @@ from domain.fleet import Amount, Health
 from domain.quota import NO_CLASSES, QuotaTree, SkuClasses
 from domain.soundness import healthy_capacity, warnings
 
-DOLLAR = 1_000_000
+DOLLAR = MILLION = 1_000_000
 
 
 async def status(connection: AsyncConnection, workload: str) -> WorkloadStatus | None:
@@ -270,6 +270,7 @@ def _node_status(row: Row[Any]) -> NodeStatus:
         capacity_type=CapacityType(row.capacity_type),
         price=row.price / DOLLAR,
         labels=dict(row.labels),
+        interruptions_per_hour=None if row.interruptions is None else row.interruptions / MILLION,
         maximum_replicas=row.maximum_replicas,
         reason=row.cordon_reason or "",
     )

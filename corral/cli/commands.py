@@ -24,7 +24,7 @@ from corral.api import (
     WorkloadSpec,
     WorkloadStatus,
 )
-from corral.cli import steering, supply, tables, tenancy
+from corral.cli import data, steering, supply, tables, tenancy
 from corral.cli.documents import read_documents
 from corral.cli.exits import EPILOG, Commands, code_of_end
 from corral.cli.options import Interval, Output, Reason, Watch, WorkloadId
@@ -286,6 +286,7 @@ def version(context: typer.Context, output: Output = None) -> None:
 
 
 app.add_typer(tenancy.queue, name="queue")
+app.add_typer(data.data, name="data")
 app.add_typer(steering.policy, name="policy")
 app.add_typer(supply.fleet, name="fleet")
 app.command()(supply.rounds)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from corral.api import (
     Acknowledgement,
     BudgetStatus,
+    DatasetStatus,
     Explanation,
     FleetStatus,
     NodeStatus,
@@ -231,6 +232,15 @@ def _quotas(quotas: Sequence[QuotaSpec]) -> Iterable[Table]:
         yield table(columns, ([getattr(quota, name) for name in names] for quota in quotas))
 
 
+def datasets(statuses: Sequence[DatasetStatus]) -> Page:
+    """One line for each dataset, and below them what to be warned of."""
+    columns = (Column("DATASET"), *_numbers("GIB"), Column("REGIONS"), *_numbers("READERS"))
+    rows = ((each.name, each.size_gib, ", ".join(each.regions) or None, each.readers) for each in statuses)
+    warnings = [(each.name, warning) for each in statuses for warning in each.warnings]
+    warned = (table((Column("DATASET"), Column("WARNING")), warnings),) if warnings else ()
+    return (table(columns, rows), *warned)
+
+
 def policies(records: Sequence[PolicyRecord]) -> Page:
     """One line for each policy."""
     columns = (*_numbers("VERSION"), Column("NAME"), Column("MODEL"), Column("DIGEST"), Column("APPLIED", is_whole=True))
@@ -283,7 +293,7 @@ def nodes(statuses: Sequence[NodeStatus]) -> Page:
     """One line for each node."""
     columns = (
         *(Column("NODE"), Column("PROVIDER"), Column("REGION"), Column("CLUSTER"), SKU, Column("HEALTH")),
-        *(*_numbers("ACCELERATORS", "USED"), Column("CAPACITY"), *_numbers("PRICE", "MOST REPLICAS")),
+        *(*_numbers("ACCELERATORS", "USED"), Column("CAPACITY"), *_numbers("PRICE", "STOPS/H", "MOST REPLICAS")),
         *(Column("LABELS"), Column("REASON")),
     )
     return (table(columns, map(_node, statuses)),)
@@ -292,7 +302,8 @@ def nodes(statuses: Sequence[NodeStatus]) -> Page:
 def _node(node: NodeStatus) -> tuple[object, ...]:
     place = (node.id, node.provider, node.region, node.cluster, node.sku, node.health)
     labels = " ".join(f"{name}={value}" for name, value in node.labels.items())
-    has = (node.accelerators, node.used, node.capacity_type, node.price, node.maximum_replicas)
+    stops = node.interruptions_per_hour
+    has = (node.accelerators, node.used, node.capacity_type, node.price, stops, node.maximum_replicas)
     return (*place, *has, labels, node.reason)
 
 

@@ -1,6 +1,6 @@
 """Places: which SKUs a replica group accepts, and where a gang goes once each group has its SKU."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from domain.cohorts.setting import Setting
@@ -9,9 +9,9 @@ from domain.feasibility import sift
 from domain.fleet import NodeShare, Placement, Replica
 from domain.placement import Candidate, Layout, lay_out
 from domain.request import Gang, Request, Shape
-from domain.scoring import choice, options
+from domain.scoring import choice, options, variants
 from domain.stock import NodeRoom
-from domain.world import Supply, Traits, World
+from domain.world import Nodes, Supply, Traits, World
 
 Site = tuple[str, str]
 """Provider and region: what a gang must sit within."""
@@ -42,7 +42,11 @@ def place(request: Request, skus: Mapping[str, str], world: World) -> Candidate 
     by_site: dict[Site, dict[Supply, Sequence[Traits]]] = {}
     for supply, classes in sift(request, world).classes.items():
         by_site.setdefault((supply.provider, supply.region), {})[supply] = classes
-    found = (_on_site(request, site, skus, offer, world) for site, offer in sorted(by_site.items()))
+    found = (
+        _on_site(variant, site, skus, offer, world)
+        for site, offer in sorted(by_site.items())
+        for variant in variants(request, world)
+    )
     return min((each for each in found if each is not None), key=lambda each: choice(each, world), default=None)
 
 
@@ -55,19 +59,14 @@ def _on_site(request: Request, site: Site, skus: Mapping[str, str], offer: Offer
     gang = request.gang
     if len(wanted) > 1:
         gang = gang.pinned({shape.name: skus.get(shape.name, first) for shape in gang.shapes})
-    profile = world.policy.goals.topology
-    layouts = (lay_out(gang, world.nodes(kinds), profile) for kinds in _kinds(request, wanted.values(), offer, world))
-    found = (_candidate(request, wanted[first], layout) for layout in layouts if layout is not None)
+    classes = [traits for supply in wanted.values() for traits in offer[supply]]
+
+    def on(nodes: Nodes) -> Candidate | None:
+        layout = lay_out(gang, nodes, world.policy.goals.topology)
+        return None if layout is None else _candidate(request, wanted[first], layout)
+
+    found = options(request.spec, gang, classes, world, on)
     return min(found, key=lambda candidate: choice(candidate, world), default=None)
-
-
-def _kinds(request: Request, supplies: Iterable[Supply], offer: Offer, world: World) -> Iterator[Sequence[Traits]]:
-    """All nodes of the supplies; where it is one, besides those alone that a preference favours."""
-    wanted = {supply: offer[supply] for supply in supplies}
-    if len(wanted) == 1:
-        yield from (classes for _, classes in options(request.spec, wanted, world))
-    else:
-        yield [traits for classes in wanted.values() for traits in classes]
 
 
 def _candidate(request: Request, first: Supply, layout: Layout) -> Candidate:

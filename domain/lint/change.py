@@ -16,8 +16,32 @@ MOST_NAMES = 5
 
 
 def what_speaks_against(snapshot: Snapshot, policy: Policy, now: datetime) -> tuple[LintFinding, ...]:
-    """Everything that is wrong with the policy for the queues and the waiting work that the snapshot shows."""
-    return (*lint(policy, snapshot.queues), *strands_waiting_work(snapshot, policy, now))
+    """Everything that is wrong with the policy for the queues, the regions and the waiting work that the snapshot shows."""
+    return (
+        *lint(policy, snapshot.queues),
+        *unknown_region(snapshot, policy),
+        *strands_waiting_work(snapshot, policy, now),
+    )
+
+
+def unknown_region(snapshot: Snapshot, policy: Policy) -> Iterator[LintFinding]:
+    """A route begins or ends in a region that has neither nodes nor data; while a provider has not told, nothing is said."""
+    known = {node.region for node in snapshot.nodes} | {each for dataset in snapshot.datasets for each in dataset.regions}
+    if not (snapshot.is_complete and snapshot.nodes):
+        return
+    for source, routes in policy.goals.transfers.routes.items():
+        for destination in routes:
+            for region in dict.fromkeys((source, destination)):
+                if region not in known:
+                    yield LintFinding(
+                        rule="unknown-region",
+                        fault=Fault.DEAD_RULE,
+                        refuses=False,
+                        document=DocumentKind.POLICY,
+                        field=f"goals.transfers.routes.{source}.{destination}",
+                        message=f"region {region} has neither nodes nor data",
+                        advice=f"expected one of {listed(tuple(sorted(known)))}; correct it, or leave the route out",
+                    )
 
 
 def strands_waiting_work(snapshot: Snapshot, policy: Policy, now: datetime) -> Iterator[LintFinding]:

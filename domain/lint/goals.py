@@ -1,8 +1,9 @@
-"""Rules about stratum 4: preferences that can change nothing."""
+"""Rules about stratum 4: preferences, weights and facts that can change nothing."""
 
 from collections.abc import Iterator
 
-from corral.policy import Preference
+from corral.policy import Goal, Goals, Hazard, Preference
+from domain.data import terms_of
 from domain.law import Case
 from domain.lint.documents import Complaint, Documents, listed
 from domain.lint.reach import Reach
@@ -59,6 +60,47 @@ def goal_without_weight(documents: Documents) -> Iterator[Complaint]:
         yield Complaint("goals.preferences", "count nothing: preference_limit is 0", "raise the limit, or leave them out")
     if not goals.preferences and goals.preference_limit != default.preference_limit:
         yield Complaint("goals.preference_limit", "limits preferences that are not there", "leave it out")
+    for term in ("egress", "staging", "hazard", "affinity", "spread"):
+        yield from _weightless(f"goals.{term}", getattr(goals, term), getattr(default, term))
+    yield from _unread_transfers(goals, default)
+    yield from _unread_hazard(goals.hazard, default.hazard)
+
+
+def _weightless(field: str, goal: Goal, default: Goal) -> Iterator[Complaint]:
+    if goal.weight == 0 and goal.limit != default.limit:
+        yield Complaint(f"{field}.limit", "limits a term that counts nothing (its weight is 0)", "leave it out")
+    if goal.weight > 0 and goal.limit == 0:
+        yield Complaint(f"{field}.weight", "counts nothing: the limit is 0", "raise the limit, or set the weight to 0")
+
+
+def _unread_transfers(goals: Goals, default: Goals) -> Iterator[Complaint]:
+    if not (goals.egress.weight or goals.staging.weight) and goals.transfers != default.transfers:
+        message = "is read by nothing: egress and staging both have weight 0"
+        yield Complaint("goals.transfers", message, "leave it out, or give one of them a weight")
+
+
+def _unread_hazard(hazard: Hazard, default: Hazard) -> Iterator[Complaint]:
+    for name in ("interruptions_per_hour", "lost_seconds"):
+        if hazard.weight == 0 and getattr(hazard, name) != getattr(default, name):
+            yield Complaint(
+                f"goals.hazard.{name}", "counts nothing: the weight is 0", "leave it out, or give the hazard a weight"
+            )
+
+
+def idle_route(documents: Documents) -> Iterator[Complaint]:
+    """A route changes nothing: its region lacks nothing of its own, it differs in nothing, or no work may go where it leads."""
+    transfers, reach = documents.policy.goals.transfers, Reach.of(documents)
+    usual = terms_of(None, transfers)
+    for source, routes in transfers.routes.items():
+        for destination, route in routes.items():
+            field = f"goals.transfers.routes.{source}.{destination}"
+            if source == destination:
+                yield Complaint(field, f"leads from {source} to itself, where nothing needs to be brought", "leave it out")
+            elif terms_of(route, transfers) == usual:
+                yield Complaint(field, "says what holds between any two regions", "leave it out, or say what differs")
+            elif reach.permitted(reach.cases(regions=(destination,))) is None:
+                blame = listed(reach.breaches(reach.cases(regions=(destination,))))
+                yield Complaint(field, f"leads to {destination}, where {blame} let no work go", "leave it out")
 
 
 def _cases(preference: Preference, reach: Reach, *, favoured: bool) -> Iterator[Case]:

@@ -15,8 +15,6 @@ POLICY_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
     "rank.cohorts": frozenset({COHORTS}),
     "rank.deserved": frozenset({DESERVED}),
     "rank.disruption": frozenset({RANKED}),
-    "rank.requeue_seconds": frozenset({RANKED, DESERVED}),
-    "rank.restart_seconds": frozenset({RANKED, DESERVED}),
     "goals.improvement": frozenset({RANKED}),
 }
 """The models that read a part of the policy; every other part is read by all of them."""

@@ -50,6 +50,7 @@ RULES = (
     Rule(Fault.DEAD_RULE, constraints.unknown_queue),
     Rule(Fault.DEAD_RULE, promises.shadowed_budget),
     Rule(Fault.DEAD_RULE, goals.never_decides),
+    Rule(Fault.DEAD_RULE, goals.idle_route),
     Rule(Fault.DEAD_RULE, knobs.unused_class),
     Rule(Fault.WITHOUT_EFFECT, knobs.setting_of_another_model),
     Rule(Fault.WITHOUT_EFFECT, knobs.queue_field_of_another_model, refuses=True),

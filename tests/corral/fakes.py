@@ -8,7 +8,9 @@ from typer.testing import CliRunner, Result
 from corral.api import (
     Acknowledgement,
     CapacityType,
+    Catalogue,
     Cordon,
+    DatasetStatus,
     Evidence,
     Explanation,
     Fix,
@@ -128,6 +130,10 @@ ROUNDS = [
     ),
     RoundStatus(id=11, at=NOON, trigger="tick", considered=1, started=0, preempted=0, refused=1),
 ]
+DATASETS = [
+    DatasetStatus(name="corpus", size_gib=2048.5, regions=("north", "south"), readers=3),
+    DatasetStatus(name="typo", size_gib=None, regions=(), readers=1, warnings=("is read, and is not in the catalogue",)),
+]
 POLICIES = [
     PolicyRecord(
         version=7,
@@ -205,6 +211,14 @@ class FakeCorral(Corral):
     async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
         self._note("apply_queues", tree)
         return QUEUES
+
+    async def datasets(self) -> list[DatasetStatus]:
+        self._note("datasets")
+        return DATASETS
+
+    async def apply_datasets(self, catalogue: Catalogue) -> list[DatasetStatus]:
+        self._note("apply_datasets", catalogue)
+        return DATASETS
 
     async def policies(self, limit: int = 100) -> list[PolicyRecord]:
         self._note("policies", limit)

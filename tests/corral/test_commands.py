@@ -7,13 +7,26 @@ import pytest
 from pydantic_core import to_jsonable_python
 from ruamel.yaml import YAML
 
-from corral.api import Cordon, QueueSpec, QueueTree, QuotaSpec, Resize, SlaTier, State, WorkloadFilter, WorkloadResult
+from corral.api import (
+    Catalogue,
+    Cordon,
+    Dataset,
+    QueueSpec,
+    QueueTree,
+    QuotaSpec,
+    Resize,
+    SlaTier,
+    State,
+    WorkloadFilter,
+    WorkloadResult,
+)
 from corral.cli.exits import ExitCode
 from corral.client import Conflict, Submission
 from tests.corral.fakes import (
     A_RUNNING_WORKLOAD,
     A_WAITING_WORKLOAD,
     AN_ENDED_WORKLOAD,
+    DATASETS,
     DONE,
     EVENTS,
     FLEET,
@@ -27,6 +40,8 @@ from tests.corral.fakes import (
 
 A_TREE = b"queues:\n  - name: team\n    quotas:\n      - {sku: h100, nominal: 8}\n"
 THE_TREE = QueueTree(queues=(QueueSpec(name="team", quotas=(QuotaSpec(sku="h100", nominal=8),)),))
+A_CATALOGUE = b"datasets:\n  - {name: corpus, size_gib: 2048.5, regions: [north]}\n"
+THE_CATALOGUE = Catalogue(datasets=(Dataset(name="corpus", size_gib=2048.5, regions=("north",)),))
 ACTIVE_BASIC = WorkloadFilter(queue="team", state=State.WAITING, tier=SlaTier.BASIC, active_only=True, limit=7)
 SMALLER = Resize(count=4, minimum=2, group="main")
 
@@ -51,6 +66,8 @@ CASES = [
     ("queue list", ("queues",), QUEUES),
     ("queue show team", ("queues",), QUEUES[1]),
     ("queue apply -", ("apply_queues", THE_TREE), QUEUES),
+    ("data list", ("datasets",), DATASETS),
+    ("data apply -", ("apply_datasets", THE_CATALOGUE), DATASETS),
     ("fleet", ("fleet",), FLEET),
     ("fleet nodes", ("nodes",), NODES),
     ("rounds --limit 1", ("rounds", 1), ROUNDS[:1]),
@@ -58,7 +75,7 @@ CASES = [
     ("drain p n1 n2 --reason x", ("cordon", "p", Cordon(action="drain", nodes=("n1", "n2"), reason="x")), NODES),
     ("uncordon p n1 --reason x", ("cordon", "p", Cordon(action="uncordon", nodes=("n1",), reason="x")), NODES),
 ]
-GIVEN = {"submit -": b"id: train\nqueue: team\n", "queue apply -": A_TREE}
+GIVEN = {"submit -": b"id: train\nqueue: team\n", "queue apply -": A_TREE, "data apply -": A_CATALOGUE}
 
 
 @pytest.mark.parametrize(("command", "question", "answer"), CASES)
@@ -146,6 +163,14 @@ def test_work_that_leaves_its_place_says_where_it_goes_on(command: str) -> None:
 def test_nodes_show_what_they_say_of_themselves() -> None:
     line = run(FakeCorral(), "fleet", "nodes").stdout.splitlines()[1].split()
     assert line[-3:] == ["4", "disk=nvme", "-"]
+
+
+def test_data_show_where_they_are_and_what_is_odd_about_them() -> None:
+    header, corpus, typo, *_, warning = run(FakeCorral(), "data", "list").stdout.splitlines()
+    assert header.split() == ["DATASET", "GIB", "REGIONS", "READERS"]
+    assert corpus.split() == ["corpus", "2048.5", "north,", "south", "3"]
+    assert typo.split() == ["typo", "-", "-", "1"]
+    assert warning.split(None, 1) == ["typo", "is read, and is not in the catalogue"]
 
 
 def test_what_others_wrote_cannot_command_the_terminal() -> None:

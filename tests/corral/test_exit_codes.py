@@ -21,6 +21,7 @@ COMMANDS = [
     "reprioritize w 1",
     "wait w",
     "queue list",
+    "data list",
     "fleet",
     "fleet nodes",
     "rounds",

@@ -84,4 +84,5 @@ def test_shortfall_weighs_against_price() -> None:
 def test_a_start_says_what_each_term_counted() -> None:
     plan = decided(a_workload(gpus=4), preferences=[a_preference()])
 
-    assert dict(plan.starts[0].terms) == {"price": 3 * DOLLAR, "waste": 5_000, "shortfall": 0, "preferences": -5 * DOLLAR}
+    counted = {term: score for term, score in plan.starts[0].terms if score}
+    assert counted == {"price": 3 * DOLLAR, "waste": 5_000, "preferences": -5 * DOLLAR, "hazard": 91_250}

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from corral.api import QueueTree
+from corral.api import Dataset, QueueTree
 from corral.policy import DocumentKind, Policy
+from domain.lint.change import what_speaks_against
 from domain.lint.rules import RULES, lint, refusals
+from tests.builders import NOON, a_node, a_queue, a_snapshot
 
 HALVES: list[dict[str, Any]] = [
     {"name": "company"},
@@ -51,6 +53,10 @@ def deny(**lists: Any) -> dict[str, Any]:
 def preferring(*preferences: dict[str, Any], **others: Any) -> dict[str, Any]:
     named = [{"name": f"p{number}", "worth": 1} | preference for number, preference in enumerate(preferences)]
     return {"goals": {"preferences": named}} | others
+
+
+def routes(**routes: dict[str, dict[str, float]]) -> dict[str, Any]:
+    return {"goals": {"transfers": {"routes": routes}}}
 
 
 def budgets(*budgets: dict[str, Any], **others: Any) -> dict[str, Any]:
@@ -271,6 +277,34 @@ SITUATIONS = [
     ),
     Situation("goal-without-weight", {"goals": {"price_limit": 0}}, ["goals.price_weight"]),
     Situation("goal-without-weight", {"goals": {"price_weight": 0}}),
+    Situation(
+        "goal-without-weight",
+        {"goals": {"egress": {"weight": 0, "limit": 3}, "affinity": {"limit": 0}, "spread": {"limit": 0}}},
+        ["goals.egress.limit", "goals.affinity.weight", "goals.spread.weight"],
+    ),
+    Situation(
+        "goal-without-weight",
+        {"goals": {"egress": {"weight": 0}, "staging": {"weight": 0}, "transfers": {"dollars_per_gib": 1}}},
+        ["goals.transfers"],
+    ),
+    Situation("goal-without-weight", {"goals": {"egress": {"weight": 0}, "transfers": {"dollars_per_gib": 1}}}),
+    Situation(
+        "goal-without-weight",
+        {"goals": {"hazard": {"weight": 0, "interruptions_per_hour": {"spot": 1}, "lost_seconds": 3}}},
+        ["goals.hazard.interruptions_per_hour", "goals.hazard.lost_seconds"],
+    ),
+    Situation("goal-without-weight", {"goals": {"hazard": {"interruptions_per_hour": {"spot": 0}, "lost_seconds": 3}}}),
+    Situation("goal-without-weight", {"goals": {"hazard": {"weight": 0}}}),
+    Situation("idle-route", routes(eu={"eu": {"dollars_per_gib": 1}}), ["goals.transfers.routes.eu.eu"]),
+    Situation("idle-route", routes(eu={"us": {"dollars_per_gib": 0.02}}), ["goals.transfers.routes.eu.us"]),
+    Situation("idle-route", routes(eu={"us": {}}), ["goals.transfers.routes.eu.us"]),
+    Situation(
+        "idle-route",
+        routes(eu={"us": {"dollars_per_gib": 1}}, us={"eu": {"dollars_per_gib": 1}})
+        | constrained(platform=deny(regions=["us"])),
+        ["goals.transfers.routes.eu.us"],
+    ),
+    Situation("idle-route", routes(eu={"us": {"gib_per_second": 3}})),
 ]
 
 
@@ -314,6 +348,16 @@ def test_fields_that_the_model_does_not_read_refuse_the_tree() -> None:
     assert (finding.document, finding.field) == (DocumentKind.QUEUES, "queues[1].priority")
     assert "priority of queue a has no effect: the quota model ranked does not read it" in finding.message
     assert finding.advice == "leave it out, or choose rank.quota_model: deserved"
+
+
+def test_a_route_to_where_nothing_is_is_told_of_when_the_policy_meets_the_pool() -> None:
+    fleet, data = [a_node("n", region="eu")], [Dataset(name="corpus", size_gib=1, regions=("archive",))]
+    policy = Policy.model_validate(routes(archive={"eu": {"dollars_per_gib": 1}}, eu={"uss": {"dollars_per_gib": 1}}))
+
+    (finding,) = what_speaks_against(a_snapshot(fleet, [a_queue("research", 8)], datasets=data), policy, NOON)
+
+    assert (finding.rule, finding.field, finding.refuses) == ("unknown-region", "goals.transfers.routes.eu.uss", False)
+    assert "region uss has neither nodes nor data; expected one of archive, eu" in str(finding)
 
 
 def test_a_document_without_anything_is_clean() -> None:

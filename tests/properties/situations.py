@@ -6,7 +6,7 @@ from dataclasses import replace
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from corral.api import WHOLE, QueueSpec, SlaTier, State, Target
+from corral.api import WHOLE, Affinity, CapacityType, Dataset, QueueSpec, SlaTier, Spread, State, Target
 from corral.policy import Disruption, Exactness, Policy, Rank
 from domain.decision import Plan, Start, StartAfter
 from domain.fleet import Health, Node, Placement, Room
@@ -21,6 +21,10 @@ SKUS = ("a100", "h100")
 QUEUES = ("one", "two", "three")
 limits = st.none() | st.integers(0, 6)
 
+LIKES_FAST_DISKS = Affinity(nodes={"disk": ("fast",)}, worth=0.5)
+ONE_A_NODE, TWO_A_RACK_AT_BEST = Spread(level="node", maximum=1), Spread(level="rack", maximum=2, worth=0.5)
+CORPUS = Dataset(name="corpus", size_gib=1_000, regions=("eu",))
+
 
 @st.composite
 def fleets(draw: st.DrawFn) -> list[Node]:
@@ -34,6 +38,8 @@ def fleets(draw: st.DrawFn) -> list[Node]:
             cpu_milli=draw(st.sampled_from((2_000, 8_000))),
             memory_mib=draw(st.sampled_from((4, 16))),
             price=draw(st.sampled_from((1_000_000, 2_000_000))),
+            capacity_type=draw(st.sampled_from((CapacityType.ON_DEMAND, CapacityType.ON_DEMAND, CapacityType.SPOT))),
+            labels={"disk": draw(st.sampled_from(("fast", "slow")))},
             taints=draw(st.sampled_from(((), (), (), ("lab",)))),
             health=draw(st.sampled_from((Health.READY, Health.READY, Health.READY, Health.CORDONED))),
         )
@@ -81,6 +87,9 @@ def workloads(draw: st.DrawFn, id: str) -> AWorkload:
         minimum=draw(st.none() | st.integers(1, count)),
         cpu_milli=draw(st.sampled_from((0, 500, 2_000))),
         memory_mib=draw(st.sampled_from((0, 2))),
+        affinities=draw(st.sampled_from(((), (), (LIKES_FAST_DISKS,)))),
+        spread=draw(st.sampled_from((None, None, ONE_A_NODE, TWO_A_RACK_AT_BEST))),
+        datasets=draw(st.sampled_from(((), (), ("corpus",), ("corpus", "unknown")))),
         tier=draw(st.sampled_from(list(SlaTier))),
         priority=draw(st.integers(0, 2)),
         required=draw(st.sampled_from((None, None, "rack"))),
@@ -98,7 +107,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     fleet, tree = draw(fleets()), draw(cohorts())
     earlier = [draw(workloads(f"r{index}")) for index in range(draw(st.integers(0, 5)))]
     waiting = [draw(workloads(f"w{index}")) for index in range(draw(st.integers(1, 5)))]
-    return a_snapshot(fleet, tree, *draw(running(fleet, tree, earlier)), *waiting)
+    return a_snapshot(fleet, tree, *draw(running(fleet, tree, earlier)), *waiting, datasets=[CORPUS])
 
 
 policies = st.builds(

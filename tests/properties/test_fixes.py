@@ -82,7 +82,7 @@ def told() -> Counter[str]:
     """How many workloads were asked about, had a fix, and started once the first was followed."""
     told: Counter[str] = Counter()
 
-    @settings(derandomize=True, deadline=None, max_examples=1_200, database=None, suppress_health_check=list(HealthCheck))
+    @settings(derandomize=True, deadline=None, max_examples=1_500, database=None, suppress_health_check=list(HealthCheck))
     @given(worlds)
     def ask(snapshot: Snapshot) -> None:
         if told["asked"] >= ENOUGH:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from corral.api import Model, QueueSpec
 from corral.policy import Goals, Limits, Policy, QuotaModel, Rank
@@ -40,7 +40,7 @@ def fields_read(model: QuotaModel) -> tuple[set[str], set[str]]:
     queue_fields: set[str] = set()
     policy_fields: set[str] = set()
 
-    @STABLE
+    @settings(STABLE, max_examples=120)
     @given(worlds)
     def look(world: Snapshot) -> None:
         queues = tuple(watched(queue, queue_fields, "") for queue in world.queues)

@@ -1,5 +1,6 @@
 """What holds of every layout, whatever the nodes, the groups and the profile."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from random import Random
@@ -7,12 +8,13 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.api import ReplicaGroup, Topology
+from corral.api import ReplicaGroup, Spread, Topology
 from corral.policy import TopologyProfile
 from domain.fleet import Node, Room
 from domain.placement import Layout, lay_out
 from domain.quota import QuotaTree
 from domain.request import Gang
+from domain.topology import spread_of
 from domain.world import Nodes, World
 from tests.builders import NOON, a_node, a_queue, a_snapshot
 from tests.properties.situations import STABLE, is_within
@@ -55,6 +57,7 @@ def topologies(draw: st.DrawFn) -> Topology:
         preferred=draw(st.sampled_from((None, *LEVELS))),
         slice_level=draw(st.sampled_from(LEVELS)) if sliced else None,
         slice_size=draw(st.integers(1, 3)) if sliced else None,
+        spread=draw(st.none() | st.none() | st.builds(Spread, level=st.sampled_from(LEVELS), maximum=st.integers(1, 3))),
     )
 
 
@@ -149,6 +152,19 @@ def test_units_sit_in_one_domain_and_their_slices_too(fleet: list[Node], gang: G
             assert len({node.domain(level) for node in together}) <= 1
         if len(unit.shapes) == 1 and unit.topology.slice_level and unit.topology.slice_size:
             check_slices(together, unit.topology.slice_level, unit.topology.slice_size)
+
+
+@MANY
+@given(fleets(), gangs, profiles)
+def test_no_domain_has_more_of_a_group_than_the_spread_allows(fleet: list[Node], gang: Gang, profile: TopologyProfile) -> None:
+    layout = lay_out(gang, nodes_of(fleet), profile)
+    for unit in gang.units(each_alone=profile is not TopologyProfile.BEST_FIT) if layout else ():
+        for shape in unit.shapes:
+            asked = spread_of(unit.topology if len(unit.shapes) == 1 else shape.terms.topology or unit.topology, shape)
+            found = homes(layout, fleet, shape.name) if layout else []
+            if asked is not None and len(found) > asked.maximum:
+                assert all(node.domain(asked.level) for node in found)
+                assert max(Counter(node.domain(asked.level) for node in found).values()) <= asked.maximum
 
 
 def check_slices(found: Sequence[Node], level: str, size: int) -> None:

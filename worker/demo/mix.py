@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
-from corral.api import QueueSpec, QueueTree, QuotaSpec, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
+from corral.api import Catalogue, QueueSpec, QueueTree, QuotaSpec, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
 from corral.cli.documents import read_documents
 from corral.policy import Disruption, DisruptionBudget, Limits, Policy, Rank
 from worker.demo.scenario import SUCCEEDS, Arrival, Deed, Scenario, Verb
@@ -14,7 +14,7 @@ from worker.fleet_file import DEFAULT_FLEET, EXAMPLES, read_fleet
 
 SEED = 42
 CLOCK_SPEED = 55.0
-EXAMPLE_QUEUES = EXAMPLES / "queues.yaml"
+EXAMPLE_QUEUES, EXAMPLE_DATASETS = EXAMPLES / "queues.yaml", EXAMPLES / "datasets.yaml"
 OUTPUT_VARIABLE = "DEMO_OUTPUT"
 """Names the file in which a real process leaves what the report shows of it."""
 
@@ -34,6 +34,7 @@ def showcase(output: Path, seed: int = SEED) -> Scenario:
         queues=QueueTree(queues=(*read_documents([str(EXAMPLE_QUEUES)], QueueTree)[0].content.queues, GRANTS)),
         arrivals=tuple(sorted(arrivals, key=lambda arrival: (arrival.at, arrival.spec.id))),
         deeds=tuple(sorted(DEEDS, key=lambda deed: deed.at)),
+        data=read_documents([str(EXAMPLE_DATASETS)], Catalogue)[0].content,
     )
 
 

@@ -105,6 +105,8 @@ class Demonstration:
             machines = await stack.enter_async_context(machines_of(settings, corral))
             with self._phase("make the queues"):
                 await persistently(lambda: corral.apply_queues(scenario.queues))
+                if (data := scenario.data) is not None:
+                    await persistently(lambda: corral.apply_datasets(data))
                 await _fleet_is_seen(reader, machines)
             with self._phase("run the workloads"):
                 course = await Driver(corral, reader, settings.clock(), machines, self.shown).drive(scenario)

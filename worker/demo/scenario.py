@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from corral.api import QueueTree, State, WorkloadSpec
+from corral.api import Catalogue, QueueTree, State, WorkloadSpec
 from corral.policy import Policy
 from worker.fleet_file import FleetFile
 
@@ -67,4 +67,5 @@ class Scenario:
     queues: QueueTree
     arrivals: tuple[Arrival, ...]
     deeds: tuple[Deed, ...] = ()
+    data: Catalogue | None = None
     notes: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeVar
 
-from corral.api import CapacityType, ReplicaGroup, Selection, SlaTier, Target, Topology, WorkloadSpec
+from corral.api import Affinity, CapacityType, ReplicaGroup, Selection, SlaTier, Spread, Target, Topology, WorkloadSpec
 from worker.demo.scenario import Arrival
 
 PREMIUM, STANDARD, BASIC = SlaTier.PREMIUM, SlaTier.STANDARD, SlaTier.BASIC
@@ -36,6 +36,7 @@ class Wave:
     tasks: tuple[int | None, ...] = (None,)
     selection: Selection = Selection.ORDERED
     topology: Topology = field(default_factory=Topology)
+    datasets: tuple[str, ...] = ()
 
     def arrivals(self, random: Random) -> Iterator[Arrival]:
         """The workloads of the wave."""
@@ -52,6 +53,7 @@ class Wave:
                 targets=self.targets,
                 selection=self.selection,
                 topology=self.topology,
+                datasets=self.datasets,
                 expected_seconds=runtime,
                 parameters=behaviour(runtime, _in_turn(CHECKPOINT_SECONDS, number)),
                 retries=3,
@@ -73,16 +75,18 @@ def behaviour(runtime: int, checkpoint_seconds: int = 5, exit_code: int = 0) -> 
     }
 
 
-def gang(replicas: int, accelerators: float, minimum: int | None = None) -> ReplicaGroup:
+def gang(replicas: int, accelerators: float, minimum: int | None = None, *likes: Affinity) -> ReplicaGroup:
     """Replicas that start together."""
     cpu_milli = 2_000 if accelerators < 1 else 8_000
-    return ReplicaGroup(count=replicas, accelerators=accelerators, minimum=minimum, cpu_milli=cpu_milli)
+    return ReplicaGroup(count=replicas, accelerators=accelerators, minimum=minimum, cpu_milli=cpu_milli, affinities=likes)
 
 
 def on(*skus: str, **more: object) -> Target:
     """A target on any of these SKUs."""
     return Target.model_validate({"skus": skus, **more})
 
+
+FAST_NETWORK = Affinity(nodes={"network": ("infiniband",)}, worth=0.25)
 
 SMALL = (
     Wave(
@@ -94,6 +98,7 @@ SMALL = (
         *("finetune", 65, ("research", "product"), STANDARD, (0, 2900), (600, 1500)),
         shapes=(gang(1, 1), gang(1, 2)),
         targets=(on(L40S, A100),),
+        datasets=("dialogues",),
     ),
     Wave(
         *("sweep", 6, ("interns", "research"), BASIC, (200, 2000), (300, 600)),
@@ -105,6 +110,7 @@ SMALL = (
         *("assistant", 20, ("product",), PREMIUM, (0, 2000), (1600, 2300)),
         shapes=(gang(1, 2), gang(2, 2), gang(1, 4)),
         targets=(on(L40S), on(A100)),
+        topology=Topology(spread=Spread(level="node", maximum=1, worth=0.5)),
     ),
 )
 """What comes all day: notebooks on shares of a device, fine-tuning, arrays, and services that promise much."""
@@ -152,6 +158,7 @@ CHOOSING = (
         *("either", 26, ("product", "research"), STANDARD, (0, 2900), (700, 1500)),
         shapes=(gang(1, 8), gang(2, 8)),
         targets=(on(H100, count=1), on(A100, count=2), on(ASCEND, count=2)),
+        datasets=("web-corpus",),
     ),
     Wave(
         *("patient", 14, ("research", "product"), STANDARD, (300, 3000), (700, 1500)),
@@ -177,11 +184,13 @@ CHOOSING = (
     ),
     Wave(
         *("block", 5, ("product",), STANDARD, (1000, 3000), (700, 1400)),
-        shapes=(gang(3, 8),),
+        shapes=(gang(3, 8, None, FAST_NETWORK),),
         targets=(on(H100), on(A100)),
         topology=Topology(preferred="block"),
     ),
 )
-"""Alternatives: another SKU and count, another region, more of both as time passes, the cheapest; one rack or block."""
+"""Alternatives: another SKU and count, another region, more of both as time passes, the cheapest; one rack or block.
+
+Data and a fast network draw some of them to one region."""
 
 WAVES = (*SMALL, *FILLING, *TAKING_BACK, *CHOOSING)

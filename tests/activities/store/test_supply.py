@@ -108,12 +108,13 @@ async def test_the_fleet_is_summed_up_by_region_and_sku(pool: Pool) -> None:
 
 
 async def test_what_a_node_says_of_itself_is_seen_by_the_next_round(pool: Pool) -> None:
-    (view,) = a_fleet_of(labels={"disk": "nvme", "arch": "arm"}, maximum_replicas=2).node_views()
+    (view,) = a_fleet_of(labels={"disk": "nvme", "arch": "arm"}, maximum_replicas=2, interruptions_per_hour=0.25).node_views()
     await pool.gets(view)
     (node,) = (await pool.snapshot()).nodes
     assert (node.labels, node.maximum_replicas) == ((("arch", "arm"), ("disk", "nvme")), 2)
     (status,) = await pool.store.nodes()
     assert (status.labels, status.maximum_replicas) == ({"arch": "arm", "disk": "nvme"}, 2)
+    assert (node.interruptions, status.interruptions_per_hour) == (250_000, 0.25)
     await pool.store.write_nodes("aws", [replace(view, labels=(), maximum_replicas=None)], complete=True)
     (node,) = (await pool.snapshot()).nodes
     assert (node.labels, node.maximum_replicas) == ((), None)
