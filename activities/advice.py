@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from activities.admission import timed_round
+from activities.deciding import Decider
 from activities.ports import Store
 from corral.api import Explanation, Fix, Reason
 from domain.decision import Decision, Plan, Wait
@@ -27,13 +27,14 @@ class Advisor:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._decider = Decider()
         self._found: dict[str, tuple[Reason, datetime, tuple[Fix, ...]]] = {}
         self._waits: dict[str, Explanation] = {}
         self._due = 0.0
 
     def decide(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
         """Decide one round; the waits in it carry the fixes that are known."""
-        plan, milliseconds = timed_round(snapshot, now)
+        plan, milliseconds = self._decider.decide(snapshot, now)
         self._waits = {each.workload_id: each.explanation for each in plan.decisions if isinstance(each, Wait)}
         self._found = {id: found for id, found in self._found.items() if id in self._waits}
         return replace(plan, decisions=tuple(map(self._advised, plan.decisions))), milliseconds

@@ -137,6 +137,8 @@ class Reason(StrEnum):
     BEHIND_OTHERS_IN_QUEUE = "BehindOthersInQueue"
     ROUND_LIMIT_REACHED = "RoundLimitReached"
     PENDING_EVALUATION = "PendingEvaluation"
+    # A defect of Corral keeps it from being decided about.
+    INTERNAL_ERROR = "InternalError"
     # Why one node, domain or target was passed over.
     SKU_NOT_ACCEPTED = "SkuNotAccepted"
     REGION_NOT_ACCEPTED = "RegionNotAccepted"

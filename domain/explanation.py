@@ -337,6 +337,21 @@ def enough_for_one_round(limit: str, as_of: datetime) -> Explanation:
     return Explanation(reason=Reason.ROUND_LIMIT_REACHED, message=message, as_of=as_of)
 
 
+def left_for_the_next_round(as_of: datetime) -> Explanation:
+    """The round failed about another workload, and was decided for some of those who wait."""
+    message = "this round was cut short by a defect of Corral; it has its turn in the next one, which follows at once"
+    return Explanation(reason=Reason.PENDING_EVALUATION, message=message, as_of=as_of)
+
+
+def not_decidable(as_of: datetime) -> Explanation:
+    """Deciding about it fails. What was raised may name anything, and is for those who read the worker's log."""
+    message = (
+        "Corral fails to decide about it, which is a defect of Corral; it is set aside, tried again now and then, and all"
+        " others go on; tell an operator, who finds the error in the log of the worker under the workload's id"
+    )
+    return Explanation(reason=Reason.INTERNAL_ERROR, message=message, as_of=as_of)
+
+
 # Refusals: what was asked, what exists, what to do
 
 

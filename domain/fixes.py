@@ -15,9 +15,10 @@ from domain.explanation import amount
 from domain.facts import Facts
 from domain.feasibility import LASTING_FILTERS, sift
 from domain.fleet import Amount, Health, Node
+from domain.isolation import schedule_around, with_turns_for
 from domain.quota import QuotaTree
 from domain.request import Request, requests
-from domain.round import schedule, who_starts
+from domain.round import who_starts
 from domain.snapshot import Snapshot
 from domain.standing import TIERS
 from domain.stock import NodeRoom
@@ -135,13 +136,15 @@ Finder = Callable[[Question], Iterable[Fix]]
 
 def explained_now(workload_id: str, snapshot: Snapshot, now: datetime) -> Explanation | None:
     """Why a waiting workload waits as things stand, with its fixes and its position; none when it need not wait."""
-    plan = schedule(_decided_fast(snapshot), now)
+    plan, _ = schedule_around(_decided_fast(snapshot), now)
     waits = {decision.workload_id: decision.explanation for decision in plan.decisions if isinstance(decision, Wait)}
     if workload_id not in waits:
         return None
     specs = {workload.id: workload.spec for workload in snapshot.waiting}
     line = [id for id in waits if specs[id].queue == specs[workload_id].queue]
-    fixes = cheapest_fixes(workload_id, snapshot, now)
+    aside = {id for id, said in waits.items() if said.reason is Reason.INTERNAL_ERROR}
+    decidable = with_turns_for([workload for workload in snapshot.waiting if workload.id not in aside], snapshot)
+    fixes = () if workload_id in aside else cheapest_fixes(workload_id, decidable, now)
     return waits[workload_id].model_copy(update={"fixes": fixes, "position": line.index(workload_id) + 1})
 
 
