@@ -1,15 +1,18 @@
 """Inquiry: what services ask of the record, and the queues and policies that owners write into it."""
 
-import asyncio
+import logging
 
 from temporalio import activity
 
+from activities.advice import searched
 from activities.errors import final_failures
 from activities.ports import Store
 from corral.api import FleetStatus, NodeStatus, QueueStatus, QueueTree, State, WorkloadEvent, WorkloadFilter, WorkloadStatus
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.wire import Inquiry as Name
 from domain.fixes import explained_now, for_tenant
+
+log = logging.getLogger(__name__)
 
 
 class Inquiry:
@@ -36,7 +39,11 @@ class Inquiry:
         snapshot, now = await self._store.look()
         if all(waiting.id != workload for waiting in snapshot.waiting):
             return status
-        explanation = await asyncio.to_thread(explained_now, workload, snapshot, now)
+        try:
+            explanation = await searched(lambda go_on: explained_now(workload, snapshot, now, go_on=go_on))
+        except Exception:  # what the last round said is an answer too
+            log.exception("could not find out what would start workload %s", workload)
+            return status
         if explanation is None:
             return status
         fixes = explanation.fixes if names else tuple(map(for_tenant, explanation.fixes))

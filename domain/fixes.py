@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice, takewhile
 from typing import TypeVar
 
 from corral.api import WHOLE, Explanation, Fix, FixKind, QueueSpec, QuotaChange, Reason, StopPolicy, Target, Topology
@@ -51,21 +51,41 @@ MOST_MOMENTS = 64
 MOST_DROPPED = 24
 
 
+GoOn = Callable[[], bool]
+"""Asked before each trial; once it says no, the search ends with what it has found."""
+
+
+def for_ever() -> bool:
+    """Whoever asks has all the time that the trials take."""
+    return True
+
+
 @dataclass
 class Trials:
     """How many more rounds may be tried, so that an answer for a large pool takes no longer than one for a small one."""
 
     left: int
+    go_on: GoOn = for_ever
 
     @classmethod
-    def for_pool(cls, snapshot: Snapshot) -> "Trials":
+    def for_pool(cls, snapshot: Snapshot, go_on: GoOn = for_ever) -> "Trials":
         """Fewer the more there is to decide about."""
-        return cls(max(FEWEST_TRIALS, TRIAL_WORK // (len(snapshot.nodes) + len(snapshot.active) + len(snapshot.waiting))))
+        size = len(snapshot.nodes) + len(snapshot.active) + len(snapshot.waiting)
+        return cls(max(FEWEST_TRIALS, TRIAL_WORK // size), go_on)
+
+    @property
+    def are_over(self) -> bool:
+        """Whether none is left, or nobody has time for more."""
+        if self.left > 0 and not self.go_on():
+            self.left = 0
+        return self.left <= 0
 
     def take(self) -> bool:
         """Use one up; false when none is left."""
+        if self.are_over:
+            return False
         self.left -= 1
-        return self.left >= 0
+        return True
 
 
 @dataclass(frozen=True)
@@ -134,7 +154,7 @@ class Question:
 Finder = Callable[[Question], Iterable[Fix]]
 
 
-def explained_now(workload_id: str, snapshot: Snapshot, now: datetime) -> Explanation | None:
+def explained_now(workload_id: str, snapshot: Snapshot, now: datetime, *, go_on: GoOn = for_ever) -> Explanation | None:
     """Why a waiting workload waits as things stand, with its fixes and its position; none when it need not wait."""
     plan, _ = schedule_around(_decided_fast(snapshot), now)
     waits = {decision.workload_id: decision.explanation for decision in plan.decisions if isinstance(decision, Wait)}
@@ -144,14 +164,16 @@ def explained_now(workload_id: str, snapshot: Snapshot, now: datetime) -> Explan
     line = [id for id in waits if specs[id].queue == specs[workload_id].queue]
     aside = {id for id, said in waits.items() if said.reason is Reason.INTERNAL_ERROR}
     decidable = with_turns_for([workload for workload in snapshot.waiting if workload.id not in aside], snapshot)
-    fixes = () if workload_id in aside else cheapest_fixes(workload_id, decidable, now)
+    fixes = () if workload_id in aside else cheapest_fixes(workload_id, decidable, now, go_on=go_on)
     return waits[workload_id].model_copy(update={"fixes": fixes, "position": line.index(workload_id) + 1})
 
 
-def cheapest_fixes(workload_id: str, snapshot: Snapshot, now: datetime, most: int = MOST_FIXES) -> tuple[Fix, ...]:
+def cheapest_fixes(
+    workload_id: str, snapshot: Snapshot, now: datetime, most: int = MOST_FIXES, *, go_on: GoOn = for_ever
+) -> tuple[Fix, ...]:
     """The cheapest changes that start the workload, each found true by deciding the changed pool."""
     workload = next(workload for workload in snapshot.waiting if workload.id == workload_id)
-    question = Question(workload, _decided_fast(snapshot), now, Trials.for_pool(snapshot))
+    question = Question(workload, _decided_fast(snapshot), now, Trials.for_pool(snapshot, go_on))
     for rights in range(MOST_RIGHTS + 1):
         if found := tuple(islice(_true(_offers(question, rights, FINDERS), question), most)):
             return found
@@ -168,10 +190,12 @@ def _decided_fast(snapshot: Snapshot) -> Snapshot:
 
 def _offers(question: Question, rights: int, finders: Sequence[Finder]) -> Iterator[Fix]:
     """Changes that may be enough; where no single one is, a right, and what becomes possible with it."""
+    tried = (find(question) for find in (RIGHTS if rights else finders) if not question.trials.are_over)
+    changes = chain.from_iterable(tried)
     if rights == 0:
-        yield from (fix for find in finders for fix in find(question))
+        yield from changes
         return
-    for right in (fix for find in RIGHTS for fix in find(question)):
+    for right in takewhile(lambda _: not question.trials.are_over, changes):
         snapshot, now = applied(right, question.workload.id, question.snapshot, question.now)
         workload = next(workload for workload in snapshot.waiting if workload.id == question.workload.id)
         yield from (

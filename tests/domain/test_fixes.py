@@ -1,10 +1,14 @@
 """What would start a workload that waits."""
 
+from datetime import datetime
 from typing import Any
+
+import pytest
 
 from corral.api import FixKind, QueueSpec, StopPolicy, Target
 from domain.fixes import cheapest_fixes, explained_now, for_tenant
 from domain.fleet import Health, Node
+from domain.round import who_starts
 from domain.snapshot import Snapshot
 from domain.workload import Active
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
@@ -97,3 +101,21 @@ def test_the_explanation_says_where_in_its_line_a_workload_stands() -> None:
     snapshot: Snapshot = a_snapshot([a_node("n", used=8)], [QUEUE], a_workload("one", gpus=8), a_workload("two", gpus=8))
     told = [explained_now(id, snapshot, NOON) for id in ("one", "two")]
     assert [each and each.position for each in told] == [1, 2]
+
+
+def test_a_search_that_is_told_to_stop_tries_no_other_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def counted(snapshot: Snapshot, now: datetime) -> frozenset[str]:
+        tried.append(now)
+        return who_starts(snapshot, now)
+
+    monkeypatch.setattr("domain.fixes.who_starts", counted)
+    fleet = [a_node(f"n{i}", topology=(("rack", f"r{i}"),)) for i in range(4)]
+    running = [a_workload(f"r{i}", gpus=8).on((node, 8)) for i, node in enumerate(fleet)]
+    snapshot = a_snapshot(fleet, [a_queue("research", 8)], *running, a_workload("next", gpus=8, count=2, required="rack"))
+    cheapest_fixes("next", snapshot, NOON)
+    in_all = len(tried)
+    tried.clear()
+    assert cheapest_fixes("next", snapshot, NOON, go_on=lambda: len(tried) < 5) == ()
+    assert len(tried) == 5 < in_all
