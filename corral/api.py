@@ -342,6 +342,7 @@ class FixKind(StrEnum):
     GO_FIRST = "go-first"
     WAIT = "wait"
     RAISE_QUOTA = "raise-quota"
+    RAISE_BUDGET = "raise-budget"
     OPEN_QUEUE = "open-queue"
     UNCORDON = "uncordon"
     STOP_OTHERS = "stop-others"
@@ -357,12 +358,20 @@ class QuotaChange(Model):
     cap: Annotated[StrictInt, Field(ge=0)] = 0
 
 
+class BudgetChange(Model):
+    """So much more, in its unit, of the budget at this place (from 0) among those of a queue."""
+
+    queue: Identifier
+    place: Annotated[StrictInt, Field(ge=0)]
+    amount: Annotated[StrictInt, Field(ge=1)]
+
+
 class Fix(Model):
     """A smallest change that would start a waiting workload now (or, when it waits, then); `cost` is in dollars.
 
     What is set is to be done, all of it: a target to add, a topology instead of the present one, taints to tolerate, a
-    protection to give up, a tier, a priority, seconds to wait, quota to raise, queues to open, nodes to put back, workloads to
-    stop.
+    protection to give up, a tier, a priority, seconds to wait, quota and budgets to raise, queues to open, nodes to put back,
+    workloads to stop.
     `victims` is left empty for whoever may not know them.
     """
 
@@ -377,6 +386,7 @@ class Fix(Model):
     priority: int | None = None
     wait_seconds: int | None = None
     quotas: tuple[QuotaChange, ...] = ()
+    budgets: tuple[BudgetChange, ...] = ()
     queues: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     victims: tuple[str, ...] = ()

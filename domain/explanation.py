@@ -408,6 +408,18 @@ def never_fits_quota(fitting: Sequence[tuple[Request, Supply]], widest: QuotaTre
     return Explanation(reason=Reason.NEVER_WITHIN_QUOTA, message=message, as_of=as_of)
 
 
+def never_within_budget(unpaid: Iterable[Rejection], as_of: datetime) -> Explanation:
+    """The workload would use up more than a hard budget ever has."""
+    nearest = min(unpaid, key=lambda each: (each.needs - each.has, each.candidate))
+    message = (
+        f"would use up {amount(nearest.needs)} of the budget of {nearest.candidate}, which never has more than"
+        f" {amount(nearest.has)} for one workload; ask for less or for a shorter time, use another queue or raise the budget"
+        if nearest.needs
+        else f"the budget of {nearest.candidate} has nothing to use up; use another queue or raise the budget"
+    )
+    return Explanation(reason=Reason.NEVER_WITHIN_QUOTA, message=message, as_of=as_of)
+
+
 def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(set(names))) or "none"
 

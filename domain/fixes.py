@@ -8,8 +8,22 @@ from functools import cached_property
 from itertools import chain, islice, takewhile
 from typing import TypeVar
 
-from corral.api import WHOLE, Explanation, Fix, FixKind, QueueSpec, QuotaChange, Reason, StopPolicy, Target, Topology
+from corral.api import (
+    WHOLE,
+    BudgetChange,
+    BudgetUnit,
+    Explanation,
+    Fix,
+    FixKind,
+    QueueSpec,
+    QuotaChange,
+    Reason,
+    StopPolicy,
+    Target,
+    Topology,
+)
 from corral.policy import Exactness
+from domain.budgets import ONE, Balance, called
 from domain.decision import Wait
 from domain.explanation import amount
 from domain.facts import Facts
@@ -23,7 +37,7 @@ from domain.snapshot import Snapshot
 from domain.standing import TIERS
 from domain.stock import NodeRoom
 from domain.whatif import applied, expected_end
-from domain.workload import Active, Waiting
+from domain.workload import Active, Waiting, length_of
 from domain.world import World
 
 Option = TypeVar("Option")
@@ -357,10 +371,12 @@ def precedence(question: Question) -> Iterator[Fix]:
 
 def patience(question: Question) -> Iterator[Fix]:
     """Wait until targets open, work is expected to end, a protection is over or a grant begins: the first time that helps."""
-    moments = sorted({moment for moment in _moments(question) if moment > question.now})[:MOST_MOMENTS]
-    first = _first([_wait(question, moment) for moment in moments], question.may_start_with)
-    if first is not None:
-        yield first
+    for found in (_moments(question), _moments_of_budgets(question)):
+        moments = sorted({moment for moment in found if moment > question.now})[:MOST_MOMENTS]
+        first = _first([_wait(question, moment) for moment in moments], question.may_start_with)
+        if first is not None:
+            yield first
+            return
 
 
 def _wait(question: Question, until: datetime) -> Fix:
@@ -380,6 +396,13 @@ def _moments(question: Question) -> Iterator[datetime]:
             yield from (moment for moment in (row.valid_from, row.valid_until) if moment is not None)
     for active in question.snapshot.active:
         yield from _moments_of(active, question)
+    yield from _moments_of_budgets(question)
+
+
+def _moments_of_budgets(question: Question) -> Iterator[datetime]:
+    for price in _prices(question):
+        for _, balance, missing in _short_budgets(question, price):
+            yield from balance.back(question.now, missing)
 
 
 def _moments_of(active: Active, question: Question) -> Iterator[datetime]:
@@ -452,6 +475,48 @@ def _shortage(
 def _raise_in_words(change: QuotaChange) -> str:
     parts = [f"the {word} by {number}" for word, number in (("nominal", change.nominal), ("cap", change.cap)) if number]
     return f"raise {' and '.join(parts)} {change.sku} in queue {change.queue}"
+
+
+def more_budget(question: Question) -> Iterator[Fix]:
+    """Raise the hard budgets that are short by what is missing, if it gets the cheapest nodes that it takes or the dearest."""
+    for price in _prices(question):
+        missing: dict[tuple[str, int], int] = {}
+        for queue, balance, short in _short_budgets(question, price):
+            place = next(i for i, each in enumerate(question.facts.queues[queue].budgets) if each is balance.budget)
+            missing[queue, place] = max(missing.get((queue, place), 0), -(-short // ONE[balance.budget.unit]))
+        if missing:
+            changes = [BudgetChange(queue=queue, place=place, amount=more) for (queue, place), more in missing.items()]
+            yield _raise_budgets(question, changes)
+
+
+def _raise_budgets(question: Question, changes: Sequence[BudgetChange]) -> Fix:
+    budgets = [question.facts.queues[change.queue].budgets[change.place] for change in changes]
+    said = (f"{called(each.queue, budget)} by {each.amount}" for each, budget in zip(changes, budgets, strict=True))
+    dollars = sum(
+        each.amount * (1 if budget.unit is BudgetUnit.DOLLARS else question.price)
+        for each, budget in zip(changes, budgets, strict=True)
+    )
+    return Fix(
+        kind=FixKind.RAISE_BUDGET,
+        message=f"raise the budget of {' and of '.join(said)}",
+        cost=round(PERMISSION * dollars, 4),
+        budgets=tuple(changes),
+    )
+
+
+def _short_budgets(question: Question, price: int) -> Iterator[tuple[str, Balance, int]]:
+    """Hard budgets on the way to the root that do not pay for its smallest request at this price, and what is missing."""
+    spec, milli = question.workload.spec, question.milli
+    committed = World.of(question.snapshot, question.facts.tree).usage.committed
+    for account, balance in question.facts.tree.balances_of(spec.queue):
+        if missing := balance.missing(milli, milli * price, length_of(spec), committed.get(account, 0)):
+            yield account[0], balance, missing
+
+
+def _prices(question: Question) -> list[int]:
+    """What an accelerator costs in an hour on the cheapest and on the dearest nodes that it takes."""
+    prices = [node.price for node in question.acceptable]
+    return sorted({min(prices), max(prices)}) if prices else []
 
 
 def open_queues(question: Question) -> Iterator[Fix]:
@@ -543,6 +608,7 @@ FINDERS: tuple[Finder, ...] = (
     precedence,
     patience,
     more_quota,
+    more_budget,
     open_queues,
     nodes_back,
     stops,
@@ -552,7 +618,16 @@ FINDERS: tuple[Finder, ...] = (
 NEXT: tuple[Finder, ...] = (less, patience, more_quota, nodes_back, stops)
 """What may become possible with a right."""
 
-RIGHTS: tuple[Finder, ...] = (precedence, more_quota, open_queues, less_protection, other_targets, tolerations, every_node_back)
+RIGHTS: tuple[Finder, ...] = (
+    precedence,
+    more_quota,
+    more_budget,
+    open_queues,
+    less_protection,
+    other_targets,
+    tolerations,
+    every_node_back,
+)
 """Changes that alone may do nothing, because something else is short as well."""
 
 
