@@ -630,7 +630,7 @@ class QueueSpec(Model):
 
 
 class QueueTree(Model):
-    """All queues and cohorts at once; applied whole or not at all."""
+    """All queues and cohorts at once; applied whole or not at all. From a queue to its root there are at most 64 levels."""
 
     queues: Annotated[tuple[QueueSpec, ...], Field(min_length=1, max_length=10_000)]
 
