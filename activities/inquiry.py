@@ -7,9 +7,20 @@ from temporalio import activity
 from activities.advice import searched
 from activities.errors import final_failures
 from activities.ports import Store
-from corral.api import FleetStatus, NodeStatus, QueueStatus, QueueTree, State, WorkloadEvent, WorkloadFilter, WorkloadStatus
+from corral.api import (
+    FleetStatus,
+    NodeStatus,
+    QueueStatus,
+    QueueTree,
+    Reason,
+    State,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadStatus,
+)
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.wire import Inquiry as Name
+from domain.explanation import with_nearest_queues
 from domain.fixes import explained_now, for_tenant
 
 log = logging.getLogger(__name__)
@@ -32,8 +43,12 @@ class Inquiry:
 
     @activity.defn(name=Name.EXPLAIN)
     async def explain(self, workload: str, names: bool) -> WorkloadStatus:
-        """One workload; one that waits with its reason and its fixes as of now, and the victims' names only if asked for."""
+        """One workload; one that waits with its reason and its fixes as of now. Others are named only if asked for."""
         status = await self.status(workload)
+        if names and status.explanation is not None and status.explanation.reason is Reason.UNKNOWN_QUEUE:
+            known = [queue.name for queue in await self._store.queues()]
+            named = with_nearest_queues(status.explanation, status.queue, known)
+            return status.model_copy(update={"explanation": named})
         if status.state is not State.WAITING:
             return status
         snapshot, now = await self._store.look()

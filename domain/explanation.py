@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from fractions import Fraction
 
 from corral.api import WHOLE, Evidence, Explanation, Reason, StopPolicy
@@ -53,6 +54,7 @@ FURTHEST_FIRST = (
 """The rules, from the last that a candidate meets to the first: the one that stopped whoever got furthest dominates."""
 
 MOST_EVIDENCE = 8
+MOST_NAMES = 3
 
 
 def dominant(findings: Iterable[Finding]) -> Finding:
@@ -355,10 +357,18 @@ def not_decidable(as_of: datetime) -> Explanation:
 # Refusals: what was asked, what exists, what to do
 
 
-def unknown_queue(queue: str, known: Iterable[str], as_of: datetime) -> Explanation:
-    """The workload names a queue that does not exist."""
-    message = f"queue {queue} does not exist; there are: {_list(known)}; submit to one of them or define {queue}"
+def unknown_queue(queue: str, as_of: datetime) -> Explanation:
+    """The workload names a queue that does not exist; which others there are is not for everybody to know."""
+    message = f"queue {queue} does not exist; check its name, ask an operator which queue is yours, or have {queue} defined"
     return Explanation(reason=Reason.UNKNOWN_QUEUE, message=message, as_of=as_of)
+
+
+def with_nearest_queues(explanation: Explanation, queue: str, known: Iterable[str]) -> Explanation:
+    """The same for an operator, who may know the queues whose names are nearest."""
+    names = sorted(set(known))
+    nearest = get_close_matches(queue, names, n=MOST_NAMES, cutoff=0.5)
+    hint = f"its name is most like those of {', '.join(nearest)}" if nearest else f"none of the {len(names)} has a name like it"
+    return explanation.model_copy(update={"message": f"{explanation.message}; {hint}"})
 
 
 def cannot_be_guaranteed(workload: Waiting, amount_sold: Fraction, left: Fraction, as_of: datetime) -> Explanation:

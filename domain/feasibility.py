@@ -164,7 +164,7 @@ def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
     """
     queue = workload.spec.queue
     if queue not in facts.tree.paths:
-        return unknown_queue(queue, facts.tree.paths, facts.now)
+        return unknown_queue(queue, facts.now)
     if not facts.complete or _groups_could_part(workload, facts):
         return None
     profile = facts.policy.goals.topology

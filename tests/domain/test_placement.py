@@ -296,7 +296,7 @@ def test_a_topology_level_that_is_only_preferred_may_be_unknown() -> None:
         (
             a_workload(queue="nowhere"),
             Reason.UNKNOWN_QUEUE,
-            "queue nowhere does not exist; there are: research; submit to one of them or define nowhere",
+            "queue nowhere does not exist; check its name, ask an operator which queue is yours, or have nowhere defined",
         ),
         (
             a_workload(targets=[Target(skus=("tpu",))]),

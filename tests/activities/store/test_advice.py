@@ -64,6 +64,18 @@ async def test_what_runs_has_nothing_to_explain(pool: Pool) -> None:
     assert (await Inquiry(pool.store).explain("first", False)).explanation is None
 
 
+async def test_only_operators_are_told_which_queues_have_names_like_an_unknown_one(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("typo", queue="reserch"), a_spec("odd", queue="xyz"))
+    inquiry = Inquiry(pool.store)
+    assert (told := (await inquiry.explain("typo", False)).explanation)
+    assert "research" not in told.message
+    assert (told := (await inquiry.explain("typo", True)).explanation)
+    assert told.message.endswith("its name is most like those of research")
+    assert (told := (await inquiry.explain("odd", True)).explanation)
+    assert "has a name like it" in told.message
+
+
 # Searches that take long
 
 
