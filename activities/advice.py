@@ -13,6 +13,7 @@ from activities.ports import Store
 from corral.api import Explanation, Fix, Reason
 from domain.decision import Decision, Plan, Wait
 from domain.fixes import GoOn, cheapest_fixes, for_tenant
+from domain.isolation import with_turns_for
 from domain.snapshot import Snapshot
 
 LARGEST_POOL = 300
@@ -70,8 +71,9 @@ class Advisor:
             snapshot, now = await self._store.look()
             waiting = {workload.id for workload in snapshot.waiting}
             wanted = next((id for id, said in self._waits.items() if id in waiting and self._wants(id, said, now)), None)
+            decided = [work for work in snapshot.waiting if not self._is_aside(work.id)]
             if wanted and len(snapshot.nodes) + len(snapshot.active) + len(snapshot.waiting) <= LARGEST_POOL:
-                await self._seek_for(wanted, snapshot, now)
+                await self._seek_for(wanted, with_turns_for(decided, snapshot), now)
         except Exception:  # the rounds go on without advice
             log.exception("could not find out what would start work that waits")
         finally:
@@ -88,10 +90,15 @@ class Advisor:
             self._found[workload] = (reason, now, fixes)
 
     def _wants(self, workload: str, said: Explanation, now: datetime) -> bool:
-        """Whether no fixes have been sought lately for the reason for which it waits; what deciding fails about has none."""
+        """Whether no fixes have been sought lately for the reason for which it waits; what is set aside has none."""
         found = self._found.get(workload)
         is_known = found is not None and found[0] is said.reason and now - found[1] < FRESH_FOR
-        return not is_known and said.reason is not Reason.INTERNAL_ERROR
+        return not (is_known or self._is_aside(workload))
+
+    def _is_aside(self, workload: str) -> bool:
+        """Whether deciding fails about it, so that nothing can be tried in a pool where it has its turn."""
+        said = self._waits.get(workload)
+        return said is not None and said.reason is Reason.INTERNAL_ERROR
 
     def _advised(self, decision: Decision) -> Decision:
         if not isinstance(decision, Wait) or decision.workload_id not in self._found:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from activities.admission import Admission
+from activities.advice import Advisor
 from activities.answers import AdmissionOrder
 from activities.deciding import AGAIN_AFTER, Decider
 from corral.api import Reason, State
@@ -147,3 +148,18 @@ async def test_an_arrival_that_deciding_fails_about_waits_and_those_that_came_wi
     bad, good = await asyncio.gather(*(admission.admit(order) for order in orders))
     assert (bad.state, bad.reason) == (State.WAITING, Reason.INTERNAL_ERROR)
     assert good.state is State.RESERVED
+
+
+async def test_who_waits_beside_a_workload_that_is_set_aside_is_told_its_fixes_unasked(
+    pool: Pool, broken: set[frozenset[str]]
+) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("first"))
+    await pool.runs("first")
+    broken.add(frozenset({"bad"}))
+    await pool.arrive(a_spec("bad"), a_spec("good"))
+    advisor = Advisor(pool.store)
+    await pool.store.round([], advisor.decide, "planner")
+    await advisor.seek()
+    _, notices = await pool.store.round([], advisor.decide, "planner")
+    assert [(notice.standing.workload, bool(notice.standing.fixes)) for notice in notices] == [("good", True)]
