@@ -1,8 +1,6 @@
 """Admission: a submitted workload is refused for good, or written down and decided about in the round that is next."""
 
-import time
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 from temporalio import activity
@@ -10,34 +8,11 @@ from temporalio import activity
 from activities.answers import AdmissionOrder, Standing
 from activities.batching import Batcher
 from activities.courier import Courier
+from activities.deciding import Decider
 from activities.ports import Store
 from corral.api import Reason, State, WorkloadSpec
-from domain.decision import Plan
-from domain.round import schedule
-from domain.snapshot import Snapshot
 
 LONGEST_VALUE = 60
-
-
-class Laps:
-    """Milliseconds by step, of steps that follow each other."""
-
-    def __init__(self) -> None:
-        self.milliseconds: dict[str, float] = {}
-        self._since = time.perf_counter()
-
-    def __call__(self, step: str) -> None:
-        """The step is done, and the next one begins."""
-        now = time.perf_counter()
-        self.milliseconds[step] = round((now - self._since) * 1000, 3)
-        self._since = now
-
-
-def timed_round(snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
-    """Decide one round, and tell how many milliseconds each of its steps took."""
-    laps = Laps()
-    plan = schedule(snapshot, now, lap=laps)
-    return plan, laps.milliseconds
 
 
 class Admission:
@@ -46,6 +21,7 @@ class Admission:
     def __init__(self, store: Store, courier: Courier) -> None:
         self._store = store
         self._courier = courier
+        self._decider = Decider()
         self._arrivals: Batcher[WorkloadSpec, Standing] = Batcher(self._round)
 
     @activity.defn(name="admission.admit")
@@ -61,14 +37,14 @@ class Admission:
 
     async def _round(self, specs: Sequence[WorkloadSpec]) -> list[Standing]:
         first_of_id = {spec.id: spec for spec in reversed(specs)}
-        standings, notices = await self._store.round(list(first_of_id.values()), timed_round, "admission")
+        standings, notices = await self._store.round(list(first_of_id.values()), self._decider.decide, "admission")
         self._courier.post(notices)
         return [await self._standing(spec, first_of_id[spec.id], standings[spec.id]) for spec in specs]
 
     async def _standing(self, spec: WorkloadSpec, decided: WorkloadSpec, standing: Standing) -> Standing:
         if spec.digest == decided.digest:
             return standing
-        conflicting, _ = await self._store.round([spec], timed_round, "admission")
+        conflicting, _ = await self._store.round([spec], self._decider.decide, "admission")
         return conflicting[spec.id]
 
 

@@ -1,25 +1,45 @@
 """Advice: the cheapest fixes of those who wait, sought beside the rounds, so that nobody waits for them."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
-from activities.admission import timed_round
+from activities.deciding import Decider
 from activities.ports import Store
 from corral.api import Explanation, Fix, Reason
 from domain.decision import Decision, Plan, Quality, Wait
-from domain.fixes import cheapest_fixes, for_tenant
+from domain.fixes import GoOn, cheapest_fixes, for_tenant
+from domain.isolation import with_turns_for
 from domain.snapshot import Snapshot
 
 LARGEST_POOL = 300
 """Nodes and workloads in a pool whose waiting work is told its fixes unasked; in a larger one they are sought when asked."""
 
+SEARCH_SECONDS = 5.0
+"""After which a search begins no other trial, and what it has found so far is the answer."""
+
 PAUSE_SECONDS = 5.0
 """Between two searches, which cost as much as some dozens of rounds."""
 
 FRESH_FOR = timedelta(minutes=5)
+
+Found = TypeVar("Found")
+
+log = logging.getLogger(__name__)
+
+
+async def searched(search: Callable[[GoOn], Found]) -> Found:
+    """Search in a thread, for a limited time, and no longer than somebody waits for the answer: nobody can stop a thread."""
+    until = time.monotonic() + SEARCH_SECONDS
+    is_awaited = True
+    try:
+        return await asyncio.to_thread(search, lambda: is_awaited and time.monotonic() < until)
+    finally:
+        is_awaited = False
 
 
 class Advisor:
@@ -27,35 +47,61 @@ class Advisor:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._decider = Decider()
         self._found: dict[str, tuple[Reason, datetime, tuple[Fix, ...]]] = {}
         self._waits: dict[str, Explanation] = {}
         self._due = 0.0
         self.quality: Quality | None = None
         """Of the last plan."""
+        self._search: asyncio.Task[None] | None = None
 
     def decide(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
         """Decide one round; the waits in it carry the fixes that are known."""
-        plan, milliseconds = timed_round(snapshot, now)
+        plan, milliseconds = self._decider.decide(snapshot, now)
         self.quality = plan.quality
         self._waits = {each.workload_id: each.explanation for each in plan.decisions if isinstance(each, Wait)}
         self._found = {id: found for id, found in self._found.items() if id in self._waits}
         return replace(plan, decisions=tuple(map(self._advised, plan.decisions))), milliseconds
 
-    async def seek(self) -> None:
-        """Find the fixes of one workload that has none yet, unless it is too early or the pool too large; without names."""
-        if not self._waits or time.monotonic() < self._due:
-            return
-        snapshot, now = await self._store.look()
-        waiting = {workload.id for workload in snapshot.waiting}
-        wanted = [id for id, said in self._waits.items() if id in waiting and not self._knows(id, said, now)]
-        if wanted and len(snapshot.nodes) + len(snapshot.active) + len(snapshot.waiting) <= LARGEST_POOL:
-            fixes = await asyncio.to_thread(cheapest_fixes, wanted[0], snapshot, now)
-            self._found[wanted[0]] = (self._waits[wanted[0]].reason, now, tuple(map(for_tenant, fixes)))
-        self._due = time.monotonic() + PAUSE_SECONDS
+    def seek_beside(self) -> None:
+        """Begin a search and go on at once, unless one is going on or it is too early for the next."""
+        if self._waits and time.monotonic() >= self._due and (self._search is None or self._search.done()):
+            self._search = asyncio.create_task(self.seek())
 
-    def _knows(self, workload: str, explanation: Explanation, now: datetime) -> bool:
+    async def seek(self) -> None:
+        """Find the fixes of one workload that has none yet, unless the pool is too large; without names."""
+        try:
+            snapshot, now = await self._store.look()
+            waiting = {workload.id for workload in snapshot.waiting}
+            wanted = next((id for id, said in self._waits.items() if id in waiting and self._wants(id, said, now)), None)
+            decided = [work for work in snapshot.waiting if not self._is_aside(work.id)]
+            if wanted and len(snapshot.nodes) + len(snapshot.active) + len(snapshot.waiting) <= LARGEST_POOL:
+                await self._seek_for(wanted, with_turns_for(decided, snapshot), now)
+        except Exception:  # the rounds go on without advice
+            log.exception("could not find out what would start work that waits")
+        finally:
+            self._due = time.monotonic() + PAUSE_SECONDS
+
+    async def _seek_for(self, workload: str, snapshot: Snapshot, now: datetime) -> None:
+        """Whatever comes of it is remembered: a search that failed or took too long would do so again."""
+        reason = self._waits[workload].reason
+        fixes: tuple[Fix, ...] = ()
+        try:
+            found = await searched(lambda go_on: cheapest_fixes(workload, snapshot, now, go_on=go_on))
+            fixes = tuple(map(for_tenant, found))
+        finally:
+            self._found[workload] = (reason, now, fixes)
+
+    def _wants(self, workload: str, said: Explanation, now: datetime) -> bool:
+        """Whether no fixes have been sought lately for the reason for which it waits; what is set aside has none."""
         found = self._found.get(workload)
-        return found is not None and found[0] is explanation.reason and now - found[1] < FRESH_FOR
+        is_known = found is not None and found[0] is said.reason and now - found[1] < FRESH_FOR
+        return not (is_known or self._is_aside(workload))
+
+    def _is_aside(self, workload: str) -> bool:
+        """Whether deciding fails about it, so that nothing can be tried in a pool where it has its turn."""
+        said = self._waits.get(workload)
+        return said is not None and said.reason is Reason.INTERNAL_ERROR
 
     def _advised(self, decision: Decision) -> Decision:
         if not isinstance(decision, Wait) or decision.workload_id not in self._found:

@@ -1,9 +1,10 @@
 """Inquiry: what services ask of the record, and the queues, data and policies that owners write into it."""
 
-import asyncio
+import logging
 
 from temporalio import activity
 
+from activities.advice import searched
 from activities.errors import final_failures
 from activities.ports import Store
 from corral.api import (
@@ -13,6 +14,7 @@ from corral.api import (
     NodeStatus,
     QueueStatus,
     QueueTree,
+    Reason,
     RoundStatus,
     State,
     WorkloadEvent,
@@ -21,7 +23,10 @@ from corral.api import (
 )
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.wire import Inquiry as Name
+from domain.explanation import with_nearest_queues
 from domain.fixes import explained_now, for_tenant
+
+log = logging.getLogger(__name__)
 
 
 class Inquiry:
@@ -41,14 +46,22 @@ class Inquiry:
 
     @activity.defn(name=Name.EXPLAIN)
     async def explain(self, workload: str, names: bool) -> WorkloadStatus:
-        """One workload; one that waits with its reason and its fixes as of now, and the victims' names only if asked for."""
+        """One workload; one that waits with its reason and its fixes as of now. Others are named only if asked for."""
         status = await self.status(workload)
+        if names and status.explanation is not None and status.explanation.reason is Reason.UNKNOWN_QUEUE:
+            known = [queue.name for queue in await self._store.queues()]
+            named = with_nearest_queues(status.explanation, status.queue, known)
+            return status.model_copy(update={"explanation": named})
         if status.state is not State.WAITING:
             return status
         snapshot, now = await self._store.look()
         if all(waiting.id != workload for waiting in snapshot.waiting):
             return status
-        explanation = await asyncio.to_thread(explained_now, workload, snapshot, now)
+        try:
+            explanation = await searched(lambda go_on: explained_now(workload, snapshot, now, go_on=go_on))
+        except Exception:  # what the last round said is an answer too
+            log.exception("could not find out what would start workload %s", workload)
+            return status
         if explanation is None:
             return status
         fixes = explanation.fixes if names else tuple(map(for_tenant, explanation.fixes))

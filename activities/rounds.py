@@ -58,7 +58,7 @@ class Rounds:
                     told += await self._decide()
                     rounds += 1
                     review_due = loop.time() + self._reconcile_seconds
-                    await self._advisor.seek()
+                    self._advisor.seek_beside()
                 if loop.time() >= house_due:
                     await self._keep_house()
                     house_due = loop.time() + self._tick_seconds

@@ -141,6 +141,8 @@ class Reason(StrEnum):
     BEHIND_OTHERS_IN_QUEUE = "BehindOthersInQueue"
     ROUND_LIMIT_REACHED = "RoundLimitReached"
     PENDING_EVALUATION = "PendingEvaluation"
+    # A defect of Corral keeps it from being decided about.
+    INTERNAL_ERROR = "InternalError"
     # Why one node, domain or target was passed over.
     SKU_NOT_ACCEPTED = "SkuNotAccepted"
     REGION_NOT_ACCEPTED = "RegionNotAccepted"
@@ -380,6 +382,7 @@ class FixKind(StrEnum):
     GO_FIRST = "go-first"
     WAIT = "wait"
     RAISE_QUOTA = "raise-quota"
+    RAISE_BUDGET = "raise-budget"
     OPEN_QUEUE = "open-queue"
     UNCORDON = "uncordon"
     STOP_OTHERS = "stop-others"
@@ -395,12 +398,20 @@ class QuotaChange(Model):
     cap: Annotated[StrictInt, Field(ge=0)] = 0
 
 
+class BudgetChange(Model):
+    """So much more, in its unit, of the budget at this place (from 0) among those of a queue."""
+
+    queue: Identifier
+    place: Annotated[StrictInt, Field(ge=0)]
+    amount: Annotated[StrictInt, Field(ge=1)]
+
+
 class Fix(Model):
     """A smallest change that would start a waiting workload now (or, when it waits, then); `cost` is in dollars.
 
     What is set is to be done, all of it: a target to add, a topology instead of the present one, taints to tolerate, a
-    protection to give up, a tier, a priority, seconds to wait, quota to raise, queues to open, nodes to put back, workloads to
-    stop.
+    protection to give up, a tier, a priority, seconds to wait, quota and budgets to raise, queues to open, nodes to put back,
+    workloads to stop.
     `victims` is left empty for whoever may not know them.
     """
 
@@ -415,6 +426,7 @@ class Fix(Model):
     priority: int | None = None
     wait_seconds: int | None = None
     quotas: tuple[QuotaChange, ...] = ()
+    budgets: tuple[BudgetChange, ...] = ()
     queues: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     victims: tuple[str, ...] = ()
@@ -658,7 +670,7 @@ class QueueSpec(Model):
 
 
 class QueueTree(Model):
-    """All queues and cohorts at once; applied whole or not at all."""
+    """All queues and cohorts at once; applied whole or not at all. From a queue to its root there are at most 64 levels."""
 
     queues: Annotated[tuple[QueueSpec, ...], Field(min_length=1, max_length=10_000)]
 

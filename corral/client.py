@@ -188,8 +188,8 @@ class Corral:
     async def explain(self, workload: str, *, names: bool = False) -> Explanation | None:
         """Tell why a workload waits, found out now, with the changes that would start it, or why it was refused.
 
-        With `names` the changes name the workloads of others that they would stop, as operators need to know. None when it
-        neither waits nor was refused.
+        With `names` the changes name the workloads of others that they would stop, and where its queue does not exist those
+        with similar names are named, as operators need to know. None when it neither waits nor was refused.
 
         Raises:
             NotFound: there is no such workload.

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 
 from corral.api import CapacityType, Identifier, Model, Seconds, ShortText, SlaTier
 
@@ -263,13 +263,12 @@ class Rank(Model):
     """Nothing is stopped for a workload whose last so many attempts all failed by themselves."""
     disruption: Disruption = Disruption()
 
-    @model_validator(mode="after")
-    def _every_tier(self) -> Self:
-        if missing := [tier for tier in SlaTier if tier not in self.tiers]:
-            raise ValueError(
-                f"tiers: {', '.join(missing)} missing; each of the three tiers needs a guarantee and a minimum runtime"
-            )
-        return self
+    @field_validator("tiers")
+    @classmethod
+    def _every_tier(cls, tiers: Mapping[SlaTier, TierPolicy]) -> Mapping[SlaTier, TierPolicy]:
+        if missing := [tier for tier in SlaTier if tier not in tiers]:
+            raise ValueError(f"{', '.join(missing)} missing; each of the three tiers needs a guarantee and a minimum runtime")
+        return tiers
 
 
 class Preference(Model):

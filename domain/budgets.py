@@ -1,11 +1,12 @@
 """Budgets: what is left of a queue's accelerator-hours or money, and what a start would take of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from math import ceil, log2
 
-from corral.api import WHOLE, BudgetSpec, BudgetUnit
-from domain.accounting import MILLISECONDS
+from corral.api import HOUR_SECONDS, WHOLE, BudgetSpec, BudgetUnit
+from domain.accounting import MILLISECOND, MILLISECONDS
 from domain.fleet import Amount
 from domain.flows import HOUR, Flows, decayed, merged, milliseconds, since, used_until
 
@@ -40,6 +41,24 @@ class Balance:
         """Whether nothing new may start now, however little it needs."""
         return self.opens == 0 and self.left - committed <= 0
 
+    def missing(self, milli: Amount, hourly_cost: int, seconds: int | None, committed: int) -> int:
+        """How much more it would have to have left for such work to start; at least one while it is used up."""
+        missing = self.commitment(milli, hourly_cost, seconds) + committed - self.left
+        return max(missing, committed - self.left + 1) if self.is_used_up(committed) else max(0, missing)
+
+    def back(self, now: datetime, missing: int) -> Iterator[datetime]:
+        """When what is missing may have come back by itself: at the next period, or once so much of what is spent has decayed.
+
+        Running work goes on spending meanwhile, so that it may take longer; a grant never comes back.
+        """
+        if self.closes is not None:
+            yield now + self.closes * MILLISECOND
+        spent = self.budget.amount * ONE[self.budget.unit] - self.left
+        if self.budget.half_life_seconds is not None and 0 < missing < spent:
+            halvings = log2(spent / (spent - missing))
+            hours = ceil(halvings * self.budget.half_life_seconds / HOUR_SECONDS)
+            yield from (now + timedelta(hours=each) for each in (hours, hours + 1, 2 * hours, 4 * hours))
+
     def thousandths(self, amount: int) -> int:
         """An amount of the budget in thousandths of its unit, for people; never negative."""
         return max(0, amount) * 1_000 // ONE[self.budget.unit]
@@ -56,6 +75,39 @@ def balances(budget: BudgetSpec, spent: int, now: datetime) -> tuple[Balance, ..
     length, today = budget.period_seconds * MILLISECONDS, milliseconds(now)
     closes = _counts_from(budget, today) + length - today
     return (Balance(budget, amount - spent, 0, closes), Balance(budget, amount, closes, closes + length))
+
+
+def beyond_unspent(budget: BudgetSpec, milli: Amount, hourly_cost: int, seconds: int | None) -> tuple[int, int] | None:
+    """What such work would use up, and the most that it could have if nothing else used any; none where that is enough.
+
+    Work that runs over the end of a period takes a part of two, and of as many as it likes where each lasts for a whole one.
+    Both are amounts of the budget, as in a balance.
+    """
+    unspent = Balance(budget, budget.amount * ONE[budget.unit])
+    needs, most = unspent.commitment(milli, hourly_cost, seconds), unspent.left
+    if budget.period_seconds is not None:
+        lasts = unspent.commitment(milli, hourly_cost, budget.period_seconds) <= most
+        most = max(2 * most, needs) if lasts else 2 * most
+    return (needs, most) if needs > most or not unspent.left else None
+
+
+def spent_later(
+    budget: BudgetSpec, spent: int, uses: Iterable[tuple[int, datetime | None]], now: datetime, then: datetime
+) -> int:
+    """What will be spent of a budget of which so much is spent now: `uses` are what runs by the hour, and until when.
+
+    Without an end it runs on; what it still spends is not taken to decay meanwhile.
+    """
+    today, until = milliseconds(now), milliseconds(then)
+    begins = _counts_from(budget, until)
+    if budget.half_life_seconds is not None:
+        hours = (until - today) // HOUR
+        spent = ceil(spent * 2 ** (-hours * HOUR_SECONDS / budget.half_life_seconds))
+    elif begins > today:
+        spent = 0
+    first = max(today, begins)
+    ends = ((use, until if end is None else min(milliseconds(end), until)) for use, end in uses)
+    return spent + sum(use * max(0, last - first) for use, last in ends)
 
 
 def spent(flows: Iterable[Flows], budget: BudgetSpec, now: datetime) -> int:

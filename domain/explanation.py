@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from fractions import Fraction
 
 from corral.api import WHOLE, Evidence, Explanation, Reason, Spread, StopPolicy
@@ -54,6 +55,7 @@ FURTHEST_FIRST = (
 """The rules, from the last that a candidate meets to the first: the one that stopped whoever got furthest dominates."""
 
 MOST_EVIDENCE = 8
+MOST_NAMES = 3
 
 
 def dominant(findings: Iterable[Finding]) -> Finding:
@@ -356,13 +358,36 @@ def enough_for_one_round(limit: str, as_of: datetime) -> Explanation:
     return Explanation(reason=Reason.ROUND_LIMIT_REACHED, message=message, as_of=as_of)
 
 
+def left_for_the_next_round(as_of: datetime) -> Explanation:
+    """The round failed about another workload, and was decided for some of those who wait."""
+    message = "this round was cut short by a defect of Corral; it has its turn in the next one, which follows at once"
+    return Explanation(reason=Reason.PENDING_EVALUATION, message=message, as_of=as_of)
+
+
+def not_decidable(as_of: datetime) -> Explanation:
+    """Deciding about it fails. What was raised may name anything, and is for those who read the worker's log."""
+    message = (
+        "Corral fails to decide about it, which is a defect of Corral; it is set aside, tried again now and then, and all"
+        " others go on; tell an operator, who finds the error in the log of the worker under the workload's id"
+    )
+    return Explanation(reason=Reason.INTERNAL_ERROR, message=message, as_of=as_of)
+
+
 # Refusals: what was asked, what exists, what to do
 
 
-def unknown_queue(queue: str, known: Iterable[str], as_of: datetime) -> Explanation:
-    """The workload names a queue that does not exist."""
-    message = f"queue {queue} does not exist; there are: {_list(known)}; submit to one of them or define {queue}"
+def unknown_queue(queue: str, as_of: datetime) -> Explanation:
+    """The workload names a queue that does not exist; which others there are is not for everybody to know."""
+    message = f"queue {queue} does not exist; check its name, ask an operator which queue is yours, or have {queue} defined"
     return Explanation(reason=Reason.UNKNOWN_QUEUE, message=message, as_of=as_of)
+
+
+def with_nearest_queues(explanation: Explanation, queue: str, known: Iterable[str]) -> Explanation:
+    """The same for an operator, who may know the queues whose names are nearest."""
+    names = sorted(set(known))
+    nearest = get_close_matches(queue, names, n=MOST_NAMES, cutoff=0.5)
+    hint = f"its name is most like those of {', '.join(nearest)}" if nearest else f"none of the {len(names)} has a name like it"
+    return explanation.model_copy(update={"message": f"{explanation.message}; {hint}"})
 
 
 def cannot_be_guaranteed(workload: Waiting, amount_sold: Fraction, left: Fraction, as_of: datetime) -> Explanation:
@@ -409,6 +434,18 @@ def never_fits_quota(fitting: Sequence[tuple[Request, Supply]], widest: QuotaTre
     own += f" for {_who(request)}" if widest.limits_on(request.spec) else ""
     has = f"could never have more than {amount(max(0, most))}{own}" if widest.has_quota(queue, sku) else "has no quota for it"
     message = f"asks for {asked(request.gang, sku)}; queue {queue} {has}; ask for less, use another queue or raise its quota"
+    return Explanation(reason=Reason.NEVER_WITHIN_QUOTA, message=message, as_of=as_of)
+
+
+def never_within_budget(unpaid: Iterable[Rejection], as_of: datetime) -> Explanation:
+    """The workload would use up more than a hard budget ever has."""
+    nearest = min(unpaid, key=lambda each: (each.needs - each.has, each.candidate))
+    message = (
+        f"would use up {amount(nearest.needs)} of the budget of {nearest.candidate}, which never has more than"
+        f" {amount(nearest.has)} for one workload; ask for less or for a shorter time, use another queue or raise the budget"
+        if nearest.needs
+        else f"the budget of {nearest.candidate} has nothing to use up; use another queue or raise the budget"
+    )
     return Explanation(reason=Reason.NEVER_WITHIN_QUOTA, message=message, as_of=as_of)
 
 

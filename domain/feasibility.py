@@ -6,14 +6,15 @@ from itertools import product
 
 from corral.api import Explanation, Reason, Target, WorkloadSpec
 from corral.policy import QuotaModel, TopologyProfile
+from domain.budgets import Balance, beyond_unspent, called
 from domain.decision import Rejection
-from domain.explanation import Finding, never_fits_quota, no_matching_capacity, unknown_queue
+from domain.explanation import Finding, never_fits_quota, never_within_budget, no_matching_capacity, unknown_queue
 from domain.facts import Facts
 from domain.fleet import Health
 from domain.law import Case
 from domain.placement import lay_out, most_on_one, why_no_room
 from domain.request import Gang, Request, requests
-from domain.workload import Waiting
+from domain.workload import Waiting, length_of
 from domain.world import Nodes, Supply, Traits, World
 
 Rule = Callable[[WorkloadSpec, Target, Traits], bool]
@@ -180,12 +181,13 @@ def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
     """
     queue = workload.spec.queue
     if queue not in facts.tree.paths:
-        return unknown_queue(queue, facts.tree.paths, facts.now)
+        return unknown_queue(queue, facts.now)
     if not facts.complete or _groups_could_part(workload, facts):
         return None
     profile = facts.policy.goals.topology
     findings: list[Finding] = []
     fitting: list[tuple[Request, Supply]] = []
+    unpaid: list[Rejection] = []
     for request in requests(workload):
         sifted = sift(request, facts.idle, passing=())
         findings += [*sifted.findings, *unanswered(request, sifted, facts.idle)]
@@ -193,10 +195,14 @@ def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
             nodes, gang = facts.idle.nodes(offer.classes), offer.request.gang
             if lay_out(gang if gang.fewest else gang.at_minimum(), nodes, profile) is None:
                 findings.append(Finding(why_never_room(gang, nodes, profile), offer.request, offer.supply, len(nodes)))
-            elif (beyond := _beyond_quota(offer, facts)) is None:
-                return None
-            else:
+            elif (beyond := _beyond_quota(offer, facts)) is not None:
                 fitting.append(beyond)
+            elif (budget := _beyond_budgets(offer, facts)) is not None:
+                unpaid.append(budget)
+            else:
+                return None
+    if unpaid:
+        return never_within_budget(unpaid, facts.now)
     if fitting:
         return never_fits_quota(fitting, facts.widest, facts.now)
     return no_matching_capacity(findings, facts.idle, facts.now)
@@ -217,6 +223,7 @@ def _could_run(request: Request, facts: Facts) -> bool:
     return any(
         lay_out(offer.request.gang.at_minimum(), idle.nodes(offer.classes), profile) is not None
         and _beyond_quota(offer, facts) is None
+        and _beyond_budgets(offer, facts) is None
         for offer in offers(request, sift(request, idle, passing=()))
     )
 
@@ -234,4 +241,16 @@ def _beyond_quota(offer: Offer, facts: Facts) -> tuple[Request, Supply] | None:
     for sku, needed in request.gang.least_by_sku(supply.sku).items():
         if needed > facts.widest.ceiling_of(request.spec, sku):
             return replace(request, gang=request.gang.on(sku, supply.sku)), supply._replace(sku=sku)
+    return None
+
+
+def _beyond_budgets(offer: Offer, facts: Facts) -> Rejection | None:
+    """The first hard budget that would be too small even if nothing were spent of it; at the price of the cheapest nodes."""
+    spec, milli = offer.request.spec, offer.request.gang.minimum_milli
+    cheapest = min((entry.node.price for entry in facts.idle.nodes(offer.classes)), default=0)
+    for queue in facts.tree.paths[spec.queue]:
+        for budget in facts.queues[queue].budgets:
+            if budget.hard and (found := beyond_unspent(budget, milli, milli * cheapest, length_of(spec))) is not None:
+                needs, most = (Balance(budget, each).thousandths(each) for each in found)
+                return Rejection(called(queue, budget), Reason.BUDGET_EXHAUSTED, needs, most)
     return None

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice, takewhile
 from typing import TypeVar
 
 from corral.api import (
     WHOLE,
+    BudgetChange,
+    BudgetUnit,
     Explanation,
     Fix,
     FixKind,
@@ -22,19 +24,21 @@ from corral.api import (
     Topology,
 )
 from corral.policy import Exactness
+from domain.budgets import ONE, Balance, called
 from domain.decision import Wait
 from domain.explanation import amount
 from domain.facts import Facts
 from domain.feasibility import LASTING_FILTERS, sift
 from domain.fleet import Amount, Health, Node
+from domain.isolation import schedule_around, with_turns_for
 from domain.quota import QuotaTree
 from domain.request import Request, requests
-from domain.round import schedule, who_starts
+from domain.round import who_starts
 from domain.snapshot import Snapshot
 from domain.standing import TIERS
 from domain.stock import NodeRoom
 from domain.whatif import applied, expected_end
-from domain.workload import Active, Waiting
+from domain.workload import Active, Waiting, length_of
 from domain.world import World
 
 Option = TypeVar("Option")
@@ -62,21 +66,41 @@ MOST_MOMENTS = 64
 MOST_DROPPED = 24
 
 
+GoOn = Callable[[], bool]
+"""Asked before each trial; once it says no, the search ends with what it has found."""
+
+
+def for_ever() -> bool:
+    """Whoever asks has all the time that the trials take."""
+    return True
+
+
 @dataclass
 class Trials:
     """How many more rounds may be tried, so that an answer for a large pool takes no longer than one for a small one."""
 
     left: int
+    go_on: GoOn = for_ever
 
     @classmethod
-    def for_pool(cls, snapshot: Snapshot) -> "Trials":
+    def for_pool(cls, snapshot: Snapshot, go_on: GoOn = for_ever) -> "Trials":
         """Fewer the more there is to decide about."""
-        return cls(max(FEWEST_TRIALS, TRIAL_WORK // (len(snapshot.nodes) + len(snapshot.active) + len(snapshot.waiting))))
+        size = len(snapshot.nodes) + len(snapshot.active) + len(snapshot.waiting)
+        return cls(max(FEWEST_TRIALS, TRIAL_WORK // size), go_on)
+
+    @property
+    def are_over(self) -> bool:
+        """Whether none is left, or nobody has time for more."""
+        if self.left > 0 and not self.go_on():
+            self.left = 0
+        return self.left <= 0
 
     def take(self) -> bool:
         """Use one up; false when none is left."""
+        if self.are_over:
+            return False
         self.left -= 1
-        return self.left >= 0
+        return True
 
 
 @dataclass(frozen=True)
@@ -145,22 +169,26 @@ class Question:
 Finder = Callable[[Question], Iterable[Fix]]
 
 
-def explained_now(workload_id: str, snapshot: Snapshot, now: datetime) -> Explanation | None:
+def explained_now(workload_id: str, snapshot: Snapshot, now: datetime, *, go_on: GoOn = for_ever) -> Explanation | None:
     """Why a waiting workload waits as things stand, with its fixes and its position; none when it need not wait."""
-    plan = schedule(_decided_fast(snapshot), now)
+    plan, _ = schedule_around(_decided_fast(snapshot), now)
     waits = {decision.workload_id: decision.explanation for decision in plan.decisions if isinstance(decision, Wait)}
     if workload_id not in waits:
         return None
     specs = {workload.id: workload.spec for workload in snapshot.waiting}
     line = [id for id in waits if specs[id].queue == specs[workload_id].queue]
-    fixes = cheapest_fixes(workload_id, snapshot, now)
+    aside = {id for id, said in waits.items() if said.reason is Reason.INTERNAL_ERROR}
+    decidable = with_turns_for([workload for workload in snapshot.waiting if workload.id not in aside], snapshot)
+    fixes = () if workload_id in aside else cheapest_fixes(workload_id, decidable, now, go_on=go_on)
     return waits[workload_id].model_copy(update={"fixes": fixes, "position": line.index(workload_id) + 1})
 
 
-def cheapest_fixes(workload_id: str, snapshot: Snapshot, now: datetime, most: int = MOST_FIXES) -> tuple[Fix, ...]:
+def cheapest_fixes(
+    workload_id: str, snapshot: Snapshot, now: datetime, most: int = MOST_FIXES, *, go_on: GoOn = for_ever
+) -> tuple[Fix, ...]:
     """The cheapest changes that start the workload, each found true by deciding the changed pool."""
     workload = next(workload for workload in snapshot.waiting if workload.id == workload_id)
-    question = Question(workload, _decided_fast(snapshot), now, Trials.for_pool(snapshot))
+    question = Question(workload, _decided_fast(snapshot), now, Trials.for_pool(snapshot, go_on))
     for rights in range(MOST_RIGHTS + 1):
         if found := tuple(islice(_true(_offers(question, rights, FINDERS), question), most)):
             return found
@@ -177,10 +205,12 @@ def _decided_fast(snapshot: Snapshot) -> Snapshot:
 
 def _offers(question: Question, rights: int, finders: Sequence[Finder]) -> Iterator[Fix]:
     """Changes that may be enough; where no single one is, a right, and what becomes possible with it."""
+    tried = (find(question) for find in (RIGHTS if rights else finders) if not question.trials.are_over)
+    changes = chain.from_iterable(tried)
     if rights == 0:
-        yield from (fix for find in finders for fix in find(question))
+        yield from changes
         return
-    for right in (fix for find in RIGHTS for fix in find(question)):
+    for right in takewhile(lambda _: not question.trials.are_over, changes):
         snapshot, now = applied(right, question.workload.id, question.snapshot, question.now)
         workload = next(workload for workload in snapshot.waiting if workload.id == question.workload.id)
         yield from (
@@ -364,10 +394,12 @@ def precedence(question: Question) -> Iterator[Fix]:
 
 def patience(question: Question) -> Iterator[Fix]:
     """Wait until targets open, work is expected to end, a protection is over or a grant begins: the first time that helps."""
-    moments = sorted({moment for moment in _moments(question) if moment > question.now})[:MOST_MOMENTS]
-    first = _first([_wait(question, moment) for moment in moments], question.may_start_with)
-    if first is not None:
-        yield first
+    for found in (_moments(question), _moments_of_budgets(question)):
+        moments = sorted({moment for moment in found if moment > question.now})[:MOST_MOMENTS]
+        first = _first([_wait(question, moment) for moment in moments], question.may_start_with)
+        if first is not None:
+            yield first
+            return
 
 
 def _wait(question: Question, until: datetime) -> Fix:
@@ -387,6 +419,13 @@ def _moments(question: Question) -> Iterator[datetime]:
             yield from (moment for moment in (row.valid_from, row.valid_until) if moment is not None)
     for active in question.snapshot.active:
         yield from _moments_of(active, question)
+    yield from _moments_of_budgets(question)
+
+
+def _moments_of_budgets(question: Question) -> Iterator[datetime]:
+    for price in _prices(question):
+        for _, balance, missing in _short_budgets(question, price):
+            yield from balance.back(question.now, missing)
 
 
 def _moments_of(active: Active, question: Question) -> Iterator[datetime]:
@@ -459,6 +498,48 @@ def _shortage(
 def _raise_in_words(change: QuotaChange) -> str:
     parts = [f"the {word} by {number}" for word, number in (("nominal", change.nominal), ("cap", change.cap)) if number]
     return f"raise {' and '.join(parts)} {change.sku} in queue {change.queue}"
+
+
+def more_budget(question: Question) -> Iterator[Fix]:
+    """Raise the hard budgets that are short by what is missing, if it gets the cheapest nodes that it takes or the dearest."""
+    for price in _prices(question):
+        missing: dict[tuple[str, int], int] = {}
+        for queue, balance, short in _short_budgets(question, price):
+            place = next(i for i, each in enumerate(question.facts.queues[queue].budgets) if each is balance.budget)
+            missing[queue, place] = max(missing.get((queue, place), 0), -(-short // ONE[balance.budget.unit]))
+        if missing:
+            changes = [BudgetChange(queue=queue, place=place, amount=more) for (queue, place), more in missing.items()]
+            yield _raise_budgets(question, changes)
+
+
+def _raise_budgets(question: Question, changes: Sequence[BudgetChange]) -> Fix:
+    budgets = [question.facts.queues[change.queue].budgets[change.place] for change in changes]
+    said = (f"{called(each.queue, budget)} by {each.amount}" for each, budget in zip(changes, budgets, strict=True))
+    dollars = sum(
+        each.amount * (1 if budget.unit is BudgetUnit.DOLLARS else question.price)
+        for each, budget in zip(changes, budgets, strict=True)
+    )
+    return Fix(
+        kind=FixKind.RAISE_BUDGET,
+        message=f"raise the budget of {' and of '.join(said)}",
+        cost=round(PERMISSION * dollars, 4),
+        budgets=tuple(changes),
+    )
+
+
+def _short_budgets(question: Question, price: int) -> Iterator[tuple[str, Balance, int]]:
+    """Hard budgets on the way to the root that do not pay for its smallest request at this price, and what is missing."""
+    spec, milli = question.workload.spec, question.milli
+    committed = World.of(question.snapshot, question.facts.tree).usage.committed
+    for account, balance in question.facts.tree.balances_of(spec.queue):
+        if missing := balance.missing(milli, milli * price, length_of(spec), committed.get(account, 0)):
+            yield account[0], balance, missing
+
+
+def _prices(question: Question) -> list[int]:
+    """What an accelerator costs in an hour on the cheapest and on the dearest nodes that it takes."""
+    prices = [node.price for node in question.acceptable]
+    return sorted({min(prices), max(prices)}) if prices else []
 
 
 def open_queues(question: Question) -> Iterator[Fix]:
@@ -551,6 +632,7 @@ FINDERS: tuple[Finder, ...] = (
     precedence,
     patience,
     more_quota,
+    more_budget,
     open_queues,
     nodes_back,
     stops,
@@ -560,7 +642,16 @@ FINDERS: tuple[Finder, ...] = (
 NEXT: tuple[Finder, ...] = (less, patience, more_quota, nodes_back, stops)
 """What may become possible with a right."""
 
-RIGHTS: tuple[Finder, ...] = (precedence, more_quota, open_queues, less_protection, other_targets, tolerations, every_node_back)
+RIGHTS: tuple[Finder, ...] = (
+    precedence,
+    more_quota,
+    more_budget,
+    open_queues,
+    less_protection,
+    other_targets,
+    tolerations,
+    every_node_back,
+)
 """Changes that alone may do nothing, because something else is short as well."""
 
 

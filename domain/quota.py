@@ -32,8 +32,12 @@ class QuotaError(ValueError):
     """The tree contradicts itself; the message says where and what was expected."""
 
 
+MOST_LEVELS = 64
+"""Of a tree of queues, from a queue to its root. Every level is a step of the search for whose turn it is."""
+
+
 def check_tree(tree: QueueTree) -> None:
-    """Refuse names given twice, parents that do not exist, and cycles.
+    """Refuse names given twice, parents that do not exist, cycles, and trees that are too deep.
 
     Raises:
         QuotaError: names the queue, the field and the cycle.
@@ -54,6 +58,11 @@ def check_tree(tree: QueueTree) -> None:
                 cycle = " -> ".join([*path, parent])
                 raise QuotaError(f"queues[{index}].parent: the parents form a cycle: {cycle}; one of them must be a root")
             path.append(parent)
+        if len(path) > MOST_LEVELS:
+            raise QuotaError(
+                f"queues[{index}].parent: {queue.name!r} is {len(path)} levels deep; expected at most {MOST_LEVELS};"
+                " give it a parent that is nearer to the root"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from corral.api import Fix, QueueSpec, QuotaChange, QuotaSpec, StopPolicy, WorkloadSpec
+from corral.api import BudgetUnit, Fix, QueueSpec, QuotaChange, QuotaSpec, StopPolicy, WorkloadSpec
+from domain.budgets import spent_later
 from domain.fleet import Health, Node, Room
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
@@ -13,15 +14,16 @@ from domain.workload import Active, Waiting
 def applied(fix: Fix, workload_id: str, snapshot: Snapshot, now: datetime) -> tuple[Snapshot, datetime]:
     """The pool and the time after the fix has been carried out for the workload and its effects are observed.
 
-    After a wait, work that has notice has left, and so has work whose expected end has come.
+    After a wait, work that has notice has left, and so has work whose expected end has come; what runs has spent of budgets,
+    and what of them comes back in time has come back.
     """
     changed = _change_spec(fix, workload_id, snapshot)
-    for change in (_raise_quota, _open_queues, _uncordon, _stop_others):
+    for change in (_raise_quota, _raise_budgets, _open_queues, _uncordon, _stop_others):
         changed = change(fix, changed)
     if fix.wait_seconds is None:
         return changed, now
     then = now + timedelta(seconds=fix.wait_seconds)
-    return without(changed, _ended_by(then, changed)), then
+    return replace(without(changed, _ended_by(then, changed)), spent=_spent_by(then, changed, now)), then
 
 
 def without(snapshot: Snapshot, leaving: Iterable[Active]) -> Snapshot:
@@ -115,6 +117,37 @@ def _raised(row: QuotaSpec, change: QuotaChange) -> QuotaSpec:
     nominal = row.nominal + change.nominal
     cap = None if row.cap is None else max(row.cap + change.cap, nominal)
     return row.model_copy(update={"nominal": nominal, "cap": cap})
+
+
+def _raise_budgets(fix: Fix, snapshot: Snapshot) -> Snapshot:
+    more = {(change.queue, change.place): change.amount for change in fix.budgets}
+    return replace(snapshot, queues=tuple(_with_budgets(queue, more) for queue in snapshot.queues)) if more else snapshot
+
+
+def _with_budgets(queue: QueueSpec, more: Mapping[tuple[str, int], int]) -> QueueSpec:
+    budgets = (
+        budget.model_copy(update={"amount": budget.amount + more.get((queue.name, place), 0)})
+        for place, budget in enumerate(queue.budgets)
+    )
+    return queue.model_copy(update={"budgets": tuple(budgets)})
+
+
+def _spent_by(then: datetime, snapshot: Snapshot, now: datetime) -> dict[tuple[str, int], int]:
+    parents = {queue.name: queue.parent for queue in snapshot.queues}
+    spent = {}
+    for queue in (queue for queue in snapshot.queues if queue.budgets):
+        mine = [active for active in snapshot.active if _is_below(active.spec.queue, queue.name, parents)]
+        for place, budget in enumerate(queue.budgets):
+            in_dollars = budget.unit is BudgetUnit.DOLLARS
+            uses = ((each.hourly_cost if in_dollars else each.milli, expected_end(each)) for each in mine)
+            spent[queue.name, place] = spent_later(budget, snapshot.spent.get((queue.name, place), 0), uses, now, then)
+    return spent
+
+
+def _is_below(queue: str | None, above: str, parents: Mapping[str, str | None]) -> bool:
+    while queue is not None and queue != above:
+        queue = parents.get(queue)
+    return queue == above
 
 
 def _open_queues(fix: Fix, snapshot: Snapshot) -> Snapshot:

@@ -34,14 +34,17 @@ class Waiting:
     def groups(self, count: int | None = None) -> tuple[ReplicaGroup, ...]:
         """The replica groups to place now; `count` is a target's own count for the first group.
 
-        An array asks for all its unfinished tasks and is content with one.
+        An array asks for all its unfinished tasks and is content with one. Where no minimum is asked for at all, the first
+        group has one of 1: what starts has something to run.
         """
         first, *others = self.spec.groups
         if self.spec.tasks is not None:
             left = self.spec.tasks - self.tasks_done
-            return (first.model_copy(update={"count": left, "minimum": min(first.fewest, left)}),)
+            return (first.model_copy(update={"count": left, "minimum": min(max(1, first.fewest), left)}),)
         if count is not None:
             first = first.model_copy(update={"count": count, "minimum": count})
+        elif not (self.spec.minimum_replicas or any(group.fewest for group in self.spec.groups)):
+            first = first.model_copy(update={"minimum": 1})
         return (first, *others)
 
 

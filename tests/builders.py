@@ -138,6 +138,11 @@ def in_cohorts(**fields: Any) -> Policy:
     return UNPROMISED.model_copy(update={"rank": rank})
 
 
+def by_model(model: QuotaModel) -> Policy:
+    """The policy that divides the pool in this way, promises nothing and protects nobody."""
+    return UNPROMISED.model_copy(update={"rank": UNPROMISED.rank.model_copy(update={"quota_model": model})})
+
+
 def a_preemption(within: str = "never", reclaim: str = "never", borrow: int | None = None) -> QueuePreemption:
     """Whom a queue's work may have stopped; `borrow` is the highest priority of what it may stop to borrow."""
     allowed = BorrowWithinCohort() if borrow is None else BorrowWithinCohort(policy="lower-priority", maximum_priority=borrow)

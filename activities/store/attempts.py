@@ -247,6 +247,7 @@ async def withdraw(connection: AsyncConnection, journal: Journal, workload_id: s
         if outcome in {Outcome.CANCELLED, Outcome.SUSPENDED}:
             _leave_line(journal, workload, outcome, message)
     elif workload.state in BEFORE_BINDING:
+        attempt = journal.attempt(attempt, reason=reason or attempt.reason)
         end_attempt(journal, workload, attempt, outcome, None)
         await give_back(connection, journal, [attempt])
     elif outcome is not Outcome.EXPIRED and _finality(outcome) > _finality(attempt.stop_as):

@@ -165,7 +165,7 @@ def has_ended(status: WorkloadStatus) -> bool:
 def explain(
     context: typer.Context,
     workload: WorkloadId,
-    names: Annotated[bool, typer.Option("--names", help="For operators: name the work that a fix would stop.")] = False,
+    names: Annotated[bool, typer.Option("--names", help="For operators: name work and queues of others too.")] = False,
     watch: Watch = False,
     interval: Interval = 2,
     output: Output = None,

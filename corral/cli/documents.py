@@ -69,12 +69,17 @@ def parse_documents(file: str, content: bytes, model: type[Content]) -> list[Doc
     """
     trees = parse(file, _text(file, content))
     if not trees:
-        needed = " and ".join(f"`{name}`" for name, info in model.model_fields.items() if info.is_required())
-        raise InvalidInput([f"{file}: empty; expected a YAML document with {needed}"])
+        raise InvalidInput([f"{file}: empty; expected a YAML document with {_needed(model)}"])
     lines = [line for tree in trees for line in tree.complaints or _complaints(tree, model)]
     if lines:
         raise InvalidInput(lines)
     return [Document(tree.values[()], model.model_validate(tree.data), tree.fields) for tree in trees]
+
+
+def _needed(model: type[BaseModel]) -> str:
+    """What a document must have; where nothing is required, it has at least something of what it may have."""
+    required = [f"`{name}`" for name, info in model.model_fields.items() if info.is_required()]
+    return " and ".join(required) or f"at least one of {', '.join(f'`{name}`' for name in model.model_fields)}"
 
 
 def _text(file: str, content: bytes) -> str:

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
+from corral.api import Reason
 from corral.policy import DocumentKind, Fault, LintFinding, Policy
 from domain.facts import Facts
+from domain.feasibility import sift
 from domain.lint.documents import listed
 from domain.lint.rules import lint
+from domain.request import requests
 from domain.round import refuse
 from domain.snapshot import Snapshot
+from domain.workload import Waiting
 
 MOST_NAMES = 5
 """Workloads that a finding names."""
@@ -46,11 +50,13 @@ def unknown_region(snapshot: Snapshot, policy: Policy) -> Iterator[LintFinding]:
 
 def strands_waiting_work(snapshot: Snapshot, policy: Policy, now: datetime) -> Iterator[LintFinding]:
     """Work waits that could never run any more: the next round would refuse it for good."""
-    before, _ = refuse(snapshot.waiting, Facts.of(snapshot, now))
-    after, _ = refuse(snapshot.waiting, Facts.of(replace(snapshot, policy=policy), now))
+    facts_before, facts_after = Facts.of(snapshot, now), Facts.of(replace(snapshot, policy=policy), now)
+    before, _ = refuse(snapshot.waiting, facts_before)
+    after, _ = refuse(snapshot.waiting, facts_after)
     known = {refusal.workload_id for refusal in before}
     stranded = [refusal for refusal in after if refusal.workload_id not in known]
     if stranded:
+        first = next(workload for workload in snapshot.waiting if workload.id == stranded[0].workload_id)
         names = listed(tuple(refusal.workload_id for refusal in stranded[:MOST_NAMES]))
         others = f" and {len(stranded) - MOST_NAMES} more" if len(stranded) > MOST_NAMES else ""
         yield LintFinding(
@@ -58,7 +64,21 @@ def strands_waiting_work(snapshot: Snapshot, policy: Policy, now: datetime) -> I
             fault=Fault.CONTRADICTION,
             refuses=True,
             document=DocumentKind.POLICY,
-            field="",
+            field=_where(first, stranded[0].explanation.reason, facts_before, facts_after),
             message=f"{names}{others} wait and could never run: {stranded[0].explanation.message}",
             advice="expected a policy under which waiting work can run; cancel the work first, or leave it a way",
         )
+
+
+def _where(workload: Waiting, reason: Reason, before: Facts, after: Facts) -> str:
+    """The field that leaves the workload nothing: one that the policy in force so far does not have, or has otherwise."""
+    if reason is not Reason.NO_MATCHING_CAPACITY:
+        return ""
+    known, forbidding = _forbidding(workload, before), _forbidding(workload, after)
+    return min(forbidding - known or forbidding, default="")
+
+
+def _forbidding(workload: Waiting, facts: Facts) -> set[str]:
+    """Where the articles stand that keep the workload from nodes that it accepts."""
+    findings = [finding for request in requests(workload) for finding in sift(request, facts.idle, passing=()).findings]
+    return {each.rejection.candidate for each in findings if each.rejection.reason is Reason.FORBIDDEN_BY_POLICY}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import uvloop
 
+from activities.deciding import Decider
 from tests.benchmarks import lifecycles, rounds
 
 
@@ -16,7 +17,7 @@ async def main() -> None:
         async for figure in lifecycles.measure(Path(directory)):
             print(figure.as_json(), flush=True)
     print("measuring whole rounds; this takes some minutes", file=sys.stderr)
-    async for figure in rounds.measure():
+    async for figure in rounds.measure(Decider().decide):
         print(figure.as_json(), flush=True)
 
 

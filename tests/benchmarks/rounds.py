@@ -14,8 +14,8 @@ import uvloop
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from activities.admission import timed_round
 from activities.answers import AttemptKey
+from activities.deciding import Decider
 from activities.ports import Decide, NodeView, Observation, Phase
 from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
@@ -223,7 +223,7 @@ async def rounds(bench: Bench, decide: Decide, said: str, cold: int = COLD, warm
             yield figure
 
 
-async def measure(decide: Decide = timed_round, sizes: Sequence[Size] = SIZES) -> AsyncIterator[Figure]:
+async def measure(decide: Decide, sizes: Sequence[Size] = SIZES) -> AsyncIterator[Figure]:
     """The store alone, and the store around whatever decides."""
     for size in sizes:
         async with filled(size) as bench:
@@ -235,7 +235,7 @@ async def measure(decide: Decide = timed_round, sizes: Sequence[Size] = SIZES) -
 
 async def main() -> None:
     """Measure, and print each figure when it is there."""
-    async for figure in measure():
+    async for figure in measure(Decider().decide):
         print(figure.as_json(), flush=True)
 
 

@@ -98,3 +98,14 @@ def test_a_document_that_cannot_be_read_is_not_sent() -> None:
     assert result.stderr.splitlines()[0].startswith("<stdin>:1:7: name: ")
     assert result.stderr.splitlines()[-1] == "nothing was changed"
     assert corral.asked == []
+
+
+def test_an_empty_document_is_told_what_a_policy_may_have() -> None:
+    first, *_ = run(FakeCorral(), "policy", "apply", "-", given=b"").stderr.splitlines()
+    assert first.startswith("<stdin>: empty; expected a YAML document with at least one of `format`, `name`, ")
+
+
+def test_a_missing_tier_is_told_where_the_tiers_stand() -> None:
+    tiers = b"rank:\n  preemption: true\n  tiers:\n    basic: {guarantee: 0, minimum_runtime_seconds: 0}\n"
+    first, *_ = run(FakeCorral(), "policy", "apply", "-", given=tiers).stderr.splitlines()
+    assert first.startswith("<stdin>:4:5: rank.tiers: premium, standard missing; each of the three tiers needs")

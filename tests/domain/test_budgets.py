@@ -9,7 +9,7 @@ import pytest
 
 from corral.api import BudgetSpec, BudgetUnit, QueueSpec, Reason, SlaTier
 from domain.budgets import ONE, spent
-from domain.decision import Plan
+from domain.decision import Plan, Refuse
 from domain.flows import Spell, flows_of
 from domain.round import schedule
 from domain.workload import Active
@@ -118,8 +118,8 @@ def test_money_is_spent_by_the_prices_of_the_nodes() -> None:
 
 
 def test_what_nobody_could_pay_is_told_in_dollars() -> None:
-    plan = round_of(with_budgets(a_budget(20, DOLLARS)), hours(8, 2))
-    assert why(plan).message == "20 is left of the budget of research (20 dollars); it would use up 32"
+    plan = round_of(with_budgets(a_budget(40, DOLLARS)), hours(8, 2), used=20)
+    assert why(plan).message == "20 is left of the budget of research (40 dollars); it would use up 32"
 
 
 def test_elastic_work_starts_with_what_it_can_pay() -> None:
@@ -190,6 +190,46 @@ def test_beyond_a_soft_budget_work_ranks_as_basic_and_over_quota() -> None:
 
 def test_work_beyond_a_soft_budget_still_starts_where_there_is_room() -> None:
     assert "w" in started(round_of(with_budgets(a_budget(10, hard=False)), hours(8, 100), used=1_000))
+
+
+# What could never be paid
+
+
+def is_refused(work: AWorkload, *budgets: BudgetSpec, **fields: Any) -> bool:
+    plan = round_of(with_budgets(*budgets), work, **fields)
+    return any(isinstance(each, Refuse) and each.explanation.reason is Reason.NEVER_WITHIN_QUOTA for each in plan.decisions)
+
+
+def test_work_that_would_use_up_more_than_a_grant_ever_had_is_refused_and_told_whose() -> None:
+    assert why(round_of(with_budgets(a_budget(1)), hours(8, 1))).message == (
+        "would use up 8 of the budget of research (1 accelerator-hours), which never has more than 1 for one workload;"
+        " ask for less or for a shorter time, use another queue or raise the budget"
+    )
+    assert is_refused(hours(8, 1), a_budget(100), a_budget(7, half_life_seconds=DAY))
+    assert not is_refused(hours(8, 1), a_budget(8), used=8), "raised or replenished, it could"
+
+
+def test_only_hard_budgets_refuse_and_only_what_says_how_long_it_takes() -> None:
+    assert not is_refused(hours(8, 1), a_budget(1, hard=False))
+    assert not is_refused(a_workload(gpus=8), a_budget(1))
+    assert is_refused(a_workload(gpus=8), a_budget(0))
+
+
+def test_the_least_that_it_could_cost_counts() -> None:
+    fleet = [a_node("cheap", price=1_000_000), a_node("dear", price=3_000_000)]
+    assert not is_refused(hours(8, 2), a_budget(16, DOLLARS), fleet=fleet)
+    assert is_refused(hours(8, 2), a_budget(15, DOLLARS), fleet=fleet)
+    assert not is_refused(hours(1, 2, count=8, minimum=2), a_budget(4, DOLLARS), fleet=fleet), "elastic work: its minimum"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "lasting"), [(gpus, lasting) for gpus in (1, 2, 4, 8) for lasting in (1, 3, 6, 7, 12, 25, 60)]
+)
+def test_of_a_budget_by_periods_work_may_take_two_parts_if_it_begins_at_the_right_time(gpus: int, lasting: int) -> None:
+    work, budget = hours(gpus, lasting), a_budget(24, period_seconds=DAY, since=NOON)
+    snapshot = a_snapshot(nodes(4), [with_budgets(budget)], work)
+    times = [NOON + timedelta(hours=hour) for hour in range(24)]
+    assert any(started(schedule(snapshot, time)) for time in times) == (not is_refused(work, budget))
 
 
 # Refused

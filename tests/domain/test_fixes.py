@@ -1,13 +1,21 @@
 """What would start a workload that waits."""
 
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from corral.api import FixKind, QueueSpec, StopPolicy, Target
+import pytest
+
+from corral.api import BudgetSpec, BudgetUnit, Fix, FixKind, QueueSpec, StopPolicy, Target
+from domain.budgets import ONE
 from domain.fixes import cheapest_fixes, explained_now, for_tenant
 from domain.fleet import Health, Node
+from domain.round import who_starts
 from domain.snapshot import Snapshot
 from domain.workload import Active
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
+
+HOUR = 3_600
 
 QUEUE = a_queue("research", 8)
 """What builders submit to unless they are told otherwise."""
@@ -97,3 +105,64 @@ def test_the_explanation_says_where_in_its_line_a_workload_stands() -> None:
     snapshot: Snapshot = a_snapshot([a_node("n", used=8)], [QUEUE], a_workload("one", gpus=8), a_workload("two", gpus=8))
     told = [explained_now(id, snapshot, NOON) for id in ("one", "two")]
     assert [each and each.position for each in told] == [1, 2]
+
+
+# Budgets
+
+
+def of_budget(used: float, *others: Active, **fields: Any) -> Snapshot:
+    """Work of 8 accelerators for an hour, in a queue with a budget of 20 accelerator-hours of which so many are used up."""
+    budget = BudgetSpec(unit=BudgetUnit.ACCELERATOR_HOURS, amount=20, **fields)
+    queue = a_queue("research", 64).model_copy(update={"budgets": (budget,)})
+    work = a_workload("next", gpus=8, expected_seconds=HOUR)
+    snapshot = a_snapshot([a_node("n"), a_node("other")], [queue], work, *others)
+    return replace(snapshot, spent={("research", 0): int(used * ONE[budget.unit])})
+
+
+def of_kind(kind: FixKind, snapshot: Snapshot) -> list[Fix]:
+    return [fix for fix in cheapest_fixes("next", snapshot, NOON, most=10) if fix.kind is kind]
+
+
+def test_where_a_budget_is_by_periods_waiting_for_the_next_one_is_offered() -> None:
+    snapshot = of_budget(13, period_seconds=24 * HOUR, since=NOON - seconds(22 * HOUR))
+    assert [fix.wait_seconds for fix in of_kind(FixKind.WAIT, snapshot)] == [2 * HOUR]
+
+
+def test_where_a_budget_replenishes_waiting_for_enough_of_it_is_offered() -> None:
+    snapshot = of_budget(16, half_life_seconds=24 * HOUR)
+    assert [fix.wait_seconds for fix in of_kind(FixKind.WAIT, snapshot)] == [10 * HOUR], "16 decays to 12 in 9.96 hours"
+
+
+def test_what_runs_meanwhile_is_reckoned_with() -> None:
+    node = a_node("other")
+    running = a_workload("running", gpus=1).on((node, 1))
+    alone = of_budget(16, half_life_seconds=24 * HOUR)
+    busy = of_budget(16, running, half_life_seconds=24 * HOUR)
+    assert of_kind(FixKind.WAIT, alone)
+    assert not of_kind(FixKind.WAIT, busy), "it takes as much as comes back"
+
+
+def test_a_grant_is_to_be_raised_by_what_is_missing() -> None:
+    snapshot = of_budget(13.5)
+    assert not of_kind(FixKind.WAIT, snapshot)
+    (fix,) = of_kind(FixKind.RAISE_BUDGET, snapshot)
+    assert fix.message == "raise the budget of research (20 accelerator-hours) by 2"
+    assert [(each.queue, each.place, each.amount) for each in fix.budgets] == [("research", 0, 2)]
+
+
+def test_a_search_that_is_told_to_stop_tries_no_other_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def counted(snapshot: Snapshot, now: datetime) -> frozenset[str]:
+        tried.append(now)
+        return who_starts(snapshot, now)
+
+    monkeypatch.setattr("domain.fixes.who_starts", counted)
+    fleet = [a_node(f"n{i}", topology=(("rack", f"r{i}"),)) for i in range(4)]
+    running = [a_workload(f"r{i}", gpus=8).on((node, 8)) for i, node in enumerate(fleet)]
+    snapshot = a_snapshot(fleet, [a_queue("research", 8)], *running, a_workload("next", gpus=8, count=2, required="rack"))
+    cheapest_fixes("next", snapshot, NOON)
+    in_all = len(tried)
+    tried.clear()
+    assert cheapest_fixes("next", snapshot, NOON, go_on=lambda: len(tried) < 5) == ()
+    assert len(tried) == 5 < in_all

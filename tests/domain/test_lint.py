@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from corral.api import Dataset, QueueTree
-from corral.policy import DocumentKind, Policy
-from domain.lint.change import what_speaks_against
+from corral.api import Dataset, QueueTree, Target
+from corral.policy import Constraints, DocumentKind, Policy
+from domain.lint.change import strands_waiting_work, what_speaks_against
 from domain.lint.rules import RULES, lint, refusals
-from tests.builders import NOON, a_node, a_queue, a_snapshot
+from tests.builders import NOON, UNPROMISED, AWorkload, a_node, a_queue, a_snapshot, a_workload
 
 HALVES: list[dict[str, Any]] = [
     {"name": "company"},
@@ -362,3 +362,30 @@ def test_a_route_to_where_nothing_is_is_told_of_when_the_policy_meets_the_pool()
 
 def test_a_document_without_anything_is_clean() -> None:
     assert not lint(Policy())
+
+
+# A policy for a pool at work
+
+
+def stranded(work: AWorkload, constraints: dict[str, Any], before: Policy = UNPROMISED) -> list[str]:
+    """The fields at which a policy is told to leave waiting work nothing."""
+    fleet = [a_node("h"), a_node("far", region="us", used=8)]
+    policy = before.model_copy(update={"constraints": Constraints.model_validate(constraints)})
+    snapshot = a_snapshot(fleet, [a_queue("research", 64)], work, policy=before)
+    return [each.field for each in strands_waiting_work(snapshot, policy, NOON)]
+
+
+def test_a_policy_that_leaves_waiting_work_nothing_is_told_of_the_rule_that_does() -> None:
+    europe = a_workload(gpus=8, targets=[Target(regions=("eu-west",))])
+    assert stranded(europe, {"queues": {"research": {"deny": {"regions": ["eu-west"]}}}}) == [
+        "constraints.queues.research.deny.regions"
+    ]
+    assert stranded(a_workload(), {"queues": {"research": {"deny": {"regions": ["eu-west"]}}}}) == []
+
+
+def test_of_several_rules_the_one_that_is_new_is_told() -> None:
+    no_us = {"platform": {"deny": {"regions": ["us"]}}}
+    before = UNPROMISED.model_copy(update={"constraints": Constraints.model_validate(no_us)})
+    assert stranded(a_workload(), no_us | {"skus": {"h100": {"deny": {"regions": ["eu-west"]}}}}, before) == [
+        "constraints.skus.h100.deny.regions"
+    ]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from corral.api import CapacityType, Reason, ReplicaGroup, Selection, Target
+from corral.policy import QuotaModel
 from domain.decision import Plan, Refuse, Wait
 from domain.fleet import Health, Node
 from domain.round import schedule
@@ -18,6 +19,7 @@ from tests.builders import (
     a_quota,
     a_snapshot,
     a_workload,
+    by_model,
     nodes,
     nodes_of,
     seconds,
@@ -92,6 +94,26 @@ def test_a_gang_starts_whole_or_not_at_all() -> None:
 def test_a_gang_sits_within_one_provider_region_and_sku(other: dict[str, Any]) -> None:
     fleet = [a_node("here"), a_node("there", **other)]
     assert why(plan(fleet, a_workload(gpus=8, count=2))).reason is Reason.NO_MATCHING_CAPACITY
+
+
+@pytest.mark.parametrize("model", QuotaModel)
+@pytest.mark.parametrize(("used", "replicas"), [(0, 2), (7, 1), (8, None)])
+def test_a_gang_that_asks_for_no_minimum_starts_with_whatever_fits_but_never_with_nothing(
+    model: QuotaModel, used: int, replicas: int | None
+) -> None:
+    node, policy = a_node("n", used=used, topology=(("rack", "a"),)), by_model(model)
+    wishes: list[dict[str, Any]] = [{}, {"required": "rack"}, {"groups": [ReplicaGroup(name=name, minimum=0) for name in "ab"]}]
+    for wish in wishes:
+        asked = {"gpus": 1, "count": 2, "minimum": 0} | wish
+        plan = schedule(a_snapshot([node], [a_queue("research", 8)], a_workload(**asked), policy=policy), NOON)
+        assert {id: placement.replicas for id, placement in started(plan).items()} == ({"w": replicas} if replicas else {})
+
+
+@pytest.mark.parametrize("model", QuotaModel)
+def test_an_array_that_asks_for_no_minimum_waits_for_room_for_one_task(model: QuotaModel) -> None:
+    array = a_workload(gpus=1, tasks=3, minimum=0)
+    full = a_snapshot([a_node("n", used=8)], [a_queue("research", 8)], array, policy=by_model(model))
+    assert not started(schedule(full, NOON))
 
 
 def test_every_group_gets_its_minimum_before_any_grows() -> None:
@@ -274,7 +296,7 @@ def test_a_topology_level_that_is_only_preferred_may_be_unknown() -> None:
         (
             a_workload(queue="nowhere"),
             Reason.UNKNOWN_QUEUE,
-            "queue nowhere does not exist; there are: research; submit to one of them or define nowhere",
+            "queue nowhere does not exist; check its name, ask an operator which queue is yours, or have nowhere defined",
         ),
         (
             a_workload(targets=[Target(skus=("tpu",))]),

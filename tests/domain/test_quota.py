@@ -3,9 +3,23 @@
 import pytest
 
 from corral.api import QueueSpec, QueueTree, Reason
+from corral.policy import QuotaModel
 from domain.quota import NOT_BORROWING, QuotaError, QuotaTree, Usage, check_tree
 from domain.round import schedule
-from tests.builders import NOON, a_cohort, a_node, a_queue, a_quota, a_snapshot, a_workload, nodes, seconds, started, why
+from tests.builders import (
+    NOON,
+    a_cohort,
+    a_node,
+    a_queue,
+    a_quota,
+    a_snapshot,
+    a_workload,
+    by_model,
+    nodes,
+    seconds,
+    started,
+    why,
+)
 
 H100 = "h100"
 
@@ -147,12 +161,27 @@ def test_quota_is_by_sku() -> None:
     assert started(schedule(a_snapshot(fleet, [queue], a_workload()), NOON))["w"].sku == "a100"
 
 
+def a_chain(levels: int) -> list[QueueSpec]:
+    """Queues each below the one before; the last owns what there is."""
+    below = [a_queue(f"q{level}", parent=f"q{level - 1}") for level in range(1, levels)]
+    return [a_queue("q0"), *below[:-1], below[-1].model_copy(update={"quotas": (a_quota(8),)})]
+
+
+@pytest.mark.parametrize("model", QuotaModel)
+def test_the_deepest_tree_that_is_allowed_is_decided_about(model: QuotaModel) -> None:
+    chain = a_chain(64)
+    check_tree(QueueTree(queues=tuple(chain)))
+    work = [a_workload(f"w{number}", queue="q63", gpus=4) for number in range(3)]
+    assert len(started(schedule(a_snapshot([a_node("n")], chain, *work, policy=by_model(model)), NOON))) == 2
+
+
 @pytest.mark.parametrize(
     ("queues", "message"),
     [
         ([a_queue("a"), a_queue("a")], "given twice"),
         ([a_queue("a", parent="b")], "not a queue of this tree"),
         ([a_queue("a", parent="b"), a_queue("b", parent="a")], "a -> b -> a"),
+        (a_chain(65), "'q64' is 65 levels deep; expected at most 64"),
     ],
 )
 def test_a_tree_that_contradicts_itself_is_refused(queues: list[QueueSpec], message: str) -> None:

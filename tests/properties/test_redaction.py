@@ -12,7 +12,7 @@ from domain.fixes import cheapest_fixes, for_tenant
 from domain.round import QUOTA_MODELS, schedule
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
-from tests.builders import NOON
+from tests.builders import NOON, a_workload
 from tests.properties.situations import STABLE, worlds
 
 
@@ -63,3 +63,14 @@ def test_explanations_name_nobody_else(model: QuotaModel) -> None:
                 assert not [name for name in everybody - mine if name in told]
 
     check()
+
+
+@STABLE
+@given(worlds)
+def test_who_names_a_queue_that_does_not_exist_is_told_of_no_other(world: Snapshot) -> None:
+    lost = a_workload(token("lost"), queue=token("nowhere")).waiting()
+    snapshot = masked(replace(world, waiting=()))
+    others = {*(queue.name for queue in snapshot.queues), *(work.id for work in snapshot.active)}
+    (refused,) = schedule(replace(snapshot, waiting=(lost,)), NOON).decisions
+    assert isinstance(refused, Refuse)
+    assert not [name for name in others if name in refused.explanation.model_dump_json()]

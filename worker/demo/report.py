@@ -63,6 +63,11 @@ class TierReport(Model):
     accelerator_hours: float
     waits_minutes: tuple[float, ...]
 
+    @property
+    def is_short(self) -> bool:
+        """It got less than it was promised."""
+        return self.achieved_fraction is not None and self.achieved_fraction < self.promised_fraction
+
 
 class PlaceReport(Model):
     """One provider's supply of one SKU in one region, and how much of it was in use; `series` has the mean of each bin."""
@@ -277,3 +282,18 @@ class Report(Model):
     bins_minutes: tuple[float, ...]
     line: Line
     spans: tuple[Span, ...]
+
+    @property
+    def shortfalls(self) -> tuple[str, ...]:
+        """The tiers that got less than they were promised, in words. That is a measure, which no check forbids."""
+        return tuple(
+            f"{tier.tier} got {_below(tier.achieved_fraction, tier.promised_fraction)} of its entitled time, of the"
+            f" {tier.promised_fraction:.2f} that it is promised"
+            for tier in self.tiers
+            if tier.is_short and tier.achieved_fraction is not None
+        )
+
+
+def _below(achieved: float, promised: float) -> str:
+    """A fraction with as many digits as show that it is less than what was promised."""
+    return next(text for digits in range(2, 20) if float(text := f"{achieved:.{digits}f}") < promised)

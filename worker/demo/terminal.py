@@ -61,7 +61,7 @@ def _tiers(report: Report, console: Console) -> None:
         for tier in report.tiers
     ]
     _print("Tiers: waits and promises", heads, rows, console)
-    if any(tier.achieved_fraction is not None and tier.achieved_fraction < tier.promised_fraction for tier in report.tiers):
+    if report.shortfalls:
         console.print(f"  Each second that the servers take counts as {report.clock_speed:g} in these waits.", style="dim")
 
 
@@ -192,11 +192,13 @@ def _phases(report: Report, console: Console) -> None:
 def _verdict(report: Report, console: Console) -> None:
     verdict = report.verdict
     if verdict.is_good:
-        console.print(f"\n[bold green]All is well:[/] {verdict.checks} checks found nothing.")
-        return
-    console.print(f"\n[bold red]{len(verdict.problems)} problems[/] found by {verdict.checks} checks:")
-    for problem in verdict.problems:
-        console.print(Text(f"  - {problem}"))
+        kept = "[bold green]All is well:[/]"
+        short = "[bold yellow]Nothing is wrong, but not every promise was kept:[/]"
+        console.print(f"\n{short if report.shortfalls else kept} {verdict.checks} checks found nothing.")
+    else:
+        console.print(f"\n[bold red]{len(verdict.problems)} problems[/] found by {verdict.checks} checks:")
+    for told in (*verdict.problems, *report.shortfalls):
+        console.print(Text(f"  - {told}"))
 
 
 def _print(

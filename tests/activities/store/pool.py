@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from activities.admission import timed_round
 from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, Standing
+from activities.deciding import Decider
 from activities.ports import LaunchSpec, NodeView, Observation, Phase
 from activities.store import tables
 from activities.store.postgres import PostgresStore
@@ -90,11 +90,11 @@ class Pool:
         await self.store.apply_queues(QueueTree(queues=tuple(queues) or (a_queue("research", 1_000),)))
 
     async def arrive(self, *specs: WorkloadSpec) -> dict[str, Standing]:
-        return (await self.store.round(specs, timed_round, "admission"))[0]
+        return (await self.store.round(specs, Decider().decide, "admission"))[0]
 
     async def plan(self) -> dict[str, Standing]:
         """A round about everybody; answers with what workflows are to be told."""
-        _, notices = await self.store.round([], timed_round, "planner")
+        _, notices = await self.store.round([], Decider().decide, "planner")
         return by_workload(notices)
 
     async def snapshot(self) -> Snapshot:

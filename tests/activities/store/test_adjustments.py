@@ -136,6 +136,13 @@ async def test_a_workload_that_is_held_leaves_the_line_until_it_is_released(pool
     assert await pool.outcomes("w") == [Outcome.SUSPENDED]
 
 
+@pytest.mark.parametrize("state", sorted(LIVE - {State.SUBMITTED}))
+async def test_why_a_workload_was_cancelled_stands_in_its_history_wherever_it_was(pool: Pool, state: State) -> None:
+    await brought_to(pool, state)
+    await pool.adjusts("cancel", "w", reason="the lab is closed")
+    assert "cancelled: the lab is closed" in (await pool.store.events("w", 0))[-1].message
+
+
 async def test_a_hold_beside_a_cancellation_says_that_nothing_will_come_of_it(pool: Pool) -> None:
     await brought_to(pool, State.RUNNING)
     await pool.adjusts("cancel", "w")

@@ -10,7 +10,7 @@ from random import Random
 import asyncpg
 import pytest
 
-from activities.admission import timed_round
+from activities.deciding import Decider
 from activities.ports import NotAllowed, Phase
 from activities.store.changes import Kept, Moment
 from activities.store.postgres import PostgresStore
@@ -99,7 +99,7 @@ async def test_a_conflict_leaves_the_memory_true(pool: Pool) -> None:
         rounds.append(len(snapshot.nodes))
         if len(rounds) == 1:
             _in_another_thread(lambda: pool.elsewhere("UPDATE nodes SET price = price + 1"))
-        return timed_round(snapshot, now)
+        return Decider().decide(snapshot, now)
 
     await pool.store.round([a_spec("arrives")], meddled, "admission")
     assert len(rounds) == 2
@@ -121,8 +121,8 @@ async def test_two_planners_at_once_remember_the_same(pool: Pool) -> None:
 
     async def plans(name: str, store: PostgresStore) -> None:
         for number in range(12):
-            await store.round([a_spec(f"{name}{number}", gpus=1 + number % 3)], timed_round, "admission")
-            await store.round([], timed_round, "planner")
+            await store.round([a_spec(f"{name}{number}", gpus=1 + number % 3)], Decider().decide, "admission")
+            await store.round([], Decider().decide, "planner")
 
     await asyncio.gather(*(plans(name, store) for name, store in zip("ab", stores, strict=True)))
     new = await read_anew(pool)
@@ -258,10 +258,10 @@ class Life:
             )
             for _ in range(self.random.randint(1, 3))
         ]
-        await self.store().round(specs, timed_round, "admission")
+        await self.store().round(specs, Decider().decide, "admission")
 
     async def plans(self) -> None:
-        await self.store().round([], timed_round, "planner")
+        await self.store().round([], Decider().decide, "planner")
 
     async def runs(self) -> None:
         if workload := await self.one_in(State.RESERVED):

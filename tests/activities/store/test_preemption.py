@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities.admission import timed_round
+from activities.deciding import Decider
 from activities.ports import Observation, Phase
 from activities.store import attempts, postgres, snapshots
 from activities.store.policies import PolicyReader
@@ -34,7 +34,7 @@ async def test_a_victim_gets_notice_and_its_capacity_is_promised(pool: Pool) -> 
     await pool.gets(a_view())
     await pool.arrive(a_spec("victim"))
     await pool.runs("victim")
-    standings, notices = await pool.store.round([an_important("urgent")], timed_round, "admission")
+    standings, notices = await pool.store.round([an_important("urgent")], Decider().decide, "admission")
     assert (standings["urgent"].state, standings["urgent"].reason) == (State.RESERVING, Reason.WAITING_FOR_VICTIMS)
     assert by_workload(notices)["victim"].state is State.STOPPING
     assert await pool.phases("urgent") == {"n1": "promised"}
@@ -345,7 +345,7 @@ async def test_two_processes_may_preempt_settle_and_adjust_at_once(pool: Pool) -
 
     async def plan() -> None:
         for number in range(6):
-            await pool.store.round([an_important(f"high{number}", gpus=4)], timed_round, "admission")
+            await pool.store.round([an_important(f"high{number}", gpus=4)], Decider().decide, "admission")
 
     async def watch() -> None:
         for spec in low:
@@ -357,5 +357,5 @@ async def test_two_processes_may_preempt_settle_and_adjust_at_once(pool: Pool) -
             await pool.adjusts("reprioritize", spec.id, priority=1)
 
     await asyncio.gather(plan(), watch(), meddle())
-    await other.round([], timed_round, "planner")
+    await other.round([], Decider().decide, "planner")
     assert await pool.findings() == {}

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 from sqlalchemy import event
 
-from activities.admission import timed_round
+from activities.deciding import Decider
 from activities.ports import Phase
 from activities.store.postgres import PostgresStore
 from corral.api import QueueTree, Reason, SlaTier, State
@@ -116,7 +116,7 @@ async def test_another_planner_finds_nothing_to_add(pool: Pool) -> None:
     await pool.arrive(a_spec("first"), a_spec("second"))
     before = await pool.dump()
     other = pool.another_store()
-    assert await other.round([], timed_round, "planner") == ({}, [])
+    assert await other.round([], Decider().decide, "planner") == ({}, [])
     assert await pool.dump() == before
 
 
@@ -169,7 +169,7 @@ class _Recorder:
 
     def __call__(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
         self.turns.append({workload.id for workload in snapshot.waiting})
-        return timed_round(snapshot, now)
+        return Decider().decide(snapshot, now)
 
 
 # The world changes under a round
@@ -185,7 +185,7 @@ class _Meddler:
 
     def __call__(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
         self.rounds += 1
-        plan = timed_round(snapshot, now)
+        plan = Decider().decide(snapshot, now)
         if self.statements:
             _in_another_thread(self.pool.elsewhere(self.statements.pop()))
         return plan
@@ -217,7 +217,7 @@ class _Rival(_Meddler):
 
     def __call__(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
         self.rounds += 1
-        plan = timed_round(snapshot, now)
+        plan = Decider().decide(snapshot, now)
         if self.rounds == 1:
             _in_another_thread(self._do())
         return plan
@@ -230,7 +230,7 @@ class _Rival(_Meddler):
 
 async def test_capacity_that_is_taken_under_a_round_is_not_taken_twice(pool: Pool) -> None:
     await pool.gets(a_view())
-    rival = _Rival(pool, lambda store: store.round([a_spec("rival")], timed_round, "admission"))
+    rival = _Rival(pool, lambda store: store.round([a_spec("rival")], Decider().decide, "admission"))
     standings, _ = await pool.store.round([a_spec("train")], rival, "admission")
     assert rival.rounds == 2
     assert standings["train"].state is State.WAITING
@@ -254,8 +254,8 @@ async def test_planners_of_two_processes_never_oversubscribe(pool: Pool) -> None
 
     async def plans(store: PostgresStore, mine: list[object]) -> None:
         for start in range(0, len(mine), 3):
-            await store.round(mine[start : start + 3], timed_round, "admission")  # type: ignore[arg-type]
-            await store.round([], timed_round, "planner")
+            await store.round(mine[start : start + 3], Decider().decide, "admission")  # type: ignore[arg-type]
+            await store.round([], Decider().decide, "planner")
 
     await asyncio.gather(*(plans(store, list(mine)) for store, mine in zip(stores, specs, strict=True)))
     assert await pool.findings() == {}
@@ -267,8 +267,8 @@ async def test_planners_of_two_processes_write_one_id_once(pool: Pool) -> None:
     await pool.gets(a_view())
     other = pool.another_store()
     answers = await asyncio.gather(
-        pool.store.round([a_spec("train", gpus=2)], timed_round, "admission"),
-        other.round([a_spec("train", gpus=3)], timed_round, "admission"),
+        pool.store.round([a_spec("train", gpus=2)], Decider().decide, "admission"),
+        other.round([a_spec("train", gpus=3)], Decider().decide, "admission"),
     )
     assert sorted(standings["train"].state for standings, _ in answers) == [State.REFUSED, State.RESERVED]
     assert await pool.used() in {2_000, 3_000}

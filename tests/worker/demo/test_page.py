@@ -73,6 +73,23 @@ def test_the_verdict_is_said_at_the_top() -> None:
     assert "victim is failed" in page(a_report("victim is failed"))
 
 
+def test_a_promise_that_was_not_kept_is_said_beside_the_verdict() -> None:
+    tier = SlaTier.PREMIUM
+    ledger = intervals("late", tier, (IntervalKind.WAITING, 0, 4.8), (IntervalKind.RUNNING, 4.8, 60))
+    short, shown = report(a_run([a_row("late", tier=tier)], [an_attempt("late", 4.8, 60)], ledger)), io.StringIO()
+    print_report(short, Path("var/demo"), Console(file=shown, width=160))
+    for text in (page(short), shown.getvalue()):
+        assert "All is well" not in text
+        assert "Nothing is wrong, but not every promise was kept" in text
+        assert "premium got 0.92 of its entitled time, of the 0.95 that it is promised" in text
+
+
+def test_a_promise_that_was_missed_by_little_is_not_rounded_to_one_that_was_kept() -> None:
+    ledger = intervals("late", SlaTier.PREMIUM, (IntervalKind.WAITING, 0, 3.06), (IntervalKind.RUNNING, 3.06, 60))
+    late = report(a_run([a_row("late", tier=SlaTier.PREMIUM)], [an_attempt("late", 3.06, 60)], ledger))
+    assert late.shortfalls == ("premium got 0.949 of its entitled time, of the 0.95 that it is promised",)
+
+
 def test_the_terminal_says_it_too() -> None:
     told = io.StringIO()
     print_report(a_report("victim is failed"), Path("var/demo"), Console(file=told, width=160))
