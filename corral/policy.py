@@ -203,7 +203,7 @@ class Exactness(Model):
     """The most nodes on which plans are compared: those that look cheapest to clear."""
     work: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 0.1
     """The most work for one plan, in the solver's deterministic seconds: about as many real ones, but the same everywhere."""
-    round_work: Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)] = 0.1
+    round_work: Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)] = 0.05
     """The same for all plans of a round together; those after are left as the greedy pass found them."""
 
 
@@ -296,7 +296,7 @@ class Preference(Model):
 class Improvement(Model):
     """How far a better plan is looked for once all turns were taken (quota model `ranked`). With `work` 0 it is not."""
 
-    work: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.2
+    work: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.1
     """The most work for one round, in the solver's deterministic seconds: about as many real ones, but the same everywhere."""
     nodes: Annotated[StrictInt, Field(ge=2, le=1_000)] = 32
     """The most nodes on which plans are compared for one workload."""

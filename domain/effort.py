@@ -32,20 +32,16 @@ class Effort:
         """What a round may spend in which only one waits."""
         return cls.of(disruption, 0, 1)
 
-    @property
-    def is_spent(self) -> bool:
-        """Whether nobody can be looked for any more; whoever asks then was not."""
-        self.was_short |= self.searches <= 0
-        return self.searches <= 0
-
     def allows(self, workload_id: str) -> bool:
-        """Whether work to disturb may be looked for once more, for this workload; counts it if so."""
+        """Whether work to disturb may be looked for once more, for this workload."""
         may = self.searches > 0 and (self._by_rank > 0 or self._is_drawn(workload_id))
         self.was_short |= not may
-        if may:
-            self.searches -= 1
-            self._by_rank -= 1
         return may
+
+    def count(self) -> None:
+        """One search more."""
+        self.searches -= 1
+        self._by_rank -= 1
 
     def _is_drawn(self, workload_id: str) -> bool:
         return crc32(f"{workload_id} {self.at}".encode()) % max(1, self.among) < self.searches

@@ -25,17 +25,19 @@ def make_room(
     The beneficiary gets its minimum and no more: nobody is disturbed for replicas that are merely welcome. `later` is the
     world once all who have notice have left.
     """
-    if not facts.policy.rank.preemption or effort.is_spent:
+    if not facts.policy.rank.preemption:
         return None
     for rank in ranks:
+        if rank and not effort.allows(rank[0].spec.id):
+            return None
         seen = [
             Bid.of(offer.request.at_minimum(), offer.supply, offer.classes, world, later, facts)
             for request in rank
             for offer in offers(request, sift(request, later))
         ]
         bids = [bid for bid in seen if bid is not None]
-        if bids and not effort.allows(bids[0].request.spec.id):
-            return None
+        if bids:
+            effort.count()
         settlements = [found for bid in bids if (found := cheapest(bid, facts, effort)) is not None]
         if settlements:
             return min(settlements, key=lambda settlement: _disruption(settlement, later))

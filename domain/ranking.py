@@ -5,16 +5,20 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
+from operator import is_
 
 from corral.api import Ordering
 from domain.facts import Facts
-from domain.quota import ShareKey, Usage
+from domain.quota import ShareKey, Usage, Use
 from domain.request import Request, requests
 from domain.standing import TIERS
 from domain.workload import Waiting
 
 Rank = tuple[int, bool, tuple[ShareKey, ...], int, datetime, str]
 """The order of `semantics.md` 1: tier, quota band, fair share, priority (aged), age, id. The least goes first."""
+
+Uses = tuple[Use | None, ...]
+"""What the nodes from a queue to below its root use of everything."""
 
 Place = tuple[int, int, datetime, str]
 """The order inside a queue that starts its work strictly in turn: tier, priority (aged), age, id."""
@@ -29,7 +33,7 @@ class Line:
 
     def __init__(self, waiting: Iterable[Waiting], usage: Usage, facts: Facts) -> None:
         self._facts, self._fair = facts, facts.fair
-        self._usage, self._shares = usage, dict[tuple[str, bool], tuple[ShareKey, ...]]()
+        self._seen, self._shares = _Seen(facts), dict[tuple[str, bool], tuple[Uses, tuple[ShareKey, ...]]]()
         self._strict: dict[str, _Lane] = {}
         self._led: dict[str, _Lane] = {}
         self._heap = [(self._rank(lane, usage), lane) for lane in self._lanes(waiting)]
@@ -88,6 +92,13 @@ class Line:
             yield lane
 
     def _rank(self, lane: "_Lane", usage: Usage) -> Rank:
+        """The rank of a lane's first workload, remembered while neither that nor what its queue uses changes."""
+        first, uses = lane.members[0], self._seen.uses(lane.members[0].spec.queue, usage)
+        if lane.ranked is None or lane.ranked[0] is not first or lane.ranked[1] is not uses:
+            lane.ranked = first, uses, self._ranked(lane, usage)
+        return lane.ranked[2]
+
+    def _ranked(self, lane: "_Lane", usage: Usage) -> Rank:
         workload, facts = lane.members[0], self._facts
         spec = workload.spec
         tier, priority, submitted_at, id = _place(workload, facts)
@@ -97,15 +108,41 @@ class Line:
         return tier, not is_within, self._share(spec.queue, usage, is_within=is_within), priority, submitted_at, id
 
     def _share(self, queue: str, usage: Usage, *, is_within: bool) -> tuple[ShareKey, ...]:
-        """How much of its fair surplus the queue has, remembered while nothing changes."""
+        """How much of its fair surplus the queue has, remembered while it uses the same."""
+        if queue not in usage.tree.paths:
+            return ()
+        uses, known = self._seen.uses(queue, usage), self._shares.get((queue, is_within))
+        if known is None or known[0] is not uses:
+            shares = self._fair.of_queue(queue, usage, is_within=is_within)
+            known = self._shares[queue, is_within] = uses, tuple(share.key for share in shares)
+        return known[1]
+
+
+class _Seen:
+    """What each queue was last seen to use: the same object for as long as that is so."""
+
+    def __init__(self, facts: Facts) -> None:
+        tree = facts.tree
+        names = sorted({name for _, name in tree.standings})
+        self._keys = {
+            queue: [(node, name) for node in (path[:-1] or path) for name in names if (node, name) in tree.standings]
+            for queue, path in tree.paths.items()
+        }
+        self._usage: Usage | None = None
+        self._now: dict[str, Uses] = {}
+        self._last: dict[str, Uses] = {}
+
+    def uses(self, queue: str, usage: Usage) -> Uses:
+        """What the queue, and those above it but its root, use now."""
         if usage is not self._usage:
-            self._usage, self._shares = usage, {}
-        key = queue, is_within
-        if key not in self._shares:
-            is_known = queue in usage.tree.paths
-            shares = self._fair.of_queue(queue, usage, is_within=is_within) if is_known else ()
-            self._shares[key] = tuple(share.key for share in shares)
-        return self._shares[key]
+            self._usage, self._now = usage, {}
+        if (known := self._now.get(queue)) is None:
+            get, last = usage.uses.get, self._last.get(queue)
+            known = tuple([get(key) for key in self._keys.get(queue, ())])
+            if last is not None and all(map(is_, known, last)):
+                known = last
+            self._now[queue] = self._last[queue] = known
+        return known
 
 
 @dataclass(slots=True, eq=False)
@@ -114,6 +151,7 @@ class _Lane:
 
     members: deque[Waiting]
     is_strict: bool
+    ranked: tuple[Waiting, Uses, Rank] | None = None
     _asked: tuple[Waiting, tuple[Request, ...]] | None = None
 
     @property

@@ -424,8 +424,8 @@ def kind(workload: Waiting, now: datetime, tree: QuotaTree) -> Kind:
     """What a decision depends on: workloads of one kind get the same answer in the same world."""
     spec, asked = workload.spec, form(workload)
     came = workload.submitted_at
-    opened = tuple([max(came + timedelta(seconds=delay), now) for delay in asked.delays])
-    earliest = max(spec.earliest_start, now) if spec.earliest_start else now
+    opened = tuple([max(came + timedelta(seconds=delay), now) for delay in asked.delays or (0,)])
+    earliest = max(spec.earliest_start, now) if spec.earliest_start else None
     return (
         spec.queue,
         spec.tenant,
@@ -436,5 +436,5 @@ def kind(workload: Waiting, now: datetime, tree: QuotaTree) -> Kind:
         spec.selection,
         asked,
         earliest,
-        opened if asked.delays or came <= now else came,
+        opened if asked.delays or came > now else None,
     )
