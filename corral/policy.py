@@ -358,6 +358,10 @@ class Goals(Model):
     """The most that price counts."""
     waste: Dollars = 0.01
     """What a node left wholly free beside the gang costs: a cent decides between equal prices and hardly ever more."""
+    fragmentation: Dollars = 0.01
+    """What it costs when the work that is known loses most of its room by a single replica (quota model `ranked`).
+
+    Above 0, a single replica goes where that work loses least, and not to the fullest node."""
     shortfall: Dollars = 1.0
     """What it costs to run none of the replicas beyond the minimum, compared with all that were wanted."""
     preferences: Annotated[tuple[Preference, ...], Field(max_length=256)] = ()

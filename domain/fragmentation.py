@@ -35,6 +35,10 @@ Growths between the same two are one cost: what is finer than that tells less th
 """
 
 
+NOTHING_LOST = int(np.searchsorted(LEVELS, 0))
+"""The cost of a replica by which nothing is lost; less is a gain."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Need:
     """What one replica takes of a node: whole devices, a share of one, or none; and the SKUs that it accepts (none: all)."""

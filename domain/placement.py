@@ -8,12 +8,13 @@ from corral.api import WHOLE, Reason, Topology, WorkloadSpec
 from corral.policy import TopologyProfile
 from domain.balance import balanced
 from domain.decision import Rejection
-from domain.draft import Draft, accepted
+from domain.draft import Draft, accepted, assign, assign_share
 from domain.fleet import UNLIMITED_REPLICAS, Amount, NodeShare, Placement
+from domain.fragmentation import NOTHING_LOST
 from domain.quota import Usage
 from domain.request import NO_TOPOLOGY, Gang, Request, Shape, Unit
-from domain.sieve import narrowed, whole_devices, with_room
-from domain.stock import NodeRoom, parts_of
+from domain.sieve import least_loss, looks_ahead, narrowed, whole_devices, with_room
+from domain.stock import NodeRoom, Stock, parts_of
 from domain.topology import Ask, Part, Tree, ask_for, best_fit, levels_of, spread_of, tree_of
 from domain.world import Nodes, Supply
 
@@ -25,6 +26,8 @@ class Layout:
     shares: tuple[NodeShare, ...]
     is_whole: bool
     left: tuple[NodeRoom, ...]
+    loss: int | None = None
+    """What the known demand loses by it, in fiftieths of the most (below zero: gains); none where that was not looked at."""
     milli: Amount = field(init=False)
     """Thousandths in all."""
     hourly_cost: int = field(init=False)
@@ -129,6 +132,8 @@ def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile
 
 
 def _laid_out(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Layout | None:
+    if looks_ahead(gang, parts := parts_of(nodes), profile):
+        return _where_it_costs_least(gang, parts)
     few = None if _surely_too_small(gang, nodes) else narrowed(gang, nodes, profile)
     if few is None:
         return None
@@ -136,6 +141,18 @@ def _laid_out(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Layout | No
     if len(units) == 1 and _goes_anywhere(units[0], profile):
         return fill(gang, few)
     return _Site.of(few, profile).lay_out(gang)
+
+
+def _where_it_costs_least(gang: Gang, parts: Sequence[Stock]) -> Layout | None:
+    """A single replica where the known demand loses least by it, of the cheapest nodes that have room."""
+    (shape,) = gang.shapes
+    found = min((best for best in (least_loss(shape, part) for part in parts) if best is not None), default=None)
+    if found is None:
+        return None
+    entry, device = found.entry, found.device
+    left, replicas = assign(entry.room, shape, range(1)) if device is None else assign_share(entry.room, shape, device)
+    share = NodeShare(entry.node.id, entry.room - left, tuple(replicas))
+    return Layout((share,), True, (NodeRoom.of(entry.node, left),), found.loss - NOTHING_LOST)
 
 
 def _goes_anywhere(unit: Unit, profile: TopologyProfile) -> bool:

@@ -38,8 +38,17 @@ def price(candidate: Candidate, world: World) -> Score:
 def waste(candidate: Candidate, world: World) -> Score:
     """Room left on the nodes that the gang breaks: the tightest fit keeps other nodes whole."""
     left = candidate.layout.left
+    if candidate.layout.loss is not None:
+        return 0
     total = sum(entry.node.total.milli for entry in left)
     return millionths(world.policy.goals.waste) * sum(entry.room.milli for entry in left) // total if total else 0
+
+
+def fragmentation(candidate: Candidate, world: World) -> Score:
+    """Room that the known demand loses by a single replica, where that was looked at: instead of waste."""
+    if (loss := candidate.layout.loss) is None:
+        return 0
+    return millionths(world.policy.goals.fragmentation) * loss // 50
 
 
 def shortfall(candidate: Candidate, world: World) -> Score:
@@ -176,6 +185,7 @@ def _counted(score: Fraction, goal: Goal) -> Score:
 TERMS: Mapping[str, Term] = {
     "price": price,
     "waste": waste,
+    "fragmentation": fragmentation,
     "shortfall": shortfall,
     "preferences": preferences,
     "egress": egress,

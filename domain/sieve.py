@@ -5,6 +5,7 @@ Where it cannot be sure of that, it leaves out no more than nodes without room f
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
@@ -15,10 +16,14 @@ from corral.api import WHOLE
 from corral.policy import TopologyProfile
 from domain.draft import capacity
 from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Amount
+from domain.fragmentation import IMPOSSIBLE
+from domain.outlook import Size, outlook_of
 from domain.request import NO_TERMS, NO_TOPOLOGY, Gang, Shape, Unit
 from domain.stock import NONE, NodeRoom, Numbers, Places, Stock, in_order, parts_of
 from domain.topology import Ask, ask_for
 from domain.world import Nodes
+
+Mask = NDArray[np.bool_]
 
 WORTH_SIFTING = 24
 """Fewer nodes are as soon looked at one by one."""
@@ -74,6 +79,67 @@ def _total(rooms: Iterable[Numbers], most: int) -> int:
     return sum(int(np.minimum(each, most).sum()) for each in rooms)
 
 
+# Where one replica costs the known demand least
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Spot:
+    """A node for a single replica: what an accelerator of it costs, what the demand loses by it, and whether all of it is free.
+
+    `device` is the one of which it gets a share, if it takes no whole ones.
+    """
+
+    price: int
+    loss: int
+    is_idle: bool
+    node_id: str
+    entry: NodeRoom = field(compare=False)
+    device: int | None = field(compare=False)
+
+
+def looks_ahead(gang: Gang, parts: Sequence[Stock], profile: TopologyProfile) -> bool:
+    """Whether the gang is a single replica that goes anywhere, on nodes of which it is known what they are worth to others."""
+    if not parts or profile.ranks_unconstrained or len(gang.shapes) > 1 or gang.topology != NO_TOPOLOGY:
+        return False
+    (shape,) = gang.shapes
+    is_one = shape.minimum == shape.count == 1 and gang.fewest <= 1 and shape.terms.topology is None
+    return is_one and all((known := outlook_of(part)) is not None and known.knows(size_of(shape)) for part in parts)
+
+
+def size_of(shape: Shape) -> Size:
+    """What one replica of a group takes."""
+    return shape.milli, shape.cpu_milli, shape.memory_mib
+
+
+def least_loss(shape: Shape, stock: Stock) -> Spot | None:
+    """The node of a stock on which the known demand loses least by a replica of the group, if any has room.
+
+    Cheap nodes come first; of equal ones those of which something is used, and then those first by id.
+    """
+    outlook, size = outlook_of(stock), size_of(shape)
+    if outlook is None:
+        return None
+    losses = outlook.losses(size, stock)
+    roomy = np.flatnonzero((losses < IMPOSSIBLE) & (stock.replicas > 0) & _accepts(shape, stock))
+    if not len(roomy):
+        return None
+    for values in (stock.price, losses, stock.idle):
+        those = values[roomy]
+        roomy = roomy[those == those.min()]
+    place = int(roomy[0])
+    (entry,) = stock.entries((place,))
+    device = outlook.device(size, entry) if 0 < shape.milli < WHOLE else None
+    return Spot(entry.node.price, int(losses[place]), bool(stock.idle[place]), entry.node.id, entry, device)
+
+
+def _accepts(shape: Shape, stock: Stock) -> Mask:
+    """The nodes that a group may use, by place."""
+    if not shape.terms.is_choosy:
+        return np.ones(len(stock), np.bool_)
+    key, terms = ("accepts", shape.terms.skus, shape.terms.nodes, shape.terms.tolerations), shape.terms
+    return stock.column(key, lambda entry: int(terms.accept(entry.node))) > 0
+
+
 # How many replicas fit on each node
 
 
@@ -100,8 +166,7 @@ def _capacities_of(shape: Shape, stock: Stock) -> Numbers:
     if shape.memory_mib:
         numbers = np.minimum(numbers, stock.memory_mib // shape.memory_mib)
     if shape.terms.is_choosy:
-        accepted = np.fromiter(map(shape.terms.accept, stock.nodes), np.bool_, len(stock))
-        numbers = np.where(accepted, numbers, 0)
+        numbers = np.where(_accepts(shape, stock), numbers, 0)
     return np.maximum(numbers, 0)
 
 
@@ -190,9 +255,7 @@ def _in_domains(unit: Unit, parts: Sequence[Stock], rooms: Sequence[Numbers], pr
     )
 
 
-def _tightest(
-    ask: Ask, levels: Sequence[str], parts: Sequence[Stock], rooms: Sequence[Numbers]
-) -> list[NDArray[np.bool_]] | None:
+def _tightest(ask: Ask, levels: Sequence[str], parts: Sequence[Stock], rooms: Sequence[Numbers]) -> list[Mask] | None:
     """Masks of the nodes in the domain with least room of those that take the whole group, at the narrowest level with any.
 
     Among equal nodes the cheapest is taken, so that all of these are kept.

@@ -63,6 +63,8 @@ class Atlas:
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._nodes = tuple(nodes)
         self._numbers: dict[str, dict[tuple[str, ...], int]] = {}
+        self.remembered: dict[Hashable, Any] = {}
+        """What is known of the fleet besides, by name."""
 
     def numbers(self, level: str) -> Mapping[tuple[str, ...], int]:
         """The number of each domain of a level, by its path."""
@@ -74,6 +76,9 @@ class Atlas:
 
 Compute = Callable[[NodeRoom], int]
 """What a column says of one node."""
+
+ComputeRow = Callable[[NodeRoom], Numbers]
+"""Several numbers of one node."""
 
 ComputeAll = Callable[["Stock"], Numbers]
 """The same of all nodes at once."""
@@ -95,6 +100,27 @@ class _Column:
         shelf = self._shelf
         for place in shelf.changed_since(self._seen):
             self._values[place] = self._compute(shelf.entries[place])
+        self._seen = shelf.changes
+        return self._values
+
+
+class _Table:
+    """The same with several numbers for every node."""
+
+    def __init__(self, compute: ComputeRow, shelf: "_Shelf", values: Numbers | None = None) -> None:
+        rows = np.array([compute(entry) for entry in shelf.entries], np.int64) if values is None else values.T
+        self._values, self._compute, self._shelf = np.ascontiguousarray(rows.T), compute, shelf
+        self._seen = shelf.changes
+
+    def copied(self, shelf: "_Shelf") -> "_Table":
+        """The same table on another shelf that holds the same."""
+        return _Table(self._compute, shelf, self.values().copy())
+
+    def values(self) -> Numbers:
+        """The numbers, by what they are and by place."""
+        shelf = self._shelf
+        for place in shelf.changed_since(self._seen):
+            self._values[:, place] = self._compute(shelf.entries[place])
         self._seen = shelf.changes
         return self._values
 
@@ -126,6 +152,7 @@ class _Shelf:
         self._log: list[int] = []
         self._logged_from = 0
         self._columns: dict[object, _Column] = {}
+        self._tables: dict[object, _Table] = {}
 
     @classmethod
     def of(cls, entries: Iterable[NodeRoom], atlas: Atlas) -> "_Shelf":
@@ -137,6 +164,7 @@ class _Shelf:
         """Another shelf that holds the same."""
         other = _Shelf(list(self.entries), self.ground)
         other._columns = {key: column.copied(other) for key, column in self._columns.items()}
+        other._tables = {key: table.copied(other) for key, table in self._tables.items()}
         return other
 
     @property
@@ -171,6 +199,12 @@ class _Shelf:
                 values = compute_all(self.holder)
             column = self._columns[key] = _Column(values, compute, self)
         return column.values()
+
+    def table(self, key: object, compute: ComputeRow) -> Numbers:
+        """A table by its key, made when it is first asked for."""
+        if (table := self._tables.get(key)) is None:
+            table = self._tables[key] = _Table(compute, self)
+        return table.values()
 
 
 def _domain(node: Node, level: str) -> tuple[str, ...]:
@@ -264,6 +298,11 @@ class Stock(Sequence[NodeRoom]):
         return self._shelf.ground.nodes
 
     @property
+    def atlas(self) -> Atlas:
+        """The atlas of the fleet."""
+        return self._shelf.ground.atlas
+
+    @property
     def levels(self) -> tuple[str, ...] | None:
         """The topology levels of all nodes, or none where they differ."""
         return self._shelf.ground.levels
@@ -285,6 +324,15 @@ class Stock(Sequence[NodeRoom]):
     def column(self, key: object, compute: Compute, compute_all: ComputeAll | None = None) -> Numbers:
         """A number of every node, by place; `key` stands for the functions. To be read at once and not to be changed."""
         return self._held().column(key, compute, compute_all)
+
+    def table(self, key: object, compute: ComputeRow) -> Numbers:
+        """Several numbers of every node, by what they are and by place; otherwise the same as a column."""
+        return self._held().table(key, compute)
+
+    @property
+    def idle(self) -> Numbers:
+        """1 for every node of which nothing is used, 0 for others; by place."""
+        return self.column("idle", lambda entry: int(entry.room.devices == entry.node.total.devices))
 
     @property
     def whole(self) -> Numbers:

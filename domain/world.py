@@ -6,13 +6,14 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from corral.api import CapacityType, Dataset, State, WorkloadSpec
-from corral.policy import Policy
+from corral.policy import Policy, QuotaModel
 from domain.fleet import Amount, Health, Node, Placement, Room
 from domain.law import Law
+from domain.outlook import OUTLOOK, Outlook
 from domain.quota import QuotaTree, Usage
 from domain.snapshot import Snapshot
 from domain.stock import Atlas, NodeRoom, Stock, Stocks, in_order
-from domain.workload import Active, Charge, charges_at, charges_of, length_of
+from domain.workload import Active, Charge, Waiting, charges_at, charges_of, length_of
 
 
 class Supply(NamedTuple):
@@ -100,18 +101,28 @@ class World:
     @classmethod
     def of(cls, snapshot: Snapshot, tree: QuotaTree) -> "World":
         """The world that the snapshot shows."""
-        world = cls.idle(snapshot.nodes, tree, _free_rooms(snapshot), policy=snapshot.policy)
+        atlas = Atlas(snapshot.nodes)
+        if snapshot.policy.rank.quota_model is QuotaModel.RANKED and snapshot.policy.goals.fragmentation:
+            everybody: Iterable[Active | Waiting] = chain(snapshot.active, snapshot.waiting, snapshot.bystanders)
+            atlas.remembered[OUTLOOK] = Outlook.of(snapshot.nodes, [each.spec for each in everybody])
+        world = cls.idle(snapshot.nodes, tree, _free_rooms(snapshot), policy=snapshot.policy, atlas=atlas)
         usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
         datasets = {dataset.name: dataset for dataset in snapshot.datasets}
         return replace(world, usage=usage, datasets=datasets)._with_rooms({}, _coming(snapshot))
 
     @classmethod
     def idle(
-        cls, nodes: Iterable[Node], tree: QuotaTree, rooms: Mapping[str, Room] | None = None, *, policy: Policy
+        cls,
+        nodes: Iterable[Node],
+        tree: QuotaTree,
+        rooms: Mapping[str, Room] | None = None,
+        *,
+        policy: Policy,
+        atlas: Atlas | None = None,
     ) -> "World":
         """A world in which nothing has quota in use and nodes have the given room, or all of theirs."""
         every = tuple(nodes)
-        atlas = Atlas(every)
+        atlas = atlas or Atlas(every)
         by_traits: dict[Traits, list[NodeRoom]] = {}
         homes: dict[str, Traits] = {}
         known: dict[object, Traits] = {}

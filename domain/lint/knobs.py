@@ -15,6 +15,7 @@ POLICY_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
     "rank.cohorts": frozenset({COHORTS}),
     "rank.deserved": frozenset({DESERVED}),
     "rank.disruption": frozenset({RANKED}),
+    "goals.fragmentation": frozenset({RANKED}),
     "goals.improvement": frozenset({RANKED}),
 }
 """The models that read a part of the policy; every other part is read by all of them."""

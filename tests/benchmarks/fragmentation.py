@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from corral.api import WHOLE
+from domain.fleet import Node, Room
 from domain.fragmentation import (
     IMPOSSIBLE,
     NO_DEVICE,
-    Demand,
     Integers,
     Losses,
     Mix,
@@ -32,8 +32,11 @@ from domain.fragmentation import (
     Rooms,
     fits,
     fragmentation,
-    losses,
 )
+from domain.outlook import OUTLOOK, Outlook, rooms_of
+from domain.placement import lay_out
+from domain.request import NO_TERMS, NO_TOPOLOGY, Gang, Shape, Terms
+from domain.stock import Atlas, NodeRoom, Stock
 
 ARRIVED = (100, 130)
 """At how much demand, in per cent of capacity, allocation is told."""
@@ -93,11 +96,6 @@ def kind_of(need: Need) -> str:
 
 Score = Callable[[Needs, Rooms], Losses]
 """What a replica of each need costs on each node, and on which device of it; less is better."""
-
-
-def corral(experiment: Experiment) -> Score:
-    """The default rule."""
-    return partial(losses, Demand.of(Mix.of(experiment.base), experiment.rooms, experiment.skus))
 
 
 def best_fit(_: Experiment) -> Score:
@@ -170,7 +168,7 @@ def taken(free: Integers, milli: int, device: int) -> Integers:
     return left
 
 
-POLICIES: Mapping[str, Callable[[Experiment], Score]] = {"corral": corral, "bestfit": best_fit, "fgd": fgd}
+SCORES: Mapping[str, Callable[[Experiment], Score]] = {"bestfit": best_fit, "fgd": fgd}
 
 
 class Fleet:
@@ -202,6 +200,56 @@ class Fleet:
         return True
 
 
+class Pool:
+    """The same fleet as Corral has it, filled by the rules that place work in a live pool."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        nodes = [_node(experiment, index) for index in range(len(experiment.rooms.skus))]
+        atlas = Atlas(nodes)
+        needs = experiment.needs
+        sizes = [(need.milli, need.cpu_milli, need.memory_mib) for need in needs]
+        atlas.remembered[OUTLOOK] = Outlook.prepared(nodes, Mix.of(experiment.base), sizes)
+        self._stock = Stock.of((NodeRoom.of(node, node.total) for node in nodes), atlas)
+        self._gangs = [Gang((_shape(need),), NO_TOPOLOGY) for need in needs]
+        self._width, self._skus = experiment.rooms.devices.shape[1], experiment.skus
+
+    def place(self, place: int) -> bool:
+        """Put one replica where the default policy would; gives whether it found room."""
+        layout = lay_out(self._gangs[place], self._stock)
+        if layout is None:
+            return False
+        self._stock = self._stock.with_rooms((entry.node.id, entry.room) for entry in layout.left)
+        return True
+
+    @property
+    def rooms(self) -> Rooms:
+        """What is free by now, by node."""
+        skus = {sku: place for place, sku in enumerate(self._skus)}
+        entries = self._stock.entries(range(len(self._stock)))
+        return rooms_of([(entry.node.sku, entry.room) for entry in entries], skus, self._width)
+
+
+def _node(experiment: Experiment, index: int) -> Node:
+    """A node of the experiment, named by its place in the order that decides ties."""
+    idle = experiment.rooms
+    devices = tuple(int(milli) for milli in idle.devices[index] if milli)
+    total = Room(devices, int(idle.cpu_milli[index]), int(idle.memory_mib[index]))
+    return Node(f"{index:06}", "trace", "here", "here", experiment.skus[idle.skus[index]], (), total, total)
+
+
+def _shape(need: Need) -> Shape:
+    terms = Terms(skus=need.skus) if need.skus else NO_TERMS
+    return Shape("main", need.milli, need.cpu_milli, need.memory_mib, 1, 1, terms)
+
+
+def pool(experiment: Experiment, policy: str) -> "Fleet | Pool":
+    """An idle fleet under a policy."""
+    return Fleet(experiment, SCORES[policy](experiment)) if policy in SCORES else Pool(experiment)
+
+
+POLICIES = ("corral", *SCORES)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a policy came to; amounts are per cent of capacity, `fragmentation_percent` of what is idle at the end."""
@@ -220,7 +268,7 @@ class Outcome:
 def run(experiment: Experiment, policy: str) -> Outcome:
     """Let everybody arrive once."""
     began = time.process_time()
-    fleet = Fleet(experiment, POLICIES[policy](experiment))
+    fleet = pool(experiment, policy)
     placed = np.array([fleet.place(place) for place in experiment.arrivals])
     seconds = time.process_time() - began
     milli = np.array([experiment.needs[place].milli for place in experiment.arrivals])

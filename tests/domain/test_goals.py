@@ -85,4 +85,10 @@ def test_a_start_says_what_each_term_counted() -> None:
     plan = decided(a_workload(gpus=4), preferences=[a_preference()])
 
     counted = {term: score for term, score in plan.starts[0].terms if score}
-    assert counted == {"price": 3 * DOLLAR, "waste": 5_000, "preferences": -5 * DOLLAR, "hazard": 91_250}
+    assert counted == {"price": 3 * DOLLAR, "preferences": -5 * DOLLAR, "hazard": 91_250}
+
+
+def test_waste_counts_where_no_work_is_looked_at_that_may_come() -> None:
+    plan = decided(a_workload(gpus=4), fragmentation=0)
+
+    assert dict(plan.starts[0].terms)["waste"] == 5_000

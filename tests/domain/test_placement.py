@@ -1,12 +1,13 @@
 """Where a workload goes: filters, targets, best fit, gangs and topology."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from corral.api import CapacityType, Reason, ReplicaGroup, Selection, Target
-from corral.policy import QuotaModel
+from corral.policy import Goals, Policy, QuotaModel
 from domain.decision import Plan, Refuse, Wait
 from domain.fleet import Health, Node
 from domain.round import schedule
@@ -30,23 +31,56 @@ from tests.builders import (
 PLENTY = [a_queue("research", 1000, quotas=[a_quota(1000, sku="a100"), a_quota(1000, sku="b200")])]
 
 
-def plan(fleet: list[Node], *workloads: AWorkload) -> Plan:
-    return schedule(a_snapshot(fleet, PLENTY, *workloads), NOON)
+def plan(fleet: list[Node], *workloads: AWorkload, **fields: Any) -> Plan:
+    return schedule(a_snapshot(fleet, PLENTY, *workloads, **fields), NOON)
 
 
-def placed(fleet: list[Node], workload: AWorkload) -> dict[str, int]:
+def placed(fleet: list[Node], workload: AWorkload, **fields: Any) -> dict[str, int]:
     """Replicas by node."""
-    return nodes_of(started(plan(fleet, workload))[workload.id])
+    return nodes_of(started(plan(fleet, workload, **fields))[workload.id])
+
+
+# What the work that is known loses
+
+WIDTHS = (1, 1, 1, 2, 2, 4, 8)
+
+
+def placed_among(fleet: list[Node], workload: AWorkload, others: Sequence[AWorkload]) -> str:
+    """The node of a workload that comes before others, which need room as well."""
+    late = [replace(each, submitted_at=NOON) for each in others]
+    decided = schedule(a_snapshot(fleet, [a_queue("research", 1_000)], workload, *late), NOON)
+    (node,) = nodes_of(started(decided)[workload.id])
+    return node
+
+
+@pytest.mark.parametrize(("gpus", "node"), [(1, "nearly-full"), (2, "broken"), (8, "whole")])
+def test_small_work_fills_broken_nodes_and_keeps_whole_ones_whole(gpus: int, node: str) -> None:
+    fleet = [a_node("whole"), a_node("broken", used=6), a_node("nearly-full", used=7)]
+    others = [a_workload(f"w{index}", gpus=width) for index, width in enumerate(WIDTHS)]
+    assert placed_among(fleet, a_workload("first", gpus=gpus), others) == node
+
+
+def test_a_share_breaks_no_whole_device_that_others_need() -> None:
+    fleet = [a_node("nearly-full", used=7), a_node("broken", free=[1000] * 7 + [500])]
+    others = [a_workload(f"w{index}", gpus=1) for index in range(8)]
+    assert placed_among(fleet, a_workload("first", gpus=0.5), others) == "broken"
+
+
+def test_a_node_that_only_some_work_can_use_is_kept_for_it() -> None:
+    fleet = [a_node("roomy", used=4, cpu_milli=64_000), a_node("short-of-cpu", used=4, cpu_milli=4_000)]
+    others = [a_workload(f"w{index}", gpus=1, cpu_milli=16_000) for index in range(4)]
+    assert placed_among(fleet, a_workload("first", gpus=1, cpu_milli=1_000), others) == "short-of-cpu"
 
 
 # Best fit
 
 
-def test_small_work_fills_broken_nodes_and_keeps_whole_ones_whole() -> None:
+def test_where_others_are_not_looked_at_the_fullest_node_is_taken() -> None:
     fleet = [a_node("whole"), a_node("broken", used=4), a_node("nearly-full", used=7)]
-    assert placed(fleet, a_workload(gpus=1)) == {"nearly-full": 1}
-    assert placed(fleet, a_workload(gpus=2)) == {"broken": 1}
-    assert placed(fleet, a_workload(gpus=8)) == {"whole": 1}
+    filling = Policy(goals=Goals(fragmentation=0))
+    assert placed(fleet, a_workload(gpus=1), policy=filling) == {"nearly-full": 1}
+    assert placed(fleet, a_workload(gpus=2), policy=filling) == {"broken": 1}
+    assert placed(fleet, a_workload(gpus=8), policy=filling) == {"whole": 1}
 
 
 def test_a_share_goes_to_the_fullest_device_that_still_fits() -> None:
@@ -57,8 +91,9 @@ def test_a_share_goes_to_the_fullest_device_that_still_fits() -> None:
 
 def test_a_share_breaks_a_whole_device_only_when_no_broken_one_fits() -> None:
     fleet = [a_node("nearly-full", used=7), a_node("broken", free=[1000] * 7 + [500])]
-    assert placed(fleet, a_workload(gpus=0.5)) == {"broken": 1}
-    assert placed(fleet, a_workload(gpus=0.6)) == {"nearly-full": 1}
+    filling = Policy(goals=Goals(fragmentation=0))
+    assert placed(fleet, a_workload(gpus=0.5), policy=filling) == {"broken": 1}
+    assert placed(fleet, a_workload(gpus=0.6), policy=filling) == {"nearly-full": 1}
 
 
 def test_shares_of_one_workload_may_sit_on_one_device() -> None:

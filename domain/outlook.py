@@ -1,0 +1,99 @@
+"""The outlook: what every node is worth to the demand that is known, and so where one more replica costs that demand least."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from corral.api import WorkloadSpec
+from domain.fleet import Amount, Node, Room
+from domain.fragmentation import Demand, Integers, Losses, Mix, Need, Needs, Rooms, losses
+from domain.stock import NodeRoom, Numbers, Stock
+
+OUTLOOK = "outlook"
+"""Under this name the atlas of a fleet has its outlook, where there is one."""
+
+Size = tuple[Amount, int, int]
+"""Thousandths of an accelerator, of a core, and MiB of one replica."""
+
+State = tuple[str, tuple[Amount, ...], int, int]
+"""SKU and free room: nodes in one state are worth the same."""
+
+
+class Outlook:
+    """The known demand against the idle fleet. It remembers what replicas cost on nodes in every state that it has seen."""
+
+    def __init__(self, demand: Demand, sizes: Iterable[Size], skus: Mapping[str, int], width: int) -> None:
+        self._demand, self._skus, self._width = demand, skus, width
+        self._places = {size: place for place, size in enumerate(sorted(set(sizes)))}
+        self._wanted = Needs.of([Need(*size) for size in self._places], tuple(skus))
+        self._known: dict[State, Losses] = {}
+
+    @classmethod
+    def of(cls, fleet: Iterable[Node], specs: Iterable[WorkloadSpec]) -> "Outlook | None":
+        """The outlook of a fleet for all work that runs and waits; none where there is nothing to look at."""
+        nodes, known = tuple(fleet), known_demand(specs)
+        if not nodes or not known:
+            return None
+        return cls.prepared(nodes, Mix.of(known), [(need.milli, need.cpu_milli, need.memory_mib) for need in known])
+
+    @classmethod
+    def prepared(cls, nodes: Sequence[Node], mix: Mix, sizes: Iterable[Size]) -> "Outlook":
+        """The outlook for a mix that is known, on which work of these sizes is to be placed."""
+        skus = {sku: place for place, sku in enumerate(sorted({node.sku for node in nodes}))}
+        width = max(len(node.total.devices) for node in nodes)
+        idle = rooms_of([(node.sku, node.total) for node in nodes], skus, width)
+        return cls(Demand.of(mix, idle, tuple(skus)), sizes, skus, width)
+
+    def knows(self, size: Size) -> bool:
+        """Whether work of this size is part of what is known."""
+        return size in self._places
+
+    def losses(self, size: Size, stock: Stock) -> Numbers:
+        """What one replica of a size that is known costs the demand on each node of a stock, by place, in levels.
+
+        `IMPOSSIBLE` where it has no room.
+        """
+        losses: Numbers = stock.table("losses", self._costs)[self._places[size]]
+        return losses
+
+    def device(self, size: Size, entry: NodeRoom) -> int:
+        """The device of a node to which a share of one goes."""
+        return int(self._of(entry).devices[self._places[size], 0])
+
+    def _costs(self, entry: NodeRoom) -> Numbers:
+        return self._of(entry).costs[:, 0]
+
+    def _of(self, entry: NodeRoom) -> Losses:
+        room = entry.room
+        state = entry.node.sku, room.devices, room.cpu_milli, room.memory_mib
+        if (known := self._known.get(state)) is None:
+            here = rooms_of([(entry.node.sku, room)], self._skus, self._width)
+            known = self._known[state] = losses(self._demand, self._wanted, here)
+        return known
+
+
+def outlook_of(stock: Stock) -> Outlook | None:
+    """The outlook of the fleet that a stock is of, if it has one."""
+    found = stock.atlas.remembered.get(OUTLOOK)
+    return found if isinstance(found, Outlook) else None
+
+
+def known_demand(specs: Iterable[WorkloadSpec]) -> Counter[Need]:
+    """How many replicas of each need there are."""
+    found: Counter[Need] = Counter()
+    for spec in specs:
+        skus = tuple(sorted({sku for target in spec.targets for sku in target.skus}))
+        for group in spec.groups:
+            found[Need(group.milli, group.cpu_milli, group.memory_mib, group.skus or skus)] += group.count
+    return found
+
+
+def rooms_of(rooms: Iterable[tuple[str, Room]], skus: Mapping[str, int], width: int) -> Rooms:
+    """Rooms as arrays, each with the SKU of its node; so many devices wide."""
+    rows = tuple(rooms)
+    devices = np.zeros((len(rows), width), np.int64)
+    for at, (_, room) in enumerate(rows):
+        devices[at, : len(room.devices)] = room.devices
+    rest: Integers = np.array([(room.cpu_milli, room.memory_mib, skus[sku]) for sku, room in rows], np.int64).reshape(-1, 3)
+    return Rooms(devices, rest[:, 0], rest[:, 1], rest[:, 2])

@@ -1,0 +1,96 @@
+"""The sieve: what is laid out on a few nodes that columns point out is what is laid out on all of them one by one."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corral.api import Topology
+from corral.policy import TopologyProfile
+from domain import sieve
+from domain.fleet import Room
+from domain.placement import lay_out
+from domain.request import NO_TERMS, Gang, Shape, Terms
+from domain.stock import Atlas, NodeRoom, Stock, Stocks
+from tests.builders import a_node
+from tests.properties.situations import STABLE
+
+devices = st.lists(st.sampled_from((0, 250, 500, 1000, 1000)), min_size=4, max_size=4).map(tuple)
+
+
+WISHES = (
+    *[Topology()] * 2,
+    *(Topology(required=level) for level in ("block", "rack", "node")),
+    Topology(preferred="rack"),
+)
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> list[NodeRoom]:
+    """Up to a dozen nodes in a few racks, with any room."""
+    entries = []
+    for index in range(draw(st.integers(1, 12))):
+        rack = draw(st.integers(0, 2))
+        node = a_node(
+            f"n{index:02}",
+            gpus=4,
+            price=draw(st.sampled_from((1, 2))),
+            topology=(("block", f"b{rack // 2}"), ("rack", f"r{rack}")),
+            labels={"disk": draw(st.sampled_from(("fast", "slow")))},
+        )
+        entries.append(NodeRoom.of(node, Room(draw(devices), draw(st.integers(0, 8)), draw(st.integers(0, 8)))))
+    return entries
+
+
+@st.composite
+def gangs(draw: st.DrawFn) -> Gang:
+    """One or two groups, with or without a topology."""
+    shapes = []
+    for name in draw(st.sampled_from((("a",), ("a",), ("a", "b")))):
+        count = draw(st.integers(1, 6))
+        terms = draw(st.sampled_from((NO_TERMS, NO_TERMS, Terms(nodes=(("disk", ("fast",)),)))))
+        minimum, milli = draw(st.integers(0, count)), draw(st.sampled_from((0, 250, 500, 1000, 2000, 4000)))
+        shapes.append(Shape(name, milli, draw(st.integers(0, 3)), draw(st.integers(0, 3)), minimum, count, terms))
+    wish = draw(
+        st.sampled_from(({}, {}, {"required": "rack"}, {"required": "block"}, {"preferred": "rack"}, {"required": "node"}))
+    )
+    return Gang(tuple(shapes), Topology(**wish))
+
+
+@pytest.fixture(autouse=True)
+def sift_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sieve, "WORTH_SIFTING", 0)
+
+
+@STABLE
+@given(fleets(), gangs(), st.sampled_from(tuple(TopologyProfile)), st.booleans())
+def test_a_gang_lies_on_a_stock_as_it_lies_on_its_nodes(
+    entries: list[NodeRoom], gang: Gang, profile: TopologyProfile, apart: bool
+) -> None:
+    atlas, half = Atlas(entry.node for entry in entries), len(entries) // 2
+    parts = [Stock.of(some, atlas) for some in (entries[:half], entries[half:]) if some]
+    stock = Stocks(parts) if apart else Stock.of(entries, atlas)
+    one_by_one = lay_out(gang, tuple(Stock.of(entries, atlas)), profile)
+    assert lay_out(gang, stock, profile) == one_by_one
+
+
+@STABLE
+@given(fleets(), st.lists(st.tuples(st.integers(0, 11), devices), min_size=1, max_size=12), st.randoms())
+def test_every_version_of_a_stock_stays_what_it_was(
+    entries: list[NodeRoom], changes: list[tuple[int, tuple[int, ...]]], order: Random
+) -> None:
+    stock = Stock.of(entries, Atlas(entry.node for entry in entries))
+    versions = [(stock, {entry.node.id: entry.room for entry in entries})]
+    for index, free in changes:
+        before, rooms = order.choice(versions)
+        node = entries[index % len(entries)].node
+        room = replace(rooms[node.id], devices=free)
+        after = before.with_rooms([(node.id, room)])
+        versions.append((after.forked() if order.random() < 0.2 else after, {**rooms, node.id: room}))
+    order.shuffle(versions)
+    for version, rooms in versions:
+        assert {entry.node.id: entry.room for entry in version} == rooms
+        assert version.whole.tolist() == [rooms[node.id].whole_devices for node in version.nodes]
+        assert [version.entry(node_id).room for node_id in sorted(rooms)] == [rooms[node_id] for node_id in sorted(rooms)]
