@@ -1,0 +1,110 @@
+"""Full scans: where work would go if every node was looked at for every workload."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from corral.api import WHOLE, ReplicaGroup
+from domain.feasibility import offers, sift
+from domain.fleet import Node
+from domain.fragmentation import NO_DEVICE, Integers, Mix, Need, Needs, Rooms, Truths, fits, fragmentation
+from domain.placement import Candidate, best_on
+from domain.request import Request
+from domain.scoring import choice, options
+from domain.world import World
+
+
+def plain_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidate | None:
+    """What `best_candidate` answers, found by the rules of placement alone: they look at one node after the other."""
+    profile = world.policy.goals.topology
+    for rank in ranks:
+        candidates = [
+            candidate
+            for request in rank
+            for offer in offers(request, sift(request, world))
+            for supply, classes in options(request.spec, {offer.supply: offer.classes}, world)
+            if (candidate := best_on(offer.request, supply, tuple(world.nodes(classes)), world.usage, profile)) is not None
+        ]
+        if candidates:
+            return min(candidates, key=lambda candidate: choice(candidate, world))
+    return None
+
+
+def need_of(group: ReplicaGroup) -> Need:
+    """What one replica takes; SKUs are left out, which makes a mix of needs shorter and a scan faster."""
+    return Need(group.milli, group.cpu_milli, group.memory_mib)
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentationScan:
+    """FGD ("Beware of Fragmentation", Weng et al., USENIX ATC 2023) over whole arrays, every node scored for every replica.
+
+    The rooms change as replicas are placed.
+    """
+
+    rooms: Rooms
+    skus: tuple[str, ...]
+    regions: tuple[str, ...]
+    region: Integers
+    """By node, the place of its region in `regions`."""
+    mix: Mix
+
+    @classmethod
+    def of(cls, fleet: Sequence[Node], world: World, mix: Mix) -> "FragmentationScan":
+        """The nodes as they are in the world."""
+        skus, regions = sorted({node.sku for node in fleet}), sorted({node.region for node in fleet})
+        free = [world.rooms[node.id] for node in fleet]
+        rooms = Rooms(
+            np.array([room.devices for room in free], np.int64),
+            np.array([room.cpu_milli for room in free], np.int64),
+            np.array([room.memory_mib for room in free], np.int64),
+            np.array([skus.index(node.sku) for node in fleet], np.int64),
+        )
+        region = np.array([regions.index(node.region) for node in fleet], np.int64)
+        return cls(rooms, tuple(skus), tuple(regions), region, mix)
+
+    def place(self, asked: Sequence[Request]) -> bool:
+        """Put one replica where fragmentation grows least under any target, on the first of equal nodes, if it has room."""
+        need = need_of(asked[0].spec.groups[0])
+        accepted = np.flatnonzero(self._accepts(asked))
+        able = accepted[fits(Needs.of((need,), self.skus), _rows(self.rooms, accepted))[0]]
+        if not len(able):
+            return False
+        rooms = _rows(self.rooms, able)
+        before = fragmentation(self.mix, rooms, self.skus)
+        devices = range(rooms.devices.shape[1]) if need.milli % WHOLE else (NO_DEVICE,)
+        tries = [_taken(rooms, need, device) for device in devices]
+        growths = np.stack([fragmentation(self.mix, after, self.skus) - before for after in tries])
+        growths[[(after.devices < 0).any(axis=1) for after in tries]] = np.inf
+        device, row = np.unravel_index(growths.argmin(), growths.shape)
+        node, after = able[row], tries[device]
+        self.rooms.devices[node] = after.devices[row]
+        self.rooms.cpu_milli[node] = after.cpu_milli[row]
+        self.rooms.memory_mib[node] = after.memory_mib[row]
+        return True
+
+    def _accepts(self, asked: Sequence[Request]) -> Truths:
+        """Whether each node is of a SKU and in a region that some target names."""
+        accepted = np.zeros(len(self.region), np.bool_)
+        for request in asked:
+            target = request.target
+            skus = [place for place, sku in enumerate(self.skus) if not target.skus or sku in target.skus]
+            regions = [place for place, name in enumerate(self.regions) if not target.regions or name in target.regions]
+            accepted |= np.isin(self.rooms.skus, skus) & np.isin(self.region, regions)
+        return accepted
+
+
+def _rows(rooms: Rooms, places: Integers) -> Rooms:
+    return Rooms(rooms.devices[places], rooms.cpu_milli[places], rooms.memory_mib[places], rooms.skus[places])
+
+
+def _taken(rooms: Rooms, need: Need, device: int) -> Rooms:
+    """The rooms without a share of one device, or without the first whole ones; negative where the device has too little."""
+    devices = rooms.devices.copy()
+    if device != NO_DEVICE:
+        devices[:, device] -= need.milli
+    else:
+        whole = devices == WHOLE
+        devices[whole & (whole.cumsum(axis=1) <= need.devices)] = 0
+    return Rooms(devices, rooms.cpu_milli - need.cpu_milli, rooms.memory_mib - need.memory_mib, rooms.skus)
