@@ -8,10 +8,10 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import count
+from itertools import count, pairwise
 from random import Random
 
-from corral.api import WHOLE, ReplicaGroup, Topology, WorkloadSpec
+from corral.api import WHOLE, QueueSpec, QuotaSpec, ReplicaGroup, Topology, WorkloadSpec
 from domain.facts import Facts
 from domain.fragmentation import Mix
 from domain.openings import best_candidate, open_ranks
@@ -78,6 +78,15 @@ def arrivals(accelerators: int, kind: str, random: Random) -> Iterator[Waiting]:
         yield Waiting(spec.id, spec, NOON)
 
 
+def _generous(tree: Iterator[QueueSpec]) -> Iterator[QueueSpec]:
+    """Queues that may borrow, each for itself, as much again as all own: room alone decides who is placed."""
+    root, *others = tree
+    owned = [quota for queue in others for quota in queue.quotas]
+    totals = {quota.sku: sum(each.nominal for each in owned if each.sku == quota.sku) for quota in root.quotas}
+    yield root.model_copy(update={"quotas": tuple(QuotaSpec(sku=sku, nominal=total) for sku, total in totals.items())})
+    yield from others
+
+
 class Collecting:
     """How much CPU time the garbage collector takes while this is entered."""
 
@@ -130,7 +139,7 @@ class Stream:
         self.placed = self.placed_milli = self.same = 0
         self.refused: Counter[str] = Counter()
         self._fleet = a_fleet(accelerators // DEVICES)
-        snapshot = Snapshot(nodes=tuple(self._fleet), queues=tuple(a_tree(self._fleet)), waiting=())
+        snapshot = Snapshot(nodes=tuple(self._fleet), queues=tuple(_generous(a_tree(self._fleet))), waiting=())
         self._facts = Facts.of(snapshot, NOON)
         self._world = World.of(snapshot, self._facts.tree)
         self._mix = Mix.of(Counter(need_of(workload.spec.groups[0]) for workload in self.arrivals))
@@ -168,9 +177,7 @@ class Stream:
         found = []
         self.plain.time(len(wanted), lambda: found.extend([plain_candidate(ranks, world) for ranks in ranked]))
         own = [best_candidate(ranks, world) for ranks in ranked]
-        self.same += sum(
-            (its and its.placement) == (mine and mine.placement) for its, mine in zip(found, own, strict=True)
-        )
+        self.same += sum((its and its.placement) == (mine and mine.placement) for its, mine in zip(found, own, strict=True))
         if all(group.count == 1 for workload in wanted for group in workload.spec.groups):
             scan = FragmentationScan.of(self._fleet, world, self._mix)
             asked = [[request for rank in ranks for request in rank] for ranks in ranked]
@@ -199,7 +206,7 @@ def measure(kind: str, sizes: Sequence[int], rounds: int, scanned: int = SCANNED
             streams[stream.accelerators].append(stream)
     for size in sizes:
         yield from _of_size(f"{kind} on {size:,} accelerators", streams[size])
-    for small, large in zip(sizes, sizes[1:], strict=False):
+    for small, large in pairwise(sizes):
         yield _beside(
             f"{kind} on {large:,} accelerators, beside {small:,}",
             [stream.own for stream in streams[large]],
