@@ -123,8 +123,8 @@ def figures(name: str, found: Sequence[Measured]) -> Iterator[Figure]:
 
 def _of_rounds(name: str, rounds: Sequence[Round], first: Sequence[Round] | None = None) -> Iterator[Figure]:
     unit = "s of CPU time"
-    ratio = first and spread([mine.seconds / its.seconds for mine, its in zip(rounds, first, strict=True)])
-    yield Figure(f"{name}: whole round", unit, _seconds(rounds), first and _seconds(first), ratio or None)
+    ratio = spread([mine.seconds / its.seconds for mine, its in zip(rounds, first, strict=True)]) if first else None
+    yield Figure(f"{name}: whole round", unit, _seconds(rounds), _seconds(first) if first else None, ratio)
     within = spread([float(each.seconds < GOAL_SECONDS) for each in rounds])
     yield Figure(f"{name}: rounds that take less than {GOAL_SECONDS:g} s", "parts of 1", within)
     for step in rounds[0].steps:

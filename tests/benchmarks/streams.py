@@ -8,6 +8,7 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count, pairwise
 from random import Random
 
@@ -15,12 +16,13 @@ from corral.api import WHOLE, QueueSpec, QuotaSpec, ReplicaGroup, Topology, Work
 from domain.facts import Facts
 from domain.fragmentation import Mix
 from domain.openings import best_candidate, open_ranks
+from domain.request import Request
 from domain.snapshot import Snapshot
 from domain.workload import Waiting
 from domain.world import World
 from tests.benchmarks.figures import Figure, spread
 from tests.benchmarks.pools import DEVICES, WIDTHS, a_fleet, a_spec, a_tree
-from tests.benchmarks.scans import FragmentationScan, need_of, plain_candidate
+from tests.benchmarks.scans import Rule, Scan, best_fit, fgd, need_of, plain_candidate, skus_of
 from tests.builders import NOON
 
 DEMAND = 1.1
@@ -32,8 +34,8 @@ STRETCHES = 10
 SCANNED = 3
 """So many workloads of each stretch are scanned for, which is slow."""
 
-GANGS = ((2, 8), (4, 8), (8, 8), (2, 4), (4, 4), (8, 2), (16, 1))
-"""Replicas, and accelerators of each."""
+GANGS = ((2, 8), (3, 8), (5, 8), (8, 8), (3, 4), (6, 2), (12, 1))
+"""Replicas, and accelerators of each; not all of them divide a rack, so that some is left over in many."""
 
 AN_ACCELERATORS_CPU_MILLI, AN_ACCELERATORS_MEMORY_MIB = 8_000, 65_536
 
@@ -119,7 +121,7 @@ class Tally:
         """Tries per second."""
         return self.tries / max(self.seconds, 1e-9)
 
-    def time(self, tries: int, work: Callable[[], None]) -> None:
+    def time(self, tries: int, work: Callable[[], object]) -> None:
         """Do and count so many tries."""
         with Collecting() as collecting:
             began = time.process_time()
@@ -135,7 +137,8 @@ class Stream:
     def __init__(self, accelerators: int, kind: str, seed: int = 0) -> None:
         self.accelerators = accelerators
         self.arrivals = tuple(arrivals(accelerators, kind, Random(seed)))
-        self.own, self.fullest, self.plain, self.fgd = Tally(), Tally(), Tally(), Tally()
+        self.own, self.fullest = Tally(), Tally()
+        self.plain, self.fgd, self.best_fit = Tally(), Tally(), Tally()
         self.placed = self.placed_milli = self.same = 0
         self.refused: Counter[str] = Counter()
         self._fleet = a_fleet(accelerators // DEVICES)
@@ -179,9 +182,15 @@ class Stream:
         own = [best_candidate(ranks, world) for ranks in ranked]
         self.same += sum((its and its.placement) == (mine and mine.placement) for its, mine in zip(found, own, strict=True))
         if all(group.count == 1 for workload in wanted for group in workload.spec.groups):
-            scan = FragmentationScan.of(self._fleet, world, self._mix)
             asked = [[request for rank in ranks for request in rank] for ranks in ranked]
-            self.fgd.time(len(wanted), lambda: [scan.place(requests) for requests in asked] and None)
+            for tally, rule in ((self.fgd, partial(fgd, self._mix, skus_of(self._fleet))), (self.best_fit, best_fit)):
+                scan = Scan.of(self._fleet, world)
+                tally.time(len(wanted), partial(_place_all, scan, asked, rule))
+
+
+def _place_all(scan: Scan, asked: Sequence[Sequence[Request]], rule: Rule) -> None:
+    for requests in asked:
+        scan.place(requests, rule)
 
 
 def width_of(spec: WorkloadSpec) -> str:
@@ -227,11 +236,12 @@ def _of_size(name: str, streams: Sequence[Stream]) -> Iterator[Figure]:
         yield Figure(f"{name}, refused of those that want {width}", "workloads", refused)
     if any(stream.plain.tries for stream in streams):
         own = [stream.own for stream in streams]
-        yield _beside(f"{name}, beside the plain rules on every node", own, [stream.plain for stream in streams])
+        yield _beside(f"{name}, beside the plain rules on prepared nodes", own, [stream.plain for stream in streams])
         same = [stream.same / max(1, stream.plain.tries) for stream in streams]
         yield Figure(f"{name}, places that the plain rules choose too", "parts of 1", spread(same))
     if any(stream.fgd.tries for stream in streams):
-        yield _beside(f"{name}, beside FGD on every node", own, [stream.fgd for stream in streams])
+        yield _beside(f"{name}, beside a full scan by FGD", own, [stream.fgd for stream in streams])
+        yield _beside(f"{name}, beside a full scan by best fit", own, [stream.best_fit for stream in streams])
 
 
 def _beside(name: str, own: Sequence[Tally], others: Sequence[Tally]) -> Figure:
