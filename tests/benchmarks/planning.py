@@ -27,7 +27,7 @@ CHANGES = 3
 
 GOAL_SECONDS = 1.0
 
-SMALL = Size(512, waiting=20)
+SMALL = Size(128, waiting=8)
 """A pool that is decided about before the clock starts, so that all is imported."""
 
 
@@ -54,6 +54,7 @@ class Measured:
 def decide(snapshot: Snapshot, now: datetime) -> tuple[Plan, Round]:
     """One round, timed."""
     steps: dict[str, float] = {}
+    gc.collect()
     with Collecting() as collecting:
         since = began = time.process_time()
 
@@ -91,7 +92,7 @@ def _unlike(workload: Waiting, place: int, random: Random) -> Waiting:
 
 def over_one_pool(size: Size, seed: int, *, distinct: bool = False, changes: int = CHANGES) -> Measured:
     """The rounds over a pool of this size; to be called in a process of its own."""
-    schedule(a_pool(SMALL, seed), NOON)
+    schedule(a_pool(SMALL), NOON)
     random = Random(seed)
     pool = a_pool(size, seed)
     pool = all_different(pool, random) if distinct else pool
@@ -104,7 +105,6 @@ def over_one_pool(size: Size, seed: int, *, distinct: bool = False, changes: int
         pool = a_little_later(carried_out(pool, plan, now), now, random, f"n{number}")
         plan, measured = decide(pool, now)
         changed.append(measured)
-    gc.collect()
     return Measured(first, unchanged, tuple(changed), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

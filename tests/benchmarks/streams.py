@@ -1,7 +1,8 @@
 """Streams of work onto an empty fleet, placed one workload at a time, beside full scans for the same work on the same room.
 
-Time is CPU time of the process with the garbage collector as it is, which also has its own figure; garbage is collected
-before each stretch. Full scans get their nodes prepared (in order, or as arrays), which is not counted for them.
+Time is CPU time of the process with the garbage collector as it is, which also has its own figure; only what scans leave
+behind is collected at once, and not in that time. Full scans get their nodes prepared (in order, or as arrays), which is not
+counted for them.
 """
 
 import gc
@@ -97,7 +98,6 @@ class Collecting:
         self._since = 0.0
 
     def __enter__(self) -> "Collecting":
-        gc.collect()
         gc.callbacks.append(self._note)
         return self
 
@@ -154,6 +154,7 @@ class Stream:
             ahead = self.arrivals[number * index // STRETCHES : number * (index + 1) // STRETCHES]
             if scanned:
                 self._scan(ahead[:scanned])
+                gc.collect()
             before = self.own.seconds
             self.own.time(len(ahead), lambda ahead=ahead: self._place(ahead))  # type: ignore[misc]
             self.fullest.tries, self.fullest.seconds = len(ahead), self.own.seconds - before

@@ -31,7 +31,7 @@ def lines(*arguments: str) -> list[Any]:
 
 def test_every_line_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "in_a_child", lambda work: work())
-    found = lines("--sizes", "128,256")
+    found = lines("--sizes", "96,192")
     assert len({line["name"] for line in found}) == len(found) > 0
     assert all(line["unit"] and line["value"]["count"] for line in found)
 
