@@ -156,7 +156,7 @@ class Stream:
                 self._scan(ahead[:scanned])
                 gc.collect()
             before = self.own.seconds
-            self.own.time(len(ahead), lambda ahead=ahead: self._place(ahead))  # type: ignore[misc]
+            self.own.time(len(ahead), partial(self._place, ahead))
             self.fullest.tries, self.fullest.seconds = len(ahead), self.own.seconds - before
             yield
 
