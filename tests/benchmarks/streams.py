@@ -202,7 +202,7 @@ def width_of(spec: WorkloadSpec) -> str:
 
 # What they come to
 
-UNIT = "placements per CPU-second"
+UNIT, TRIES = "placements per CPU-second", "tries per CPU-second"
 
 
 def measure(kind: str, sizes: Sequence[int], rounds: int, scanned: int = SCANNED) -> Iterator[Figure]:
@@ -226,7 +226,7 @@ def measure(kind: str, sizes: Sequence[int], rounds: int, scanned: int = SCANNED
 
 def _of_size(name: str, streams: Sequence[Stream]) -> Iterator[Figure]:
     yield Figure(name, UNIT, spread([stream.placed / max(stream.own.seconds, 1e-9) for stream in streams]))
-    yield Figure(f"{name}, of these the last tenth", UNIT, spread([stream.fullest.rate for stream in streams]))
+    yield Figure(f"{name}, the last tenth of all work", TRIES, spread([stream.fullest.rate for stream in streams]))
     collecting = [stream.own.collecting / max(stream.own.seconds, 1e-9) for stream in streams]
     yield Figure(f"{name}, time for collecting garbage", "parts of the CPU time", spread(collecting))
     allocated = [stream.placed_milli / (stream.accelerators * WHOLE) for stream in streams]
@@ -248,7 +248,7 @@ def _of_size(name: str, streams: Sequence[Stream]) -> Iterator[Figure]:
 def _beside(name: str, own: Sequence[Tally], others: Sequence[Tally]) -> Figure:
     return Figure(
         name,
-        "tries per CPU-second",
+        TRIES,
         spread([tally.rate for tally in own]),
         reference=spread([tally.rate for tally in others]),
         ratio=spread([tally.rate / other.rate for tally, other in zip(own, others, strict=True)]),
