@@ -7,7 +7,7 @@ from pathlib import Path
 import uvloop
 
 from activities.deciding import Decider
-from tests.benchmarks import lifecycles, rounds
+from tests.benchmarks import lifecycles, rounds, scale
 
 
 async def main() -> None:
@@ -18,6 +18,9 @@ async def main() -> None:
             print(figure.as_json(), flush=True)
     print("measuring whole rounds; this takes some minutes", file=sys.stderr)
     async for figure in rounds.measure(Decider().decide):
+        print(figure.as_json(), flush=True)
+    print("measuring fleets as they grow; this takes some minutes", file=sys.stderr)
+    for figure in scale.measure():
         print(figure.as_json(), flush=True)
 
 
