@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from corral.api import WorkloadSpec
 from domain.fleet import Amount, Node, Room
 from domain.fragmentation import Demand, Integers, Losses, Mix, Need, Needs, Rooms, losses
 from domain.stock import NodeRoom, Numbers, Stock
+from domain.workload import Active, Waiting
 
 OUTLOOK = "outlook"
 """Under this name the atlas of a fleet has its outlook, where there is one."""
@@ -30,9 +30,9 @@ class Outlook:
         self._known: dict[State, Losses] = {}
 
     @classmethod
-    def of(cls, fleet: Iterable[Node], specs: Iterable[WorkloadSpec]) -> "Outlook | None":
+    def of(cls, fleet: Iterable[Node], work: Iterable[Active | Waiting]) -> "Outlook | None":
         """The outlook of a fleet for all work that runs and waits; none where there is nothing to look at."""
-        nodes, known = tuple(fleet), known_demand(specs)
+        nodes, known = tuple(fleet), known_demand(work)
         if not nodes or not known:
             return None
         return cls.prepared(nodes, Mix.of(known), [(need.milli, need.cpu_milli, need.memory_mib) for need in known])
@@ -79,14 +79,24 @@ def outlook_of(stock: Stock) -> Outlook | None:
     return found if isinstance(found, Outlook) else None
 
 
-def known_demand(specs: Iterable[WorkloadSpec]) -> Counter[Need]:
+def known_demand(work: Iterable[Active | Waiting]) -> Counter[Need]:
     """How many replicas of each need there are."""
     found: Counter[Need] = Counter()
-    for spec in specs:
-        skus = tuple(sorted({sku for target in spec.targets for sku in target.skus}))
-        for group in spec.groups:
-            found[Need(group.milli, group.cpu_milli, group.memory_mib, group.skus or skus)] += group.count
+    for each in work:
+        for need, count in _needs(each):
+            found[need] += count
     return found
+
+
+def _needs(work: Active | Waiting) -> tuple[tuple[Need, int], ...]:
+    """What the replicas of a workload take, and how many there are; looked at once."""
+    known = work.needs
+    if not isinstance(known, tuple):
+        skus = tuple(sorted({sku for target in work.spec.targets for sku in target.skus}))
+        groups = work.spec.groups
+        known = tuple([(Need(each.milli, each.cpu_milli, each.memory_mib, each.skus or skus), each.count) for each in groups])
+        object.__setattr__(work, "needs", known)
+    return known
 
 
 def rooms_of(rooms: Iterable[tuple[str, Room]], skus: Mapping[str, int], width: int) -> Rooms:

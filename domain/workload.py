@@ -30,6 +30,8 @@ class Waiting:
     relieved_by: frozenset[str] = frozenset()
     form: object = field(default=None, init=False, compare=False, repr=False)
     """What it asks for (`domain.request.form`), once somebody has looked."""
+    needs: object = field(default=None, init=False, compare=False, repr=False)
+    """What its replicas take (`domain.outlook`), once somebody has looked."""
 
     def groups(self, count: int | None = None) -> tuple[ReplicaGroup, ...]:
         """The replica groups to place now; `count` is a target's own count for the first group.
@@ -70,6 +72,8 @@ class Active:
     preemptions: int = 0
     hourly_cost: int = 0
     """Nanodollars an hour (thousandths of accelerators times the prices of their nodes)."""
+    needs: object = field(default=None, init=False, compare=False, repr=False)
+    """What its replicas take (`domain.outlook`), once somebody has looked."""
 
     def seconds_left(self, now: datetime) -> int | None:
         """For how long it will still run at most, as far as it says; work beyond that is as good as over."""

@@ -104,7 +104,7 @@ class World:
         atlas = Atlas(snapshot.nodes)
         if snapshot.policy.rank.quota_model is QuotaModel.RANKED and snapshot.policy.goals.fragmentation:
             everybody: Iterable[Active | Waiting] = chain(snapshot.active, snapshot.waiting, snapshot.bystanders)
-            atlas.remembered[OUTLOOK] = Outlook.of(snapshot.nodes, [each.spec for each in everybody])
+            atlas.remembered[OUTLOOK] = Outlook.of(snapshot.nodes, everybody)
         world = cls.idle(snapshot.nodes, tree, _free_rooms(snapshot), policy=snapshot.policy, atlas=atlas)
         usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
         datasets = {dataset.name: dataset for dataset in snapshot.datasets}
