@@ -301,6 +301,20 @@ class Improvement(Model):
     """How much more an accelerator that starts besides may cost those that start elsewhere for it."""
 
 
+class Defragmentation(Model):
+    """How far running work is moved, for nobody in particular, so that more of what is free can be used (`ranked`).
+
+    Only work that is known to have saved its state is moved; with `moves_at_once` 0 none is.
+    """
+
+    moves_at_once: Annotated[StrictInt, Field(ge=0, le=1_000)] = 4
+    """At most so many moves are under way at a time, for whomever."""
+    horizon_seconds: Annotated[Seconds, Field(ge=1)] = 3_600
+    """For so long what a move gains is expected to last, or until the work that moves is over."""
+    daily_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.005
+    """What moves may cost in any 24 hours, as a part of the accelerator-hours that ready nodes have in that time."""
+
+
 class Goals(Model):
     """Stratum 4: what is preferred, in dollars per accelerator and hour."""
 
@@ -317,6 +331,7 @@ class Goals(Model):
     preference_limit: Dollars = 1_000.0
     """The most that all preferences together count."""
     improvement: Improvement = Improvement()
+    defragmentation: Defragmentation = Defragmentation()
 
 
 class Policy(Model):
