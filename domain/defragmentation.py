@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from corral.api import StopPolicy
+from corral.api import State, StopPolicy
 from corral.policy import QuotaModel
 from domain.decision import Change, Reshape, Trade
 from domain.demand_mix import Known, known_demand
@@ -26,7 +26,7 @@ from domain.turns import TakeTurns, Turns
 from domain.workload import Active
 from domain.world import Traits, World
 
-SOURCES = 12
+SOURCES = 6
 """So many nodes of one class are looked at, of those that would gain most if all that may move were gone."""
 
 TARGETS = 24
@@ -46,9 +46,11 @@ def defragmented(turns: Turns, snapshot: Snapshot, facts: Facts, take_turns: Tak
     """
     if not _is_allowed(turns, facts):
         return turns
-    areas = areas_of(turns.world, snapshot)
-    allowance = Allowance.of(turns, snapshot, facts) if areas else None
-    if allowance is None or not allowance.moves or allowance.cost <= 0:
+    allowance = Allowance.of(turns, snapshot, facts)
+    if not allowance.moves or allowance.cost <= 0:
+        return turns
+    areas = areas_of(turns.world, (active for active in snapshot.active if _may_ever_move(active, facts)))
+    if not areas:
         return turns
     search = _Search(turns.world, facts, known_demand(areas, turns, snapshot, facts), areas, allowance)
     while (found := search.best()) is not None:
@@ -69,6 +71,16 @@ def _is_allowed(turns: Turns, facts: Facts) -> bool:
         and rank.preemption
         and rank.disruption.migrate
         and not turns.unfinished
+    )
+
+
+def _may_ever_move(active: Active, facts: Facts) -> bool:
+    """Whether it runs, is known to have saved its state, and may be disturbed at all."""
+    return (
+        active.checkpoint_at is not None
+        and active.state is State.RUNNING
+        and is_movable(active)
+        and isstoppable(active, facts.policy, facts.now)
     )
 
 
@@ -130,24 +142,22 @@ class _Search:
     areas: Mapping[Traits, Area]
     allowance: Allowance
     reshapes: list[Reshape] = field(default_factory=list)
-    closed: set[Traits] = field(default_factory=set)
-    """Where nothing more is to be gained."""
+    found: dict[Traits, Clearing | None] = field(default_factory=dict)
+    """The best of each class as it is now; none where nothing more is to be gained."""
     asked: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Where somebody may wait for what is leaving, nothing moves."""
         coming = {self.world.homes[node_id] for node_id in self._leaving_nodes()}
-        self.closed |= {home for home in self.areas if home in coming and self.known[home].waiting}
+        self.found |= dict.fromkeys(home for home in self.areas if home in coming and self.known[home].waiting)
 
     def best(self) -> Clearing | None:
         """What is worth most of all that is still allowed, or none where nothing is."""
-        found = []
-        for home in self.areas:
-            if home not in self.closed:
-                clearings = sorted(self._worth_while(home), key=lambda clearing: clearing.order)
-                found += clearings[:1]
-                if not clearings:
-                    self.closed.add(home)
-        return min(found, key=lambda clearing: clearing.order, default=None)
+        if self.allowance.moves <= 0:
+            return None
+        for home in self.areas.keys() - self.found.keys():
+            self.found[home] = min(self._worth_while(home), key=lambda clearing: clearing.order, default=None)
+        return min(filter(None, self.found.values()), key=lambda clearing: clearing.order, default=None)
 
     def take(self, found: Clearing) -> None:
         """Let it happen."""
@@ -156,10 +166,19 @@ class _Search:
             self.world = self.world.promising(active.spec, placement, (active,))
             self.reshapes.append(Reshape(active.attempt_id, Change.MIGRATE, placement, trade=trade))
         self.allowance = self.allowance.after(len(found.moves), found.cost)
+        self.found = {home: other for home, other in self.found.items() if home != found.home and self._is_still_allowed(other)}
+
+    def _is_still_allowed(self, found: Clearing | None) -> bool:
+        """Whether it is still within all bounds; where nothing was found, nothing will be."""
+        if found is None:
+            return True
+        victims = [active for active, _ in found.moves]
+        is_within = len(victims) <= self.allowance.moves and found.cost <= self.allowance.cost
+        return is_within and len(self.facts.protection.within_budgets(victims, self.world.stopped)) == len(victims)
 
     def _worth_while(self, home: Traits) -> Iterator[Clearing]:
         nodes, area, known = self.world.classes[home], self.areas[home], self.known[home]
-        if self.allowance.moves <= 0 or not known.shapes:
+        if not known.shapes:
             return
         gauge = Gauge.of(known, nodes)
         still = in_part_use(nodes)
@@ -167,7 +186,7 @@ class _Search:
         for place in self._sources(area, nodes, gauge, still):
             yield from self._clearings(home, place, gauge, still)
 
-    def _sources(self, area: Area, nodes: Stock, gauge: "Gauge", still: Mask) -> list[int]:
+    def _sources(self, area: Area, nodes: Stock, gauge: Gauge, still: Mask) -> list[int]:
         """Places that might gain anything if work left them, those first where most might be gained at the least restart."""
         able = np.flatnonzero(still & (area.movable > 0))
         if not len(able):
@@ -180,7 +199,7 @@ class _Search:
         chosen: list[int] = able[[at for at in order.tolist() if gain[at] > 0][:SOURCES]].tolist()
         return chosen
 
-    def _clearings(self, home: Traits, place: int, gauge: "Gauge", still: Mask) -> Iterator[Clearing]:
+    def _clearings(self, home: Traits, place: int, gauge: Gauge, still: Mask) -> Iterator[Clearing]:
         """What comes of it if the cheapest work leaves the node, or the two cheapest, and so on."""
         nodes = self.world.classes[home]
         source = nodes.entries([place])[0]
@@ -226,9 +245,7 @@ class _Search:
         facts, world = self.facts, self.world
         queues = facts.tree.paths.get(active.spec.queue, ())
         return (
-            isstoppable(active, facts.policy, facts.now)
-            and is_movable(active)
-            and all(facts.queues[queue].stop is StopPolicy.OPEN for queue in queues)
+            all(facts.queues[queue].stop is StopPolicy.OPEN for queue in queues)
             and all(
                 world.homes.get(share.node_id) == home and self._is_known(active, share.node_id)
                 for share in active.placement.shares

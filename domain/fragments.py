@@ -5,19 +5,18 @@ all that is idle, p_m how frequent the need m is, and U_m what as many replicas 
 known replicas of m would. Moves leave I as it is, so that they lower F by what U gains.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.api import WHOLE, State
+from corral.api import WHOLE
 from domain.demand_mix import Known
 from domain.draft import capacity
 from domain.fleet import UNLIMITED_REPLICAS, Amount, Health
 from domain.request import Shape
-from domain.snapshot import Snapshot
 from domain.stock import NodeRoom, Numbers, Places, Stock
 from domain.workload import Active
 from domain.world import Traits, World
@@ -34,8 +33,8 @@ class Area:
     movable: Numbers
 
 
-def areas_of(world: World, snapshot: Snapshot) -> dict[Traits, Area]:
-    """The ready classes with several nodes in part use, and with work on these that is known to have saved its state."""
+def areas_of(world: World, movable: Iterable[Active]) -> dict[Traits, Area]:
+    """The ready classes with several nodes in part use, and with movable work on these."""
     fragments: dict[str, Traits] = {}
     for traits, nodes in world.classes.items():
         if traits.health is Health.READY:
@@ -43,9 +42,7 @@ def areas_of(world: World, snapshot: Snapshot) -> dict[Traits, Area]:
             if len(places) > 1:
                 fragments |= {nodes.nodes[place].id: traits for place in places}
     found: dict[Traits, dict[str, list[Active]]] = {}
-    for active in snapshot.active if fragments else ():
-        if active.checkpoint_at is None or active.state is not State.RUNNING or active.preempted:
-            continue
+    for active in movable if fragments else ():
         for share in active.placement.shares:
             if (home := fragments.get(share.node_id)) is not None:
                 found.setdefault(home, {}).setdefault(share.node_id, []).append(active)
