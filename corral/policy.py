@@ -138,7 +138,7 @@ class TierPolicy(Model):
 
 
 class DisruptionBudget(Model):
-    """At most `stops` forced stops in any `period_seconds`, of what `queue` and `tier` select; absent ones select all."""
+    """At most `stops` forced stops or moves in any `period_seconds`, of what `queue` and `tier` select; absent ones: all."""
 
     queue: Identifier | None = None
     tier: SlaTier | None = None
