@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, and_, any_, bindparam, func, or_, select
+from sqlalchemy import Row, and_, any_, bindparam, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
@@ -177,7 +177,8 @@ async def _read_failed(connection: AsyncConnection, workloads: Sequence[str]) ->
     return dict.fromkeys(workloads, 0) | {row.workload_id: row.failed for row in found}
 
 
-_IS_FOR_NOBODY = and_(_OWN.c.beneficiary.is_(None), _OWN.c.stop_as == Outcome.MIGRATED)
+_IS_MOVED = _OWN.c.stop_as == literal_column(f"'{Outcome.MIGRATED}'")  # as the index has it
+_IS_FOR_NOBODY = and_(_OWN.c.beneficiary.is_(None), _IS_MOVED)
 _STOPS = (
     select(
         _OWN.c.id,
@@ -192,7 +193,7 @@ _STOPS = (
         tables.workloads.c.spec["checkpoint"]["grace_seconds"].label("grace_seconds"),
     )
     .join(tables.workloads, tables.workloads.c.id == _OWN.c.workload_id)
-    .where(or_(_OWN.c.beneficiary.is_not(None), _OWN.c.stop_as == Outcome.MIGRATED), _OWN.c.stop_at > bindparam("since"))
+    .where(or_(_OWN.c.beneficiary.is_not(None), _IS_MOVED), _OWN.c.stop_at > bindparam("since"))
 )
 _THEIR_STOPS = _STOPS.where(_OWN.c.workload_id == _WORKLOADS)
 

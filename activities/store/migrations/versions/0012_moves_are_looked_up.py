@@ -14,7 +14,7 @@ def upgrade() -> None:
         "ix_attempts_moved_at",
         "attempts",
         ["stop_at"],
-        postgresql_where=sa.text("beneficiary IS NULL AND stop_as = 'migrated'"),
+        postgresql_where=sa.text("stop_as = 'migrated'"),
     )
 
 
