@@ -1,6 +1,8 @@
 """Writing down what providers are seen to do, many observations in one transaction."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 from activities.answers import Standing
 from activities.batching import Batcher
@@ -9,6 +11,16 @@ from activities.ports import Observation, Store
 
 LAST_SEQUENCE = 2**62
 """Of an end that follows from what is absent at a provider: it comes after whatever had been seen of the attempt."""
+
+
+class Known(NamedTuple):
+    """How much of an attempt has been written down."""
+
+    sequence: int
+    checkpoint_at: datetime | None
+
+
+UNSEEN = Known(-1, None)
 
 
 class Observer:
@@ -21,14 +33,14 @@ class Observer:
         self._store = store
         self._courier = courier
         self._batches: Batcher[tuple[Observation, bool], Standing | None] = Batcher(self._settle)
-        self._seen: dict[str, int] = {}
+        self._seen: dict[str, Known] = {}
 
     async def note(self, observation: Observation, *, answered: bool = False) -> Standing | None:
         """Write an observation down; answers with the workload's standing if that changed.
 
         `answered`: the workload's workflow hears of it from the activity that asks, and needs no notice that it runs.
         """
-        if observation.sequence <= self._seen.get(observation.attempt_id, -1):
+        if not self._is_news(observation):
             return None
         return await self._batches.ask((observation, answered))
 
@@ -42,9 +54,14 @@ class Observer:
         by_attempt = {f"{standing.workload}.{standing.epoch}": standing for standing in standings.values()}
         return [by_attempt.get(observation.attempt_id) for observation in observations]
 
+    def _is_news(self, observation: Observation) -> bool:
+        """Whether it tells a change; that work saved its state is none of the attempt, and is seen when one looks."""
+        before = self._seen.get(observation.attempt_id, UNSEEN)
+        is_saved = observation.checkpoint_at is not None and observation.checkpoint_at != before.checkpoint_at
+        return observation.sequence > before.sequence or (observation.sequence == before.sequence and is_saved)
+
     def _remember(self, observation: Observation) -> None:
         if observation.phase.is_over:
             self._seen.pop(observation.attempt_id, None)
-        else:
-            before = self._seen.get(observation.attempt_id, -1)
-            self._seen[observation.attempt_id] = max(before, observation.sequence)
+        elif self._is_news(observation):
+            self._seen[observation.attempt_id] = Known(observation.sequence, observation.checkpoint_at)

@@ -138,7 +138,7 @@ class TierPolicy(Model):
 
 
 class DisruptionBudget(Model):
-    """At most `stops` forced stops in any `period_seconds`, of what `queue` and `tier` select; absent ones select all."""
+    """At most `stops` forced stops or moves in any `period_seconds`, of what `queue` and `tier` select; absent ones: all."""
 
     queue: Identifier | None = None
     tier: SlaTier | None = None
@@ -348,6 +348,20 @@ class Hazard(Goal):
     lost_seconds: Seconds = 1_800
 
 
+class Defragmentation(Model):
+    """How far running work is moved, for nobody in particular, so that more of what is free can be used (`ranked`).
+
+    Only work that is known to have saved its state is moved; with `moves_at_once` 0 none is.
+    """
+
+    moves_at_once: Annotated[StrictInt, Field(ge=0, le=1_000)] = 4
+    """At most so many moves are under way at a time, for whomever."""
+    horizon_seconds: Annotated[Seconds, Field(ge=1)] = 3_600
+    """For so long what a move gains is expected to last, or until the work that moves is over."""
+    daily_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.005
+    """What moves may cost in any 24 hours, as a part of the accelerator-hours that ready nodes have in that time."""
+
+
 class Goals(Model):
     """Stratum 4: what is preferred, in dollars per accelerator and hour."""
 
@@ -380,6 +394,7 @@ class Goals(Model):
     """What it costs that replicas sit closer together than the workload itself would like."""
     expected_seconds: Annotated[Seconds, Field(ge=1)] = 3_600
     """How long work is taken to run that does not say."""
+    defragmentation: Defragmentation = Defragmentation()
 
 
 class Policy(Model):

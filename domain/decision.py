@@ -49,13 +49,36 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Trade:
+    """What moving work for nobody in particular comes to, together with all that leaves the same node for the same reason.
+
+    `gain` is free capacity that the known demand can use besides, over so many `seconds`, and `cost` what is lost; both are
+    thousandths of an accelerator times seconds.
+    """
+
+    gain: int
+    cost: int
+    seconds: int
+
+    @property
+    def in_words(self) -> str:
+        """One line for a person; in accelerator-seconds."""
+        gain, cost = self.gain / WHOLE, self.cost / WHOLE
+        return f"more of what is free can be used: {gain:,.0f} accelerator-seconds in {self.seconds:,} s, for {cost:,.0f} lost"
+
+
+@dataclass(frozen=True, slots=True)
 class Reshape:
-    """A running attempt gets another placement; for a beneficiary (workload id) or, where none is named, for itself."""
+    """A running attempt gets another placement; for a beneficiary (workload id) or, where none is named, for itself.
+
+    With a `trade` it moves for neither, but so that more of what is free can be used.
+    """
 
     attempt_id: str
     change: Change
     placement: Placement
     beneficiary: str | None = None
+    trade: Trade | None = None
 
 
 class Method(StrEnum):

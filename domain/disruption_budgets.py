@@ -13,13 +13,17 @@ Paths = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ForcedStop:
-    """Work of a queue and tier had notice to leave for other work; `attempt_id` tells stops apart."""
+    """Work of a queue and tier had notice to leave for other work, or to move for nobody in particular.
+
+    `attempt_id` tells stops apart. `cost` is what such a move lost, in thousandths of an accelerator times seconds.
+    """
 
     attempt_id: str
     workload_id: str
     queue: str
     tier: SlaTier
     at: datetime
+    cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from corral.policy import QuotaModel
 from domain import explanation, ranked
 from domain.cohorts import turns as cohorts
 from domain.decision import Plan, Refuse, Wait
+from domain.defragmentation import defragmented
 from domain.deserved import turns as deserved
 from domain.explanation import Finding
 from domain.facts import Facts
@@ -53,8 +54,10 @@ def schedule(snapshot: Snapshot, now: datetime, *, once: bool = False, lap: Lap 
     lap("improve")
     found = None if once else quality(turns, gains, waiting, world, facts)  # 6. how good is it
     lap("bound")
+    turns = turns if once else defragmented(turns, snapshot, facts, take_turns)  # 7. moves that gain more than they cost
+    lap("defragment")
     waits = explain([workload for workload in turns.waiting if workload.id not in turns.answers], turns.world, facts)
-    answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 7. why the others wait
+    answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 8. why the others wait
     decisions = (*refused, *turns.moved, *answers, *waits)
     lap("explain")
     return Plan(decisions, turns.reshapes, turns.stops, turns.unfinished, facts.protection.over_quota(), found)

@@ -19,7 +19,7 @@ class Snapshot:
     `queues` hold the quota rows of every validity; the round takes those that are valid at its time.
     `waiting` holds the workloads to decide about; `active` all that have capacity promised, held or in use.
     `bystanders` wait as well, and are not to be decided about now.
-    `ledger` holds what live workloads did in the control window, by workload id; `stops` who had to leave for others of late.
+    `ledger` holds what live workloads did in the control window, by workload id; `stops` who had to leave or move of late.
     `spent` is what is used up of budgets: by queue and the budget's place in it, in the units of `domain.budgets.ONE`.
     `past_use` is what queues used beyond their nominal, as a part of the capacity that was there, both decayed.
     `datasets` is the catalogue of data that workloads read.

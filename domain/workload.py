@@ -55,7 +55,7 @@ class Active:
     """A workload with an open attempt: capacity promised, held, or in use.
 
     `started_at` is when it was observed running, else none; `checkpoint_at` when it last saved its work, if known.
-    `preempted` says that it has had notice to leave for other work, `preemptions` how often its workload had in 24 hours.
+    `preempted` says that it has had notice to leave or move, `preemptions` how often its workload had in 24 hours.
     """
 
     id: str

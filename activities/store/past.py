@@ -1,4 +1,4 @@
-"""Reading the past: what live workloads did in the control window, and who was stopped for whom."""
+"""Reading the past: what live workloads did in the control window, who was stopped for whom, and who was moved."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, and_, any_, bindparam, func, or_, select
+from sqlalchemy import Row, and_, any_, bindparam, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from corral.api import Outcome, SlaTier
-from corral.policy import Policy
-from domain.accounting import Interval, IntervalKind
+from corral.policy import Policy, Rank
+from domain.accounting import Interval, IntervalKind, lost_work
 from domain.disruption_budgets import ForcedStop
 from domain.headroom import CONTROL_WINDOW
 from domain.workload import Active, Waiting
@@ -58,7 +58,7 @@ class Past:
     ) -> PastNews:
         """Read everything of those of the `changed` workloads that are `live`, and their stops; once the stops of all."""
         reach = max([DAY, *(timedelta(seconds=budget.period_seconds) for budget in policy.limits.disruption_budgets)])
-        stops = await _read_stops(connection, now - reach, None if reach > self._reach else changed)
+        stops = await _read_stops(connection, now - reach, None if reach > self._reach else changed, policy.rank)
         if not live:
             return PastNews({}, {}, {}, stops, reach)
         ledger = await _read_ledger(connection, live, now)
@@ -177,15 +177,30 @@ async def _read_failed(connection: AsyncConnection, workloads: Sequence[str]) ->
     return dict.fromkeys(workloads, 0) | {row.workload_id: row.failed for row in found}
 
 
+_IS_MOVED = _OWN.c.stop_as == literal_column(f"'{Outcome.MIGRATED}'")  # as the index has it
+_IS_FOR_NOBODY = and_(_OWN.c.beneficiary.is_(None), _IS_MOVED)
 _STOPS = (
-    select(_OWN.c.id, _OWN.c.workload_id, _OWN.c.stop_at, tables.workloads.c.queue, tables.workloads.c.tier)
+    select(
+        _OWN.c.id,
+        _OWN.c.workload_id,
+        _OWN.c.stop_at,
+        _OWN.c.started_at,
+        _OWN.c.checkpoint_at,
+        _OWN.c.milli,
+        _IS_FOR_NOBODY.label("is_for_nobody"),
+        tables.workloads.c.queue,
+        tables.workloads.c.tier,
+        tables.workloads.c.spec["checkpoint"]["grace_seconds"].label("grace_seconds"),
+    )
     .join(tables.workloads, tables.workloads.c.id == _OWN.c.workload_id)
-    .where(_OWN.c.beneficiary.is_not(None), _OWN.c.stop_at > bindparam("since"))
+    .where(or_(_OWN.c.beneficiary.is_not(None), _IS_MOVED), _OWN.c.stop_at > bindparam("since"))
 )
 _THEIR_STOPS = _STOPS.where(_OWN.c.workload_id == _WORKLOADS)
 
 
-async def _read_stops(connection: AsyncConnection, since: datetime, workloads: Sequence[str] | None) -> dict[str, ForcedStop]:
+async def _read_stops(
+    connection: AsyncConnection, since: datetime, workloads: Sequence[str] | None, rank: Rank
+) -> dict[str, ForcedStop]:
     """The stops since then of these workloads, or of all."""
     if workloads is None:
         found = await connection.execute(_STOPS, {"since": since})
@@ -193,4 +208,12 @@ async def _read_stops(connection: AsyncConnection, since: datetime, workloads: S
         found = await connection.execute(_THEIR_STOPS, {"since": since, "workloads": list(workloads)})
     else:
         return {}
-    return {row.id: ForcedStop(row.id, row.workload_id, row.queue, SlaTier(row.tier), row.stop_at) for row in found}
+    return {row.id: _stop_of(row, rank) for row in found}
+
+
+def _stop_of(row: Row[Any], rank: Rank) -> ForcedStop:
+    cost = 0
+    if row.is_for_nobody:
+        lost = lost_work(row.started_at, row.checkpoint_at, row.stop_at, row.milli)
+        cost = lost + row.milli * (row.grace_seconds + rank.restart_seconds)
+    return ForcedStop(row.id, row.workload_id, row.queue, SlaTier(row.tier), row.stop_at, cost)

@@ -208,7 +208,8 @@ class PlanWriter:
     def _reshape(self, reshape: Reshape, follower: AttemptRow) -> None:
         outcome = Outcome.MIGRATED if reshape.change is Change.MIGRATE else Outcome.RESIZED
         beneficiary = next((held.id for held in self.held if held.workload_id == reshape.beneficiary), None)
-        self.journal.note(follower.workload_id, reshape.change, f"goes on with {place_of(follower)}")
+        reason = f", so that {reshape.trade.in_words}" if reshape.trade else ""
+        self.journal.note(follower.workload_id, reshape.change, f"goes on with {place_of(follower)}{reason}")
         self._give_notice(
             reshape.attempt_id, f"has notice to go on with {place_of(follower)}", outcome, beneficiary=beneficiary
         )
@@ -345,6 +346,7 @@ class PlanWriter:
         detail: dict[str, Any] = {"attempt": order.attempt_id}
         if isinstance(order, Reshape):
             detail |= {"change": order.change, "beneficiary": order.beneficiary, **_place(order.placement)}
+            detail |= {"trade": asdict(order.trade)} if order.trade else {}
         return {
             "round_id": round_id,
             "workload_id": self.world.attempts[order.attempt_id].workload_id,

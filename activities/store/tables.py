@@ -202,6 +202,7 @@ attempts = Table(
     Index("uq_attempts_one_follower", "workload_id", unique=True, postgresql_where=text("follows IS NOT NULL")),
     Index("ix_attempts_beneficiary", "beneficiary", postgresql_where=text("beneficiary IS NOT NULL")),
     Index("ix_attempts_stop_at", "stop_at", postgresql_where=text("beneficiary IS NOT NULL")),
+    Index("ix_attempts_moved_at", "stop_at", postgresql_where=text("stop_as = 'migrated'")),
     Index("ix_attempts_open", "provider", postgresql_where=text("ended_at IS NULL")),
 )
 

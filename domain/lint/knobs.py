@@ -17,6 +17,7 @@ POLICY_KNOBS: Mapping[str, frozenset[QuotaModel]] = {
     "rank.disruption": frozenset({RANKED}),
     "goals.fragmentation": frozenset({RANKED}),
     "goals.improvement": frozenset({RANKED}),
+    "goals.defragmentation": frozenset({RANKED}),
 }
 """The models that read a part of the policy; every other part is read by all of them."""
 
@@ -88,6 +89,7 @@ def setting_of_a_closed_branch(documents: Documents) -> Iterator[Complaint]:
     """A setting of the model in force that another one of its settings leaves without effect."""
     policy, rank, limits = documents.policy, documents.policy.rank, documents.policy.limits
     actions, improves = set(rank.deserved.actions), policy.goals.improvement.work > 0
+    moves_any = policy.goals.defragmentation.moves_at_once > 0
     is_unlimited = limits.starts_per_round is None and limits.starts_per_queue_and_round is None
     branches = (
         (COHORTS, "rank.cohorts.fair_preemption", rank.cohorts.fair_sharing, "fair_sharing is false"),
@@ -100,6 +102,9 @@ def setting_of_a_closed_branch(documents: Documents) -> Iterator[Complaint]:
         (RANKED, "goals.improvement.nodes", improves, "work is 0"),
         (RANKED, "goals.improvement.worth", improves, "work is 0"),
         (RANKED, "goals.improvement", is_unlimited, "a round that may only start so many is not improved on"),
+        (RANKED, "goals.defragmentation.horizon_seconds", moves_any, "moves_at_once is 0"),
+        (RANKED, "goals.defragmentation.daily_share", moves_any, "moves_at_once is 0"),
+        (RANKED, "goals.defragmentation", rank.disruption.migrate, "rank.disruption.migrate is false"),
         (DESERVED, "rank.deserved.scenarios", actions > {Action.ALLOCATE}, "allocate is the only action"),
     )
     for model, field, is_open, why in branches:
@@ -117,6 +122,8 @@ def setting_of_preemption(documents: Documents) -> Iterator[Complaint]:
         yield Complaint("limits.disruption_budgets", message, "leave it out, or set rank.preemption: true")
     if policy.rank.quota_model is RANKED and policy.rank.disruption != default.rank.disruption:
         yield Complaint("rank.disruption", message, "leave it out, or set rank.preemption: true")
+    if policy.rank.quota_model is RANKED and policy.goals.defragmentation != default.goals.defragmentation:
+        yield Complaint("goals.defragmentation", message, "leave it out, or set rank.preemption: true")
     if policy.limits.maximum_preemptions != default.limits.maximum_preemptions:
         yield Complaint("limits.maximum_preemptions", message, "leave it out, or set rank.preemption: true")
     for at, queue in enumerate(documents.queues):

@@ -11,6 +11,7 @@ from activities.ports import Beat, Event, Phase
 from corral.api import Cordon, Outcome, State
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view
+from tests.builders import NOON, seconds
 
 
 @pytest.fixture
@@ -38,6 +39,15 @@ async def test_what_a_provider_tells_is_written_down(crew: Crew) -> None:
     assert await crew.pool.state("train") is State.SUCCEEDED
     assert [node.id for node in await crew.pool.store.nodes()] == ["aws/n1", "aws/n2"]
     assert [standing.state for standing in crew.workloads.told] == [State.SUCCEEDED]
+
+
+async def test_work_that_only_saved_its_state_is_known_to_have_when_one_looks(crew: Crew) -> None:
+    for minutes in (1, 2):
+        saved_at = NOON + seconds(60 * minutes)
+        crew.provider.attempts["train.1"] = replace(crew.provider.attempts["train.1"], checkpoint_at=saved_at)
+        await watches(crew)
+        (active,) = (await crew.pool.snapshot()).active
+        assert active.checkpoint_at == saved_at
 
 
 async def test_an_end_is_forgotten_once_it_is_written_down(crew: Crew) -> None:

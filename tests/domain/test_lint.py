@@ -251,6 +251,22 @@ SITUATIONS = [
     ),
     Situation("setting-of-a-closed-branch", {"goals": {"improvement": {"work": 0}}}),
     Situation(
+        "setting-of-a-closed-branch",
+        {"goals": {"defragmentation": {"moves_at_once": 0, "horizon_seconds": 60, "daily_share": 0.1}}},
+        ["goals.defragmentation.horizon_seconds", "goals.defragmentation.daily_share"],
+    ),
+    Situation(
+        "setting-of-a-closed-branch",
+        {"goals": {"defragmentation": {"moves_at_once": 9}}, "rank": {"disruption": {"migrate": False}}},
+        ["goals.defragmentation"],
+    ),
+    Situation("setting-of-a-closed-branch", {"goals": {"defragmentation": {"moves_at_once": 0}}}),
+    Situation(
+        "setting-of-preemption",
+        {"goals": {"defragmentation": {"moves_at_once": 9}}, "rank": {"preemption": False}},
+        ["goals.defragmentation"],
+    ),
+    Situation(
         "setting-of-preemption",
         {"limits": {"disruption_budgets": [{"stops": 1}], "maximum_preemptions": 9}}
         | {"rank": {"preemption": False, "disruption": {"migrate": False}}},
