@@ -224,13 +224,17 @@ class Demand:
     prices: Reals
 
     @classmethod
-    def of(cls, mix: Mix, idle: Rooms, skus: Sequence[str]) -> "Demand":
-        """Weigh each need by its frequency and by how scarce room for it is on these nodes when they are idle."""
+    def of(cls, mix: Mix, idle: Rooms, skus: Sequence[str], numbers: Integers | None = None) -> "Demand":
+        """Weigh each need by its frequency and by how scarce room for it is on these nodes when they are idle.
+
+        `numbers` says how many nodes are like each of these; one each where it is absent.
+        """
+        each = np.ones(len(idle.skus), np.int64) if numbers is None else numbers
         needs = Needs.of(mix.needs, skus)
         milli = needs.milli.astype(np.float64)
         frequency = np.array(mix.counts, np.float64) / max(1, sum(mix.counts))
         weights = np.concatenate((frequency * (100 - COUNTED_PERCENT), frequency * COUNTED_PERCENT)) / 100
-        room = np.concatenate((usable(needs, idle).sum(axis=0), capacities(needs, idle).sum(axis=0) * milli))
+        room = np.concatenate((each @ usable(needs, idle), (each @ capacities(needs, idle)) * milli))
         weights = np.where(room > 0, weights, 0.0)
         scarce = 1 / np.sqrt(np.maximum(room, 1.0))
         scale = fsum(weights * room) / max(fsum(weights * room * scarce), 1e-9)

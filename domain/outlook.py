@@ -42,8 +42,9 @@ class Outlook:
         """The outlook for a mix that is known, on which work of these sizes is to be placed."""
         skus = {sku: place for place, sku in enumerate(sorted({node.sku for node in nodes}))}
         width = max(len(node.total.devices) for node in nodes)
-        idle = rooms_of([(node.sku, node.total) for node in nodes], skus, width)
-        return cls(Demand.of(mix, idle, tuple(skus)), sizes, skus, width)
+        alike = Counter((node.sku, node.total) for node in nodes)
+        idle, numbers = rooms_of(alike, skus, width), np.array(list(alike.values()), np.int64)
+        return cls(Demand.of(mix, idle, tuple(skus), numbers), sizes, skus, width)
 
     def knows(self, size: Size) -> bool:
         """Whether work of this size is part of what is known."""

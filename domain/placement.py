@@ -489,7 +489,7 @@ def _without_topology(gang: Gang) -> Gang:
 def _without_limits(nodes: Nodes) -> Nodes:
     """The nodes as if each took any number of replicas."""
     parts = parts_of(nodes)
-    if parts and all(node.maximum_replicas is None for part in parts for node in part.nodes):
+    if parts and not any(part.limits_replicas for part in parts):
         return nodes
     return tuple(
         entry if entry.node.maximum_replicas is None else replace(entry, room=replace(entry.room, replicas=UNLIMITED_REPLICAS))

@@ -133,6 +133,7 @@ class _Ground:
         self.places = {node.id: place for place, node in enumerate(nodes)}
         levels = {node.levels for node in nodes}
         self.levels = levels.pop() if len(levels) == 1 else None
+        self.limits_replicas = any(node.maximum_replicas is not None for node in nodes)
         self._domains: dict[str, Places] = {}
 
     def domains(self, level: str) -> Places:
@@ -296,6 +297,11 @@ class Stock(Sequence[NodeRoom]):
     def nodes(self) -> Sequence[Node]:
         """The nodes by place, in the order of their ids."""
         return self._shelf.ground.nodes
+
+    @property
+    def limits_replicas(self) -> bool:
+        """Whether any of the nodes takes only so many replicas, whatever room it has."""
+        return self._shelf.ground.limits_replicas
 
     @property
     def atlas(self) -> Atlas:

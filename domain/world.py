@@ -105,10 +105,11 @@ class World:
         if snapshot.policy.rank.quota_model is QuotaModel.RANKED and snapshot.policy.goals.fragmentation:
             everybody: Iterable[Active | Waiting] = chain(snapshot.active, snapshot.waiting, snapshot.bystanders)
             atlas.remembered[OUTLOOK] = Outlook.of(snapshot.nodes, everybody)
-        world = cls.idle(snapshot.nodes, tree, _free_rooms(snapshot), policy=snapshot.policy, atlas=atlas)
+        free = _free_rooms(snapshot)
+        world = cls.idle(snapshot.nodes, tree, free, policy=snapshot.policy, atlas=atlas)
         usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
         datasets = {dataset.name: dataset for dataset in snapshot.datasets}
-        return replace(world, usage=usage, datasets=datasets)._with_rooms({}, _coming(snapshot))
+        return replace(world, usage=usage, datasets=datasets)._with_rooms({}, _coming(snapshot, free))
 
     @classmethod
     def idle(
@@ -285,8 +286,8 @@ def _rooms(active: Active, rooms: Mapping[str, Room]) -> Iterable[tuple[str, Roo
 def _free_rooms(snapshot: Snapshot) -> dict[str, Room]:
     """What is free on each node, with the replicas that it still takes beside all that have a place on it."""
     placed: dict[str, int] = {}
-    for active in snapshot.active:
-        for share in active.placement.shares:
+    if any(node.maximum_replicas is not None for node in snapshot.nodes):
+        for share in chain.from_iterable(active.placement.shares for active in snapshot.active):
             placed[share.node_id] = placed.get(share.node_id, 0) + len(share.replicas)
     return {node.id: _with_replicas(node.free, max(0, node.most_replicas - placed.get(node.id, 0))) for node in snapshot.nodes}
 
@@ -295,19 +296,22 @@ def _with_replicas(room: Room, replicas: int) -> Room:
     return room if room.replicas == replicas else replace(room, replicas=replicas)
 
 
-def _coming(snapshot: Snapshot) -> dict[str, Room]:
+def _coming(snapshot: Snapshot, free: Mapping[str, Room]) -> dict[str, Room]:
     """Room that attempts on their way out still have and that nobody was promised, by node."""
-    free = _free_rooms(snapshot)
-    totals = {node.id: _with_replicas(node.total, node.most_replicas) for node in snapshot.nodes}
+    going = [active for active in snapshot.active if active.preempted or active.state is State.STOPPING]
+    touched = {share.node_id for active in going for share in active.placement.shares}
+    totals = {node.id: _with_replicas(node.total, node.most_replicas) for node in snapshot.nodes if node.id in touched}
     leaving: dict[str, Room] = {}
-    unclaimed = {node_id: total - free[node_id] for node_id, total in totals.items()}
-    for active in snapshot.active:
-        is_leaving = active.preempted or active.state is State.STOPPING
+    for active in going:
         for node_id, room in _rooms(active, totals):
-            if is_leaving:
-                leaving[node_id] = leaving[node_id] + room if node_id in leaving else room
-            else:
-                unclaimed[node_id] -= room
+            leaving[node_id] = leaving[node_id] + room if node_id in leaving else room
+    unclaimed = {node_id: totals[node_id] - free[node_id] for node_id in leaving}
+    gone = {id(active) for active in going}
+    for active in snapshot.active if leaving else ():
+        if id(active) not in gone:
+            for node_id, room in _rooms(active, totals):
+                if node_id in unclaimed:
+                    unclaimed[node_id] -= room
     return {node_id: _not_negative(least(room, unclaimed[node_id])) for node_id, room in leaving.items()}
 
 

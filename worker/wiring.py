@@ -1,6 +1,7 @@
 """Wiring: the real store, providers, clock and Temporal client into activities and workflows."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -142,12 +143,24 @@ async def _open_providers(
     return providers
 
 
+def collect_rarely() -> None:
+    """Let the garbage collector look seldom, and never at what lives as long as the worker.
+
+    A planner keeps its pool as many small objects without cycles; to look through all of them, as the defaults do again and
+    again, costs a sixth of a round on a large pool (docs/performance.md).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Work for the pool and its providers until told to stop."""
     client = await connect(settings)
     async with assembled(settings, client) as parts, AsyncExitStack() as stack:
         for worker in _workers(settings, client, parts):
             await stack.enter_async_context(worker)
+        collect_rarely()
         while not stop.is_set():
             await _keep_singletons(client, settings, parts.providers)
             with suppress(TimeoutError):
