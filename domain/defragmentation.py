@@ -15,11 +15,12 @@ from domain.disruption import as_it_is, is_movable, running_request
 from domain.facts import Facts
 from domain.feasibility import sift
 from domain.fleet import Health, Placement, Room
-from domain.fragments import Area, Gauge, Mask, areas_of, in_part_use, slots, total
+from domain.fragments import Area, Gauge, Mask, areas_of, in_part_use, total
 from domain.headroom import MilliSeconds
 from domain.placement import Layout, lay_out
 from domain.protection import isstoppable
 from domain.request import Gang
+from domain.sieve import capacities
 from domain.snapshot import Snapshot
 from domain.stock import NodeRoom, Places, Stock, in_order
 from domain.turns import TakeTurns, Turns
@@ -266,7 +267,7 @@ class _Search:
         able = others.copy()
         able[own] = False
         for shape in gang.shapes if len(gang.shapes) == 1 else ():
-            able &= slots(shape, nodes) > 0
+            able &= capacities(shape, nodes) > 0
         few = _fullest(nodes, np.flatnonzero(able))
         entries = [rooms.get(entry.node.id, entry) for entry in nodes.entries(few)]
         layout = lay_out(gang, in_order(entries), self.facts.policy.goals.topology)

@@ -7,7 +7,6 @@ known replicas of m would. Moves leave I as it is, so that they lower F by what 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,9 @@ from numpy.typing import NDArray
 from corral.api import WHOLE
 from domain.demand_mix import Known
 from domain.draft import capacity
-from domain.fleet import UNLIMITED_REPLICAS, Amount, Health
+from domain.fleet import UNLIMITED_REPLICAS, Health
 from domain.request import Shape
+from domain.sieve import capacities
 from domain.stock import NodeRoom, Numbers, Places, Stock
 from domain.workload import Active
 from domain.world import Traits, World
@@ -68,33 +68,9 @@ def total(nodes: Stock) -> Numbers:
     return nodes.column("total", lambda entry: WHOLE * len(entry.node.total.devices))
 
 
-def slots(shape: Shape, nodes: Stock) -> Numbers:
-    """How many replicas of this size every node has room for, by place."""
-    key = "slots", shape.milli, shape.cpu_milli, shape.memory_mib
-    return nodes.column(key, partial(slots_on, shape), partial(_slots, shape))
-
-
 def slots_on(shape: Shape, entry: NodeRoom) -> int:
-    """The same of one node."""
+    """How many replicas of this size one node has room for."""
     return capacity(entry.room, shape, UNLIMITED_REPLICAS)
-
-
-def _slots(shape: Shape, nodes: Stock) -> Numbers:
-    numbers = nodes.replicas
-    if shape.milli >= WHOLE:
-        numbers = np.minimum(numbers, nodes.whole // shape.devices)
-    elif shape.milli:
-        in_shares = nodes.column(("slots", shape.milli), partial(_shares, shape.milli))
-        numbers = np.minimum(numbers, in_shares)
-    if shape.cpu_milli:
-        numbers = np.minimum(numbers, nodes.cpu_milli // shape.cpu_milli)
-    if shape.memory_mib:
-        numbers = np.minimum(numbers, nodes.memory_mib // shape.memory_mib)
-    return np.maximum(numbers, 0)
-
-
-def _shares(milli: Amount, entry: NodeRoom) -> int:
-    return entry.whole * (WHOLE // milli) + sum(free // milli for free in entry.broken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +86,7 @@ class Gauge:
     @classmethod
     def of(cls, known: Known, nodes: Stock) -> "Gauge":
         """What is known of the demand, beside these nodes."""
-        return cls(known, tuple(int(slots(shape, nodes).sum()) for shape in known.shapes), max(1, sum(known.counts)))
+        return cls(known, tuple(int(capacities(shape, nodes).sum()) for shape in known.shapes), max(1, sum(known.counts)))
 
     def _used(self, at: int, number: int) -> int:
         """What so many replicas of a need would use, and no more than all known ones would; weighted by how many these are."""
@@ -130,7 +106,7 @@ class Gauge:
         gained = np.zeros(len(places), np.int64)
         for at, shape in enumerate(self.known.shapes):
             count = self.known.counts[at]
-            more = np.minimum(cleared // shape.milli - slots(shape, nodes)[places], max(0, count - self.room[at]))
+            more = np.minimum(cleared // shape.milli - capacities(shape, nodes)[places], max(0, count - self.room[at]))
             gained += count * shape.milli * np.maximum(more, 0)
         return gained
 
@@ -138,6 +114,6 @@ class Gauge:
         """Whether somebody who waits may miss what is taken now, before anything is given back."""
         for shape, wanted in self.known.waiting:
             lost = sum(slots_on(shape, nodes.entry(id)) - slots_on(shape, after) for id, after in rooms.items())
-            if lost > 0 and (wanted is None or int(slots(shape, nodes).sum()) - lost < wanted):
+            if lost > 0 and (wanted is None or int(capacities(shape, nodes).sum()) - lost < wanted):
                 return True
         return False

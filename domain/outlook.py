@@ -32,7 +32,7 @@ class Outlook:
     @classmethod
     def of(cls, fleet: Iterable[Node], work: Iterable[Active | Waiting]) -> "Outlook | None":
         """The outlook of a fleet for all work that runs and waits; none where there is nothing to look at."""
-        nodes, known = tuple(fleet), known_demand(work)
+        nodes, known = tuple(fleet), replicas_known(work)
         if not nodes or not known:
             return None
         return cls.prepared(nodes, Mix.of(known), [(need.milli, need.cpu_milli, need.memory_mib) for need in known])
@@ -80,7 +80,7 @@ def outlook_of(stock: Stock) -> Outlook | None:
     return found if isinstance(found, Outlook) else None
 
 
-def known_demand(work: Iterable[Active | Waiting]) -> Counter[Need]:
+def replicas_known(work: Iterable[Active | Waiting]) -> Counter[Need]:
     """How many replicas of each need there are."""
     found: Counter[Need] = Counter()
     for each in work:

@@ -34,7 +34,7 @@ def narrowed(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Nodes | None
     parts = parts_of(nodes)
     if len(nodes) < WORTH_SIFTING or not parts:
         return nodes
-    rooms = {shape: [_capacities(shape, part) for part in parts] for shape in gang.shapes}
+    rooms = {shape: [capacities(shape, part) for part in parts] for shape in gang.shapes}
     if any(shape.minimum > _total(rooms[shape], shape.minimum) for shape in gang.shapes):
         return None
     units = gang.units(each_alone=profile.ranks_unconstrained)
@@ -53,7 +53,7 @@ def with_room(shapes: Sequence[Shape], nodes: Nodes) -> Nodes:
     differ = any(part.levels is None or part.levels != parts[0].levels for part in parts)
     if len(shapes) > 1 or len(nodes) < WORTH_SIFTING or differ:
         return nodes
-    kept = (part.entries(np.flatnonzero(_capacities(shapes[0], part)).tolist()) for part in parts)
+    kept = (part.entries(np.flatnonzero(capacities(shapes[0], part)).tolist()) for part in parts)
     return in_order(chain.from_iterable(kept)) if parts else nodes
 
 
@@ -143,8 +143,8 @@ def _accepts(shape: Shape, stock: Stock) -> Mask:
 # How many replicas fit on each node
 
 
-def _capacities(shape: Shape, stock: Stock) -> Numbers:
-    """How many replicas of a group each node takes."""
+def capacities(shape: Shape, stock: Stock) -> Numbers:
+    """How many replicas of a group each node has room for, by place; 0 where the group may not use it."""
     size = shape.milli, shape.cpu_milli, shape.memory_mib
     key = "capacity", size, None if shape.terms is NO_TERMS else (shape.terms.skus, shape.terms.nodes, shape.terms.tolerations)
     return stock.column(key, partial(_capacity_of, shape), partial(_capacities_of, shape))

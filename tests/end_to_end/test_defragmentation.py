@@ -42,12 +42,12 @@ def small(id: str, **more: Any) -> WorkloadSpec:
 
 
 async def test_two_halves_come_together_and_low_work_that_needs_a_whole_node_runs(pool: LivePool) -> None:
-    ids = ["gone", "one-reshape", "two-reshape"]
+    ids = ["leaves", "one-reshape", "two-reshape"]
     for id in ids:
         await pool.corral.submit(small(id))
         await pool.until(id, State.RUNNING)
-    await pool.corral.cancel("gone")
-    await pool.until("gone", State.CANCELLED)
+    await pool.corral.cancel("leaves")
+    await pool.until("leaves", State.CANCELLED)
 
     whole = {"priority": 0, "groups": (ReplicaGroup(accelerators=4),), "parameters": behaving(20)}
     await pool.corral.submit(small("whole", **whole))
