@@ -15,9 +15,10 @@ from domain.decision import Plan
 from domain.disruption_budgets import ForcedStop
 from domain.facts import Facts
 from domain.fleet import Node, NodeShare, Room
-from domain.fragments import slots, slots_on
+from domain.fragments import slots_on
 from domain.request import Shape
 from domain.round import schedule
+from domain.sieve import capacities
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
 from domain.world import World
@@ -255,4 +256,4 @@ def test_slots_by_column_are_those_of_each_node(
     (nodes,) = World.of(snapshot, Facts.of(snapshot, NOON).tree).classes.values()
     shape = Shape("", milli, cpu_milli, memory_mib, 1, 1)
     by_node = [slots_on(shape, entry) for entry in nodes.entries(range(len(nodes)))]
-    assert slots(shape, nodes).tolist() == by_node
+    assert capacities(shape, nodes).tolist() == by_node
