@@ -24,12 +24,12 @@ class Effort:
 
     @classmethod
     def of(cls, disruption: Disruption, at: float, among: int) -> "Effort":
-        """All that a round at this time (a timestamp) may spend, where so many wait."""
+        """All that a round at this time (a timestamp) may spend, where so many kinds of workloads wait."""
         return cls(disruption.searches, disruption.exact.round_work, at, among, (disruption.searches + 1) // 2)
 
     @classmethod
     def for_one(cls, disruption: Disruption) -> "Effort":
-        """What a round may spend in which only one waits."""
+        """What a round may spend in which only one workload waits."""
         return cls.of(disruption, 0, 1)
 
     def allows(self, workload_id: str) -> bool:

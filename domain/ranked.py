@@ -34,7 +34,8 @@ def take_turns(waiting: list[Waiting], world: World, facts: Facts, *, once: bool
     So a second round over the outcome of the first has nothing left to do, unless a rate limit ended the first.
     """
     starts = Starts(facts)
-    effort = Effort.of(facts.policy.rank.disruption, facts.now.timestamp(), len(waiting))
+    kinds = {facts.turn_kind(workload) for workload in waiting}
+    effort = Effort.of(facts.policy.rank.disruption, facts.now.timestamp(), len(kinds))
     moved: list[Start | StartAfter] = []
     while True:
         done = _Pass(world, facts, starts, effort)
