@@ -50,8 +50,8 @@ async def test_two_halves_come_together_and_low_work_that_needs_a_whole_node_run
     await pool.until("leaves", State.CANCELLED)
 
     whole = {"priority": 0, "groups": (ReplicaGroup(accelerators=4),), "parameters": behaving(20)}
-    await pool.corral.submit(small("whole", **whole))
-    await pool.until("whole", State.SUCCEEDED)
+    await pool.corral.submit(small("whole-node", **whole))
+    await pool.until("whole-node", State.SUCCEEDED)
 
     assert (pool.settings.state_dir / "died-after-reshape").exists()
     moved = [id for id in ids[1:] if [row["outcome"] for row in await pool.attempts(id)] == ["migrated", None]]
@@ -65,7 +65,7 @@ async def test_two_halves_come_together_and_low_work_that_needs_a_whole_node_run
     assert {attempt: len(times) for attempt, times in pool.launches().items() if len(times) > 1} == {}
     for id in ids[1:]:
         await pool.corral.cancel(id)
-    await pool.until_closed([*ids, "whole"])
+    await pool.until_closed([*ids, "whole-node"])
     await eventually(lambda: is_empty(pool), "nothing is left at the provider")
 
 
