@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from corral.api import WHOLE
 from domain.disruption import Elastic, Means
 from domain.facts import Facts
-from domain.fleet import Amount
+from domain.fleet import NODE_LEVEL, Amount
 from domain.protection import Stoppable
 from domain.quota import Usage
 from domain.request import Gang, Request
@@ -260,7 +260,7 @@ class _Sight:
     def _in_domains(self, name: str, order: Places, room: Numbers, level: Numbers, cost: Numbers) -> list[int] | None:
         """The same within single domains of a level, of which those are tried that look cheapest; all of them where none is."""
         number = self.gang.minimum_replicas
-        if any(part.levels is None or name not in (*part.levels, "node") for part in self.parts):
+        if any(part.levels is None or name not in (*part.levels, NODE_LEVEL) for part in self.parts):
             return _numbers(order[: 2 * LARGE])
         domains = np.concatenate([part.domains(name) for part in self.parts])[order]
         by_domain = np.argsort(domains, kind="stable")

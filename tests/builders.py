@@ -294,6 +294,21 @@ def without_room_of(node: Node, active: Sequence[Active]) -> Node:
     return replace(node, free=free)
 
 
+def follower(active: Active, placement: Placement, now: datetime) -> Active:
+    """The attempt that goes on elsewhere, or in another shape, once the one that runs has left."""
+    epoch = active.epoch + 1
+    return replace(
+        active,
+        attempt_id=f"{active.id}.{epoch}",
+        epoch=epoch,
+        state=State.RESERVING,
+        placement=placement,
+        started_at=None,
+        checkpoint_at=None,
+        held_at=now,
+    )
+
+
 def started(plan: Plan) -> dict[str, Placement]:
     """Where workloads start on free capacity."""
     return {decision.workload_id: decision.placement for decision in plan.starts}

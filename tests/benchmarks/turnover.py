@@ -11,7 +11,7 @@ from domain.fleet import Placement, Room
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
 from tests.benchmarks.pools import the_waiting
-from tests.builders import ran
+from tests.builders import follower, ran
 
 PART = 0.01
 """How much changes of what waits, of what runs and of what must leave."""
@@ -22,7 +22,7 @@ def carried_out(snapshot: Snapshot, plan: Plan, now: datetime) -> Snapshot:
     changing = {victim for victim, _ in plan.preempts} | {reshape.attempt_id for reshape in plan.reshapes}
     before = {active.attempt_id: active for active in snapshot.active}
     waiting = {workload.id: workload for workload in snapshot.waiting}
-    new = [_follower(before[reshape.attempt_id], reshape.placement, now) for reshape in plan.reshapes]
+    new = [follower(before[reshape.attempt_id], reshape.placement, now) for reshape in plan.reshapes]
     for decision in plan.decisions:
         match decision:
             case Start():
@@ -43,21 +43,6 @@ def _held(workload: Waiting, placement: Placement, state: State, now: datetime) 
     epoch = workload.epoch + 1
     return Active(
         workload.id, f"{workload.id}.{epoch}", epoch, workload.spec, state, placement, workload.submitted_at, held_at=now
-    )
-
-
-def _follower(active: Active, placement: Placement, now: datetime) -> Active:
-    """The attempt that goes on elsewhere, or in another shape, once the one that runs has left."""
-    epoch = active.epoch + 1
-    return replace(
-        active,
-        attempt_id=f"{active.id}.{epoch}",
-        epoch=epoch,
-        state=State.RESERVING,
-        placement=placement,
-        started_at=None,
-        checkpoint_at=None,
-        held_at=now,
     )
 
 

@@ -13,7 +13,19 @@ from domain.fleet import Health, Node, Placement, Room
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
-from tests.builders import LONG_AGO, NOON, AWorkload, a_cohort, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
+from tests.builders import (
+    LONG_AGO,
+    NOON,
+    AWorkload,
+    a_cohort,
+    a_node,
+    a_queue,
+    a_quota,
+    a_snapshot,
+    a_workload,
+    follower,
+    seconds,
+)
 
 STABLE = settings(derandomize=True, deadline=None, max_examples=40, database=None)
 
@@ -178,7 +190,7 @@ def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
     stopped = {victim for victim, _ in plan.preempts} | {reshape.attempt_id for reshape in plan.reshapes}
     before = {active.attempt_id: active for active in snapshot.active}
     active = [active.stopping() if active.attempt_id in stopped else active for active in snapshot.active]
-    active += [_follower(before[reshape.attempt_id], reshape.placement) for reshape in plan.reshapes]
+    active += [follower(before[reshape.attempt_id], reshape.placement, NOON) for reshape in plan.reshapes]
     waiting = {workload.id: workload for workload in snapshot.waiting}
     promised: list[Placement] = [reshape.placement for reshape in plan.reshapes]
     for decision in plan.decisions:
@@ -194,20 +206,6 @@ def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
     taken = [*(start.placement for start in plan.starts), *promised]
     nodes = tuple(replace(node, free=_not_negative(_minus(node.free, node.id, taken))) for node in snapshot.nodes)
     return replace(snapshot, nodes=nodes, active=tuple(active), waiting=tuple(waiting.values()))
-
-
-def _follower(active: Active, placement: Placement) -> Active:
-    epoch = active.epoch + 1
-    return replace(
-        active,
-        attempt_id=f"{active.id}.{epoch}",
-        epoch=epoch,
-        state=State.RESERVING,
-        placement=placement,
-        started_at=None,
-        checkpoint_at=None,
-        held_at=NOON,
-    )
 
 
 def _held(workload: Waiting, placement: Placement, state: State) -> Active:
