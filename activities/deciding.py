@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from domain.decision import Plan
 from domain.isolation import schedule_around
+from domain.memory import Memory
 from domain.snapshot import Snapshot
 
 AGAIN_AFTER = timedelta(minutes=10)
@@ -30,16 +31,20 @@ class Laps:
 
 
 class Decider:
-    """Decides rounds, and remembers whom the last ones failed about: to find them anew would cost many rounds each time."""
+    """Decides rounds, one at a time, and remembers what the last ones worked out and whom they failed about.
+
+    To find those anew would cost many rounds each time.
+    """
 
     def __init__(self) -> None:
         self._aside: dict[str, datetime] = {}
+        self._memory = Memory()
 
     def decide(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
         """Decide one round, and tell how many milliseconds each of its steps took."""
         laps = Laps()
         self._aside = {id: until for id, until in self._aside.items() if now < until}
-        plan, fault = schedule_around(snapshot, now, self._aside.keys(), laps)
+        plan, fault = schedule_around(snapshot, now, self._aside.keys(), laps, self._memory)
         if fault is not None and fault.workload_id is not None:
             self._aside[fault.workload_id] = now + AGAIN_AFTER
             log.error("a round failed about workload %s, which is set aside", fault.workload_id, exc_info=fault.error)

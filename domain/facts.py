@@ -7,11 +7,10 @@ from fractions import Fraction
 
 from corral.api import QueueSpec
 from corral.policy import Policy, QuotaModel
-from domain.accounting import entitled_milli
 from domain.disruption import Elastic, elastic_by_sku
 from domain.disruption_budgets import allowances
-from domain.entitlement import within_quota
 from domain.fairness import FairShares
+from domain.memory import Memory
 from domain.protection import Protection, Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
 from domain.request import Kind, kind
@@ -60,48 +59,47 @@ class Facts:
         return known
 
     @classmethod
-    def of(cls, snapshot: Snapshot, now: datetime) -> "Facts":
-        """What the snapshot says at this time."""
+    def of(cls, snapshot: Snapshot, now: datetime, memory: Memory | None = None) -> "Facts":
+        """What the snapshot says at this time; `memory` is that of the last rounds, if there is any."""
+        memory = memory or Memory()
+        memory.take(snapshot)
         queues = {queue.name: queue for queue in sorted(snapshot.queues, key=lambda queue: queue.name)}
         classes = snapshot.policy.limits.sku_classes
         common = snapshot.policy.rank.quota_model is QuotaModel.DESERVED
         widest = QuotaTree.ever(queues.values(), classes, common=common)
         tree = QuotaTree.at(queues.values(), now, classes, snapshot.spent, common=common)
-        protection = _protection(snapshot, queues, tree, now)
+        protection = _protection(snapshot, queues, tree, now, memory)
         return cls(
             now=now,
             policy=snapshot.policy,
             queues=queues,
             tree=tree,
             widest=widest,
-            idle=World.idle(snapshot.nodes, widest, policy=snapshot.policy),
+            idle=memory.idle(widest, snapshot),
             complete=snapshot.is_complete and bool(snapshot.nodes),
             active=protection.active,
             stoppable=stoppable_by_sku(protection),
             protection=protection,
             elastic=elastic_by_sku(protection),
-            fair=_fair_shares(snapshot, tree),
+            fair=_fair_shares(snapshot, tree, memory),
         )
 
 
-def _fair_shares(snapshot: Snapshot, tree: QuotaTree) -> FairShares:
+def _fair_shares(snapshot: Snapshot, tree: QuotaTree, memory: Memory) -> FairShares:
     """The fair shares among all who run or wait, each with the least that it wants."""
-    demand: dict[str, int] = {}
-    for active in snapshot.active:
-        demand[active.spec.queue] = demand.get(active.spec.queue, 0) + active.milli
-    for workload in snapshot.waiting:
-        demand[workload.spec.queue] = demand.get(workload.spec.queue, 0) + entitled_milli(workload.spec)
-    return FairShares.of(tree, demand, snapshot.past_use, Fraction(snapshot.policy.rank.fairness.history_weight))
+    return FairShares.of(tree, memory.census.wanted, snapshot.past_use, Fraction(snapshot.policy.rank.fairness.history_weight))
 
 
-def _protection(snapshot: Snapshot, queues: Mapping[str, QueueSpec], tree: QuotaTree, now: datetime) -> Protection:
+def _protection(
+    snapshot: Snapshot, queues: Mapping[str, QueueSpec], tree: QuotaTree, now: datetime, memory: Memory
+) -> Protection:
     return Protection(
         now=now,
         policy=snapshot.policy,
         queues=queues,
         paths=tree.paths,
         ledger=snapshot.ledger,
-        covered=within_quota(snapshot, tree, now),
+        covered=memory.entitlement.within_quota(snapshot, tree, now),
         waiting={workload.id: workload for workload in (*snapshot.waiting, *snapshot.bystanders)},
         active={active.attempt_id: active for active in snapshot.active},
         allowances=allowances(snapshot.policy.limits.disruption_budgets, snapshot.stops, tree.paths, now),

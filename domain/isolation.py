@@ -7,6 +7,7 @@ from datetime import datetime
 
 from domain.decision import Plan, Wait
 from domain.explanation import left_for_the_next_round, not_decidable
+from domain.memory import Memory
 from domain.round import Lap, schedule
 from domain.snapshot import Snapshot
 from domain.workload import Waiting
@@ -21,7 +22,11 @@ class Fault:
 
 
 def schedule_around(
-    snapshot: Snapshot, now: datetime, aside: Collection[str] = (), lap: Lap = lambda _: None
+    snapshot: Snapshot,
+    now: datetime,
+    aside: Collection[str] = (),
+    lap: Lap = lambda _: None,
+    memory: Memory | None = None,
 ) -> tuple[Plan, Fault | None]:
     """Decide one round with turns for all but those that are set aside; a fault adds at most one workload to them.
 
@@ -31,7 +36,7 @@ def schedule_around(
     """
     line = [workload for workload in snapshot.waiting if workload.id not in aside]
     known = {workload.id for workload in snapshot.waiting} - {workload.id for workload in line}
-    decided = _decide(line, snapshot, now, lap)
+    decided = _decide(line, snapshot, now, lap, memory)
     if isinstance(decided, Plan):
         return _with_waits(decided, now, known), None
     line.sort(key=lambda workload: (workload.submitted_at, workload.id))
@@ -58,10 +63,18 @@ def with_turns_for(waiting: Sequence[Waiting], snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, waiting=tuple(waiting), bystanders=(*snapshot.bystanders, *others))
 
 
-def _decide(waiting: Sequence[Waiting], snapshot: Snapshot, now: datetime, lap: Lap = lambda _: None) -> Plan | Exception:
+def _decide(
+    waiting: Sequence[Waiting],
+    snapshot: Snapshot,
+    now: datetime,
+    lap: Lap = lambda _: None,
+    memory: Memory | None = None,
+) -> Plan | Exception:
     try:
-        return schedule(with_turns_for(waiting, snapshot), now, lap=lap)
+        return schedule(with_turns_for(waiting, snapshot), now, lap=lap, memory=memory)
     except Exception as error:  # whatever it is, the others must not wait for its repair
+        if memory is not None:
+            memory.forget()
         return error
 
 

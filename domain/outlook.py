@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,31 +21,50 @@ State = tuple[str, tuple[Amount, ...], int, int]
 """SKU and free room: nodes in one state are worth the same."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class IdleFleet:
+    """The nodes of a fleet when nothing runs: their rooms, how many nodes have each, and the numbers of SKUs in these."""
+
+    skus: Mapping[str, int]
+    width: int
+    """Devices of the largest node."""
+    rooms: Rooms
+    numbers: Integers
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node]) -> "IdleFleet":
+        """The fleet of these nodes."""
+        skus = {sku: place for place, sku in enumerate(sorted({node.sku for node in nodes}))}
+        width = max((len(node.total.devices) for node in nodes), default=0)
+        alike = Counter((node.sku, node.total) for node in nodes)
+        return cls(skus, width, rooms_of(alike, skus, width), np.array(list(alike.values()), np.int64))
+
+
 class Outlook:
     """The known demand against the idle fleet. It remembers what replicas cost on nodes in every state that it has seen."""
 
-    def __init__(self, demand: Demand, sizes: Iterable[Size], skus: Mapping[str, int], width: int) -> None:
-        self._demand, self._skus, self._width = demand, skus, width
+    def __init__(self, demand: Demand, sizes: Iterable[Size], fleet: "IdleFleet") -> None:
+        self._demand, self._skus, self._width = demand, fleet.skus, fleet.width
         self._places = {size: place for place, size in enumerate(sorted(set(sizes)))}
-        self._wanted = Needs.of([Need(*size) for size in self._places], tuple(skus))
+        self._wanted = Needs.of([Need(*size) for size in self._places], tuple(fleet.skus))
         self._known: dict[State, Losses] = {}
 
     @classmethod
     def of(cls, fleet: Iterable[Node], work: Iterable[Active | Waiting]) -> "Outlook | None":
         """The outlook of a fleet for all work that runs and waits; none where there is nothing to look at."""
-        nodes, known = tuple(fleet), replicas_known(work)
-        if not nodes or not known:
-            return None
-        return cls.prepared(nodes, Mix.of(known), [(need.milli, need.cpu_milli, need.memory_mib) for need in known])
+        return cls.for_needs(IdleFleet.of(tuple(fleet)), replicas_known(work))
 
     @classmethod
-    def prepared(cls, nodes: Sequence[Node], mix: Mix, sizes: Iterable[Size]) -> "Outlook":
+    def for_needs(cls, fleet: "IdleFleet", known: Mapping[Need, int]) -> "Outlook | None":
+        """The same where it is known how many replicas there are of each need."""
+        if not fleet.numbers.size or not known:
+            return None
+        return cls.prepared(fleet, Mix.of(known), [(need.milli, need.cpu_milli, need.memory_mib) for need in known])
+
+    @classmethod
+    def prepared(cls, fleet: "IdleFleet", mix: Mix, sizes: Iterable[Size]) -> "Outlook":
         """The outlook for a mix that is known, on which work of these sizes is to be placed."""
-        skus = {sku: place for place, sku in enumerate(sorted({node.sku for node in nodes}))}
-        width = max(len(node.total.devices) for node in nodes)
-        alike = Counter((node.sku, node.total) for node in nodes)
-        idle, numbers = rooms_of(alike, skus, width), np.array(list(alike.values()), np.int64)
-        return cls(Demand.of(mix, idle, tuple(skus), numbers), sizes, skus, width)
+        return cls(Demand.of(mix, fleet.rooms, tuple(fleet.skus), fleet.numbers), sizes, fleet)
 
     def knows(self, size: Size) -> bool:
         """Whether work of this size is part of what is known."""
@@ -55,7 +75,7 @@ class Outlook:
 
         `IMPOSSIBLE` where it has no room.
         """
-        losses: Numbers = stock.table("losses", self._costs)[self._places[size]]
+        losses: Numbers = stock.table(("losses", self), self._costs)[self._places[size]]
         return losses
 
     def device(self, size: Size, entry: NodeRoom) -> int:
@@ -84,12 +104,12 @@ def replicas_known(work: Iterable[Active | Waiting]) -> Counter[Need]:
     """How many replicas of each need there are."""
     found: Counter[Need] = Counter()
     for each in work:
-        for need, count in _needs(each):
+        for need, count in needs_of(each):
             found[need] += count
     return found
 
 
-def _needs(work: Active | Waiting) -> tuple[tuple[Need, int], ...]:
+def needs_of(work: Active | Waiting) -> tuple[tuple[Need, int], ...]:
     """What the replicas of a workload take, and how many there are; looked at once."""
     known = work.needs
     if not isinstance(known, tuple):

@@ -180,6 +180,16 @@ class QuotaTree:
             common=common,
         )
 
+    def counts_like(self, other: "QuotaTree") -> bool:
+        """Whether use that was counted in the other tree counts the same here."""
+        return (self.paths, self.skus, self.standings, self.classes, self.user_limits) == (
+            other.paths,
+            other.skus,
+            other.standings,
+            other.classes,
+            other.user_limits,
+        )
+
     def root(self, queue: str) -> str:
         """The root of the tree that the queue belongs to."""
         return self.paths[queue][-1]

@@ -368,6 +368,8 @@ class Form:
     wishes: tuple[Wish, ...]
     delays: tuple[int, ...]
     """After how many seconds each of them may be granted; empty where all may at once."""
+    minimums: tuple[Amount, ...]
+    """Thousandths without which each of them cannot start."""
 
 
 @lru_cache(maxsize=65_536)
@@ -383,7 +385,7 @@ def _form(asked: _Asked) -> Form:
         for index, target in indexed
     )
     delays = tuple(target.after_seconds for _, target in indexed)
-    return Form(wishes, delays if any(delays) else ())
+    return Form(wishes, delays if any(delays) else (), tuple(wish.gang.minimum_milli for wish in wishes))
 
 
 def form(workload: Waiting) -> Form:
@@ -425,7 +427,7 @@ def kind(workload: Waiting, now: datetime, tree: QuotaTree) -> Kind:
     spec, asked = workload.spec, form(workload)
     came = workload.submitted_at
     opened = tuple([max(came + timedelta(seconds=delay), now) for delay in asked.delays or (0,)])
-    earliest = max(spec.earliest_start, now) if spec.earliest_start else None
+    earliest = spec.earliest_start if spec.earliest_start and spec.earliest_start > now else None
     return (
         spec.queue,
         spec.tenant,

@@ -15,6 +15,7 @@ from domain.facts import Facts
 from domain.feasibility import LASTING_REASONS, offers, sift, unanswered, why_never
 from domain.guarantees import oversold
 from domain.improvement import NO_GAINS, improved
+from domain.memory import Memory
 from domain.openings import best_candidate, open_ranks, why_not_yet
 from domain.placement import why_not_on
 from domain.quality import quality
@@ -36,15 +37,20 @@ Lap = Callable[[str], None]
 """Is told the name of each step of a round when it is done."""
 
 
-def schedule(snapshot: Snapshot, now: datetime, *, once: bool = False, lap: Lap = lambda _: None) -> Plan:
+def schedule(
+    snapshot: Snapshot, now: datetime, *, once: bool = False, lap: Lap = lambda _: None, memory: Memory | None = None
+) -> Plan:
     """Decide one round. The same snapshot and time give the same plan, in whatever order their rows come.
+
+    So they do with any `memory` of rounds before, which saves the work of what has not changed since.
 
     With `once` the quota model takes a single pass, as one cycle of the scheduler it follows does; else it goes on until
     nothing moves, and what it leaves is improved on.
     """
     take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
-    facts = Facts.of(snapshot, now)  # 1. what no decision changes
-    world = World.of(snapshot, facts.tree)  # 2. what decisions change
+    memory = memory or Memory()
+    facts = Facts.of(snapshot, now, memory)  # 1. what no decision changes
+    world = memory.world(snapshot, facts.tree)  # 2. what decisions change
     lap("read")
     refused, waiting = refuse(snapshot.waiting, facts)  # 3. what can never run
     lap("refuse")

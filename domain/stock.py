@@ -89,7 +89,7 @@ class _Column:
 
     def __init__(self, values: Numbers, compute: Compute, shelf: "_Shelf") -> None:
         self._values, self._compute, self._shelf = values, compute, shelf
-        self._seen = shelf.changes
+        self._seen, self.is_in_use = shelf.changes, True
 
     def copied(self, shelf: "_Shelf") -> "_Column":
         """The same column on another shelf that holds the same."""
@@ -97,7 +97,7 @@ class _Column:
 
     def values(self) -> Numbers:
         """The numbers, by place; they hold until the shelf moves to another version."""
-        shelf = self._shelf
+        shelf, self.is_in_use = self._shelf, True
         for place in shelf.changed_since(self._seen):
             self._values[place] = self._compute(shelf.entries[place])
         self._seen = shelf.changes
@@ -110,7 +110,7 @@ class _Table:
     def __init__(self, compute: ComputeRow, shelf: "_Shelf", values: Numbers | None = None) -> None:
         rows = np.array([compute(entry) for entry in shelf.entries], np.int64) if values is None else values.T
         self._values, self._compute, self._shelf = np.ascontiguousarray(rows.T), compute, shelf
-        self._seen = shelf.changes
+        self._seen, self.is_in_use = shelf.changes, True
 
     def copied(self, shelf: "_Shelf") -> "_Table":
         """The same table on another shelf that holds the same."""
@@ -118,7 +118,7 @@ class _Table:
 
     def values(self) -> Numbers:
         """The numbers, by what they are and by place."""
-        shelf = self._shelf
+        shelf, self.is_in_use = self._shelf, True
         for place in shelf.changed_since(self._seen):
             self._values[:, place] = self._compute(shelf.entries[place])
         self._seen = shelf.changes
@@ -167,6 +167,15 @@ class _Shelf:
         other._columns = {key: column.copied(other) for key, column in self._columns.items()}
         other._tables = {key: table.copied(other) for key, table in self._tables.items()}
         return other
+
+    def tidy(self) -> None:
+        """Forget the columns and tables that nobody has looked at since the last time."""
+        self._columns = {key: column for key, column in self._columns.items() if column.is_in_use}
+        self._tables = {key: table for key, table in self._tables.items() if table.is_in_use}
+        for column in self._columns.values():
+            column.is_in_use = False
+        for table in self._tables.values():
+            table.is_in_use = False
 
     @property
     def changes(self) -> int:
@@ -239,6 +248,11 @@ class Stock(Sequence[NodeRoom]):
     def forked(self) -> "Stock":
         """The same on a shelf of its own: for versions that go on beside those of this one."""
         return Stock._on(self._held().copied())
+
+    def tidy(self) -> None:
+        """Forget all answers, and of the columns those that nobody has asked for since the last time: it outlives a round."""
+        self.remembered.clear()
+        self._held().tidy()
 
     def shares_shelf_with(self, other: "Stock") -> bool:
         """Whether the two are versions of one stock."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from corral.api import CapacityType, Dataset, State, WorkloadSpec
 from corral.policy import Policy, QuotaModel
-from domain.fleet import Amount, Health, Node, Placement, Room
+from domain.fleet import UNLIMITED_REPLICAS, Amount, Health, Node, Placement, Room
 from domain.law import Law
 from domain.outlook import OUTLOOK, Outlook
 from domain.quota import QuotaTree, Usage
@@ -43,6 +43,9 @@ class Traits:
     def __hash__(self) -> int:
         return self._hash
 
+
+MOST_REMEMBERED = 4_096
+"""Answers; with more than that it is begun anew, so that a planner that runs for months does not grow."""
 
 Nodes = Sequence[NodeRoom]
 """Nodes in order: cheap ones first, the fullest first among equal prices."""
@@ -101,15 +104,15 @@ class World:
     @classmethod
     def of(cls, snapshot: Snapshot, tree: QuotaTree) -> "World":
         """The world that the snapshot shows."""
-        atlas = Atlas(snapshot.nodes)
-        if snapshot.policy.rank.quota_model is QuotaModel.RANKED and snapshot.policy.goals.fragmentation:
+        atlas, nodes, tenants = Atlas(snapshot.nodes), {node.id: node for node in snapshot.nodes}, tenants_of(snapshot.active)
+        if looks_ahead(snapshot.policy):
             everybody: Iterable[Active | Waiting] = chain(snapshot.active, snapshot.waiting, snapshot.bystanders)
             atlas.remembered[OUTLOOK] = Outlook.of(snapshot.nodes, everybody)
-        free = _free_rooms(snapshot)
+        free = {node.id: free_room(node, tenants) for node in snapshot.nodes}
         world = cls.idle(snapshot.nodes, tree, free, policy=snapshot.policy, atlas=atlas)
         usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
         datasets = {dataset.name: dataset for dataset in snapshot.datasets}
-        return replace(world, usage=usage, datasets=datasets)._with_rooms({}, _coming(snapshot, free))
+        return replace(world, usage=usage, datasets=datasets).expecting(coming(snapshot.active, nodes, free, tenants))
 
     @classmethod
     def idle(
@@ -183,6 +186,22 @@ class World:
         kept = {share.node_id: _freest_taken(self.rooms[share.node_id], share.room) for share in placement.shares}
         return replace(self._with_rooms(kept), usage=with_charges(self.usage, charges))
 
+    def with_free(self, rooms: Mapping[str, Room]) -> "World":
+        """The world in which these nodes have this much free."""
+        return self._with_rooms(rooms)
+
+    def expecting(self, coming: Mapping[str, Room]) -> "World":
+        """The world in which this much comes on these nodes."""
+        return self._with_rooms({}, coming)
+
+    def under(self, usage: Usage, policy: Policy, datasets: Mapping[str, Dataset]) -> "World":
+        """The same nodes with this quota in use, under this policy; what is remembered is kept as far as it still holds."""
+        is_same = policy == self.policy and datasets == self.datasets and usage.tree.paths == self.usage.tree.paths
+        if is_same and len(self.remembered) < MOST_REMEMBERED:
+            return replace(self, usage=usage)
+        law = Law.of(policy.constraints)
+        return replace(self, usage=usage, law=law, policy=policy, datasets=datasets, remembered={})
+
     def leaving(self, actives: Iterable[Active], *, are_parts: bool = False) -> "World":
         """The world once these attempts, or these parts of attempts, have notice: their quota is free, their room is coming."""
         leaving = tuple(actives)
@@ -240,6 +259,11 @@ class World:
         return {**classes, **{traits: classes[traits].with_rooms(changed) for traits, changed in by_traits.items()}}
 
 
+def looks_ahead(policy: Policy) -> bool:
+    """Whether single replicas go where they cost the known demand least."""
+    return policy.rank.quota_model is QuotaModel.RANKED and bool(policy.goals.fragmentation)
+
+
 def _traits(node: Node) -> Traits:
     supply = Supply(node.provider, node.region, node.sku)
     return Traits(supply, node.capacity_type, tuple(sorted(node.taints)), node.health)
@@ -283,36 +307,57 @@ def _rooms(active: Active, rooms: Mapping[str, Room]) -> Iterable[tuple[str, Roo
     )
 
 
-def _free_rooms(snapshot: Snapshot) -> dict[str, Room]:
-    """What is free on each node, with the replicas that it still takes beside all that have a place on it."""
-    placed: dict[str, int] = {}
-    if any(node.maximum_replicas is not None for node in snapshot.nodes):
-        for share in chain.from_iterable(active.placement.shares for active in snapshot.active):
-            placed[share.node_id] = placed.get(share.node_id, 0) + len(share.replicas)
-    return {node.id: _with_replicas(node.free, max(0, node.most_replicas - placed.get(node.id, 0))) for node in snapshot.nodes}
+Tenants = Mapping[str, Sequence[Active]]
+"""Attempts with a place on a node, by node id."""
+
+
+def tenants_of(active: Iterable[Active]) -> dict[str, list[Active]]:
+    """Who has a place on which node."""
+    tenants: dict[str, list[Active]] = {}
+    for each in active:
+        for share in each.placement.shares:
+            tenants.setdefault(share.node_id, []).append(each)
+    return tenants
+
+
+def free_room(node: Node, tenants: Tenants) -> Room:
+    """What is free on a node, with the replicas that it still takes beside all that have a place on it."""
+    if node.maximum_replicas is None:
+        return _with_replicas(node.free, UNLIMITED_REPLICAS)
+    shares = (share for active in tenants.get(node.id, ()) for share in active.placement.shares if share.node_id == node.id)
+    return _with_replicas(node.free, max(0, node.maximum_replicas - sum(len(share.replicas) for share in shares)))
 
 
 def _with_replicas(room: Room, replicas: int) -> Room:
     return room if room.replicas == replicas else replace(room, replicas=replicas)
 
 
-def _coming(snapshot: Snapshot, free: Mapping[str, Room]) -> dict[str, Room]:
+def coming(active: Iterable[Active], nodes: Mapping[str, Node], free: Mapping[str, Room], tenants: Tenants) -> dict[str, Room]:
     """Room that attempts on their way out still have and that nobody was promised, by node."""
-    going = [active for active in snapshot.active if active.preempted or active.state is State.STOPPING]
-    touched = {share.node_id for active in going for share in active.placement.shares}
-    totals = {node.id: _with_replicas(node.total, node.most_replicas) for node in snapshot.nodes if node.id in touched}
+    going = [each for each in active if _is_going(each)]
+    touched = {share.node_id for each in going for share in each.placement.shares}
+    totals = {id: _with_replicas(nodes[id].total, nodes[id].most_replicas) for id in touched if id in nodes}
     leaving: dict[str, Room] = {}
-    for active in going:
-        for node_id, room in _rooms(active, totals):
+    for each in going:
+        for node_id, room in _rooms(each, totals):
             leaving[node_id] = leaving[node_id] + room if node_id in leaving else room
-    unclaimed = {node_id: totals[node_id] - free[node_id] for node_id in leaving}
-    gone = {id(active) for active in going}
-    for active in snapshot.active if leaving else ():
-        if id(active) not in gone:
-            for node_id, room in _rooms(active, totals):
-                if node_id in unclaimed:
-                    unclaimed[node_id] -= room
-    return {node_id: _not_negative(least(room, unclaimed[node_id])) for node_id, room in leaving.items()}
+    return {
+        node_id: _not_negative(least(room, _unclaimed(node_id, totals, free, tenants))) for node_id, room in leaving.items()
+    }
+
+
+def _is_going(active: Active) -> bool:
+    return active.preempted or active.state is State.STOPPING
+
+
+def _unclaimed(node_id: str, totals: Mapping[str, Room], free: Mapping[str, Room], tenants: Tenants) -> Room:
+    """What is neither free nor anybody's who stays."""
+    left = totals[node_id] - free[node_id]
+    for active in tenants[node_id]:
+        if not _is_going(active):
+            for its, room in _rooms(active, totals):
+                left = left - room if its == node_id else left
+    return left
 
 
 def least(one: Room, other: Room) -> Room:

@@ -33,7 +33,7 @@ from domain.fragmentation import (
     fits,
     fragmentation,
 )
-from domain.outlook import OUTLOOK, Outlook, rooms_of
+from domain.outlook import OUTLOOK, IdleFleet, Outlook, rooms_of
 from domain.placement import lay_out
 from domain.request import NO_TERMS, NO_TOPOLOGY, Gang, Shape, Terms
 from domain.stock import Atlas, NodeRoom, Stock
@@ -208,7 +208,7 @@ class Pool:
         atlas = Atlas(nodes)
         needs = experiment.needs
         sizes = [(need.milli, need.cpu_milli, need.memory_mib) for need in needs]
-        atlas.remembered[OUTLOOK] = Outlook.prepared(nodes, Mix.of(experiment.base), sizes)
+        atlas.remembered[OUTLOOK] = Outlook.prepared(IdleFleet.of(nodes), Mix.of(experiment.base), sizes)
         self._stock = Stock.of((NodeRoom.of(node, node.total) for node in nodes), atlas)
         self._gangs = [Gang((_shape(need),), NO_TOPOLOGY) for need in needs]
         self._width, self._skus = experiment.rooms.devices.shape[1], experiment.skus

@@ -1,0 +1,127 @@
+"""A planner that remembers its last rounds decides what one would that does not."""
+
+from dataclasses import replace
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corral.api import BudgetSpec, BudgetUnit, SlaTier, Target
+from corral.policy import QuotaModel
+from domain.budgets import ONE
+from domain.entitlement import Entitlement, within_quota
+from domain.fleet import Health
+from domain.memory import Memory
+from domain.quota import QuotaTree
+from domain.round import schedule
+from domain.snapshot import Snapshot
+from tests.benchmarks.pools import Size, a_pool
+from tests.benchmarks.turnover import a_little_later, carried_out
+from tests.builders import NOON, a_node, a_queue, a_snapshot, a_workload, by_model, seconds
+from tests.properties.situations import STABLE, worlds
+
+ROUNDS = 4
+
+
+def some(random: Random, number: int) -> int:
+    return random.randrange(number) if number else 0
+
+
+def a_change(snapshot: Snapshot, random: Random) -> Snapshot:
+    """The pool after something has happened to it that no round decided."""
+    happenings = (_somebody_went, _a_node_failed, _a_node_went, _a_queue_was_edited, _everybody_may_wait, _the_policy_changed)
+    return random.choice(happenings)(snapshot, random)
+
+
+def _somebody_went(snapshot: Snapshot, random: Random) -> Snapshot:
+    active, waiting = list(snapshot.active), list(snapshot.waiting)
+    del active[some(random, len(active)) :], waiting[some(random, len(waiting)) :]
+    return replace(snapshot, active=tuple(active), waiting=tuple(waiting))
+
+
+def _a_node_failed(snapshot: Snapshot, random: Random) -> Snapshot:
+    at = some(random, len(snapshot.nodes))
+    nodes = [replace(node, health=Health.LOST) if at == place else node for place, node in enumerate(snapshot.nodes)]
+    return replace(snapshot, nodes=tuple(nodes))
+
+
+def _a_node_went(snapshot: Snapshot, random: Random) -> Snapshot:
+    at = some(random, len(snapshot.nodes))
+    return replace(snapshot, nodes=(*snapshot.nodes[:at], *snapshot.nodes[at + 1 :]))
+
+
+def _a_queue_was_edited(snapshot: Snapshot, random: Random) -> Snapshot:
+    at = some(random, len(snapshot.queues))
+    edited = snapshot.queues[at].model_copy(update={"weight": 7, "quotas": snapshot.queues[at].quotas[:1]})
+    return replace(snapshot, queues=(*snapshot.queues[:at], edited, *snapshot.queues[at + 1 :]))
+
+
+def _everybody_may_wait(snapshot: Snapshot, random: Random) -> Snapshot:
+    """Only some have a turn."""
+    at = some(random, len(snapshot.waiting))
+    return replace(snapshot, waiting=snapshot.waiting[:at], bystanders=(*snapshot.bystanders, *snapshot.waiting[at:]))
+
+
+def _the_policy_changed(snapshot: Snapshot, random: Random) -> Snapshot:
+    return replace(snapshot, policy=by_model(random.choice(list(QuotaModel))))
+
+
+def check(snapshots: list[Snapshot]) -> None:
+    memory, entitlement = Memory(), Entitlement()
+    for number, snapshot in enumerate(snapshots):
+        now = NOON + seconds(60 * number)
+        assert schedule(snapshot, now, memory=memory) == schedule(snapshot, now)
+        tree = QuotaTree.at(snapshot.queues, now, spent=snapshot.spent)
+        assert entitlement.within_quota(snapshot, tree, now) == within_quota(snapshot, tree, now)
+
+
+@STABLE
+@given(worlds, st.randoms(use_true_random=False))
+def test_whatever_happens_between_two_rounds(snapshot: Snapshot, random: Random) -> None:
+    snapshots = [snapshot]
+    for _ in range(ROUNDS):
+        snapshots.append(a_change(snapshots[-1], random))
+    check(snapshots)
+
+
+@STABLE
+@given(st.lists(worlds, min_size=2, max_size=3))
+def test_between_worlds_that_have_nothing_to_do_with_each_other(snapshots: list[Snapshot]) -> None:
+    check(snapshots)
+
+
+def test_while_a_pool_lives_on_its_own_decisions() -> None:
+    snapshot, memory, now = a_pool(Size(500, waiting=80)), Memory(), NOON
+    for number in range(ROUNDS):
+        plan = schedule(snapshot, now, memory=memory)
+        assert plan == schedule(snapshot, now)
+        after = carried_out(snapshot, plan, now)
+        now += seconds(30)
+        snapshot = a_little_later(after, now, Random(number), f"n{number}")
+
+
+def test_when_work_leaves_a_node_that_takes_few_replicas_and_frees_nothing_else() -> None:
+    node, queue = a_node("a", maximum_replicas=1), a_queue("research", 8)
+    before = a_snapshot([node], [queue], a_workload("small").on((node, 1)), a_workload())
+    check([before, replace(before, active=())])
+
+
+def test_when_a_queue_comes_to_be_beyond_a_soft_budget() -> None:
+    budget = BudgetSpec(unit=BudgetUnit.ACCELERATOR_HOURS, amount=10, hard=False)
+    soft = a_queue("research", 8).model_copy(update={"budgets": (budget,)})
+    work = [a_workload("w", gpus=4, tier=SlaTier.PREMIUM), a_workload("other", queue="sales", gpus=4)]
+    before = a_snapshot([a_node("a", used=4)], [soft, a_queue("sales", 8)], *work)
+    check([before, replace(before, spent={("research", 0): 20 * ONE[BudgetUnit.ACCELERATOR_HOURS]}), before])
+
+
+def test_when_a_target_opens() -> None:
+    targets = [Target(skus=("a100",)), Target(skus=("h100",), after_seconds=90)]
+    later = a_workload("later", gpus=4, targets=targets, submitted_at=NOON)
+    check([a_snapshot([a_node("a", gpus=4)], [a_queue("research", 4)], later, a_workload("w", gpus=1))] * ROUNDS)
+
+
+def test_when_a_round_fails_what_it_left_behind_is_forgotten() -> None:
+    snapshot, memory = a_pool(Size(64, waiting=8)), Memory()
+    schedule(snapshot, NOON, memory=memory)
+    memory.forget()
+    assert schedule(snapshot, NOON, memory=memory) == schedule(snapshot, NOON)
