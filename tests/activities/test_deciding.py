@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from domain import fixes, isolation
 from domain.decision import Plan
 from domain.fixes import explained_now
 from domain.isolation import schedule_around
-from domain.round import Lap, schedule, who_starts
+from domain.round import schedule, who_starts
 from domain.snapshot import Snapshot
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view
@@ -41,10 +42,10 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[frozenset[str]]:
         if found := [group for group in groups if group <= ids]:
             raise IndexError(f"no such thing as {found}")
 
-    def fragile(snapshot: Snapshot, now: datetime, *, lap: Lap) -> Plan:
+    def fragile(snapshot: Snapshot, now: datetime, **others: Any) -> Plan:
         COUNTED.append(len(snapshot.waiting))
         check(snapshot)
-        return schedule(snapshot, now, lap=lap)
+        return schedule(snapshot, now, **others)
 
     def as_fragile(snapshot: Snapshot, now: datetime) -> frozenset[str]:
         check(snapshot)

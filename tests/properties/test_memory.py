@@ -3,14 +3,17 @@
 from dataclasses import replace
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import BudgetSpec, BudgetUnit, SlaTier, Target
 from corral.policy import QuotaModel
+from domain.beginning import Beginning
 from domain.budgets import ONE
 from domain.entitlement import Entitlement, within_quota
 from domain.fleet import Health
+from domain.isolation import schedule_around
 from domain.memory import Memory
 from domain.quota import QuotaTree
 from domain.round import schedule
@@ -117,11 +120,15 @@ def test_when_a_queue_comes_to_be_beyond_a_soft_budget() -> None:
 def test_when_a_target_opens() -> None:
     targets = [Target(skus=("a100",)), Target(skus=("h100",), after_seconds=90)]
     later = a_workload("later", gpus=4, targets=targets, submitted_at=NOON)
-    check([a_snapshot([a_node("a", gpus=4)], [a_queue("research", 4)], later, a_workload("w", gpus=1))] * ROUNDS)
+    check([a_snapshot([a_node("a", gpus=4)], [a_queue("research", 8)], later, a_workload("w", gpus=1))] * ROUNDS)
 
 
-def test_when_a_round_fails_what_it_left_behind_is_forgotten() -> None:
-    snapshot, memory = a_pool(Size(64, waiting=8)), Memory()
-    schedule(snapshot, NOON, memory=memory)
-    memory.forget()
-    assert schedule(snapshot, NOON, memory=memory) == schedule(snapshot, NOON)
+def test_after_a_round_that_failed_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, pool = Memory(), a_pool(Size(64, waiting=8))
+    less = replace(pool, active=pool.active[1:], waiting=pool.waiting[1:])
+    schedule_around(pool, NOON, memory=memory)
+    with monkeypatch.context() as patched:
+        patched.setattr(Beginning, "take", lambda *_: [].pop())
+        _, fault = schedule_around(less, NOON, memory=memory)
+    assert fault is not None
+    assert schedule_around(pool, NOON, memory=memory) == schedule_around(pool, NOON)
