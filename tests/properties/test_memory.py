@@ -125,7 +125,7 @@ def test_when_a_target_opens() -> None:
 
 def test_after_a_round_that_failed_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
     memory, pool = Memory(), a_pool(Size(64, waiting=8))
-    less = replace(pool, active=pool.active[1:], waiting=pool.waiting[1:])
+    less = replace(pool, active=(), waiting=pool.waiting[1:])
     schedule_around(pool, NOON, memory=memory)
     with monkeypatch.context() as patched:
         patched.setattr(Beginning, "take", lambda *_: [].pop())
