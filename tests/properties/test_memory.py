@@ -124,8 +124,10 @@ def test_when_a_target_opens() -> None:
 
 
 def test_after_a_round_that_failed_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory, pool = Memory(), a_pool(Size(64, waiting=8))
-    less = replace(pool, active=(), waiting=pool.waiting[1:])
+    memory, node = Memory(), a_node("a", gpus=8)
+    runner = a_workload("runner", gpus=4).on((node, 4))
+    pool = a_snapshot([node], [a_queue("research", 8)], runner, a_workload("w", gpus=4))
+    less = replace(pool, active=())
     schedule_around(pool, NOON, memory=memory)
     with monkeypatch.context() as patched:
         patched.setattr(Beginning, "take", lambda *_: [].pop())
