@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from domain.fleet import Amount, Node, Room
-from domain.fragmentation import Demand, Integers, Losses, Mix, Need, Needs, Rooms, losses
+from domain.fragmentation import IMPOSSIBLE, Demand, Integers, Losses, Mix, Need, Needs, Rooms, losses
 from domain.stock import NodeRoom, Numbers, Stock
 from domain.workload import Active, Waiting
 
@@ -17,7 +17,7 @@ Size = tuple[Amount, int, int]
 """Thousandths of an accelerator, of a core, and MiB of one replica."""
 
 State = tuple[str, tuple[Amount, ...], int, int]
-"""SKU and free room: nodes in one state are worth the same."""
+"""SKU and free room, with memory where the demand counts it: nodes in one state are worth the same."""
 
 
 class Outlook:
@@ -25,7 +25,8 @@ class Outlook:
 
     def __init__(self, demand: Demand, sizes: Iterable[Size], skus: Mapping[str, int], width: int) -> None:
         self._demand, self._skus, self._width = demand, skus, width
-        self._places = {size: place for place, size in enumerate(sorted(set(sizes)))}
+        self._sees_memory = bool(demand.needs.memory_mib.any())
+        self._places = {size: place for place, size in enumerate(sorted({self._seen(size) for size in sizes}))}
         self._wanted = Needs.of([Need(*size) for size in self._places], tuple(skus))
         self._known: dict[State, Losses] = {}
 
@@ -48,26 +49,31 @@ class Outlook:
 
     def knows(self, size: Size) -> bool:
         """Whether work of this size is part of what is known."""
-        return size in self._places
+        return self._seen(size) in self._places
 
     def losses(self, size: Size, stock: Stock) -> Numbers:
         """What one replica of a size that is known costs the demand on each node of a stock, by place, in levels.
 
         `IMPOSSIBLE` where it has no room.
         """
-        losses: Numbers = stock.table("losses", self._costs)[self._places[size]]
-        return losses
+        losses: Numbers = stock.table("losses", self._costs)[self._places[self._seen(size)]]
+        return losses if self._sees_memory else np.where(stock.memory_mib >= size[2], losses, IMPOSSIBLE)
 
     def device(self, size: Size, entry: NodeRoom) -> int:
         """The device of a node to which a share of one goes."""
-        return int(self._of(entry).devices[self._places[size], 0])
+        return int(self._of(entry).devices[self._places[self._seen(size)], 0])
+
+    def _seen(self, size: Size) -> Size:
+        """What of a size matters to what it costs. A demand that counts no memory loses the same with any."""
+        return size if self._sees_memory else (*size[:2], 0)
 
     def _costs(self, entry: NodeRoom) -> Numbers:
         return self._of(entry).costs[:, 0]
 
     def _of(self, entry: NodeRoom) -> Losses:
         room = entry.room
-        state = entry.node.sku, room.devices, room.cpu_milli, room.memory_mib
+        memory_mib = room.memory_mib if self._sees_memory else min(0, room.memory_mib)
+        state = entry.node.sku, room.devices, room.cpu_milli, memory_mib
         if (known := self._known.get(state)) is None:
             here = rooms_of([(entry.node.sku, room)], self._skus, self._width)
             known = self._known[state] = losses(self._demand, self._wanted, here)

@@ -13,7 +13,7 @@ from domain.fleet import UNLIMITED_REPLICAS, Amount, NodeShare, Placement
 from domain.fragmentation import NOTHING_LOST
 from domain.quota import Usage
 from domain.request import NO_TOPOLOGY, Gang, Request, Shape, Unit
-from domain.sieve import least_loss, looks_ahead, narrowed, whole_devices, with_room
+from domain.sieve import least_loss, looks_ahead, narrowed, surely_too_small, with_room
 from domain.stock import NodeRoom, Stock, parts_of
 from domain.topology import Ask, Part, Tree, ask_for, best_fit, levels_of, spread_of, tree_of
 from domain.world import Nodes, Supply
@@ -132,10 +132,11 @@ def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile
 
 
 def _laid_out(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Layout | None:
+    if surely_too_small(gang, nodes):
+        return None
     if looks_ahead(gang, parts := parts_of(nodes), profile):
         return _where_it_costs_least(gang, parts)
-    few = None if _surely_too_small(gang, nodes) else narrowed(gang, nodes, profile)
-    if few is None:
+    if (few := narrowed(gang, nodes, profile)) is None:
         return None
     units = gang.units(each_alone=profile.ranks_unconstrained)
     if len(units) == 1 and _goes_anywhere(units[0], profile):
@@ -165,7 +166,7 @@ def fill(gang: Gang, nodes: Nodes) -> Layout | None:
 
     The gang asks for no topology.
     """
-    few = None if _surely_too_small(gang, nodes) else narrowed(gang, nodes, TopologyProfile.BEST_FIT)
+    few = None if surely_too_small(gang, nodes) else narrowed(gang, nodes, TopologyProfile.BEST_FIT)
     if few is None:
         return None
     draft = next((draft for order in _orders(gang.shapes, few) if (draft := _minimum(order, few)) is not None), None)
@@ -189,12 +190,6 @@ def _orders(shapes: Sequence[Shape], nodes: Nodes) -> Iterator[list[Shape]]:
     yield by_size
     if len(shapes) > 1 and any(shape.terms.is_choosy for shape in shapes):
         yield sorted(by_size, key=lambda shape: len(accepted(shape, nodes)))
-
-
-def _surely_too_small(gang: Gang, nodes: Nodes) -> bool:
-    """A cheap necessary condition, so that a full domain costs next to nothing."""
-    whole = sum(shape.minimum * shape.devices for shape in gang.shapes)
-    return whole > 0 and whole_devices(nodes) < whole
 
 
 # Where a topology counts

@@ -18,7 +18,7 @@ from domain.draft import capacity
 from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Amount
 from domain.fragmentation import IMPOSSIBLE
 from domain.outlook import Size, outlook_of
-from domain.request import NO_TERMS, NO_TOPOLOGY, Gang, Shape, Unit
+from domain.request import NO_TOPOLOGY, Gang, Shape, Unit
 from domain.stock import NONE, NodeRoom, Numbers, Places, Stock, in_order, parts_of
 from domain.topology import Ask, ask_for
 from domain.world import Nodes
@@ -60,13 +60,47 @@ def with_room(shapes: Sequence[Shape], nodes: Nodes) -> Nodes:
 def whole_devices(nodes: Nodes) -> int:
     """Wholly free devices on all nodes."""
     parts = parts_of(nodes)
-    return sum(int(part.whole.sum()) for part in parts) if parts else sum(entry.whole for entry in nodes)
+    return sum([part.whole_in_all for part in parts]) if parts else sum(entry.whole for entry in nodes)
 
 
 def free_milli(nodes: Nodes) -> Amount:
     """Free thousandths on all nodes."""
     parts = parts_of(nodes)
     return sum(int(part.milli.sum()) for part in parts) if parts else sum(entry.milli for entry in nodes)
+
+
+def surely_too_small(gang: Gang, nodes: Nodes) -> bool:
+    """A cheap necessary condition, so that a full supply costs next to nothing.
+
+    Each group alone must have room for its minimum as far as devices and cpu go, over all nodes, and in some domain where
+    the only group must sit in one; all groups together must have their whole devices.
+    """
+    whole = sum([shape.minimum * shape.devices for shape in gang.shapes])
+    if whole > 0 and whole_devices(nodes) < whole:
+        return True
+    parts, level = parts_of(nodes), gang.topology.required
+    if not parts or any(shape.minimum > sum([_most(shape, part) for part in parts]) for shape in gang.shapes):
+        return bool(parts)
+    if level is None or len(parts) > 1 or len(gang.shapes) > 1 or gang.shapes[0].terms.topology is not None:
+        return False
+    return parts[0].has_level(level) and gang.shapes[0].minimum > _most_in_one(gang.shapes[0], level, parts[0])
+
+
+def _most(shape: Shape, stock: Stock) -> int:
+    """How many replicas of a group all nodes would take as far as devices and cpu go; remembered for the version."""
+    key = "most", shape.milli, shape.cpu_milli
+    if (known := stock.remembered.get(key)) is None:
+        known = stock.remembered[key] = int(_by_devices_and_cpu(shape.milli, shape.cpu_milli, stock).sum())
+    return known
+
+
+def _most_in_one(shape: Shape, level: str, stock: Stock) -> int:
+    """The same of the domain of a level that takes most; all nodes have that level."""
+    key = "most in one", level, shape.milli, shape.cpu_milli
+    if (known := stock.remembered.get(key)) is None:
+        numbers = _by_devices_and_cpu(shape.milli, shape.cpu_milli, stock)
+        known = stock.remembered[key] = int(np.bincount(stock.domains(level), weights=numbers).max(initial=0))
+    return known
 
 
 def _is_plain(shapes: Sequence[Shape]) -> bool:
@@ -145,13 +179,20 @@ def _accepts(shape: Shape, stock: Stock) -> Mask:
 
 def capacities(shape: Shape, stock: Stock) -> Numbers:
     """How many replicas of a group each node has room for, by place; 0 where the group may not use it."""
-    size = shape.milli, shape.cpu_milli, shape.memory_mib
-    key = "capacity", size, None if shape.terms is NO_TERMS else (shape.terms.skus, shape.terms.nodes, shape.terms.tolerations)
-    return stock.column(key, partial(_capacity_of, shape), partial(_capacities_of, shape))
+    numbers = _by_devices_and_cpu(shape.milli, shape.cpu_milli, stock)
+    if shape.memory_mib:
+        numbers = np.minimum(numbers, np.maximum(stock.memory_mib // shape.memory_mib, 0))
+    return np.where(_accepts(shape, stock), numbers, 0) if shape.terms.is_choosy else numbers
+
+
+def _by_devices_and_cpu(milli: Amount, cpu_milli: int, stock: Stock) -> Numbers:
+    """The same as far as devices, cpu and the number of replicas go: kept, for few differ in these."""
+    bare = Shape("", milli, cpu_milli, 0, 0, 0)
+    return stock.column(("capacity", milli, cpu_milli), partial(_capacity_of, bare), partial(_capacities_of, bare))
 
 
 def _capacity_of(shape: Shape, entry: NodeRoom) -> int:
-    return capacity(entry.room, shape, UNLIMITED_REPLICAS) if shape.terms.accept(entry.node) else 0
+    return capacity(entry.room, shape, UNLIMITED_REPLICAS)
 
 
 def _capacities_of(shape: Shape, stock: Stock) -> Numbers:
@@ -163,10 +204,6 @@ def _capacities_of(shape: Shape, stock: Stock) -> Numbers:
         numbers = np.minimum(numbers, shares)
     if shape.cpu_milli:
         numbers = np.minimum(numbers, stock.cpu_milli // shape.cpu_milli)
-    if shape.memory_mib:
-        numbers = np.minimum(numbers, stock.memory_mib // shape.memory_mib)
-    if shape.terms.is_choosy:
-        numbers = np.where(_accepts(shape, stock), numbers, 0)
     return np.maximum(numbers, 0)
 
 
