@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from corral.api import WHOLE, Reason, Topology, WorkloadSpec
 from corral.policy import TopologyProfile
+from domain import sieve
 from domain.balance import balanced
 from domain.decision import Rejection
 from domain.draft import Draft, accepted, assign, assign_share
@@ -65,9 +66,7 @@ def best_on(
     A gang whose groups each name one SKU may be given the nodes of all of these; the supply then has that of the first.
     """
     spec, gang = request.spec, request.gang
-    needs = gang.least_by_sku(supply.sku)
-    quota = {sku: usage.allowed(spec, sku) for sku in needs}
-    if any(quota[sku] < needed for sku, needed in needs.items()):
+    if (quota := quota_for(request, supply.sku, usage)) is None:
         return None
     layout = lay_out(gang.within(quota, supply.sku), nodes, profile)
     if layout is not None and not usage.pays_for(spec, layout.milli, layout.hourly_cost):
@@ -76,6 +75,27 @@ def best_on(
         return None
     shares = layout.shares if len(quota) == 1 else _with_skus(layout, supply.sku)
     return Candidate(Placement(supply.provider, supply.region, supply.sku, shares, request.index), layout, gang, spec)
+
+
+def quota_for(request: Request, sku: str, usage: Usage) -> dict[str, Amount] | None:
+    """What the request may have, by SKU, on this one and those that groups name; none where that is less than it needs."""
+    needs = request.gang.least_by_sku(sku)
+    quota = {name: usage.allowed(request.spec, name) for name in needs}
+    return quota if all(quota[name] >= needed for name, needed in needs.items()) else None
+
+
+def fits_on(
+    request: Request,
+    supply: Supply,
+    nodes: Nodes,
+    usage: Usage,
+    profile: TopologyProfile = TopologyProfile.BEST_FIT,
+) -> bool:
+    """Whether `best_on` finds a place."""
+    if usage.tree.balances_of(request.spec.queue):
+        return best_on(request, supply, nodes, usage, profile) is not None
+    quota = quota_for(request, supply.sku, usage)
+    return quota is not None and has_room(request.gang.within(quota, supply.sku), nodes, profile)
 
 
 def _affordable(request: Request, nodes: Nodes, usage: Usage, profile: TopologyProfile) -> Layout | None:
@@ -114,6 +134,12 @@ def _too_dear(request: Request, nodes: Nodes, usage: Usage, profile: TopologyPro
         return None
     layout = lay_out(request.gang.at_minimum(), nodes, profile)
     return usage.unpaid(request.spec, layout.milli, layout.hourly_cost) if layout is not None else None
+
+
+def has_room(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile.BEST_FIT) -> bool:
+    """Whether `lay_out` finds room; mostly known without laying the gang out."""
+    known = sieve.has_room(gang, nodes, profile)
+    return lay_out(gang, nodes, profile) is not None if known is None else known
 
 
 def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile.BEST_FIT) -> Layout | None:
@@ -423,12 +449,12 @@ def why_no_room(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyPro
     for shape in least.shapes:
         if shape.count and not accepted(shape, nodes):
             return Rejection("", Reason.NODE_NOT_SELECTED, shape.count, 0, shape.name)
-    if fill(bare, roomy) is None:
+    if not has_room(bare, roomy):
         has = most_on_one(nodes) if gang.is_single else sum(number * shape.milli for shape, number in _partly(bare, roomy))
         return Rejection("", Reason.NOT_ENOUGH_FREE_ACCELERATORS, milli, has)
-    if fill(least, roomy) is None:
+    if not has_room(least, roomy):
         return Rejection("", Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY, replicas, _most_replicas(least, roomy))
-    if fill(least, nodes) is None:
+    if not has_room(least, nodes):
         return Rejection("", Reason.NODES_TAKE_NO_MORE_REPLICAS, replicas, _most_replicas(least, nodes))
     return _too_narrow(gang.at_minimum(), _Site.of(with_room(gang.shapes, nodes), profile))
 

@@ -130,9 +130,13 @@ class _Standing:
     def share(self, usage: Usage, *, is_within: bool) -> tuple[ShareKey, ...]:
         """How much of its fair surplus the queue has."""
         if (known := self._shares.get(is_within)) is None:
-            shares = () if self.queue not in usage.tree.paths else self.facts.fair.of_queue(self.queue, usage, is_within=is_within)
-            known = self._shares[is_within] = tuple(share.key for share in shares)
+            known = self._shares[is_within] = self._share(usage, is_within=is_within)
         return known
+
+    def _share(self, usage: Usage, *, is_within: bool) -> tuple[ShareKey, ...]:
+        if self.queue not in usage.tree.paths:
+            return ()
+        return tuple(share.key for share in self.facts.fair.of_queue(self.queue, usage, is_within=is_within))
 
 
 class _Seen:

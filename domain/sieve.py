@@ -50,11 +50,10 @@ def narrowed(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Nodes | None
 def with_room(shapes: Sequence[Shape], nodes: Nodes) -> Nodes:
     """The nodes that take a replica of the only group, if there is but one; else all."""
     parts = parts_of(nodes)
-    differ = any(part.levels is None or part.levels != parts[0].levels for part in parts)
-    if len(shapes) > 1 or len(nodes) < WORTH_SIFTING or differ:
+    if len(shapes) > 1 or len(nodes) < WORTH_SIFTING or not (parts and _are_alike(parts)):
         return nodes
     kept = (part.entries(np.flatnonzero(capacities(shapes[0], part)).tolist()) for part in parts)
-    return in_order(chain.from_iterable(kept)) if parts else nodes
+    return in_order(chain.from_iterable(kept))
 
 
 def whole_devices(nodes: Nodes) -> int:
@@ -84,6 +83,48 @@ def surely_too_small(gang: Gang, nodes: Nodes) -> bool:
     if level is None or len(parts) > 1 or len(gang.shapes) > 1 or gang.shapes[0].terms.topology is not None:
         return False
     return parts[0].has_level(level) and gang.shapes[0].minimum > _most_in_one(gang.shapes[0], level, parts[0])
+
+
+def has_room(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> bool | None:
+    """Whether the gang has room, where sums of what nodes take are all that decides; none where it must be laid out.
+
+    So it is with a single group, all of it or its minimum, that goes anywhere, into one domain or wherever it is nearest.
+    """
+    (shape, *others), level = gang.shapes, gang.topology.required
+    is_simple = profile is TopologyProfile.BEST_FIT and 0 < shape.minimum >= gang.fewest and not others
+    if not is_simple or shape.terms.topology is not None or gang.topology.slice_level or gang.topology.spread:
+        return None
+    if surely_too_small(gang, nodes):
+        return False
+    if (parts := parts_of(nodes)) and not _are_alike(parts):
+        return None
+    if not parts:
+        return _has_room_one_by_one(shape, nodes, level)
+    rooms = [capacities(shape, part) for part in parts]
+    if level is None:
+        return shape.minimum <= _total(rooms, shape.minimum)
+    if not parts[0].has_level(level):
+        return None
+    domains = np.concatenate([part.domains(level) for part in parts])
+    return shape.minimum <= int(np.bincount(domains, weights=np.concatenate(rooms)).max(initial=0))
+
+
+def _are_alike(parts: Sequence[Stock]) -> bool:
+    """Whether all nodes have the same topology levels."""
+    return parts[0].levels is not None and all(part.levels == parts[0].levels for part in parts)
+
+
+def _has_room_one_by_one(shape: Shape, nodes: Nodes, level: str | None) -> bool | None:
+    if level is not None and len({entry.node.levels for entry in nodes}) > 1:
+        return None
+    inside: dict[tuple[str, ...] | None, int] = {}
+    for entry in nodes:
+        domain = () if level is None else entry.node.domain(level)
+        if domain is not None and shape.terms.accept(entry.node):
+            inside[domain] = inside.get(domain, 0) + capacity(entry.room, shape, shape.minimum)
+            if inside[domain] >= shape.minimum:
+                return True
+    return False
 
 
 def _most(shape: Shape, stock: Stock) -> int:
@@ -154,7 +195,12 @@ def least_loss(shape: Shape, stock: Stock) -> Spot | None:
     if outlook is None:
         return None
     losses = outlook.losses(size, stock)
-    roomy = np.flatnonzero((losses < IMPOSSIBLE) & (stock.replicas > 0) & _accepts(shape, stock))
+    possible = losses < IMPOSSIBLE
+    if stock.limits_replicas:
+        possible &= stock.replicas > 0
+    if shape.terms.is_choosy:
+        possible &= _accepts(shape, stock)
+    roomy = np.flatnonzero(possible)
     if not len(roomy):
         return None
     for values in (stock.price, losses, stock.idle):
@@ -167,9 +213,7 @@ def least_loss(shape: Shape, stock: Stock) -> Spot | None:
 
 
 def _accepts(shape: Shape, stock: Stock) -> Mask:
-    """The nodes that a group may use, by place."""
-    if not shape.terms.is_choosy:
-        return np.ones(len(stock), np.bool_)
+    """The nodes that a choosy group may use, by place."""
     key, terms = ("accepts", shape.terms.skus, shape.terms.nodes, shape.terms.tolerations), shape.terms
     return stock.column(key, lambda entry: int(terms.accept(entry.node))) > 0
 
