@@ -152,18 +152,24 @@ class Bid:
         request = running_request(active)
         gang = as_it_is(request.gang)
         homes = self.homes(replace(request, gang=gang))
-        nodes = in_order(NodeRoom.of(entry.node, self._at_once(entry.node.id, rooms)) for entry in homes)
+        nodes = in_order(_with_room(entry, self._at_once(entry.node.id, rooms)) for entry in homes)
         layout = lay_out(gang, _seated(nodes, active.attempt_id, seats), self.later.policy.goals.topology)
         return None if layout is None else replace(active.placement, shares=layout.shares)
 
     def _at_once(self, node_id: str, rooms: Mapping[str, Room]) -> Room:
         """What a node has for work that moves, where these rooms have changed."""
-        known = rooms.get(node_id)
-        return least(self.later.rooms[node_id], self.now.rooms[node_id]) if known is None else known
+        if (known := rooms.get(node_id)) is not None:
+            return known
+        later, now = self.later.rooms[node_id], self.now.rooms[node_id]
+        return now if later == now else least(later, now)
 
     def homes(self, request: Request) -> Nodes:
         """Nodes of the bid's supply that another request may be on, if room that is free now is enough for any of it."""
         return with_room(request.gang.shapes, self.now.nodes(sift(request, self.now).classes.get(self.supply, ())))
+
+
+def _with_room(entry: NodeRoom, room: Room) -> NodeRoom:
+    return entry if entry.room is room else NodeRoom.of(entry.node, room)
 
 
 def _seated(nodes: Nodes, who: str, seats: Seats | None) -> Nodes:

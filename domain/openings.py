@@ -9,7 +9,8 @@ from corral.api import Explanation, StopPolicy
 from domain import explanation
 from domain.facts import Facts
 from domain.feasibility import offers, sift
-from domain.placement import Candidate, best_on, fits_on, quota_for
+from domain.fleet import Amount
+from domain.placement import Candidate, best_within, fits_on, quota_for
 from domain.request import Request, form, ranked, requests
 from domain.scoring import choice, options, variants
 from domain.workload import Waiting
@@ -72,11 +73,11 @@ def fits_somewhere(ranks: Iterable[Sequence[Request]], world: World) -> bool:
 def _places(request: Request, world: World) -> Iterator[Candidate]:
     """The placements of a request that compete, on every supply for which it has quota."""
     profile, usage = world.policy.goals.topology, world.usage
-    within: dict[str, bool] = {}
+    known: dict[str, dict[str, Amount] | None] = {}
     for offer in offers(request, sift(request, world)):
         sku = offer.supply.sku
-        if sku not in within or offer.request is not request:
-            within[sku] = quota_for(offer.request, sku, usage) is not None
-        if within[sku]:
-            place = partial(best_on, offer.request, offer.supply, usage=usage, profile=profile)
+        if sku not in known or offer.request is not request:
+            known[sku] = quota_for(offer.request, sku, usage)
+        if (quota := known[sku]) is not None:
+            place = partial(best_within, quota, offer.request, offer.supply, usage=usage, profile=profile)
             yield from options(request.spec, offer.request.gang, offer.classes, world, place)

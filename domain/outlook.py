@@ -56,7 +56,7 @@ class Outlook:
 
         `IMPOSSIBLE` where it has no room.
         """
-        losses: Numbers = stock.table("losses", self._costs)[self._places[self._seen(size)]]
+        losses: Numbers = stock.table("losses", self._costs, self._costs_of_all)[self._places[self._seen(size)]]
         return losses if self._sees_memory else np.where(stock.memory_mib >= size[2], losses, IMPOSSIBLE)
 
     def device(self, size: Size, entry: NodeRoom) -> int:
@@ -70,10 +70,20 @@ class Outlook:
     def _costs(self, entry: NodeRoom) -> Numbers:
         return self._of(entry).costs[:, 0]
 
-    def _of(self, entry: NodeRoom) -> Losses:
+    def _costs_of_all(self, entries: Sequence[NodeRoom]) -> Numbers:
+        """The same of many nodes, by size and by node: each state is looked up once, however many nodes are in it."""
+        states = [self._state(entry) for entry in entries]
+        numbers = {state: number for number, state in enumerate(dict.fromkeys(states))}
+        examples = dict(zip(states, entries, strict=True))
+        costs: Numbers = np.stack([self._costs(examples[state]) for state in numbers], axis=1)
+        return np.ascontiguousarray(costs[:, [numbers[state] for state in states]])
+
+    def _state(self, entry: NodeRoom) -> State:
         room = entry.room
-        memory_mib = room.memory_mib if self._sees_memory else min(0, room.memory_mib)
-        state = entry.node.sku, room.devices, room.cpu_milli, memory_mib
+        return entry.node.sku, room.devices, room.cpu_milli, room.memory_mib if self._sees_memory else min(0, room.memory_mib)
+
+    def _of(self, entry: NodeRoom) -> Losses:
+        state, room = self._state(entry), entry.room
         if (known := self._known.get(state)) is None:
             here = rooms_of([(entry.node.sku, room)], self._skus, self._width)
             known = self._known[state] = losses(self._demand, self._wanted, here)

@@ -1,7 +1,7 @@
 """Placement: which nodes and devices a gang gets, whole or not at all."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from corral.api import WHOLE, Reason, Topology, WorkloadSpec
@@ -65,9 +65,20 @@ def best_on(
 
     A gang whose groups each name one SKU may be given the nodes of all of these; the supply then has that of the first.
     """
+    quota = quota_for(request, supply.sku, usage)
+    return None if quota is None else best_within(quota, request, supply, nodes, usage, profile)
+
+
+def best_within(
+    quota: Mapping[str, Amount],
+    request: Request,
+    supply: Supply,
+    nodes: Nodes,
+    usage: Usage,
+    profile: TopologyProfile,
+) -> Candidate | None:
+    """The same where it is known what the request may have, by SKU, and that this is enough."""
     spec, gang = request.spec, request.gang
-    if (quota := quota_for(request, supply.sku, usage)) is None:
-        return None
     layout = lay_out(gang.within(quota, supply.sku), nodes, profile)
     if layout is not None and not usage.pays_for(spec, layout.milli, layout.hourly_cost):
         layout = _affordable(request, nodes, usage, profile)

@@ -115,6 +115,8 @@ class _Standing:
     queue: str
     uses: Uses
     facts: Facts
+    keys: dict[ShareKey, ShareKey]
+    """One object for all equal keys, which are then told to be equal at a glance."""
     _borrowed: dict[str, Amount] = field(default_factory=dict)
     _shares: dict[bool, tuple[ShareKey, ...]] = field(default_factory=dict)
 
@@ -136,7 +138,8 @@ class _Standing:
     def _share(self, usage: Usage, *, is_within: bool) -> tuple[ShareKey, ...]:
         if self.queue not in usage.tree.paths:
             return ()
-        return tuple(share.key for share in self.facts.fair.of_queue(self.queue, usage, is_within=is_within))
+        keys = [share.key for share in self.facts.fair.of_queue(self.queue, usage, is_within=is_within)]
+        return tuple([self.keys.setdefault(key, key) for key in keys])
 
 
 class _Seen:
@@ -152,6 +155,7 @@ class _Seen:
         self._usage: Usage | None = None
         self._now: dict[str, _Standing] = {}
         self._last: dict[str, _Standing] = {}
+        self._keys_of_shares: dict[ShareKey, ShareKey] = {}
 
     def standing(self, queue: str, usage: Usage) -> _Standing:
         """How the queue stands now."""
@@ -161,7 +165,7 @@ class _Seen:
             get, last = usage.uses.get, self._last.get(queue)
             uses = tuple([get(key) for key in self._keys.get(queue, ())])
             is_same = last is not None and all(map(is_, uses, last.uses))
-            known = last if last is not None and is_same else _Standing(queue, uses, self._facts)
+            known = last if last is not None and is_same else _Standing(queue, uses, self._facts, self._keys_of_shares)
             self._now[queue] = self._last[queue] = known
         return known
 

@@ -80,6 +80,9 @@ Compute = Callable[[NodeRoom], int]
 ComputeRow = Callable[[NodeRoom], Numbers]
 """Several numbers of one node."""
 
+ComputeTable = Callable[[Sequence[NodeRoom]], Numbers]
+"""The same of many nodes, by what the numbers are and by node."""
+
 ComputeAll = Callable[["Stock"], Numbers]
 """The same of all nodes at once."""
 
@@ -114,16 +117,14 @@ class _Column:
 class _Table:
     """The same with several numbers for every node."""
 
-    def __init__(self, compute: ComputeRow, shelf: "_Shelf", values: Numbers | None = None) -> None:
-        if values is None:
-            values = np.ascontiguousarray(np.array([compute(entry) for entry in shelf.entries], np.int64).T)
+    def __init__(self, values: Numbers, compute: ComputeRow, shelf: "_Shelf") -> None:
         self._values, self._compute, self._shelf = values, compute, shelf
         self._seen = shelf.changes
         self._is_shared = False
 
     def copied(self, shelf: "_Shelf") -> "_Table":
         """The same table on another shelf that holds the same; the numbers are shared until one of the two changes."""
-        copy = _Table(self._compute, shelf, self.values())
+        copy = _Table(self.values(), self._compute, shelf)
         self._is_shared = copy._is_shared = True
         return copy
 
@@ -216,10 +217,10 @@ class _Shelf:
             column = self._columns[key] = _Column(values, compute, self)
         return column.values()
 
-    def table(self, key: object, compute: ComputeRow) -> Numbers:
+    def table(self, key: object, compute: ComputeRow, compute_all: ComputeTable) -> Numbers:
         """A table by its key, made when it is first asked for."""
         if (table := self._tables.get(key)) is None:
-            table = self._tables[key] = _Table(compute, self)
+            table = self._tables[key] = _Table(compute_all(self.entries), compute, self)
         return table.values()
 
 
@@ -350,9 +351,9 @@ class Stock(Sequence[NodeRoom]):
         """A number of every node, by place; `key` stands for the functions. To be read at once and not to be changed."""
         return self._held().column(key, compute, compute_all)
 
-    def table(self, key: object, compute: ComputeRow) -> Numbers:
+    def table(self, key: object, compute: ComputeRow, compute_all: ComputeTable) -> Numbers:
         """Several numbers of every node, by what they are and by place; otherwise the same as a column."""
-        return self._held().table(key, compute)
+        return self._held().table(key, compute, compute_all)
 
     @property
     def idle(self) -> Numbers:
