@@ -9,7 +9,7 @@ from domain.facts import Facts
 from domain.feasibility import sift
 from domain.fleet import Amount, Placement, Room
 from domain.herd import near
-from domain.placement import Candidate, best_on, lay_out
+from domain.placement import Candidate, best_on, fits_on, lay_out
 from domain.protection import Stoppable
 from domain.quota import Usage
 from domain.request import Request
@@ -101,6 +101,10 @@ class Bid:
         """Where the request fits once the steps have been taken, wherever work that moves may go."""
         return self._candidate(tuple(remainders(steps)), seats)
 
+    def fits(self, steps: Iterable[Step]) -> bool:
+        """Whether there is a `candidate` once the steps have been taken."""
+        return fits_on(self.request, self.supply, *self._after(tuple(remainders(steps))), self.later.policy.goals.topology)
+
     def settle(self, steps: Steps, seats: Seats | None = None) -> Settlement | None:
         """The candidate with a place for all that moves, or none where either is not to be had."""
         left = tuple(remainders(steps))
@@ -110,11 +114,15 @@ class Bid:
         return None if settled is None else Settlement(candidate, steps, settled)
 
     def _candidate(self, left: tuple[Remainder, ...], seats: Seats | None) -> Candidate | None:
-        usage = with_charges(self.usage, (charge for each in left for charge in each.given_back), sign=-1)
-        nodes = with_rooms(self.nodes, freed_by((each.leaves for each in left), self.rooms))
+        nodes, usage = self._after(left)
         return best_on(
             self.request, self.supply, _seated(nodes, self.request.spec.id, seats), usage, self.later.policy.goals.topology
         )
+
+    def _after(self, left: tuple[Remainder, ...]) -> tuple[Nodes, Usage]:
+        """The nodes and the usage once this is what is left of those to whom something is done."""
+        usage = with_charges(self.usage, (charge for each in left for charge in each.given_back), sign=-1)
+        return with_rooms(self.nodes, freed_by((each.leaves for each in left), self.rooms)), usage
 
     def _resettled(self, left: tuple[Remainder, ...], promised: Placement, seats: Seats | None) -> tuple[Remainder, ...] | None:
         """The same with a new place for all that moves, the largest first, in room that is free now and that nobody gets."""
@@ -144,18 +152,24 @@ class Bid:
         request = running_request(active)
         gang = as_it_is(request.gang)
         homes = self.homes(replace(request, gang=gang))
-        nodes = in_order(NodeRoom.of(entry.node, self._at_once(entry.node.id, rooms)) for entry in homes)
+        nodes = in_order(_with_room(entry, self._at_once(entry.node.id, rooms)) for entry in homes)
         layout = lay_out(gang, _seated(nodes, active.attempt_id, seats), self.later.policy.goals.topology)
         return None if layout is None else replace(active.placement, shares=layout.shares)
 
     def _at_once(self, node_id: str, rooms: Mapping[str, Room]) -> Room:
         """What a node has for work that moves, where these rooms have changed."""
-        known = rooms.get(node_id)
-        return least(self.later.rooms[node_id], self.now.rooms[node_id]) if known is None else known
+        if (known := rooms.get(node_id)) is not None:
+            return known
+        later, now = self.later.rooms[node_id], self.now.rooms[node_id]
+        return now if later == now else least(later, now)
 
     def homes(self, request: Request) -> Nodes:
         """Nodes of the bid's supply that another request may be on, if room that is free now is enough for any of it."""
         return with_room(request.gang.shapes, self.now.nodes(sift(request, self.now).classes.get(self.supply, ())))
+
+
+def _with_room(entry: NodeRoom, room: Room) -> NodeRoom:
+    return entry if entry.room is room else NodeRoom.of(entry.node, room)
 
 
 def _seated(nodes: Nodes, who: str, seats: Seats | None) -> Nodes:

@@ -40,10 +40,10 @@ def _places(bid: Bid, allowed: Choices) -> list[Nodes]:
 def _cleared(bid: Bid, moves: Steps) -> Settlement | None:
     """Move what is in the way, and then no more than is needed."""
     near = tuple(step for step in moves if step.nodes & bid.rooms.keys())
-    if bid.candidate(near) is None:
+    if not bid.fits(near):
         return None
     for spared in reversed(near):
         fewer = tuple(step for step in near if step is not spared)
-        if bid.candidate(fewer) is not None:
+        if bid.fits(fewer):
             near = fewer
     return bid.settle(near)

@@ -95,7 +95,7 @@ class FairShares:
             if (node, sku) in usage.tree.standings
         )
         if fair := self.surplus.get(node, Fraction(0)):
-            return DominantShare(False, borrowed / fair)
+            return DominantShare(False, borrowed / fair) if borrowed else NOT_BORROWING
         return DominantShare(True, Fraction(borrowed)) if borrowed or not is_within else NOT_BORROWING
 
 

@@ -12,7 +12,7 @@ from domain.explanation import Finding, never_fits_quota, never_within_budget, n
 from domain.facts import Facts
 from domain.fleet import Health
 from domain.law import Case
-from domain.placement import lay_out, most_on_one, why_no_room
+from domain.placement import has_room, most_on_one, why_no_room
 from domain.request import Gang, Request, requests
 from domain.workload import Waiting, length_of
 from domain.world import Nodes, Supply, Traits, World
@@ -193,7 +193,7 @@ def why_never(workload: Waiting, facts: Facts) -> Explanation | None:
         findings += [*sifted.findings, *unanswered(request, sifted, facts.idle)]
         for offer in offers(request, sifted):
             nodes, gang = facts.idle.nodes(offer.classes), offer.request.gang
-            if lay_out(gang if gang.fewest else gang.at_minimum(), nodes, profile) is None:
+            if not has_room(gang if gang.fewest else gang.at_minimum(), nodes, profile):
                 findings.append(Finding(why_never_room(gang, nodes, profile), offer.request, offer.supply, len(nodes)))
             elif (beyond := _beyond_quota(offer, facts)) is not None:
                 fitting.append(beyond)
@@ -221,7 +221,7 @@ def _groups_could_part(workload: Waiting, facts: Facts) -> bool:
 def _could_run(request: Request, facts: Facts) -> bool:
     idle, profile = facts.idle, facts.policy.goals.topology
     return any(
-        lay_out(offer.request.gang.at_minimum(), idle.nodes(offer.classes), profile) is not None
+        has_room(offer.request.gang.at_minimum(), idle.nodes(offer.classes), profile)
         and _beyond_quota(offer, facts) is None
         and _beyond_budgets(offer, facts) is None
         for offer in offers(request, sift(request, idle, passing=()))
@@ -247,6 +247,8 @@ def _beyond_quota(offer: Offer, facts: Facts) -> tuple[Request, Supply] | None:
 def _beyond_budgets(offer: Offer, facts: Facts) -> Rejection | None:
     """The first hard budget that would be too small even if nothing were spent of it; at the price of the cheapest nodes."""
     spec, milli = offer.request.spec, offer.request.gang.minimum_milli
+    if not any(budget.hard for queue in facts.tree.paths[spec.queue] for budget in facts.queues[queue].budgets):
+        return None
     cheapest = min((entry.node.price for entry in facts.idle.nodes(offer.classes)), default=0)
     for queue in facts.tree.paths[spec.queue]:
         for budget in facts.queues[queue].budgets:

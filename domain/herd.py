@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.api import WHOLE
+from corral.api import WHOLE, SlaTier
 from domain.disruption import Elastic, Means
 from domain.facts import Facts
 from domain.fleet import NODE_LEVEL, Amount
@@ -72,6 +72,9 @@ class Herd:
         owner = np.fromiter((at for at, _ in rows), np.intp, len(rows))
         queues = {name: number for number, name in enumerate(sorted({victim.queue for victim in victims}))}
 
+        strengths = _Strengths()
+        specs, runs_as = [victim.active.spec for victim in victims], facts.protection.runs_as
+
         def by_victim(values: Sequence[int]) -> Numbers:
             return np.array(values, np.int64)[owner] if rows else np.zeros(0, np.int64)
 
@@ -83,15 +86,17 @@ class Herd:
             owner=owner,
             node_ids=[share.node_id for _, share in rows],
             milli=np.fromiter((share.room.milli for _, share in rows), np.int64, len(rows)),
-            strength=by_victim([as_number(victim.standing) for victim in victims]),
+            strength=by_victim([strengths[spec.tier, spec.priority] for spec in specs]),
             shrunk=by_victim(
                 [
-                    as_number(standing(TIERS[-1], victim.standing[1])) if victim.active.attempt_id in elastic else STRONGEST
+                    strengths[TIERS[-1], victim.active.spec.priority] if victim.active.attempt_id in elastic else STRONGEST
                     for victim in victims
                 ]
             ),
-            level=by_victim([as_number(victim.runs_as) for victim in victims]),
-            dearness=by_victim([victim.cost * WHOLE // max(1, victim.milli) for victim in victims]),
+            level=by_victim([strengths[runs_as(victim.active), victim.active.spec.priority] for victim in victims]),
+            dearness=by_victim(
+                [facts.protection.stop_cost(victim.active) * WHOLE // max(1, victim.active.milli) for victim in victims]
+            ),
             queue=by_victim([queues[victim.queue] for victim in victims]).astype(np.intp),
             queues=queues,
         )
@@ -114,6 +119,14 @@ class Herd:
 
 
 STRONGEST = 2**40
+
+
+class _Strengths(dict[tuple[SlaTier, int], int]):
+    """The number of every standing that was asked for, by tier and priority: work differs in few of them."""
+
+    def __missing__(self, key: tuple[SlaTier, int]) -> int:
+        number = self[key] = as_number(standing(*key))
+        return number
 
 
 def as_number(its: Standing) -> int:

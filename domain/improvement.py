@@ -14,7 +14,7 @@ from domain.bench import Bench, Seat
 from domain.decision import Fallback, Method, Start
 from domain.facts import Facts
 from domain.feasibility import Offer
-from domain.openings import best_candidate, open_ranks, why_not_yet
+from domain.openings import best_candidate, fits_somewhere, open_ranks, why_not_yet
 from domain.ranking import Line
 from domain.rearrangement import Work, could_fit, rearranged
 from domain.rebalancing import LONGEST_RUN, is_fungible, rebalanced
@@ -106,7 +106,7 @@ class _Search:
         return frozenset(
             workload.spec.queue
             for workload in examples.values()
-            if why_not_yet(workload, self.facts) is None and best_candidate(open_ranks(workload, self.facts), later) is not None
+            if why_not_yet(workload, self.facts) is None and fits_somewhere(open_ranks(workload, self.facts), later)
         )
 
 

@@ -1,14 +1,17 @@
 """Openings: whether a workload may be considered now, what it may ask for, and the best place for that."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 from corral.api import Explanation, StopPolicy
 from domain import explanation
 from domain.facts import Facts
 from domain.feasibility import offers, sift
-from domain.placement import Candidate, best_on
-from domain.request import Request, ranked, requests
+from domain.fleet import Amount
+from domain.placement import Candidate, best_within, fits_on, quota_for
+from domain.request import Request, form, ranked, requests
 from domain.scoring import choice, options, variants
 from domain.workload import Waiting
 from domain.world import World
@@ -24,29 +27,57 @@ def why_not_yet(workload: Waiting, facts: Facts) -> Explanation | None:
             return explanation.queue_stopped(queue, stop, now)
     if spec.earliest_start is not None and now < spec.earliest_start:
         return explanation.too_early(spec.earliest_start, now)
-    if now < (opens_at := min(request.opens_at for request in requests(workload))):
+    opens_at = workload.submitted_at + timedelta(seconds=min(form(workload).delays, default=0))
+    if now < opens_at:
         return explanation.waiting_for_relaxation(opens_at, (), now)
     return None
 
 
-def open_ranks(workload: Waiting, facts: Facts) -> list[Sequence[Request]]:
-    """The requests under targets that are open by now, by rank."""
-    return ranked([request for request in requests(workload) if request.opens_at <= facts.now])
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The requests of a workload that are open by now, by rank."""
+
+    workload: Waiting
+    ranks: Sequence[Sequence[Request]]
+
+
+def open_ranks(workload: Waiting, facts: Facts) -> Sequence[Sequence[Request]]:
+    """The requests under targets that are open by now, by rank; remembered, for who waits is asked again and again."""
+    known = facts.remembered.get(key := ("open", workload.id))
+    if not isinstance(known, _Opened) or known.workload is not workload:
+        opened = [request for request in requests(workload) if request.opens_at <= facts.now]
+        known = facts.remembered[key] = _Opened(workload, ranked(opened))
+    return known.ranks
 
 
 def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidate | None:
     """The best placement of the first rank of targets that has any."""
     for rank in ranks:
-        tried = (variant for request in rank for variant in variants(request, world))
-        candidates = [candidate for variant in tried for candidate in _places(variant, world)]
+        candidates = [found for request in rank for variant in variants(request, world) for found in _places(variant, world)]
         if candidates:
-            return min(candidates, key=lambda candidate: choice(candidate, world))
+            return candidates[0] if len(candidates) == 1 else min(candidates, key=lambda found: choice(found, world))
     return None
 
 
+def fits_somewhere(ranks: Iterable[Sequence[Request]], world: World) -> bool:
+    """Whether there is a `best_candidate`."""
+    usage, profile = world.usage, world.policy.goals.topology
+    return any(
+        fits_on(offer.request, offer.supply, world.nodes(offer.classes), usage, profile)
+        for rank in ranks
+        for request in rank
+        for offer in offers(request, sift(request, world))
+    )
+
+
 def _places(request: Request, world: World) -> Iterator[Candidate]:
-    """The placements of a request that compete, on every supply."""
-    profile = world.policy.goals.topology
+    """The placements of a request that compete, on every supply for which it has quota."""
+    profile, usage = world.policy.goals.topology, world.usage
+    known: dict[str, dict[str, Amount] | None] = {}
     for offer in offers(request, sift(request, world)):
-        place = partial(best_on, offer.request, offer.supply, usage=world.usage, profile=profile)
-        yield from options(request.spec, offer.request.gang, offer.classes, world, place)
+        sku = offer.supply.sku
+        if sku not in known or offer.request is not request:
+            known[sku] = quota_for(offer.request, sku, usage)
+        if (quota := known[sku]) is not None:
+            place = partial(best_within, quota, offer.request, offer.supply, usage=usage, profile=profile)
+            yield from options(request.spec, offer.request.gang, offer.classes, world, place)

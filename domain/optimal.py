@@ -105,7 +105,7 @@ def _rule_out(refused: Steps, plan: PlanProgramme, bid: Bid) -> bool:
     """
     moves = tuple(step for step in plan.steps if step.means is Means.MIGRATE)
     takings = tuple(step for step in refused if step.means is not Means.MIGRATE)
-    if bid.candidate((*takings, *moves)) is None:
+    if not bid.fits((*takings, *moves)):
         plan.require_one_of(_that_could_help(bid, (*takings, *moves), plan.steps))
         return True
     if len(takings) == len(refused):
@@ -120,7 +120,7 @@ def _that_could_help(bid: Bid, refused: Steps, every: Steps) -> Steps:
     useless, helpful = list(refused), []
     for step in every:
         if step.means is not Means.MIGRATE:
-            if bid.candidate([*useless, step]) is None:
+            if not bid.fits([*useless, step]):
                 useless.append(step)
             else:
                 helpful.append(step)

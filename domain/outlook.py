@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from domain.fleet import Amount, Node, Room
-from domain.fragmentation import Demand, Integers, Losses, Mix, Need, Needs, Rooms, losses
+from domain.fragmentation import IMPOSSIBLE, Demand, Integers, Losses, Mix, Need, Needs, Rooms, losses
 from domain.stock import NodeRoom, Numbers, Stock
 from domain.workload import Active, Waiting
 
@@ -18,7 +18,7 @@ Size = tuple[Amount, int, int]
 """Thousandths of an accelerator, of a core, and MiB of one replica."""
 
 State = tuple[str, tuple[Amount, ...], int, int]
-"""SKU and free room: nodes in one state are worth the same."""
+"""SKU and free room, with memory where the demand counts it: nodes in one state are worth the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +45,8 @@ class Outlook:
 
     def __init__(self, demand: Demand, sizes: Iterable[Size], fleet: "IdleFleet") -> None:
         self._demand, self._skus, self._width = demand, fleet.skus, fleet.width
-        self._places = {size: place for place, size in enumerate(sorted(set(sizes)))}
+        self._sees_memory = bool(demand.needs.memory_mib.any())
+        self._places = {size: place for place, size in enumerate(sorted({self._seen(size) for size in sizes}))}
         self._wanted = Needs.of([Need(*size) for size in self._places], tuple(fleet.skus))
         self._known: dict[State, Losses] = {}
 
@@ -68,26 +69,41 @@ class Outlook:
 
     def knows(self, size: Size) -> bool:
         """Whether work of this size is part of what is known."""
-        return size in self._places
+        return self._seen(size) in self._places
 
     def losses(self, size: Size, stock: Stock) -> Numbers:
         """What one replica of a size that is known costs the demand on each node of a stock, by place, in levels.
 
         `IMPOSSIBLE` where it has no room.
         """
-        losses: Numbers = stock.table(("losses", self), self._costs)[self._places[size]]
-        return losses
+        losses: Numbers = stock.table(("losses", self), self._costs, self._costs_of_all)[self._places[self._seen(size)]]
+        return losses if self._sees_memory else np.where(stock.memory_mib >= size[2], losses, IMPOSSIBLE)
 
     def device(self, size: Size, entry: NodeRoom) -> int:
         """The device of a node to which a share of one goes."""
-        return int(self._of(entry).devices[self._places[size], 0])
+        return int(self._of(entry).devices[self._places[self._seen(size)], 0])
+
+    def _seen(self, size: Size) -> Size:
+        """What of a size matters to what it costs. A demand that counts no memory loses the same with any."""
+        return size if self._sees_memory else (*size[:2], 0)
 
     def _costs(self, entry: NodeRoom) -> Numbers:
         return self._of(entry).costs[:, 0]
 
-    def _of(self, entry: NodeRoom) -> Losses:
+    def _costs_of_all(self, entries: Sequence[NodeRoom]) -> Numbers:
+        """The same of many nodes, by size and by node: each state is looked up once, however many nodes are in it."""
+        states = [self._state(entry) for entry in entries]
+        numbers = {state: number for number, state in enumerate(dict.fromkeys(states))}
+        examples = dict(zip(states, entries, strict=True))
+        costs: Numbers = np.stack([self._costs(examples[state]) for state in numbers], axis=1)
+        return np.ascontiguousarray(costs[:, [numbers[state] for state in states]])
+
+    def _state(self, entry: NodeRoom) -> State:
         room = entry.room
-        state = entry.node.sku, room.devices, room.cpu_milli, room.memory_mib
+        return entry.node.sku, room.devices, room.cpu_milli, room.memory_mib if self._sees_memory else min(0, room.memory_mib)
+
+    def _of(self, entry: NodeRoom) -> Losses:
+        state, room = self._state(entry), entry.room
         if (known := self._known.get(state)) is None:
             here = rooms_of([(entry.node.sku, room)], self._skus, self._width)
             known = self._known[state] = losses(self._demand, self._wanted, here)

@@ -1,11 +1,12 @@
 """Placement: which nodes and devices a gang gets, whole or not at all."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from corral.api import WHOLE, Reason, Topology, WorkloadSpec
 from corral.policy import TopologyProfile
+from domain import sieve
 from domain.balance import balanced
 from domain.decision import Rejection
 from domain.draft import Draft, accepted, assign, assign_share
@@ -13,7 +14,7 @@ from domain.fleet import UNLIMITED_REPLICAS, Amount, NodeShare, Placement
 from domain.fragmentation import NOTHING_LOST
 from domain.quota import Usage
 from domain.request import NO_TOPOLOGY, Gang, Request, Shape, Unit
-from domain.sieve import least_loss, looks_ahead, narrowed, whole_devices, with_room
+from domain.sieve import least_loss, looks_ahead, narrowed, surely_too_small, with_room
 from domain.stock import NodeRoom, Stock, parts_of
 from domain.topology import Ask, Part, Tree, ask_for, best_fit, levels_of, spread_of, tree_of
 from domain.world import Nodes, Supply
@@ -64,11 +65,20 @@ def best_on(
 
     A gang whose groups each name one SKU may be given the nodes of all of these; the supply then has that of the first.
     """
+    quota = quota_for(request, supply.sku, usage)
+    return None if quota is None else best_within(quota, request, supply, nodes, usage, profile)
+
+
+def best_within(
+    quota: Mapping[str, Amount],
+    request: Request,
+    supply: Supply,
+    nodes: Nodes,
+    usage: Usage,
+    profile: TopologyProfile,
+) -> Candidate | None:
+    """The same where it is known what the request may have, by SKU, and that this is enough."""
     spec, gang = request.spec, request.gang
-    needs = gang.least_by_sku(supply.sku)
-    quota = {sku: usage.allowed(spec, sku) for sku in needs}
-    if any(quota[sku] < needed for sku, needed in needs.items()):
-        return None
     layout = lay_out(gang.within(quota, supply.sku), nodes, profile)
     if layout is not None and not usage.pays_for(spec, layout.milli, layout.hourly_cost):
         layout = _affordable(request, nodes, usage, profile)
@@ -76,6 +86,27 @@ def best_on(
         return None
     shares = layout.shares if len(quota) == 1 else _with_skus(layout, supply.sku)
     return Candidate(Placement(supply.provider, supply.region, supply.sku, shares, request.index), layout, gang, spec)
+
+
+def quota_for(request: Request, sku: str, usage: Usage) -> dict[str, Amount] | None:
+    """What the request may have, by SKU, on this one and those that groups name; none where that is less than it needs."""
+    needs = request.gang.least_by_sku(sku)
+    quota = {name: usage.allowed(request.spec, name) for name in needs}
+    return quota if all(quota[name] >= needed for name, needed in needs.items()) else None
+
+
+def fits_on(
+    request: Request,
+    supply: Supply,
+    nodes: Nodes,
+    usage: Usage,
+    profile: TopologyProfile = TopologyProfile.BEST_FIT,
+) -> bool:
+    """Whether `best_on` finds a place."""
+    if usage.tree.balances_of(request.spec.queue):
+        return best_on(request, supply, nodes, usage, profile) is not None
+    quota = quota_for(request, supply.sku, usage)
+    return quota is not None and has_room(request.gang.within(quota, supply.sku), nodes, profile)
 
 
 def _affordable(request: Request, nodes: Nodes, usage: Usage, profile: TopologyProfile) -> Layout | None:
@@ -116,6 +147,12 @@ def _too_dear(request: Request, nodes: Nodes, usage: Usage, profile: TopologyPro
     return usage.unpaid(request.spec, layout.milli, layout.hourly_cost) if layout is not None else None
 
 
+def has_room(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile.BEST_FIT) -> bool:
+    """Whether `lay_out` finds room; mostly known without laying the gang out."""
+    known = sieve.has_room(gang, nodes, profile)
+    return lay_out(gang, nodes, profile) is not None if known is None else known
+
+
 def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile.BEST_FIT) -> Layout | None:
     """Lay the gang out on nodes of one provider and region, or none when there is no room.
 
@@ -132,10 +169,11 @@ def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile
 
 
 def _laid_out(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Layout | None:
+    if surely_too_small(gang, nodes):
+        return None
     if looks_ahead(gang, parts := parts_of(nodes), profile):
         return _where_it_costs_least(gang, parts)
-    few = None if _surely_too_small(gang, nodes) else narrowed(gang, nodes, profile)
-    if few is None:
+    if (few := narrowed(gang, nodes, profile)) is None:
         return None
     units = gang.units(each_alone=profile.ranks_unconstrained)
     if len(units) == 1 and _goes_anywhere(units[0], profile):
@@ -165,7 +203,7 @@ def fill(gang: Gang, nodes: Nodes) -> Layout | None:
 
     The gang asks for no topology.
     """
-    few = None if _surely_too_small(gang, nodes) else narrowed(gang, nodes, TopologyProfile.BEST_FIT)
+    few = None if surely_too_small(gang, nodes) else narrowed(gang, nodes, TopologyProfile.BEST_FIT)
     if few is None:
         return None
     draft = next((draft for order in _orders(gang.shapes, few) if (draft := _minimum(order, few)) is not None), None)
@@ -189,12 +227,6 @@ def _orders(shapes: Sequence[Shape], nodes: Nodes) -> Iterator[list[Shape]]:
     yield by_size
     if len(shapes) > 1 and any(shape.terms.is_choosy for shape in shapes):
         yield sorted(by_size, key=lambda shape: len(accepted(shape, nodes)))
-
-
-def _surely_too_small(gang: Gang, nodes: Nodes) -> bool:
-    """A cheap necessary condition, so that a full domain costs next to nothing."""
-    whole = sum(shape.minimum * shape.devices for shape in gang.shapes)
-    return whole > 0 and whole_devices(nodes) < whole
 
 
 # Where a topology counts
@@ -428,12 +460,12 @@ def why_no_room(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyPro
     for shape in least.shapes:
         if shape.count and not accepted(shape, nodes):
             return Rejection("", Reason.NODE_NOT_SELECTED, shape.count, 0, shape.name)
-    if fill(bare, roomy) is None:
+    if not has_room(bare, roomy):
         has = most_on_one(nodes) if gang.is_single else sum(number * shape.milli for shape, number in _partly(bare, roomy))
         return Rejection("", Reason.NOT_ENOUGH_FREE_ACCELERATORS, milli, has)
-    if fill(least, roomy) is None:
+    if not has_room(least, roomy):
         return Rejection("", Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY, replicas, _most_replicas(least, roomy))
-    if fill(least, nodes) is None:
+    if not has_room(least, nodes):
         return Rejection("", Reason.NODES_TAKE_NO_MORE_REPLICAS, replicas, _most_replicas(least, nodes))
     return _too_narrow(gang.at_minimum(), _Site.of(with_room(gang.shapes, nodes), profile))
 

@@ -64,7 +64,7 @@ def could_win(bid: Bid, allowed: Choices) -> bool:
     takings = (*within_surplus(allowed.shrinks, allowed.surpluses), *allowed.stops)
     if bid.missing > sum(step.milli for step in takings) or not (takings or allowed.moves):
         return False
-    return bid.candidate(()) is None and bid.candidate((*takings, *allowed.moves)) is not None
+    return not bid.fits(()) and bid.fits((*takings, *allowed.moves))
 
 
 def by_taking(bid: Bid, allowed: Choices) -> Settlement | None:
@@ -73,7 +73,7 @@ def by_taking(bid: Bid, allowed: Choices) -> Settlement | None:
     owed = while_borrowing(ordered, allowed.borrowed, bid.request.spec.queue)
     possible = tuple(within_budgets(owed, allowed.budgets))
     fewest = bisect_left(list(accumulate((step.milli for step in possible), initial=0)), max(1, bid.missing))
-    if fewest > len(possible) or bid.candidate(possible) is None:
+    if fewest > len(possible) or not bid.fits(possible):
         return None
     enough = _fewest_that_fit(bid, possible, fewest)
     return bid.settle(without_needless(bid, possible[:enough]))
@@ -85,9 +85,9 @@ def _fewest_that_fit(bid: Bid, possible: Steps, least: int) -> int:
     More steps never leave less room, so strides that double find a bound, and bisection the number.
     """
     most = least
-    while most < len(possible) and bid.candidate(possible[:most]) is None:
+    while most < len(possible) and not bid.fits(possible[:most]):
         least, most = most + 1, min(2 * most, len(possible))
-    return bisect_left(range(most), True, lo=min(least, most), key=lambda number: bid.candidate(possible[:number]) is not None)
+    return bisect_left(range(most), True, lo=min(least, most), key=lambda number: bid.fits(possible[:number]))
 
 
 def without_needless(bid: Bid, steps: Steps) -> Steps:
@@ -95,9 +95,9 @@ def without_needless(bid: Bid, steps: Steps) -> Steps:
     if (candidate := bid.candidate(steps)) is not None:
         wanted = {share.node_id for share in candidate.placement.shares}
         in_the_way = tuple(step for step in steps if step.nodes & wanted)
-        steps = in_the_way if bid.candidate(in_the_way) is not None else steps
+        steps = in_the_way if bid.fits(in_the_way) else steps
     for spared in reversed(steps):
         fewer = tuple(step for step in steps if step is not spared)
-        if bid.candidate(fewer) is not None:
+        if bid.fits(fewer):
             steps = fewer
     return steps

@@ -10,7 +10,7 @@ from domain.decision import Start, StartAfter
 from domain.effort import Effort
 from domain.facts import Facts
 from domain.fleet import Placement
-from domain.openings import best_candidate, open_ranks, why_not_yet
+from domain.openings import best_candidate, fits_somewhere, open_ranks, why_not_yet
 from domain.preemption import make_room
 from domain.ranking import Line
 from domain.request import Kind
@@ -180,7 +180,7 @@ def held_back(workload: Waiting, view: View, facts: Facts, effort: Effort) -> Ex
     gate = protection.why_not_yet(workload)
     if (gate is None and not protection.allowances) or why_not_yet(workload, facts) is not None:
         return None
-    if best_candidate(ranks, view.later) is not None:
+    if fits_somewhere(ranks, view.later):
         return None
     unbound = facts if gate else replace(facts, protection=replace(protection, allowances=()))
     if make_room(ranks, view.world, view.later, unbound, effort) is None:

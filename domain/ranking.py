@@ -2,15 +2,17 @@
 
 from collections import deque
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 from operator import is_
+from typing import NamedTuple
 
 from corral.api import Ordering
 from domain.facts import Facts
+from domain.fleet import Amount
 from domain.quota import ShareKey, Usage, Use
-from domain.request import Request, requests
+from domain.request import requests
 from domain.standing import TIERS
 from domain.workload import Waiting
 
@@ -32,8 +34,7 @@ class Line:
     """
 
     def __init__(self, waiting: Iterable[Waiting], usage: Usage, facts: Facts) -> None:
-        self._facts, self._fair = facts, facts.fair
-        self._seen, self._shares = _Seen(facts), dict[tuple[str, bool], tuple[Uses, tuple[ShareKey, ...]]]()
+        self._facts, self._seen = facts, _Seen(facts)
         self._strict: dict[str, _Lane] = {}
         self._led: dict[str, _Lane] = {}
         self._heap = [(self._rank(lane, usage), lane) for lane in self._lanes(waiting)]
@@ -46,7 +47,7 @@ class Line:
             if not lane.members:
                 continue
             if (now := self._rank(lane, usage)) <= rank:
-                workload = lane.members.popleft()
+                _, workload = lane.members.popleft()
                 self._led[workload.id] = lane
                 if lane.members and not lane.is_strict:
                     heappush(self._heap, (self._rank(lane, usage), lane))
@@ -65,7 +66,7 @@ class Line:
         lane = self._led[workload.id]
         if lane.is_strict:
             return []
-        members, lane.members = list(lane.members), deque()
+        members, lane.members = [workload for _, workload in lane.members], deque()
         return members
 
     def again(self, usage: Usage) -> None:
@@ -76,7 +77,7 @@ class Line:
     def left(self) -> list[Waiting]:
         """Those who had no turn."""
         lanes = {id(lane): lane for lane in (*(lane for _, lane in self._heap), *self._strict.values())}
-        return [workload for lane in lanes.values() for workload in lane.members]
+        return [workload for lane in lanes.values() for _, workload in lane.members]
 
     def _lanes(self, waiting: Iterable[Waiting]) -> Iterable["_Lane"]:
         members: dict[Hashable, list[Waiting]] = {}
@@ -86,85 +87,117 @@ class Line:
             members.setdefault(alike, []).append(workload)
         for found in members.values():
             queue = found[0].spec.queue
-            lane = _Lane(deque(sorted(found, key=lambda each: _place(each, self._facts))), _is_strict(queue, self._facts))
+            in_turn = sorted((_place(each, self._facts), each) for each in found)
+            lane = _Lane(queue, deque(in_turn), _is_strict(queue, self._facts))
             if lane.is_strict:
                 self._strict[queue] = lane
             yield lane
 
     def _rank(self, lane: "_Lane", usage: Usage) -> Rank:
         """The rank of a lane's first workload, remembered while neither that nor what its queue uses changes."""
-        first, uses = lane.members[0], self._seen.uses(lane.members[0].spec.queue, usage)
-        if lane.ranked is None or lane.ranked[0] is not first or lane.ranked[1] is not uses:
-            lane.ranked = first, uses, self._ranked(lane, usage)
+        standing, place = self._seen.standing(lane.queue, usage), lane.members[0][0]
+        if lane.ranked is None or lane.ranked[0] is not place or lane.ranked[1] is not standing:
+            lane.ranked = place, standing, self._ranked(lane, standing, usage)
         return lane.ranked[2]
 
-    def _ranked(self, lane: "_Lane", usage: Usage) -> Rank:
-        workload, facts = lane.members[0], self._facts
-        spec = workload.spec
-        tier, priority, submitted_at, id = _place(workload, facts)
-        is_within = spec.queue not in facts.tree.overspent and any(
-            is_within_nominal(request, usage) for request in lane.requests if request.opens_at <= facts.now
+    def _ranked(self, lane: "_Lane", standing: "_Standing", usage: Usage) -> Rank:
+        tier, priority, submitted_at, id = lane.members[0][0]
+        is_within = lane.queue not in self._facts.tree.overspent and any(
+            standing.is_within(wish, usage) for wish in lane.wishes(self._facts)
         )
-        return tier, not is_within, self._share(spec.queue, usage, is_within=is_within), priority, submitted_at, id
+        return tier, not is_within, standing.share(usage, is_within=is_within), priority, submitted_at, id
 
-    def _share(self, queue: str, usage: Usage, *, is_within: bool) -> tuple[ShareKey, ...]:
-        """How much of its fair surplus the queue has, remembered while it uses the same."""
-        if queue not in usage.tree.paths:
+
+@dataclass(slots=True, eq=False)
+class _Standing:
+    """How a queue stands while it, and those above it but its root, use the same; what follows from that is worked out once."""
+
+    queue: str
+    uses: Uses
+    facts: Facts
+    keys: dict[ShareKey, ShareKey]
+    """One object for all equal keys, which are then told to be equal at a glance."""
+    _borrowed: dict[str, Amount] = field(default_factory=dict)
+    _shares: dict[bool, tuple[ShareKey, ...]] = field(default_factory=dict)
+
+    def is_within(self, wish: "_Wish", usage: Usage) -> bool:
+        """Whether the wish would let the queue live on its own for one of the SKUs."""
+        return not wish.milli or any(self._has_borrowed(sku, usage) + wish.milli <= 0 for sku in wish.skus)
+
+    def _has_borrowed(self, sku: str, usage: Usage) -> Amount:
+        if (known := self._borrowed.get(sku)) is None:
+            known = self._borrowed[sku] = usage.borrowed(self.queue, sku)
+        return known
+
+    def share(self, usage: Usage, *, is_within: bool) -> tuple[ShareKey, ...]:
+        """How much of its fair surplus the queue has."""
+        if (known := self._shares.get(is_within)) is None:
+            known = self._shares[is_within] = self._share(usage, is_within=is_within)
+        return known
+
+    def _share(self, usage: Usage, *, is_within: bool) -> tuple[ShareKey, ...]:
+        if self.queue not in usage.tree.paths:
             return ()
-        uses, known = self._seen.uses(queue, usage), self._shares.get((queue, is_within))
-        if known is None or known[0] is not uses:
-            shares = self._fair.of_queue(queue, usage, is_within=is_within)
-            known = self._shares[queue, is_within] = uses, tuple(share.key for share in shares)
-        return known[1]
+        keys = [share.key for share in self.facts.fair.of_queue(self.queue, usage, is_within=is_within)]
+        return tuple([self.keys.setdefault(key, key) for key in keys])
 
 
 class _Seen:
-    """What each queue was last seen to use: the same object for as long as that is so."""
+    """How each queue was last seen to stand: the same object for as long as that is so."""
 
     def __init__(self, facts: Facts) -> None:
-        tree = facts.tree
+        self._facts, tree = facts, facts.tree
         names = sorted({name for _, name in tree.standings})
         self._keys = {
             queue: [(node, name) for node in (path[:-1] or path) for name in names if (node, name) in tree.standings]
             for queue, path in tree.paths.items()
         }
         self._usage: Usage | None = None
-        self._now: dict[str, Uses] = {}
-        self._last: dict[str, Uses] = {}
+        self._now: dict[str, _Standing] = {}
+        self._last: dict[str, _Standing] = {}
+        self._keys_of_shares: dict[ShareKey, ShareKey] = {}
 
-    def uses(self, queue: str, usage: Usage) -> Uses:
-        """What the queue, and those above it but its root, use now."""
+    def standing(self, queue: str, usage: Usage) -> _Standing:
+        """How the queue stands now."""
         if usage is not self._usage:
             self._usage, self._now = usage, {}
         if (known := self._now.get(queue)) is None:
             get, last = usage.uses.get, self._last.get(queue)
-            known = tuple([get(key) for key in self._keys.get(queue, ())])
-            if last is not None and all(map(is_, known, last)):
-                known = last
+            uses = tuple([get(key) for key in self._keys.get(queue, ())])
+            is_same = last is not None and all(map(is_, uses, last.uses))
+            known = last if last is not None and is_same else _Standing(queue, uses, self._facts, self._keys_of_shares)
             self._now[queue] = self._last[queue] = known
         return known
+
+
+class _Wish(NamedTuple):
+    """What a request that is open needs at least, in thousandths, and on which SKUs."""
+
+    skus: tuple[str, ...]
+    milli: Amount
 
 
 @dataclass(slots=True, eq=False)
 class _Lane:
     """Workloads that have their turns one after the other; of a strict queue all that wait in it, whatever they ask for."""
 
-    members: deque[Waiting]
+    queue: str
+    members: deque[tuple[Place, Waiting]]
     is_strict: bool
-    ranked: tuple[Waiting, Uses, Rank] | None = None
-    _asked: tuple[Waiting, tuple[Request, ...]] | None = None
+    ranked: tuple[Place, _Standing, Rank] | None = None
+    _asked: tuple[Waiting, list[_Wish]] | None = None
 
-    @property
-    def requests(self) -> tuple[Request, ...]:
-        """What its first workload asks for, as to when and what; of a kind all ask for the same."""
-        first = self.members[0]
+    def wishes(self, facts: Facts) -> list[_Wish]:
+        """What its first workload may have by now; of a kind all ask for the same, and it opens to them at once."""
+        first = self.members[0][1]
         if self._asked is None or (self.is_strict and self._asked[0] is not first):
-            self._asked = first, requests(first)
+            opened = [request for request in requests(first) if request.opens_at <= facts.now]
+            self._asked = first, [_Wish(each.target.skus or facts.tree.skus, each.gang.minimum_milli) for each in opened]
         return self._asked[1]
 
     def __lt__(self, other: "_Lane") -> bool:
         """Ranks are never equal, for they end with an id."""
-        return self.members[0].id < other.members[0].id
+        return self.members[0][0][-1] < other.members[0][0][-1]
 
 
 def _is_strict(queue: str, facts: Facts) -> bool:
@@ -184,10 +217,3 @@ def aged_priority(workload: Waiting, facts: Facts) -> int:
     step = facts.policy.rank.ageing_seconds_per_priority
     waited = max(timedelta(), facts.now - workload.submitted_at)
     return workload.spec.priority + (waited // timedelta(seconds=step) if step else 0)
-
-
-def is_within_nominal(request: Request, usage: Usage) -> bool:
-    """Whether the request's minimum would let its queue live on its own for one of the SKUs it accepts."""
-    needed = request.gang.minimum_milli
-    skus = request.target.skus or usage.tree.skus
-    return not needed or any(usage.is_within_nominal(request.spec.queue, sku, needed) for sku in skus)

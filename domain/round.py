@@ -16,7 +16,7 @@ from domain.feasibility import LASTING_REASONS, offers, sift, unanswered, why_ne
 from domain.guarantees import oversold
 from domain.improvement import NO_GAINS, improved
 from domain.memory import Memory
-from domain.openings import best_candidate, open_ranks, why_not_yet
+from domain.openings import fits_somewhere, open_ranks, why_not_yet
 from domain.placement import why_not_on
 from domain.quality import quality
 from domain.request import Kind, Request, requests
@@ -110,7 +110,7 @@ def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Ex
         return gate
     ranks = open_ranks(workload, facts)
     findings = [finding for rank in ranks for request in rank for finding in findings_of(request, world)]
-    if later is not world and best_candidate(ranks, later) is not None:
+    if later is not world and fits_somewhere(ranks, later):
         return explanation.waiting_for_victims(findings, facts.now)
     closed = [request.opens_at for request in requests(workload) if request.opens_at > facts.now]
     if closed and explanation.dominant(findings).rejection.reason in LASTING_REASONS:

@@ -72,12 +72,16 @@ def preferences(candidate: Candidate, world: World) -> Score:
 
 def egress(candidate: Candidate, world: World) -> Score:
     """What it costs to bring in the data that the region lacks, over the accelerator-hours that the work has ahead."""
+    if not candidate.spec.datasets:
+        return 0
     cost = _brought_in(candidate, world).millionths
     return _counted(_over_its_hours(cost, candidate, world), world.policy.goals.egress)
 
 
 def staging(candidate: Candidate, world: World) -> Score:
     """What the accelerators cost while they wait for these data, over the same accelerator-hours."""
+    if not candidate.spec.datasets:
+        return 0
     cost = _brought_in(candidate, world).seconds * candidate.layout.hourly_cost / (WHOLE * HOUR_SECONDS)
     return _counted(_over_its_hours(cost, candidate, world), world.policy.goals.staging)
 
@@ -102,14 +106,16 @@ def hazard(candidate: Candidate, world: World) -> Score:
     )
     if not at_risk:
         return 0
-    return _counted(at_risk * _interruption_seconds(candidate.spec, world) / (HOUR_SECONDS * layout.milli), goals.hazard)
+    cost = Fraction(at_risk * _interruption_seconds(candidate.spec, world), HOUR_SECONDS * layout.milli)
+    return _counted(cost, goals.hazard)
 
 
-def _interruptions(node: Node, hazard: Hazard) -> Fraction:
+def _interruptions(node: Node, hazard: Hazard) -> Fraction | int:
     """How many a node has in an hour: what its provider says of it, or else the policy of its capacity type."""
     if node.interruptions is not None:
         return Fraction(node.interruptions, MILLION)
-    return Fraction(hazard.interruptions_per_hour.get(node.capacity_type, 0))
+    rate = hazard.interruptions_per_hour.get(node.capacity_type, 0)
+    return Fraction(rate) if rate else 0
 
 
 def _interruption_seconds(spec: WorkloadSpec, world: World) -> int:
@@ -229,7 +235,7 @@ def options(spec: WorkloadSpec, gang: Gang, classes: Sequence[Traits], world: Wo
     if everywhere is None:
         return
     yield everywhere
-    for favoured in _favoured(spec, classes, world):
+    for favoured in _favoured(spec, classes, world) if len(classes) > 1 else ():
         if len(favoured) < len(classes) and (found := place(world.nodes(favoured))) is not None:
             yield found
     if _counts(world.policy.goals.affinity) and any(shape.terms.affinities for shape in gang.shapes):

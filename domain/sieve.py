@@ -18,7 +18,7 @@ from domain.draft import capacity
 from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Amount
 from domain.fragmentation import IMPOSSIBLE
 from domain.outlook import Size, outlook_of
-from domain.request import NO_TERMS, NO_TOPOLOGY, Gang, Shape, Unit
+from domain.request import NO_TOPOLOGY, Gang, Shape, Unit
 from domain.stock import NONE, NodeRoom, Numbers, Places, Stock, in_order, parts_of
 from domain.topology import Ask, ask_for
 from domain.world import Nodes
@@ -50,23 +50,98 @@ def narrowed(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Nodes | None
 def with_room(shapes: Sequence[Shape], nodes: Nodes) -> Nodes:
     """The nodes that take a replica of the only group, if there is but one; else all."""
     parts = parts_of(nodes)
-    differ = any(part.levels is None or part.levels != parts[0].levels for part in parts)
-    if len(shapes) > 1 or len(nodes) < WORTH_SIFTING or differ:
+    if len(shapes) > 1 or len(nodes) < WORTH_SIFTING or not (parts and _are_alike(parts)):
         return nodes
     kept = (part.entries(np.flatnonzero(capacities(shapes[0], part)).tolist()) for part in parts)
-    return in_order(chain.from_iterable(kept)) if parts else nodes
+    return in_order(chain.from_iterable(kept))
 
 
 def whole_devices(nodes: Nodes) -> int:
     """Wholly free devices on all nodes."""
     parts = parts_of(nodes)
-    return sum(int(part.whole.sum()) for part in parts) if parts else sum(entry.whole for entry in nodes)
+    return sum([part.whole_in_all for part in parts]) if parts else sum(entry.whole for entry in nodes)
 
 
 def free_milli(nodes: Nodes) -> Amount:
     """Free thousandths on all nodes."""
     parts = parts_of(nodes)
     return sum(int(part.milli.sum()) for part in parts) if parts else sum(entry.milli for entry in nodes)
+
+
+def surely_too_small(gang: Gang, nodes: Nodes) -> bool:
+    """A cheap necessary condition, so that a full supply costs next to nothing.
+
+    Each group alone must have room for its minimum as far as devices and cpu go, over all nodes, and in some domain where
+    the only group must sit in one; all groups together must have their whole devices.
+    """
+    whole = sum([shape.minimum * shape.devices for shape in gang.shapes])
+    if whole > 0 and whole_devices(nodes) < whole:
+        return True
+    parts, level = parts_of(nodes), gang.topology.required
+    if not parts or any(shape.minimum > sum([_most(shape, part) for part in parts]) for shape in gang.shapes):
+        return bool(parts)
+    if level is None or len(parts) > 1 or len(gang.shapes) > 1 or gang.shapes[0].terms.topology is not None:
+        return False
+    return parts[0].has_level(level) and gang.shapes[0].minimum > _most_in_one(gang.shapes[0], level, parts[0])
+
+
+def has_room(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> bool | None:
+    """Whether the gang has room, where sums of what nodes take are all that decides; none where it must be laid out.
+
+    So it is with a single group, all of it or its minimum, that goes anywhere, into one domain or wherever it is nearest.
+    """
+    (shape, *others), level = gang.shapes, gang.topology.required
+    is_simple = profile is TopologyProfile.BEST_FIT and 0 < shape.minimum >= gang.fewest and not others
+    if not is_simple or shape.terms.topology is not None or gang.topology.slice_level or gang.topology.spread:
+        return None
+    if surely_too_small(gang, nodes):
+        return False
+    if (parts := parts_of(nodes)) and not _are_alike(parts):
+        return None
+    if not parts:
+        return _has_room_one_by_one(shape, nodes, level)
+    rooms = [capacities(shape, part) for part in parts]
+    if level is None:
+        return shape.minimum <= _total(rooms, shape.minimum)
+    if not parts[0].has_level(level):
+        return None
+    domains = np.concatenate([part.domains(level) for part in parts])
+    return shape.minimum <= int(np.bincount(domains, weights=np.concatenate(rooms)).max(initial=0))
+
+
+def _are_alike(parts: Sequence[Stock]) -> bool:
+    """Whether all nodes have the same topology levels."""
+    return parts[0].levels is not None and all(part.levels == parts[0].levels for part in parts)
+
+
+def _has_room_one_by_one(shape: Shape, nodes: Nodes, level: str | None) -> bool | None:
+    if level is not None and len({entry.node.levels for entry in nodes}) > 1:
+        return None
+    inside: dict[tuple[str, ...] | None, int] = {}
+    for entry in nodes:
+        domain = () if level is None else entry.node.domain(level)
+        if domain is not None and shape.terms.accept(entry.node):
+            inside[domain] = inside.get(domain, 0) + capacity(entry.room, shape, shape.minimum)
+            if inside[domain] >= shape.minimum:
+                return True
+    return False
+
+
+def _most(shape: Shape, stock: Stock) -> int:
+    """How many replicas of a group all nodes would take as far as devices and cpu go; remembered for the version."""
+    key = "most", shape.milli, shape.cpu_milli
+    if (known := stock.remembered.get(key)) is None:
+        known = stock.remembered[key] = int(_by_devices_and_cpu(shape.milli, shape.cpu_milli, stock).sum())
+    return known
+
+
+def _most_in_one(shape: Shape, level: str, stock: Stock) -> int:
+    """The same of the domain of a level that takes most; all nodes have that level."""
+    key = "most in one", level, shape.milli, shape.cpu_milli
+    if (known := stock.remembered.get(key)) is None:
+        numbers = _by_devices_and_cpu(shape.milli, shape.cpu_milli, stock)
+        known = stock.remembered[key] = int(np.bincount(stock.domains(level), weights=numbers).max(initial=0))
+    return known
 
 
 def _is_plain(shapes: Sequence[Shape]) -> bool:
@@ -120,7 +195,12 @@ def least_loss(shape: Shape, stock: Stock) -> Spot | None:
     if outlook is None:
         return None
     losses = outlook.losses(size, stock)
-    roomy = np.flatnonzero((losses < IMPOSSIBLE) & (stock.replicas > 0) & _accepts(shape, stock))
+    possible = losses < IMPOSSIBLE
+    if stock.limits_replicas:
+        possible &= stock.replicas > 0
+    if shape.terms.is_choosy:
+        possible &= _accepts(shape, stock)
+    roomy = np.flatnonzero(possible)
     if not len(roomy):
         return None
     for values in (stock.price, losses, stock.idle):
@@ -133,9 +213,7 @@ def least_loss(shape: Shape, stock: Stock) -> Spot | None:
 
 
 def _accepts(shape: Shape, stock: Stock) -> Mask:
-    """The nodes that a group may use, by place."""
-    if not shape.terms.is_choosy:
-        return np.ones(len(stock), np.bool_)
+    """The nodes that a choosy group may use, by place."""
     key, terms = ("accepts", shape.terms.skus, shape.terms.nodes, shape.terms.tolerations), shape.terms
     return stock.column(key, lambda entry: int(terms.accept(entry.node))) > 0
 
@@ -145,13 +223,20 @@ def _accepts(shape: Shape, stock: Stock) -> Mask:
 
 def capacities(shape: Shape, stock: Stock) -> Numbers:
     """How many replicas of a group each node has room for, by place; 0 where the group may not use it."""
-    size = shape.milli, shape.cpu_milli, shape.memory_mib
-    key = "capacity", size, None if shape.terms is NO_TERMS else (shape.terms.skus, shape.terms.nodes, shape.terms.tolerations)
-    return stock.column(key, partial(_capacity_of, shape), partial(_capacities_of, shape))
+    numbers = _by_devices_and_cpu(shape.milli, shape.cpu_milli, stock)
+    if shape.memory_mib:
+        numbers = np.minimum(numbers, np.maximum(stock.memory_mib // shape.memory_mib, 0))
+    return np.where(_accepts(shape, stock), numbers, 0) if shape.terms.is_choosy else numbers
+
+
+def _by_devices_and_cpu(milli: Amount, cpu_milli: int, stock: Stock) -> Numbers:
+    """The same as far as devices, cpu and the number of replicas go: kept, for few differ in these."""
+    bare = Shape("", milli, cpu_milli, 0, 0, 0)
+    return stock.column(("capacity", milli, cpu_milli), partial(_capacity_of, bare), partial(_capacities_of, bare))
 
 
 def _capacity_of(shape: Shape, entry: NodeRoom) -> int:
-    return capacity(entry.room, shape, UNLIMITED_REPLICAS) if shape.terms.accept(entry.node) else 0
+    return capacity(entry.room, shape, UNLIMITED_REPLICAS)
 
 
 def _capacities_of(shape: Shape, stock: Stock) -> Numbers:
@@ -163,10 +248,6 @@ def _capacities_of(shape: Shape, stock: Stock) -> Numbers:
         numbers = np.minimum(numbers, shares)
     if shape.cpu_milli:
         numbers = np.minimum(numbers, stock.cpu_milli // shape.cpu_milli)
-    if shape.memory_mib:
-        numbers = np.minimum(numbers, stock.memory_mib // shape.memory_mib)
-    if shape.terms.is_choosy:
-        numbers = np.where(_accepts(shape, stock), numbers, 0)
     return np.maximum(numbers, 0)
 
 

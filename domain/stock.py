@@ -80,6 +80,9 @@ Compute = Callable[[NodeRoom], int]
 ComputeRow = Callable[[NodeRoom], Numbers]
 """Several numbers of one node."""
 
+ComputeTable = Callable[[Sequence[NodeRoom]], Numbers]
+"""The same of many nodes, by what the numbers are and by node."""
+
 ComputeAll = Callable[["Stock"], Numbers]
 """The same of all nodes at once."""
 
@@ -89,15 +92,23 @@ class _Column:
 
     def __init__(self, values: Numbers, compute: Compute, shelf: "_Shelf") -> None:
         self._values, self._compute, self._shelf = values, compute, shelf
-        self._seen, self.is_in_use = shelf.changes, True
+        self._seen = shelf.changes
+        self._is_shared = False
+        self.is_in_use = True
 
     def copied(self, shelf: "_Shelf") -> "_Column":
-        """The same column on another shelf that holds the same."""
-        return _Column(self.values().copy(), self._compute, shelf)
+        """The same column on another shelf that holds the same; the numbers are shared until one of the two changes."""
+        copy = _Column(self.values(), self._compute, shelf)
+        self._is_shared = copy._is_shared = True
+        return copy
 
     def values(self) -> Numbers:
         """The numbers, by place; they hold until the shelf moves to another version."""
-        shelf, self.is_in_use = self._shelf, True
+        shelf = self._shelf
+        if self._seen == shelf.changes:
+            return self._values
+        if self._is_shared:
+            self._values, self._is_shared = self._values.copy(), False
         for place in shelf.changed_since(self._seen):
             self._values[place] = self._compute(shelf.entries[place])
         self._seen = shelf.changes
@@ -107,18 +118,25 @@ class _Column:
 class _Table:
     """The same with several numbers for every node."""
 
-    def __init__(self, compute: ComputeRow, shelf: "_Shelf", values: Numbers | None = None) -> None:
-        rows = np.array([compute(entry) for entry in shelf.entries], np.int64) if values is None else values.T
-        self._values, self._compute, self._shelf = np.ascontiguousarray(rows.T), compute, shelf
-        self._seen, self.is_in_use = shelf.changes, True
+    def __init__(self, values: Numbers, compute: ComputeRow, shelf: "_Shelf") -> None:
+        self._values, self._compute, self._shelf = values, compute, shelf
+        self._seen = shelf.changes
+        self._is_shared = False
+        self.is_in_use = True
 
     def copied(self, shelf: "_Shelf") -> "_Table":
-        """The same table on another shelf that holds the same."""
-        return _Table(self._compute, shelf, self.values().copy())
+        """The same table on another shelf that holds the same; the numbers are shared until one of the two changes."""
+        copy = _Table(self.values(), self._compute, shelf)
+        self._is_shared = copy._is_shared = True
+        return copy
 
     def values(self) -> Numbers:
         """The numbers, by what they are and by place."""
-        shelf, self.is_in_use = self._shelf, True
+        shelf = self._shelf
+        if self._seen == shelf.changes:
+            return self._values
+        if self._is_shared:
+            self._values, self._is_shared = self._values.copy(), False
         for place in shelf.changed_since(self._seen):
             self._values[:, place] = self._compute(shelf.entries[place])
         self._seen = shelf.changes
@@ -208,12 +226,14 @@ class _Shelf:
             else:
                 values = compute_all(self.holder)
             column = self._columns[key] = _Column(values, compute, self)
+        column.is_in_use = True
         return column.values()
 
-    def table(self, key: object, compute: ComputeRow) -> Numbers:
+    def table(self, key: object, compute: ComputeRow, compute_all: ComputeTable) -> Numbers:
         """A table by its key, made when it is first asked for."""
         if (table := self._tables.get(key)) is None:
-            table = self._tables[key] = _Table(compute, self)
+            table = self._tables[key] = _Table(compute_all(self.entries), compute, self)
+        table.is_in_use = True
         return table.values()
 
 
@@ -327,6 +347,10 @@ class Stock(Sequence[NodeRoom]):
         """The topology levels of all nodes, or none where they differ."""
         return self._shelf.ground.levels
 
+    def has_level(self, level: str) -> bool:
+        """Whether all nodes are known to have a topology level."""
+        return level == NODE_LEVEL or (self.levels is not None and level in self.levels)
+
     def place(self, node_id: str) -> int | None:
         """Where a node stands, if it is here."""
         return self._shelf.ground.places.get(node_id)
@@ -345,9 +369,9 @@ class Stock(Sequence[NodeRoom]):
         """A number of every node, by place; `key` stands for the functions. To be read at once and not to be changed."""
         return self._held().column(key, compute, compute_all)
 
-    def table(self, key: object, compute: ComputeRow) -> Numbers:
+    def table(self, key: object, compute: ComputeRow, compute_all: ComputeTable) -> Numbers:
         """Several numbers of every node, by what they are and by place; otherwise the same as a column."""
-        return self._held().table(key, compute)
+        return self._held().table(key, compute, compute_all)
 
     @property
     def idle(self) -> Numbers:
@@ -358,6 +382,13 @@ class Stock(Sequence[NodeRoom]):
     def whole(self) -> Numbers:
         """Wholly free devices of every node, by place."""
         return self.column("whole", attrgetter("whole"))
+
+    @property
+    def whole_in_all(self) -> int:
+        """Wholly free devices on all nodes; remembered for the version."""
+        if (known := self.remembered.get("whole")) is None:
+            known = self.remembered["whole"] = int(self.whole.sum())
+        return int(known)
 
     @property
     def milli(self) -> Numbers:

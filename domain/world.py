@@ -151,12 +151,12 @@ class World:
         taken = {share.node_id: rooms[share.node_id] - share.room for share in placement.shares}
         cost = sum(share.room.milli * self.prices[share.node_id] for share in placement.shares)
         charges = charges_of(spec, placement, cost, length_of(spec), is_part=is_part)
-        return replace(self._with_rooms(taken), usage=with_charges(self.usage, charges))
+        return self._with_rooms(taken, usage=with_charges(self.usage, charges))
 
     def without(self, victims: Iterable[Active]) -> "World":
         """The world once these attempts have left: their room is free and their quota is not in use."""
         leaving = tuple(victims)
-        return replace(self._with_rooms(freed_by(leaving, self.rooms)), usage=with_uses(self.usage, leaving, sign=-1))
+        return self._with_rooms(freed_by(leaving, self.rooms), usage=with_uses(self.usage, leaving, sign=-1))
 
     def promising(
         self, spec: WorkloadSpec, placement: Placement, victims: Iterable[Active], *, is_part: bool = False
@@ -184,7 +184,7 @@ class World:
         """
         charges = (Charge(spec.queue, sku, spec.preemptible, milli) for sku, milli in amounts.items())
         kept = {share.node_id: _freest_taken(self.rooms[share.node_id], share.room) for share in placement.shares}
-        return replace(self._with_rooms(kept), usage=with_charges(self.usage, charges))
+        return self._with_rooms(kept, usage=with_charges(self.usage, charges))
 
     def with_free(self, rooms: Mapping[str, Room]) -> "World":
         """The world in which these nodes have this much free."""
@@ -209,7 +209,7 @@ class World:
         more = {node_id: room - rooms[node_id] for node_id, room in freed_by(leaving, rooms).items()}
         coming = {node_id: self.coming[node_id] + room if node_id in self.coming else room for node_id, room in more.items()}
         charges = [charge for active in leaving for charge in charges_of(active.spec, active.placement, is_part=are_parts)]
-        return replace(self._with_rooms({}, coming), usage=with_charges(self.usage, charges, sign=-1))
+        return self._with_rooms({}, coming, usage=with_charges(self.usage, charges, sign=-1))
 
     def forked(self) -> "World":
         """The same world, apart from the worlds that come of this one: two that go on side by side do so at no cost."""
@@ -228,18 +228,20 @@ class World:
         """The world once every attempt with notice to leave has left; the world itself when none has notice."""
         return replace(self, classes=self.later, coming={}) if self.coming else self
 
-    def _with_rooms(self, rooms: Mapping[str, Room], coming: Mapping[str, Room] | None = None) -> "World":
-        """The world in which these nodes have these rooms, and where this is what is coming on these."""
+    def _with_rooms(
+        self, rooms: Mapping[str, Room], coming: Mapping[str, Room] | None = None, *, usage: Usage | None = None
+    ) -> "World":
+        """The world in which these nodes have these rooms, where this is what is coming on these, and this is the usage."""
         expected = {**self.coming, **coming} if coming else self.coming
-        classes = self._changed(self.classes, rooms)
+        classes, usage = self._changed(self.classes, rooms), usage or self.usage
         if not expected:
-            return replace(self, classes=classes, later=classes)
+            return replace(self, classes=classes, later=classes, usage=usage)
         after = Rooms(classes, self.homes)
         later = {
             node_id: after[node_id] + expected[node_id] if node_id in expected else after[node_id]
             for node_id in (*rooms, *(coming or ()))
         }
-        return replace(self, classes=classes, later=self._changed(self._beside(later), later), coming=expected)
+        return replace(self, classes=classes, later=self._changed(self._beside(later), later), coming=expected, usage=usage)
 
     def _beside(self, changing: Iterable[str]) -> Mapping[Traits, Stock]:
         """The nodes as they are later, those of these classes apart from the nodes as they are now."""

@@ -4,14 +4,14 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.api import Topology
 from corral.policy import TopologyProfile
 from domain import sieve
 from domain.fleet import Room
-from domain.placement import lay_out
+from domain.placement import has_room, lay_out
 from domain.request import NO_TERMS, Gang, Shape, Terms
 from domain.stock import Atlas, NodeRoom, Stock, Stocks
 from tests.builders import a_node
@@ -94,3 +94,16 @@ def test_every_version_of_a_stock_stays_what_it_was(
         assert {entry.node.id: entry.room for entry in version} == rooms
         assert version.whole.tolist() == [rooms[node.id].whole_devices for node in version.nodes]
         assert [version.entry(node_id).room for node_id in sorted(rooms)] == [rooms[node_id] for node_id in sorted(rooms)]
+
+
+@settings(STABLE, max_examples=200)
+@given(fleets(), gangs(), st.sampled_from(tuple(TopologyProfile)), st.booleans())
+def test_a_gang_has_room_where_it_can_be_laid_out(
+    entries: list[NodeRoom], gang: Gang, profile: TopologyProfile, apart: bool
+) -> None:
+    atlas, half = Atlas(entry.node for entry in entries), len(entries) // 2
+    parts = [Stock.of(some, atlas) for some in (entries[:half], entries[half:]) if some]
+    nodes = Stocks(parts) if apart else Stock.of(entries, atlas)
+    expected = lay_out(gang, nodes, profile) is not None
+    assert has_room(gang, nodes, profile) == expected
+    assert has_room(gang, tuple(nodes), profile) == expected
