@@ -20,8 +20,8 @@ class Census:
         self._needs: Counter[Need] = Counter()
         self._wanted: Counter[str] = Counter()
 
-    def take(self, snapshot: Snapshot) -> Turnover[Active]:
-        """Count these and nobody else; tells which attempts are new, and which are over."""
+    def take(self, snapshot: Snapshot) -> tuple[Turnover[Active], Turnover[Waiting]]:
+        """Count these and nobody else; tells of attempts, and of workloads that wait, which are new and which are over."""
         active = self._active.take(snapshot.active)
         waiting, bystanders = self._waiting.take(snapshot.waiting), self._bystanders.take(snapshot.bystanders)
         self._count_wanted(((each.spec.queue, each.milli) for each in active.come), 1)
@@ -31,7 +31,7 @@ class Census:
         for turnover in (active, waiting, bystanders):
             self._count_needs(turnover.come, 1)
             self._count_needs(turnover.gone, -1)
-        return active
+        return active, Turnover(waiting.gone + bystanders.gone, waiting.come + bystanders.come)
 
     @property
     def needs(self) -> Mapping[Need, int]:

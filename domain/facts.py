@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
+from typing import Any
 
 from corral.api import QueueSpec
 from corral.policy import Policy, QuotaModel
@@ -24,8 +25,8 @@ class Facts:
     """The time, the rules, the pool as it would be if nothing ran, and who may be stopped at all.
 
     `tree` has the quota rows that are valid now, `widest` the most generous of any validity. `idle` is the fleet with all
-    of its room, whatever the health of its nodes; while it is not `complete`, more may come. `active` is by attempt id,
-    `stoppable` and `elastic` (work with more replicas than its minimum) by SKU; `protection` says who may be stopped for whom.
+    of its room, whatever the health of its nodes; while it is not `complete`, more may come. `active` is by attempt id;
+    `protection` says who may be stopped for whom.
     """
 
     now: datetime
@@ -36,14 +37,14 @@ class Facts:
     idle: World
     complete: bool
     active: Mapping[str, Active]
-    stoppable: Mapping[str, Sequence[Stoppable]]
     protection: Protection
-    elastic: Mapping[str, tuple[Elastic, ...]]
     fair: FairShares
     """What each node of the tree may fairly have beyond its nominal."""
-    remembered: dict[Hashable, object] = field(default_factory=dict, compare=False, repr=False)
+    remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """Answers about what no decision changes, by question."""
     kinds: dict[str, Kind] = field(default_factory=dict, compare=False, repr=False)
+    able: set[Kind] = field(default_factory=set, compare=False, repr=False)
+    """Kinds of which it is known that one could run on an idle fleet."""
     turn_kinds: dict[str, Kind] = field(default_factory=dict, compare=False, repr=False)
 
     def kind(self, workload: Waiting) -> Kind:
@@ -57,6 +58,22 @@ class Facts:
         if (known := self.turn_kinds.get(workload.id)) is None:
             known = self.turn_kinds[workload.id] = self.kind(workload), self.protection.looks_at(workload)
         return known
+
+    @property
+    def stoppable(self) -> Mapping[str, Sequence[Stoppable]]:
+        """Who may be stopped at all, by SKU; worked out when somebody asks."""
+        if "stoppable" not in self.remembered:
+            self.remembered["stoppable"] = stoppable_by_sku(self.protection)
+        found: Mapping[str, Sequence[Stoppable]] = self.remembered["stoppable"]
+        return found
+
+    @property
+    def elastic(self) -> Mapping[str, tuple[Elastic, ...]]:
+        """Work with more replicas than its minimum, by SKU; worked out when somebody asks."""
+        if "elastic" not in self.remembered:
+            self.remembered["elastic"] = elastic_by_sku(self.protection)
+        found: Mapping[str, tuple[Elastic, ...]] = self.remembered["elastic"]
+        return found
 
     @classmethod
     def of(cls, snapshot: Snapshot, now: datetime, memory: Memory | None = None) -> "Facts":
@@ -78,10 +95,10 @@ class Facts:
             idle=memory.idle(widest, snapshot),
             complete=snapshot.is_complete and bool(snapshot.nodes),
             active=protection.active,
-            stoppable=stoppable_by_sku(protection),
             protection=protection,
-            elastic=elastic_by_sku(protection),
             fair=_fair_shares(snapshot, tree, memory),
+            kinds=memory.kinds,
+            able=memory.able,
         )
 
 

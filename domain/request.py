@@ -422,6 +422,12 @@ def ranked(opened: Sequence[Request]) -> list[Sequence[Request]]:
 Kind = tuple[Hashable, ...]
 
 
+def depends_on_the_hour(kind: Kind) -> bool:
+    """Whether a workload may be of another kind later on."""
+    *_, earliest, opened = kind
+    return not (earliest is None and opened is None)
+
+
 def kind(workload: Waiting, now: datetime, tree: QuotaTree) -> Kind:
     """What a decision depends on: workloads of one kind get the same answer in the same world."""
     spec, asked = workload.spec, form(workload)

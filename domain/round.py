@@ -83,12 +83,14 @@ def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list
     refused, others = [], []
     waiting = list(waiting)
     unkept = oversold(waiting, facts)
-    answers: dict[Kind, Explanation | None] = {}
+    answers: dict[Kind, Explanation] = {}
     for workload in sorted(waiting, key=lambda workload: workload.id):
         alike = facts.kind(workload)
-        if alike not in answers:
-            answers[alike] = why_never(workload, facts)
-        if (why := answers[alike] or unkept.get(workload.id)) is not None:
+        if alike not in facts.able and alike not in answers and (never := why_never(workload, facts)) is not None:
+            answers[alike] = never
+        elif alike not in answers:
+            facts.able.add(alike)
+        if (why := answers.get(alike) or unkept.get(workload.id)) is not None:
             refused.append(Refuse(workload.id, why))
         else:
             others.append(workload)

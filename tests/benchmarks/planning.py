@@ -1,7 +1,8 @@
 """Whole rounds of the planner alone: the first one, one on its outcome, and ones after a hundredth has changed.
 
-Time is CPU time of the process (all of its threads), with the garbage collector as it is, which also has its own figure;
-garbage is collected before each round. Each pool is decided about in a process of its own, which has seen no other.
+Time is CPU time of the process (all of its threads), with the garbage collector as a worker sets it, which also has its own
+figure; garbage is collected before each round. Each pool is decided about in a process of its own, which has seen no other,
+by a planner that remembers its rounds as one at work does.
 """
 
 import gc
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from domain.decision import Plan, Refuse, StartAfter, Wait
+from domain.memory import Memory
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from domain.workload import Waiting
@@ -21,6 +23,7 @@ from tests.benchmarks.pools import Size, a_pool, a_spec
 from tests.benchmarks.streams import Collecting
 from tests.benchmarks.turnover import a_little_later, carried_out
 from tests.builders import NOON
+from worker.wiring import collect_rarely
 
 CHANGES = 3
 """Rounds after a change, one on the outcome of the other."""
@@ -51,7 +54,7 @@ class Measured:
     peak_memory_mib: float
 
 
-def decide(snapshot: Snapshot, now: datetime) -> tuple[Plan, Round]:
+def decide(snapshot: Snapshot, now: datetime, memory: Memory) -> tuple[Plan, Round]:
     """One round, timed."""
     steps: dict[str, float] = {}
     gc.collect()
@@ -62,7 +65,7 @@ def decide(snapshot: Snapshot, now: datetime) -> tuple[Plan, Round]:
             nonlocal since
             steps[step], since = time.process_time() - since, time.process_time()
 
-        plan = schedule(snapshot, now, lap=lap)
+        plan = schedule(snapshot, now, lap=lap, memory=memory)
         seconds = time.process_time() - began
     return plan, Round(seconds, steps, collecting.seconds, _decided(snapshot, plan))
 
@@ -96,14 +99,16 @@ def over_one_pool(size: Size, seed: int, *, distinct: bool = False, changes: int
     random = Random(seed)
     pool = a_pool(size, seed)
     pool = all_different(pool, random) if distinct else pool
-    plan, first = decide(pool, NOON)
+    memory = Memory()
+    collect_rarely()
+    plan, first = decide(pool, NOON, memory)
     pool = carried_out(pool, plan, NOON)
-    plan, unchanged = decide(pool, NOON + timedelta(seconds=1))
+    plan, unchanged = decide(pool, NOON + timedelta(seconds=1), memory)
     changed = []
     for number in range(changes):
         now = NOON + timedelta(seconds=2 + number)
         pool = a_little_later(carried_out(pool, plan, now), now, random, f"n{number}")
-        plan, measured = decide(pool, now)
+        plan, measured = decide(pool, now, memory)
         changed.append(measured)
     return Measured(first, unchanged, tuple(changed), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
