@@ -12,7 +12,7 @@ from corral.api import Ordering
 from domain.facts import Facts
 from domain.fleet import Amount
 from domain.quota import ShareKey, Usage, Use
-from domain.request import requests
+from domain.request import form
 from domain.standing import TIERS
 from domain.workload import Waiting
 
@@ -192,7 +192,8 @@ class _Lane:
         """What its first workload may have by now; of a kind all ask for the same, and it opens to them at once."""
         first = self.members[0][1]
         if self._asked is None or (self.is_strict and self._asked[0] is not first):
-            opened = [request for request in requests(first) if request.opens_at <= facts.now]
+            waited = (facts.now - first.submitted_at).total_seconds()
+            opened = [wish for wish in form(first).wishes if wish.target.after_seconds <= waited]
             self._asked = first, [_Wish(each.target.skus or facts.tree.skus, each.gang.minimum_milli) for each in opened]
         return self._asked[1]
 
