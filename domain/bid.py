@@ -9,7 +9,7 @@ from domain.facts import Facts
 from domain.feasibility import sift
 from domain.fleet import Amount, Placement, Room
 from domain.herd import near
-from domain.placement import Candidate, best_on, fits_on, lay_out
+from domain.placement import Candidate, best_on, fits_on, has_room, lay_out
 from domain.protection import Stoppable
 from domain.quota import Usage
 from domain.request import Request
@@ -102,8 +102,11 @@ class Bid:
         return self._candidate(tuple(remainders(steps)), seats)
 
     def fits(self, steps: Iterable[Step]) -> bool:
-        """Whether there is a `candidate` once the steps have been taken."""
-        return fits_on(self.request, self.supply, *self._after(tuple(remainders(steps))), self.later.policy.goals.topology)
+        """Whether there is a `candidate` once the steps have been taken; what is given back takes no quota away."""
+        left, profile = tuple(remainders(steps)), self.later.policy.goals.topology
+        if self.has_quota and not self.usage.tree.balances:
+            return has_room(self.request.gang, self._nodes_after(left), profile)
+        return fits_on(self.request, self.supply, self._nodes_after(left), self._usage_after(left), profile)
 
     def settle(self, steps: Steps, seats: Seats | None = None) -> Settlement | None:
         """The candidate with a place for all that moves, or none where either is not to be had."""
@@ -114,15 +117,16 @@ class Bid:
         return None if settled is None else Settlement(candidate, steps, settled)
 
     def _candidate(self, left: tuple[Remainder, ...], seats: Seats | None) -> Candidate | None:
-        nodes, usage = self._after(left)
-        return best_on(
-            self.request, self.supply, _seated(nodes, self.request.spec.id, seats), usage, self.later.policy.goals.topology
-        )
+        nodes, profile = _seated(self._nodes_after(left), self.request.spec.id, seats), self.later.policy.goals.topology
+        return best_on(self.request, self.supply, nodes, self._usage_after(left), profile)
 
-    def _after(self, left: tuple[Remainder, ...]) -> tuple[Nodes, Usage]:
-        """The nodes and the usage once this is what is left of those to whom something is done."""
-        usage = with_charges(self.usage, (charge for each in left for charge in each.given_back), sign=-1)
-        return with_rooms(self.nodes, freed_by((each.leaves for each in left), self.rooms)), usage
+    def _nodes_after(self, left: Iterable[Remainder]) -> Nodes:
+        """The nodes once this is what is left of those to whom something is done."""
+        return with_rooms(self.nodes, freed_by((each.leaves for each in left), self.rooms))
+
+    def _usage_after(self, left: Iterable[Remainder]) -> Usage:
+        """The usage then."""
+        return with_charges(self.usage, (charge for each in left for charge in each.given_back), sign=-1)
 
     def _resettled(self, left: tuple[Remainder, ...], promised: Placement, seats: Seats | None) -> tuple[Remainder, ...] | None:
         """The same with a new place for all that moves, the largest first, in room that is free now and that nobody gets."""

@@ -72,17 +72,16 @@ class Sifted:
     """What the filters left of the fleet, by supply; and, when asked, what they took away."""
 
     classes: Mapping[Supply, Sequence[Traits]]
+    refused: Sequence[tuple[Traits, Rejection]]
     request: Request
     world: World
-    passing: Sequence[Filter]
 
     @property
     def findings(self) -> list[Finding]:
         """What every class of nodes that is left out says to the request."""
         return [
-            Finding(rejection, self.request, traits.supply, len(nodes))
-            for traits, nodes in self.world.classes.items()
-            if (rejection := _rejection(self.request, traits, self.world, self.passing)) is not None
+            Finding(rejection, self.request, traits.supply, len(self.world.classes[traits]))
+            for traits, rejection in self.refused
         ]
 
 
@@ -93,14 +92,25 @@ def sift(request: Request, world: World, passing: Sequence[Filter] = PASSING_FIL
     """
     spec = request.spec
     asked = tuple([(group.skus, group.tolerations) for group in spec.groups])
-    key = "sift", passing, request.target, spec.tolerations, spec.tenant, spec.queue, asked
-    if (passed := world.remembered.get(key)) is None:
-        passed = dict[Supply, list[Traits]]()
-        for traits in world.classes:
-            if _rejection(request, traits, world, passing) is None:
-                passed.setdefault(traits.supply, []).append(traits)
-        world.remembered[key] = passed
-    return Sifted(passed, request, world, passing)
+    who = (spec.tenant, spec.queue) if world.law.articles else None
+    key = "sift", passing, request.target, spec.tolerations, who, asked
+    if (answer := world.remembered.get(key)) is None:
+        answer = world.remembered[key] = _sifted(request, world, passing)
+    passed, refused = answer
+    return Sifted(passed, refused, request, world)
+
+
+def _sifted(
+    request: Request, world: World, passing: Sequence[Filter]
+) -> tuple[dict[Supply, list[Traits]], list[tuple[Traits, Rejection]]]:
+    """The classes that pass every filter, by supply, and what the others are refused for."""
+    passed, refused = dict[Supply, list[Traits]](), list[tuple[Traits, Rejection]]()
+    for traits in world.classes:
+        if (rejection := _rejection(request, traits, world, passing)) is None:
+            passed.setdefault(traits.supply, []).append(traits)
+        else:
+            refused.append((traits, rejection))
+    return passed, refused
 
 
 def _rejection(request: Request, traits: Traits, world: World, passing: Sequence[Filter]) -> Rejection | None:

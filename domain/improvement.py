@@ -169,8 +169,9 @@ class _Passage:
         self.kept = Counter()
         for each in self.bench.movers:
             homes = self._homes(self.bench.offers(each.workload, each.alike))
-            for shape in each.again(each.request).gang.shapes:
-                self.kept[shape.devices, homes] += shape.count
+            placed = Counter(replica.group for share in each.start.placement.shares for replica in share.replicas)
+            for shape in each.request.gang.shapes:
+                self.kept[shape.devices, homes] += placed[shape.name]
         self.known = {}
 
     @staticmethod

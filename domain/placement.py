@@ -13,7 +13,7 @@ from domain.draft import Draft, accepted, assign, assign_share
 from domain.fleet import UNLIMITED_REPLICAS, Amount, NodeShare, Placement
 from domain.fragmentation import NOTHING_LOST
 from domain.quota import Usage
-from domain.request import NO_TOPOLOGY, Gang, Request, Shape, Unit
+from domain.request import NO_TOPOLOGY, Gang, Request, Shape, Unit, asks_for_something
 from domain.sieve import least_loss, looks_ahead, narrowed, surely_too_small, with_room
 from domain.stock import NodeRoom, Stock, parts_of
 from domain.topology import Ask, Part, Tree, ask_for, best_fit, levels_of, spread_of, tree_of
@@ -195,7 +195,7 @@ def _where_it_costs_least(gang: Gang, parts: Sequence[Stock]) -> Layout | None:
 
 def _goes_anywhere(unit: Unit, profile: TopologyProfile) -> bool:
     """Whether the unit asks for no topology, and the profile has no rule for that."""
-    return unit.topology == NO_TOPOLOGY and not profile.ranks_unconstrained
+    return not asks_for_something(unit.topology) and not profile.ranks_unconstrained
 
 
 def fill(gang: Gang, nodes: Nodes) -> Layout | None:

@@ -7,7 +7,7 @@ from itertools import accumulate
 from domain.bid import Bid, Settlement
 from domain.choices import Choices, choices, while_borrowing, within_budgets, within_surplus
 from domain.consolidation import by_moving
-from domain.disruption import Cost, Steps
+from domain.disruption import Cost, Means, Steps
 from domain.effort import Effort
 from domain.facts import Facts
 from domain.feasibility import offers, sift
@@ -38,10 +38,23 @@ def make_room(
         bids = [bid for bid in seen if bid is not None]
         if bids:
             effort.count()
-        settlements = [found for bid in bids if (found := cheapest(bid, facts, effort)) is not None]
-        if settlements:
-            return min(settlements, key=lambda settlement: _disruption(settlement, later))
+        if (found := _cheapest_of(bids, later, facts, effort)) is not None:
+            return found
     return None
+
+
+def _cheapest_of(bids: Iterable[Bid], later: World, facts: Facts, effort: Effort) -> Settlement | None:
+    """The cheapest of what all bids come to; a bid that must cost more than another has been settled for is not looked at."""
+    allowed = [(bid, choices(bid, facts)) for bid in bids]
+    able = sorted(
+        ((bound, at) for at, (bid, its) in enumerate(allowed) if (bound := least_cost(bid, its)) is not None),
+    )
+    found: list[Settlement] = []
+    for bound, at in able:
+        if not found or bound <= min(each.cost for each in found):
+            settlement = _settled(*allowed[at], facts, effort)
+            found += [] if settlement is None else [settlement]
+    return min(found, key=lambda settlement: _disruption(settlement, later), default=None)
 
 
 def _disruption(settlement: Settlement, world: World) -> tuple[Cost, Choice]:
@@ -49,9 +62,23 @@ def _disruption(settlement: Settlement, world: World) -> tuple[Cost, Choice]:
     return settlement.cost, choice(settlement.candidate, world)
 
 
+def least_cost(bid: Bid, allowed: Choices) -> Cost | None:
+    """What no plan for the bid costs less than, or none where all that is allowed frees too little.
+
+    Every plan has a step of the level at which those up to it first free what is missing, or of a higher one.
+    """
+    every = sorted((*allowed.shrinks, *allowed.moves, *allowed.stops), key=lambda step: (step.level, step.cost))
+    freed = accumulate(0 if step.means is Means.MIGRATE else step.milli for step in every)
+    reached = next((step.level for step, milli in zip(every, freed, strict=True) if milli >= bid.missing), None)
+    return next(((step.level, step.cost),) for step in every if step.level == reached) if reached is not None else None
+
+
 def cheapest(bid: Bid, facts: Facts, effort: Effort) -> Settlement | None:
     """The cheapest way to let the bid win, or none where nothing that is allowed would."""
-    allowed = choices(bid, facts)
+    return _settled(bid, choices(bid, facts), facts, effort)
+
+
+def _settled(bid: Bid, allowed: Choices, facts: Facts, effort: Effort) -> Settlement | None:
     if not could_win(bid, allowed):
         return None
     ways = [way for way in (by_taking(bid, allowed), by_moving(bid, allowed)) if way is not None]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from operator import ge
 
 from corral.api import Explanation, Reason, WorkloadSpec
 from domain import explanation
@@ -221,9 +222,7 @@ def decide(workload: Waiting, view: View, facts: Facts, effort: Effort) -> Start
 def fits(placement: Placement, world: World) -> bool:
     """Whether all that the placement takes is free now."""
     rooms = world.rooms
-    return all(
-        share.replicas and min((rooms[share.node_id] - share.room).devices, default=0) >= 0 for share in placement.shares
-    )
+    return all(share.replicas and all(map(ge, rooms[share.node_id].devices, share.room.devices)) for share in placement.shares)
 
 
 def after(decision: Start | StartAfter, workload: Waiting, world: World, facts: Facts) -> World:

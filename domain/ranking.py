@@ -12,7 +12,7 @@ from corral.api import Ordering
 from domain.facts import Facts
 from domain.fleet import Amount
 from domain.quota import ShareKey, Usage, Use
-from domain.request import requests
+from domain.request import form
 from domain.standing import TIERS
 from domain.workload import Waiting
 
@@ -115,8 +115,8 @@ class _Standing:
     queue: str
     uses: Uses
     facts: Facts
-    keys: dict[ShareKey, ShareKey]
-    """One object for all equal keys, which are then told to be equal at a glance."""
+    keys: dict[tuple[bool, float], ShareKey]
+    """One key for all that are equal, by what mostly decides: the same object is told to be equal at a glance."""
     _borrowed: dict[str, Amount] = field(default_factory=dict)
     _shares: dict[bool, tuple[ShareKey, ...]] = field(default_factory=dict)
 
@@ -139,7 +139,8 @@ class _Standing:
         if self.queue not in usage.tree.paths:
             return ()
         keys = [share.key for share in self.facts.fair.of_queue(self.queue, usage, is_within=is_within)]
-        return tuple([self.keys.setdefault(key, key) for key in keys])
+        alike = [self.keys.setdefault(key[:2], key) for key in keys]
+        return tuple([known if known == key else key for key, known in zip(keys, alike, strict=True)])
 
 
 class _Seen:
@@ -155,7 +156,7 @@ class _Seen:
         self._usage: Usage | None = None
         self._now: dict[str, _Standing] = {}
         self._last: dict[str, _Standing] = {}
-        self._keys_of_shares: dict[ShareKey, ShareKey] = {}
+        self._keys_of_shares: dict[tuple[bool, float], ShareKey] = {}
 
     def standing(self, queue: str, usage: Usage) -> _Standing:
         """How the queue stands now."""
@@ -191,7 +192,8 @@ class _Lane:
         """What its first workload may have by now; of a kind all ask for the same, and it opens to them at once."""
         first = self.members[0][1]
         if self._asked is None or (self.is_strict and self._asked[0] is not first):
-            opened = [request for request in requests(first) if request.opens_at <= facts.now]
+            waited = (facts.now - first.submitted_at).total_seconds()
+            opened = [wish for wish in form(first).wishes if wish.target.after_seconds <= waited]
             self._asked = first, [_Wish(each.target.skus or facts.tree.skus, each.gang.minimum_milli) for each in opened]
         return self._asked[1]
 

@@ -12,7 +12,7 @@ from corral.api import WHOLE
 from domain.bench import Bench, Seat, Seated, is_plain
 from domain.fleet import NodeShare, Placement, Room
 from domain.openings import open_ranks
-from domain.request import NO_TOPOLOGY, Kind, Request
+from domain.request import Kind, Request, asks_for_something
 from domain.scoring import cost_on, millionths
 from domain.solver import Arc, cheapest_flow
 from domain.workload import Waiting, charges_of
@@ -30,7 +30,7 @@ def is_fungible(request: Request) -> bool:
     gang = request.gang
     (shape, *others) = gang.shapes
     is_single = not others and shape.count == 1 and is_plain(gang)
-    return is_single and gang.topology == NO_TOPOLOGY and not shape.terms.is_choosy
+    return is_single and not asks_for_something(gang.topology) and not shape.terms.is_choosy
 
 
 class Way(NamedTuple):

@@ -264,9 +264,15 @@ def _labels(nodes: Mapping[str, Sequence[str]]) -> Labels:
 
 
 def demanded(topology: Topology) -> Topology:
-    """The topology without a spread that is only a wish."""
+    """The topology without a spread that is only a wish; one and the same object where nothing is left of it."""
     spread = topology.spread
-    return topology if spread is None or spread.worth is None else topology.model_copy(update={"spread": None})
+    left = topology if spread is None or spread.worth is None else topology.model_copy(update={"spread": None})
+    return left if asks_for_something(left) else NO_TOPOLOGY
+
+
+def asks_for_something(topology: Topology) -> bool:
+    """Whether anything is asked of the place of a group, required or preferred."""
+    return topology is not NO_TOPOLOGY and topology != NO_TOPOLOGY
 
 
 def insisted(topology: Topology) -> Topology:

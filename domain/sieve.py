@@ -6,7 +6,7 @@ Where it cannot be sure of that, it leaves out no more than nodes without room f
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 
 import numpy as np
@@ -18,8 +18,8 @@ from domain.draft import capacity
 from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Amount
 from domain.fragmentation import IMPOSSIBLE
 from domain.outlook import Size, outlook_of
-from domain.request import NO_TOPOLOGY, Gang, Shape, Unit
-from domain.stock import NONE, NodeRoom, Numbers, Places, Stock, in_order, parts_of
+from domain.request import Gang, Shape, Unit, asks_for_something
+from domain.stock import NONE, Compute, ComputeAll, NodeRoom, Numbers, Places, Stock, in_order, parts_of
 from domain.topology import Ask, ask_for
 from domain.world import Nodes
 
@@ -40,7 +40,7 @@ def narrowed(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Nodes | None
     units = gang.units(each_alone=profile.ranks_unconstrained)
     if len(units) > 1:
         return nodes
-    if units[0].topology == NO_TOPOLOGY and not profile.ranks_unconstrained:
+    if not asks_for_something(units[0].topology) and not profile.ranks_unconstrained:
         return _first_in_order(gang.shapes, parts, rooms) if _is_plain(gang.shapes) else nodes
     if len(gang.shapes) > 1 or profile in {TopologyProfile.PACKED, TopologyProfile.BALANCED}:
         return nodes
@@ -128,11 +128,8 @@ def _has_room_one_by_one(shape: Shape, nodes: Nodes, level: str | None) -> bool 
 
 
 def _most(shape: Shape, stock: Stock) -> int:
-    """How many replicas of a group all nodes would take as far as devices and cpu go; remembered for the version."""
-    key = "most", shape.milli, shape.cpu_milli
-    if (known := stock.remembered.get(key)) is None:
-        known = stock.remembered[key] = int(_by_devices_and_cpu(shape.milli, shape.cpu_milli, stock).sum())
-    return known
+    """How many replicas of a group all nodes would take as far as devices and cpu go."""
+    return stock.total(*_devices_and_cpu(shape.milli, shape.cpu_milli))
 
 
 def _most_in_one(shape: Shape, level: str, stock: Stock) -> int:
@@ -174,7 +171,7 @@ class Spot:
 
 def looks_ahead(gang: Gang, parts: Sequence[Stock], profile: TopologyProfile) -> bool:
     """Whether the gang is a single replica that goes anywhere, on nodes of which it is known what they are worth to others."""
-    if not parts or profile.ranks_unconstrained or len(gang.shapes) > 1 or gang.topology != NO_TOPOLOGY:
+    if not parts or profile.ranks_unconstrained or len(gang.shapes) > 1 or asks_for_something(gang.topology):
         return False
     (shape,) = gang.shapes
     is_one = shape.minimum == shape.count == 1 and gang.fewest <= 1 and shape.terms.topology is None
@@ -204,8 +201,9 @@ def least_loss(shape: Shape, stock: Stock) -> Spot | None:
     if not len(roomy):
         return None
     for values in (stock.price, losses, stock.idle):
-        those = values[roomy]
-        roomy = roomy[those == those.min()]
+        if len(roomy) > 1:
+            those = values[roomy]
+            roomy = roomy[those == those.min()]
     place = int(roomy[0])
     (entry,) = stock.entries((place,))
     device = outlook.device(size, entry) if 0 < shape.milli < WHOLE else None
@@ -231,8 +229,14 @@ def capacities(shape: Shape, stock: Stock) -> Numbers:
 
 def _by_devices_and_cpu(milli: Amount, cpu_milli: int, stock: Stock) -> Numbers:
     """The same as far as devices, cpu and the number of replicas go: kept, for few differ in these."""
+    return stock.column(*_devices_and_cpu(milli, cpu_milli))
+
+
+@lru_cache(maxsize=4096)
+def _devices_and_cpu(milli: Amount, cpu_milli: int) -> tuple[object, Compute, ComputeAll]:
+    """The column of that: its key, and how it is worked out."""
     bare = Shape("", milli, cpu_milli, 0, 0, 0)
-    return stock.column(("capacity", milli, cpu_milli), partial(_capacity_of, bare), partial(_capacities_of, bare))
+    return ("capacity", milli, cpu_milli), partial(_capacity_of, bare), partial(_capacities_of, bare)
 
 
 def _capacity_of(shape: Shape, entry: NodeRoom) -> int:

@@ -71,6 +71,13 @@ class NoSolution:
     work: float
 
 
+def load() -> None:
+    """Load OR-Tools, so that no round of this process has to wait for that; it takes a third of a second."""
+    from ortools.graph.python import min_cost_flow  # noqa: F401
+    from ortools.linear_solver import pywraplp  # noqa: F401
+    from ortools.sat.python import cp_model  # noqa: F401
+
+
 def solve(programme: Programme, work: float, hint: Mapping[Variable, int]) -> Solution | NoSolution:
     """Minimise the objectives one after another, each within what the ones before it allow.
 

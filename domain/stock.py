@@ -95,10 +95,12 @@ class _Column:
         self._seen = shelf.changes
         self._is_shared = False
         self.is_in_use = True
+        self._total: int | None = None
 
     def copied(self, shelf: "_Shelf") -> "_Column":
         """The same column on another shelf that holds the same; the numbers are shared until one of the two changes."""
         copy = _Column(self.values(), self._compute, shelf)
+        copy._total = self._total
         self._is_shared = copy._is_shared = True
         return copy
 
@@ -110,9 +112,19 @@ class _Column:
         if self._is_shared:
             self._values, self._is_shared = self._values.copy(), False
         for place in shelf.changed_since(self._seen):
-            self._values[place] = self._compute(shelf.entries[place])
+            number = self._compute(shelf.entries[place])
+            if self._total is not None:
+                self._total += number - int(self._values[place])
+            self._values[place] = number
         self._seen = shelf.changes
         return self._values
+
+    def total(self) -> int:
+        """The sum of all numbers, kept up to date with them."""
+        values = self.values()
+        if self._total is None:
+            self._total = int(values.sum())
+        return self._total
 
 
 class _Table:
@@ -218,7 +230,7 @@ class _Shelf:
             return range(len(self.entries))
         return self._log[-missed:] if missed < 8 else set(self._log[-missed:])
 
-    def column(self, key: object, compute: Compute, compute_all: ComputeAll | None) -> Numbers:
+    def column(self, key: object, compute: Compute, compute_all: ComputeAll | None) -> _Column:
         """A column by its key, made when it is first asked for."""
         if (column := self._columns.get(key)) is None:
             if compute_all is None:
@@ -227,7 +239,7 @@ class _Shelf:
                 values = compute_all(self.holder)
             column = self._columns[key] = _Column(values, compute, self)
         column.is_in_use = True
-        return column.values()
+        return column
 
     def table(self, key: object, compute: ComputeRow, compute_all: ComputeTable) -> Numbers:
         """A table by its key, made when it is first asked for."""
@@ -367,7 +379,11 @@ class Stock(Sequence[NodeRoom]):
 
     def column(self, key: object, compute: Compute, compute_all: ComputeAll | None = None) -> Numbers:
         """A number of every node, by place; `key` stands for the functions. To be read at once and not to be changed."""
-        return self._held().column(key, compute, compute_all)
+        return self._held().column(key, compute, compute_all).values()
+
+    def total(self, key: object, compute: Compute, compute_all: ComputeAll | None = None) -> int:
+        """The sum of a column over all nodes."""
+        return self._held().column(key, compute, compute_all).total()
 
     def table(self, key: object, compute: ComputeRow, compute_all: ComputeTable) -> Numbers:
         """Several numbers of every node, by what they are and by place; otherwise the same as a column."""
@@ -385,10 +401,8 @@ class Stock(Sequence[NodeRoom]):
 
     @property
     def whole_in_all(self) -> int:
-        """Wholly free devices on all nodes; remembered for the version."""
-        if (known := self.remembered.get("whole")) is None:
-            known = self.remembered["whole"] = int(self.whole.sum())
-        return int(known)
+        """Wholly free devices on all nodes."""
+        return self.total("whole", attrgetter("whole"))
 
     @property
     def milli(self) -> Numbers:

@@ -27,6 +27,7 @@ from activities.ports import Provider
 from activities.rounds import Rounds
 from activities.store.postgres import PostgresStore
 from corral import wire
+from domain import solver
 from worker.fleet_file import FleetFile, read_fleet
 from worker.policy_lint import first_policy
 from worker.settings import Settings
@@ -156,6 +157,7 @@ def collect_rarely() -> None:
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Work for the pool and its providers until told to stop."""
+    solver.load()
     client = await connect(settings)
     async with assembled(settings, client) as parts, AsyncExitStack() as stack:
         for worker in _workers(settings, client, parts):

@@ -18,7 +18,7 @@ from domain.facts import Facts
 from domain.feasibility import offers, sift
 from domain.fleet import Node
 from domain.openings import best_candidate
-from domain.preemption import cheapest
+from domain.preemption import cheapest, least_cost
 from domain.request import requests
 from domain.round import schedule
 from domain.snapshot import Snapshot
@@ -175,6 +175,15 @@ def test_the_oracle_finds_nothing_better_and_nothing_where_there_is_nothing(snap
         if found is not None:
             assert found.proof is not None
             assert found.proof.gap == 0
+
+
+@STABLE
+@given(crowded())
+def test_no_plan_costs_less_than_is_known_before_it_is_looked_for(snapshot: Snapshot) -> None:
+    for bid, facts in bids(snapshot):
+        allowed = choices(bid, facts)
+        bound, best = least_cost(bid, allowed), least(bid, allowed)
+        assert best is None or (bound is not None and bound <= best)
 
 
 @STABLE

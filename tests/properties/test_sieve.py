@@ -88,11 +88,13 @@ def test_every_version_of_a_stock_stays_what_it_was(
         node = entries[index % len(entries)].node
         room = replace(rooms[node.id], devices=free)
         after = before.with_rooms([(node.id, room)])
+        assert after.whole_in_all == int(after.whole.sum())
         versions.append((after.forked() if order.random() < 0.2 else after, {**rooms, node.id: room}))
     order.shuffle(versions)
     for version, rooms in versions:
         assert {entry.node.id: entry.room for entry in version} == rooms
         assert version.whole.tolist() == [rooms[node.id].whole_devices for node in version.nodes]
+        assert version.whole_in_all == sum(room.whole_devices for room in rooms.values())
         assert [version.entry(node_id).room for node_id in sorted(rooms)] == [rooms[node_id] for node_id in sorted(rooms)]
 
 
