@@ -12,6 +12,7 @@ from typing import TypeVar
 from temporalio.client import (
     ActivityFailureError,
     Client,
+    Interceptor,
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowUpdateFailedError,
@@ -119,8 +120,9 @@ class Corral:
         pool: str = wire.DEFAULT_POOL,
         api_key: str | None = None,
         tls: bool = False,
+        interceptors: Sequence[Interceptor] = (),
     ) -> "Corral":
-        """Connect to the Temporal server at `host:port`.
+        """Connect to the Temporal server at `host:port`; `interceptors` see every call, such as those that trace.
 
         Raises:
             Unreachable: nothing answers there.
@@ -133,6 +135,7 @@ class Corral:
                 tls=tls,
                 data_converter=pydantic_data_converter,
                 grpc_compression=GrpcCompression.NONE,
+                interceptors=interceptors,
             )
         except RuntimeError as error:
             raise Unreachable(f"no Temporal server answers at {address}: {error}; is `make up` running?") from error

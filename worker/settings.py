@@ -39,6 +39,13 @@ class SettingsError(Exception):
     """A setting that cannot be used; the message names the variable, the value and what was expected."""
 
 
+class LogFormat(StrEnum):
+    """How a line of the log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class LogLevel(StrEnum):
     """The least important messages that are still written."""
 
@@ -62,6 +69,7 @@ def embedded_database_url(port: int, database: str = DATABASE) -> str:
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
 DatabaseUrl = Annotated[str, AfterValidator(_asynchronous)]
+TracesEndpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 PositiveSeconds = Annotated[float, Field(gt=0, le=3_600)]
 
 
@@ -103,6 +111,18 @@ class Settings(BaseSettings):
     sandbox: bool = Field(False, description="run workflows in Temporal's sandbox: slower, but strict")
     workflow_pollers: int = Field(40, ge=2, le=1_000, description="how many requests for workflow tasks a worker keeps open")
     log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")
+    log_format: LogFormat = Field(LogFormat.TEXT, description="text for people, or json: one object a line")
+
+    metrics_address: Address | None = Field(
+        None, description="host:port at which Prometheus finds metrics of pool and worker; without it there are none"
+    )
+    temporal_metrics_address: Address | None = Field(
+        None, description="host:port at which Prometheus finds the metrics of Temporal's SDK; without it there are none"
+    )
+    traces_endpoint: TracesEndpoint | None = Field(
+        None, description="where traces are sent, such as http://127.0.0.1:4318/v1/traces (OTLP over HTTP); nowhere without it"
+    )
+    traces_ratio: float = Field(1, ge=0, le=1, description="the part that is kept of traces that begin here")
 
     state_dir: Path = Field(Path("var"), description="where the embedded servers keep their data, and the logs are")
     temporal_port: Port = Field(7233, description="port of the embedded Temporal server")
