@@ -11,6 +11,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import Runtime
 from temporalio.service import GrpcCompression, RPCError
 
 from corral import wire
@@ -26,8 +27,8 @@ def identity(pid: int) -> str:
     return f"{pid}@{socket.gethostname()}"
 
 
-async def connect(settings: Settings) -> Client:
-    """A client of the Temporal server that the settings name."""
+async def connect(settings: Settings, runtime: Runtime | None = None) -> Client:
+    """A client of the Temporal server that the settings name; without a runtime it shares the process's."""
     return await Client.connect(
         settings.temporal_address,
         namespace=settings.temporal_namespace,
@@ -36,6 +37,7 @@ async def connect(settings: Settings) -> Client:
         data_converter=pydantic_data_converter,
         grpc_compression=GrpcCompression.NONE,
         identity=identity(os.getpid()),
+        runtime=runtime,
     )
 
 

@@ -28,6 +28,8 @@ from activities.rounds import Rounds
 from activities.store.postgres import PostgresStore
 from corral import wire
 from worker.fleet_file import FleetFile, read_fleet
+from worker.observing.logs import NameLines
+from worker.observing.runtime import observed_runtime
 from worker.observing.traces import traced
 from worker.policy_lint import first_policy
 from worker.settings import Settings
@@ -157,9 +159,9 @@ def collect_rarely() -> None:
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Work for the pool and its providers until told to stop."""
-    client = await connect(settings)
+    client = await connect(settings, observed_runtime(settings.temporal_metrics_address))
     with traced(settings) as interceptors:
-        async with assembled(settings, client) as parts, working(settings, client, parts, interceptors):
+        async with assembled(settings, client) as parts, working(settings, client, parts, [*interceptors, NameLines()]):
             collect_rarely()
             while not stop.is_set():
                 await _keep_singletons(client, settings, parts.providers)
