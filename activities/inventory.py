@@ -102,7 +102,9 @@ class Inventory:
         for seen in running:
             if seen.attempt_id not in rightful:
                 subject = {"workload": seen.attempt_id.rpartition(".")[0], "attempt": seen.attempt_id}
-                log.warning("an attempt runs at %s without a right to; releasing it", source.name, extra=subject)
+                log.warning(
+                    "attempt %s runs at %s without a right to; releasing it", seen.attempt_id, source.name, extra=subject
+                )
                 await source.release(seen.attempt_id, seen.epoch)
 
     async def _give_up(self, source: Provider, missing: Sequence[OpenAttempt], now: datetime) -> None:
