@@ -16,6 +16,7 @@ from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAtt
 from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation
 from activities.store import adjustments, attempts, audit, data, fleet, policies, queues, tables, views
 from activities.store.accounts import note_capacity
+from activities.store.figures import FigureReader, Figures
 from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
@@ -85,6 +86,7 @@ class PostgresStore:
         self._pool = pool
         self._policies = PolicyReader(pool, policy or Policy())
         self._reader = SnapshotReader(self._policies)
+        self._figures, self._figures_turn = FigureReader(pool), asyncio.Lock()
         self._turn = asyncio.Lock()
         self._considered: int | None = None
         self._reviewed: int | None = None
@@ -438,6 +440,13 @@ class PostgresStore:
         """The newest rounds that changed something, the last one first."""
         async with self._engine.connect() as connection:
             return await views.rounds(connection, self._pool, limit)
+
+    async def figures(self) -> Figures:
+        """Figures of the pool for those who watch over it; the same whichever process asks."""
+        async with self._figures_turn, self._engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            policy = await self._policies.in_force(connection)
+            return await self._figures.read(connection, self._clock.now(), policy.limits.sku_classes)
 
     async def audit(self) -> list[audit.Finding]:
         """Look for breaches of the invariants."""
