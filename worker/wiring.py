@@ -29,6 +29,7 @@ from activities.store.postgres import PostgresStore
 from corral import wire
 from worker.fleet_file import FleetFile, read_fleet
 from worker.observing.logs import NameLines
+from worker.observing.metrics import measured
 from worker.observing.runtime import observed_runtime
 from worker.observing.traces import traced
 from worker.policy_lint import first_policy
@@ -160,13 +161,16 @@ def collect_rarely() -> None:
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Work for the pool and its providers until told to stop."""
     client = await connect(settings, observed_runtime(settings.temporal_metrics_address))
-    with traced(settings) as interceptors:
-        async with assembled(settings, client) as parts, working(settings, client, parts, [*interceptors, NameLines()]):
-            collect_rarely()
-            while not stop.is_set():
-                await _keep_singletons(client, settings, parts.providers)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), SINGLETONS_EVERY_SECONDS)
+    async with AsyncExitStack() as stack:
+        interceptors = [*stack.enter_context(traced(settings)), NameLines()]
+        parts = await stack.enter_async_context(assembled(settings, client))
+        stack.enter_context(measured(settings, parts.store))
+        await stack.enter_async_context(working(settings, client, parts, interceptors))
+        collect_rarely()
+        while not stop.is_set():
+            await _keep_singletons(client, settings, parts.providers)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), SINGLETONS_EVERY_SECONDS)
 
 
 @asynccontextmanager

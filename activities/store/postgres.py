@@ -1,6 +1,7 @@
 """The store: transactions over the record, each of them one step that is done whole, once, or not at all."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
 from activities.store.snapshots import SnapshotReader, anybody_waits, housekeeping_due, read_pool
-from activities.store.steps import Steps
+from activities.store.steps import RoundTimes, Steps, pass_over
 from corral.api import (
     Catalogue,
     Cordon,
@@ -92,6 +93,8 @@ class PostgresStore:
         self._reviewed: int | None = None
         self.steps: Mapping[str, float] = {}
         """Milliseconds that each step of the last round took."""
+        self.on_round: Callable[[RoundTimes], None] = pass_over
+        """Hears of every round that is committed here."""
 
     @classmethod
     def connect(cls, url: str, clock: Clock, pool: str, policy: Policy | None = None) -> "PostgresStore":
@@ -114,12 +117,17 @@ class PostgresStore:
         are decided about.
         """
         async with self._turn:
-            return await _again_on_conflict(lambda: self._round(specs, decide, trigger))
+            times, began = RoundTimes(trigger), time.perf_counter()
+            answer = await _again_on_conflict(lambda: self._round(specs, decide, times))
+            times.seconds = time.perf_counter() - began
+        self.on_round(times)
+        return answer
 
     async def _round(
-        self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str
+        self, specs: Sequence[WorkloadSpec], decide: Decide, times: RoundTimes
     ) -> tuple[dict[str, Standing], list[Notice]]:
         journal, steps = self._journal(), Steps()
+        times.tries += 1
         async with self._snapshot_transaction() as connection:
             with steps.step("register"):
                 ours = await register(connection, journal, specs)
@@ -128,7 +136,7 @@ class PostgresStore:
             world = await self._reader.read(connection, pool, journal.now, ours, everybody=everybody, steps=steps)
             with steps.step("decide"):
                 plan, milliseconds = decide(world.snapshot, journal.now)
-            record = RoundRecord(self._pool, trigger, milliseconds)
+            record = RoundRecord(self._pool, times.trigger, milliseconds)
             notices = await PlanWriter(connection, journal, world, record, ours.keys(), steps).write(plan)
             standings = await self._standings(connection, specs, ours, journal)
             if plan.unfinished:
@@ -136,6 +144,7 @@ class PostgresStore:
         if everybody:
             self._considered, self._reviewed = pool
         self.steps = steps.milliseconds
+        times.milliseconds = steps.milliseconds | {f"decide: {step}": spent for step, spent in milliseconds.items()}
         return standings, notices
 
     async def _standings(

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from temporalio.contrib.opentelemetry import TracingInterceptor
 
-from corral.api import State
+from corral.api import ReplicaGroup, State, Target
 from corral.client import Corral
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
@@ -82,6 +82,21 @@ async def test_a_workload_is_one_trace_from_its_submission_to_its_place(traced: 
     assert above["StartActivity:admission.admit"] == SUBMITTED
     assert above["RunActivity:admission.admit"] == "StartActivity:admission.admit"
     assert above["StartActivity:placement.bind"] == SUBMITTED
+    assert above["RunActivity:placement.bind"] == "StartActivity:placement.bind"
+
+
+async def test_news_of_a_workload_that_waits_is_part_of_its_trace(traced: Traced) -> None:
+    all_there_is = {"targets": (Target(skus=("l4",)),), "groups": (ReplicaGroup(accelerators=4),), "parameters": behaving(1e6)}
+    await traced.service.submit(a_workload("traced-before", **all_there_is))
+    await traced.pool.until("traced-before", State.RUNNING)
+    await traced.service.submit(a_workload("traced-waits", **all_there_is))
+    await traced.pool.until("traced-waits", State.WAITING)
+    await traced.service.cancel("traced-before")
+    await traced.pool.until("traced-waits", State.RUNNING)
+
+    above = parents(traced.of("traced-waits"))
+
+    assert above["HandleSignal:standing"] == SUBMITTED
     assert above["RunActivity:placement.bind"] == "StartActivity:placement.bind"
 
 

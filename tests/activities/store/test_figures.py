@@ -1,5 +1,7 @@
 """Figures of the pool: they agree with what happened, whoever asks and however often."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import select
 
@@ -131,8 +133,8 @@ async def test_what_nobody_was_told_of_lags(pool: Pool) -> None:
 
 async def test_the_promise_of_a_tier_is_told_as_the_domain_reckons_it(pool: Pool) -> None:
     await a_preemption(pool)
-    pool.clock.move(3_550)
-    await pool.ends("urgent")
+    pool.clock.move(3_000)
+    await pool.ends("urgent", Phase.LOST, checkpoint_at=pool.clock.now() - timedelta(seconds=100))
     pool.clock.move(400)
     now = pool.clock.now()
     async with pool.engine.connect() as connection:
