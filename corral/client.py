@@ -25,9 +25,8 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
+from temporalio.service import GrpcCompression, RPCError, RPCStatusCode, TLSConfig
 
 from corral import wire
 from corral.api import (
@@ -55,6 +54,7 @@ from corral.api import (
     WorkloadStatus,
 )
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyOrder, PolicyRecord
+from corral.sealing import data_converter
 
 ANSWER_WITHIN = timedelta(seconds=30)
 FAIRNESS_KEY_BYTES = 64
@@ -107,7 +107,7 @@ class Corral:
     """
 
     def __init__(self, temporal: Client, pool: str = wire.DEFAULT_POOL) -> None:
-        """Use a Temporal client that has the pydantic data converter."""
+        """Use a Temporal client that has the data converter of `corral.sealing`."""
         self._temporal = temporal
         self._pool = pool
 
@@ -119,21 +119,28 @@ class Corral:
         namespace: str = "default",
         pool: str = wire.DEFAULT_POOL,
         api_key: str | None = None,
-        tls: bool = False,
+        tls: bool | TLSConfig = False,
+        payload_keys: str | None = None,
         interceptors: Sequence[Interceptor] = (),
     ) -> "Corral":
-        """Connect to the Temporal server at `host:port`; `interceptors` see every call, such as those that trace.
+        """Connect to the Temporal server at `host:port`.
+
+        `tls` may say whom to trust (`corral.tls.tls_of`); an API key is only sent over TLS. `payload_keys` are the keys of a
+        pool whose payloads are sealed (`corral.sealing.keys_of`). `interceptors` see every call, such as those that trace.
 
         Raises:
+            ValueError: the address, or the keys, are none; or a key would travel in the clear.
             Unreachable: nothing answers there.
         """
+        if api_key is not None and not tls:
+            raise ValueError("an API key needs TLS: it must not travel in the clear")
         try:
             temporal = await Client.connect(
                 address,
                 namespace=namespace,
                 api_key=api_key,
                 tls=tls,
-                data_converter=pydantic_data_converter,
+                data_converter=data_converter(payload_keys),
                 grpc_compression=GrpcCompression.NONE,
                 interceptors=interceptors,
             )
