@@ -54,7 +54,7 @@ from corral.api import (
     WorkloadStatus,
 )
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyOrder, PolicyRecord
-from corral.sealing import data_converter
+from corral.sealing import CannotUnseal, data_converter, is_sealed
 
 ANSWER_WITHIN = timedelta(seconds=30)
 FAIRNESS_KEY_BYTES = 64
@@ -410,6 +410,12 @@ async def _plain_errors(missing: str = "there is no such workload") -> AsyncIter
         raise Unreachable(f"no worker answered within {ANSWER_WITHIN.seconds} s; is one running for this pool?") from failure
     except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError) as error:
         raise Unreachable(f"no worker answered within {ANSWER_WITHIN.seconds} s; is one running for this pool?") from error
+    except CannotUnseal as error:
+        raise CorralError(str(error)) from error
+    except KeyError as error:
+        if not is_sealed(error):
+            raise
+        raise CorralError("the pool's payloads are sealed; connect with its keys (CORRAL_PAYLOAD_KEYS)") from error
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise NotFound(missing) from error

@@ -62,6 +62,11 @@ def data_converter(keys: str | None) -> DataConverter:
     )
 
 
+def is_sealed(error: KeyError) -> bool:
+    """Whether this is what Temporal's converter raises of a sealed payload where there are no keys."""
+    return ENCODING.decode() in str(error)
+
+
 class Seal(PayloadCodec):
     """Seals by the first key. Payloads that were never sealed are read as they are, so that sealing can begin at any time."""
 

@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -35,6 +35,8 @@ SPEED = 100
 """How much faster than the wall's the time of these pools runs."""
 PATIENCE_SECONDS = 120.0
 GLANCE_SECONDS = 0.1
+
+NOTHING: Mapping[str, Any] = {}
 
 Found = TypeVar("Found")
 
@@ -294,13 +296,18 @@ def pool_settings(
 
 
 @asynccontextmanager
-async def running_pool(postgres: PostgresServer, temporal: str, pool: str, **chosen: Any) -> AsyncIterator[LivePool]:
-    """A pool of its own on servers that it shares: what differs is the database, the names, and the worker to be started."""
+async def running_pool(
+    postgres: PostgresServer, temporal: str, pool: str, also: Mapping[str, Any] = NOTHING, **chosen: Any
+) -> AsyncIterator[LivePool]:
+    """A pool of its own on servers that it shares: what differs is the database, the names, and the worker to be started.
+
+    `chosen` is for `pool_settings`; `also` are other settings.
+    """
     url = await postgres.create_database()
     await upgrade(url)
     with tempfile.TemporaryDirectory(prefix="corral-") as temporary:
         given = pool_settings(Path(temporary), pool, **chosen)
-        settings = Settings.model_validate(given | {"temporal_address": temporal, "database_url": url})
+        settings = Settings.model_validate(given | {"temporal_address": temporal, "database_url": url} | dict(also))
         async with Supervisor(settings.state_dir) as supervisor:
             client = await connect(settings)
             yield LivePool(settings, supervisor, client, Corral(client, pool))

@@ -5,7 +5,6 @@ import json
 import re
 import urllib.request
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,7 @@ FOR_EVER = 1e6
 async def metered(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePool]:
     """A worker that serves metrics, and some work that was preempted and some that ended."""
     addresses = {name: f"{LOOPBACK}:{free_port()}" for name in ("metrics_address", "temporal_metrics_address")}
-    async with running_pool(postgres, temporal, "metered") as plain:
-        pool = replace(plain, settings=plain.settings.model_copy(update=addresses))
+    async with running_pool(postgres, temporal, "metered", addresses) as pool:
         await pool.start_worker()
         await pool.corral.apply_queues(QUEUES)
         everything: dict[str, Any] = {"groups": [{"count": 4, "accelerators": 8}]}
