@@ -19,7 +19,6 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import (
-    Priority,
     SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
@@ -57,7 +56,6 @@ from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyOrder, Policy
 from corral.sealing import CannotUnseal, data_converter, is_sealed
 
 ANSWER_WITHIN = timedelta(seconds=30)
-FAIRNESS_KEY_BYTES = 64
 TRIES_WHILE_NOT_READY = 10
 NOT_READY_SECONDS = 0.1
 
@@ -167,7 +165,7 @@ class Corral:
                     static_summary=spec.summary,
                     memo={wire.DIGEST_MEMO: spec.digest},
                     search_attributes=_search_attributes(spec),
-                    priority=Priority(fairness_key=(spec.tenant or spec.queue)[:FAIRNESS_KEY_BYTES]),
+                    priority=wire.lives(spec.tenant or spec.queue),
                 )
             except WorkflowAlreadyStartedError:
                 await self._require_same_spec(spec)
@@ -355,6 +353,7 @@ class Corral:
                 task_queue=wire.pool_task_queue(self._pool),
                 result_type=answer,
                 schedule_to_close_timeout=ANSWER_WITHIN,
+                priority=wire.ASKS,
             )
             return told
 

@@ -240,6 +240,7 @@ async def start_singletons(client: Client, settings: Settings, providers: Mappin
         task_queue=queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         static_summary=f"plans the pool {settings.pool}",
+        priority=wire.STEERS,
     )
     for provider in providers:
         await client.start_workflow(
@@ -249,4 +250,5 @@ async def start_singletons(client: Client, settings: Settings, providers: Mappin
             task_queue=queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=f"watches the provider {provider}",
+            priority=wire.STEERS,
         )

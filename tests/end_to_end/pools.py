@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import asyncpg
 import psutil
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.worker import Interceptor
 
 from activities.providers.sim import SimulatedProvider
 from activities.store.migrations import upgrade
@@ -30,6 +31,7 @@ from worker.fleet_file import SimulatedEntry, read_fleet
 from worker.settings import Settings
 from worker.supervision import Child, Supervisor
 from worker.temporal_server import connect
+from worker.wiring import assembled, start_singletons, working
 
 SPEED = 100
 """How much faster than the wall's the time of these pools runs."""
@@ -185,6 +187,18 @@ class LivePool:
             return [f"{finding.rule}: {finding.where}" for finding in await store.audit()]
         finally:
             await store.aclose()
+
+
+@asynccontextmanager
+async def working_here(pool: LivePool, interceptors: Sequence[Interceptor]) -> AsyncIterator[None]:
+    """A worker of the pool in this process, whose calls can be looked into; its providers have been seen."""
+    settings, client = pool.settings, pool.temporal
+    async with assembled(settings, client) as parts, working(settings, client, parts, interceptors):
+        await pool.corral.apply_queues(QUEUES)
+        await start_singletons(client, settings, parts.providers)
+        all_seen = "SELECT count(*) = 0 FROM providers WHERE seen_at IS NULL"
+        await eventually(lambda: pool.value(all_seen), "all providers are seen")
+        yield
 
 
 def processes_under(beginning: Path) -> list[int]:

@@ -12,10 +12,9 @@ from temporalio.contrib.opentelemetry import TracingInterceptor
 from corral.api import ReplicaGroup, State, Target
 from corral.client import Corral
 from tests.end_to_end.loads import a_workload, behaving
-from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
+from tests.end_to_end.pools import LivePool, running_pool, working_here
 from tests.servers import PostgresServer
 from worker.observing.traces import span_interceptors, tracer_provider
-from worker.wiring import assembled, start_singletons, working
 
 SUBMITTED = "StartWorkflow:WorkloadLifecycle"
 
@@ -57,14 +56,7 @@ async def traced(postgres: PostgresServer, temporal: str) -> AsyncIterator[Trace
         provider.add_span_processor(SimpleSpanProcessor(spans))
         tracing = TracingInterceptor(provider.get_tracer("service"))
         service = await Corral.connect(temporal, pool="traced", interceptors=[tracing])
-        async with (
-            assembled(pool.settings, pool.temporal) as parts,
-            working(pool.settings, pool.temporal, parts, span_interceptors(provider)),
-        ):
-            await pool.corral.apply_queues(QUEUES)
-            await start_singletons(pool.temporal, pool.settings, parts.providers)
-            unseen = "SELECT count(*) = 0 FROM providers WHERE seen_at IS NULL"
-            await eventually(lambda: pool.value(unseen), "all providers are seen")
+        async with working_here(pool, span_interceptors(provider)):
             yield Traced(pool, service, spans)
         provider.shutdown()
 
