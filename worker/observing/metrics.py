@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from activities.store.figures import WAIT_BOUNDS, Amounts, Figures
 from activities.store.postgres import PostgresStore
@@ -55,8 +56,10 @@ def registry_of(store: PostgresStore, loop: asyncio.AbstractEventLoop) -> "Colle
     from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
     from prometheus_client.registry import Collector
 
+    reading = Reading(store.figures)
+
     def figures() -> Figures:
-        return asyncio.run_coroutine_threadsafe(_in_time(store.figures()), loop).result(ANSWER_SECONDS + 1)
+        return asyncio.run_coroutine_threadsafe(reading.ask(), loop).result(ANSWER_SECONDS + 1)
 
     class PoolCollector(Collector):
         def describe(self) -> "Iterable[Metric]":
@@ -78,9 +81,27 @@ def registry_of(store: PostgresStore, loop: asyncio.AbstractEventLoop) -> "Colle
     return registry
 
 
-async def _in_time(asked: Awaitable[Figures]) -> Figures:
-    async with asyncio.timeout(ANSWER_SECONDS):
-        return await asked
+@dataclass
+class Reading:
+    """Reads figures for all who ask at the same time; nobody waits longer than an answer may take.
+
+    A reading goes on when nobody waits for it any more: the first one counts all that ever was, and what it has counted the
+    next one need not count again.
+    """
+
+    read: Callable[[], Coroutine[Any, Any, Figures]]
+    _under_way: "asyncio.Task[Figures] | None" = None
+
+    async def ask(self) -> Figures:
+        """The figures.
+
+        Raises:
+            TimeoutError: they are still being read.
+        """
+        if self._under_way is None or self._under_way.done():
+            self._under_way = asyncio.create_task(self.read())
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await asyncio.shield(self._under_way)
 
 
 def families(figures: Figures) -> "Iterable[Metric]":

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import re
 import socket
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from activities.store.figures import Figures
 from activities.store.postgres import PostgresStore
+from worker.observing import metrics
 from worker.observing.meanings import POOL_COUNTERS, POOL_GAUGES, WORKER
 from worker.observing.metrics import measured
 from worker.observing.runtime import observed_runtime
@@ -44,6 +47,26 @@ async def test_an_address_that_is_taken_is_told_by_its_setting(taken: str, store
         raise AssertionError("nobody can listen there")
 
 
+async def test_a_reading_that_takes_long_is_not_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "ANSWER_SECONDS", 0.01)
+    goes_on = asyncio.Event()
+    begun: list[int] = []
+
+    async def read() -> Figures:
+        begun.append(len(begun))
+        await goes_on.wait()
+        return {"rounds": {(): 1.0}}
+
+    reading = metrics.Reading(read)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await reading.ask()
+    goes_on.set()
+    monkeypatch.setattr(metrics, "ANSWER_SECONDS", 10)
+    assert await reading.ask() == {"rounds": {(): 1.0}}
+    assert begun == [0]
+
+
 def test_so_is_that_of_temporal(taken: str) -> None:
     with pytest.raises(CannotStart, match=f"CORRAL_TEMPORAL_METRICS_ADDRESS: cannot listen on {taken}"):
         observed_runtime(taken)
@@ -53,8 +76,8 @@ def test_the_page_says_what_each_metric_means() -> None:
     told = {row[0]: (row[1], row[2]) for row in re.findall(r"^\| `(corral_\w+)` \| (.*) \| (.*) \|$", PAGE, re.MULTILINE)}
     meant = {
         f"corral_{name}{ending}": (", ".join(f"`{label}`" for label in meaning.labels), meaning.words)
-        for metrics, ending in ((POOL_GAUGES, ""), (POOL_COUNTERS, "_total"), (WORKER, ""))
-        for name, meaning in metrics.items()
+        for group, ending in ((POOL_GAUGES, ""), (POOL_COUNTERS, "_total"), (WORKER, ""))
+        for name, meaning in group.items()
     }
     assert told == meant
 
