@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -28,8 +29,10 @@ def keys_of(text: str) -> Mapping[str, bytes]:
     """Read keys from `id:key,id:key...`, each key of 32 bytes in base64. The first one seals, all unseal.
 
     Raises:
-        ValueError: says which entry is wrong and how, without the key.
+        ValueError: says which entry is wrong and how, without the key; or that nothing is installed to use it with.
     """
+    if find_spec("cryptography") is None:
+        raise ValueError("keys are of no use without the package cryptography: pip install corral[sealing]")
     keys: dict[str, bytes] = {}
     for number, entry in enumerate(text.split(","), start=1):
         id, colon, encoded = entry.strip().partition(":")

@@ -4,6 +4,7 @@ import os
 import pytest
 from temporalio.api.common.v1 import Payload
 
+from corral import sealing
 from corral.sealing import CannotUnseal, Seal, data_converter, keys_of
 
 OLD, NEW = (base64.b64encode(os.urandom(32)).decode() for _ in range(2))
@@ -61,6 +62,12 @@ async def test_what_was_tampered_with_is_refused(change: str) -> None:
         sealed.metadata["encryption-key-id"] = b"b"
     with pytest.raises(CannotUnseal, match="not what was sealed"):
         await seal.decode([sealed])
+
+
+def test_without_what_seals_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install corral"):
+        keys_of(f"a:{OLD}")
 
 
 @pytest.mark.parametrize(
