@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -13,7 +14,8 @@ Answer = TypeVar("Answer")
 class Batcher(Generic[Item, Answer]):
     """Calls `handle` with everything that was asked while the last call ran; whoever asks alone waits for nobody.
 
-    `handle` answers in the order of the items; what it raises, everybody of the batch gets.
+    `handle` answers in the order of the items; what it raises, everybody of the batch gets. It runs in a context of its own:
+    what it logs must not bear the name of whoever happened to ask first.
     """
 
     handle: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]
@@ -25,7 +27,7 @@ class Batcher(Generic[Item, Answer]):
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked.append((item, future))
         if self._serving is None or self._serving.done():
-            self._serving = asyncio.create_task(self._serve())
+            self._serving = asyncio.create_task(self._serve(), context=Context())
         return await future
 
     async def _serve(self) -> None:

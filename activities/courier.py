@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 
 from activities.answers import Notice
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Courier:
-    """Delivers notices in the background; whatever fails stays in the outbox and is posted again later."""
+    """Delivers notices in the background, in nobody's name; whatever fails stays in the outbox and is posted again later."""
 
     store: Store
     workloads: Workloads
@@ -29,7 +30,7 @@ class Courier:
         self._under_way.update(notice.id for notice in new)
         self._waiting.extend(new)
         if self._waiting and (self._delivering is None or self._delivering.done()):
-            self._delivering = asyncio.create_task(self._deliver())
+            self._delivering = asyncio.create_task(self._deliver(), context=Context())
 
     async def _deliver(self) -> None:
         while self._waiting:

@@ -47,7 +47,8 @@ class Decider:
         plan, fault = schedule_around(snapshot, now, self._aside.keys(), laps, self._memory)
         if fault is not None and fault.workload_id is not None:
             self._aside[fault.workload_id] = now + AGAIN_AFTER
-            log.error("a round failed about workload %s, which is set aside", fault.workload_id, exc_info=fault.error)
+            subject, told = {"workload": fault.workload_id}, "a round failed about workload %s, which is set aside"
+            log.error(told, fault.workload_id, extra=subject, exc_info=fault.error)
         elif fault is not None:
             log.error("a round failed, whoever has a turn in it; nothing new starts", exc_info=fault.error)
         return plan, laps.milliseconds

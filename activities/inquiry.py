@@ -60,7 +60,7 @@ class Inquiry:
         try:
             explanation = await searched(lambda go_on: explained_now(workload, snapshot, now, go_on=go_on))
         except Exception:  # what the last round said is an answer too
-            log.exception("could not find out what would start workload %s", workload)
+            log.exception("could not find out what would start workload %s", workload, extra={"workload": workload})
             return status
         if explanation is None:
             return status

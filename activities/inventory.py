@@ -101,7 +101,10 @@ class Inventory:
         rightful = {attempt.id for attempt in await self._store.open_attempts_at(source.name)}
         for seen in running:
             if seen.attempt_id not in rightful:
-                log.warning("attempt %s runs at %s without a right to; releasing it", seen.attempt_id, source.name)
+                subject = {"workload": seen.attempt_id.rpartition(".")[0], "attempt": seen.attempt_id}
+                log.warning(
+                    "attempt %s runs at %s without a right to; releasing it", seen.attempt_id, source.name, extra=subject
+                )
                 await source.release(seen.attempt_id, seen.epoch)
 
     async def _give_up(self, source: Provider, missing: Sequence[OpenAttempt], now: datetime) -> None:

@@ -104,7 +104,8 @@ class Rounds:
         batch = [id for id in untouched if id > self._checked][:ORPHANS_AT_ONCE]
         self._checked = batch[-1] if len(batch) == ORPHANS_AT_ONCE else ""
         for workload in await self._workloads.have_ended(batch):
-            log.warning("the workflow of workload %s ended without releasing it; cancelling it", workload)
+            subject = {"workload": workload}
+            log.warning("the workflow of workload %s ended without releasing it; cancelling it", workload, extra=subject)
             try:
                 _, notices = await self._store.adjust("cancel", Adjustment(workload, "orphan", "its workflow ended"))
             except (NotAllowed, LookupError):

@@ -12,21 +12,20 @@ from typing import TypeVar
 from temporalio.client import (
     ActivityFailureError,
     Client,
+    Interceptor,
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import (
-    Priority,
     SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
+from temporalio.service import GrpcCompression, RPCError, RPCStatusCode, TLSConfig
 
 from corral import wire
 from corral.api import (
@@ -54,9 +53,9 @@ from corral.api import (
     WorkloadStatus,
 )
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyOrder, PolicyRecord
+from corral.sealing import CannotUnseal, data_converter, is_sealed
 
 ANSWER_WITHIN = timedelta(seconds=30)
-FAIRNESS_KEY_BYTES = 64
 TRIES_WHILE_NOT_READY = 10
 NOT_READY_SECONDS = 0.1
 
@@ -106,7 +105,7 @@ class Corral:
     """
 
     def __init__(self, temporal: Client, pool: str = wire.DEFAULT_POOL) -> None:
-        """Use a Temporal client that has the pydantic data converter."""
+        """Use a Temporal client that has the data converter of `corral.sealing`."""
         self._temporal = temporal
         self._pool = pool
 
@@ -118,21 +117,30 @@ class Corral:
         namespace: str = "default",
         pool: str = wire.DEFAULT_POOL,
         api_key: str | None = None,
-        tls: bool = False,
+        tls: bool | TLSConfig = False,
+        payload_keys: str | None = None,
+        interceptors: Sequence[Interceptor] = (),
     ) -> "Corral":
         """Connect to the Temporal server at `host:port`.
 
+        `tls` may say whom to trust (`corral.tls.tls_of`); an API key is only sent over TLS. `payload_keys` are the keys of a
+        pool whose payloads are sealed (`corral.sealing.keys_of`). `interceptors` see every call, such as those that trace.
+
         Raises:
+            ValueError: the address, or the keys, are none; or a key would travel in the clear.
             Unreachable: nothing answers there.
         """
+        if api_key is not None and not tls:
+            raise ValueError("an API key needs TLS: it must not travel in the clear")
         try:
             temporal = await Client.connect(
                 address,
                 namespace=namespace,
                 api_key=api_key,
                 tls=tls,
-                data_converter=pydantic_data_converter,
+                data_converter=data_converter(payload_keys),
                 grpc_compression=GrpcCompression.NONE,
+                interceptors=interceptors,
             )
         except RuntimeError as error:
             raise Unreachable(f"no Temporal server answers at {address}: {error}; is `make up` running?") from error
@@ -157,7 +165,7 @@ class Corral:
                     static_summary=spec.summary,
                     memo={wire.DIGEST_MEMO: spec.digest},
                     search_attributes=_search_attributes(spec),
-                    priority=Priority(fairness_key=(spec.tenant or spec.queue)[:FAIRNESS_KEY_BYTES]),
+                    priority=wire.lives(spec.tenant or spec.queue),
                 )
             except WorkflowAlreadyStartedError:
                 await self._require_same_spec(spec)
@@ -345,6 +353,7 @@ class Corral:
                 task_queue=wire.pool_task_queue(self._pool),
                 result_type=answer,
                 schedule_to_close_timeout=ANSWER_WITHIN,
+                priority=wire.ASKS,
             )
             return told
 
@@ -400,6 +409,12 @@ async def _plain_errors(missing: str = "there is no such workload") -> AsyncIter
         raise Unreachable(f"no worker answered within {ANSWER_WITHIN.seconds} s; is one running for this pool?") from failure
     except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError) as error:
         raise Unreachable(f"no worker answered within {ANSWER_WITHIN.seconds} s; is one running for this pool?") from error
+    except CannotUnseal as error:
+        raise CorralError(str(error)) from error
+    except KeyError as error:
+        if not is_sealed(error):
+            raise
+        raise CorralError("the pool's payloads are sealed; connect with its keys (CORRAL_PAYLOAD_KEYS)") from error
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise NotFound(missing) from error

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from temporalio.common import SearchAttributeKey
+from temporalio.common import Priority, SearchAttributeKey
 
 LIFECYCLE = "WorkloadLifecycle"
 ROUNDS = "SchedulingRounds"
@@ -19,6 +19,19 @@ PRIORITY = SearchAttributeKey.for_int("Priority")
 SEARCH_ATTRIBUTES = (QUEUE, TIER, STATE, REGION, SKU, PRIORITY)
 
 DIGEST_MEMO = "digest"
+
+STEERS = Priority(priority_key=1)
+"""What keeps a pool going, its planner and reconcilers, waits behind no workload."""
+
+ASKS = Priority(priority_key=2)
+"""Nor do questions of services and people, which are answered while they wait."""
+
+FAIRNESS_KEY_BYTES = 64
+
+
+def lives(tenant: str) -> Priority:
+    """Workloads, and all that is done for them, take turns by tenant: a burst of one delays itself, and no other."""
+    return Priority(priority_key=3, fairness_key=tenant.encode()[:FAIRNESS_KEY_BYTES].decode(errors="ignore"))
 
 
 def workload_workflow_id(workload: str) -> str:

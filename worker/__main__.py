@@ -1,7 +1,6 @@
 """`python -m worker`: serve a pool, bring up everything on one machine, migrate, audit, check a policy, show the settings."""
 
 import asyncio
-import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -19,8 +18,9 @@ from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from corral.cli.problems import InvalidInput
 from domain.quota import QuotaError
+from worker.observing.logs import write_logs
 from worker.policy_lint import lint_files, report
-from worker.settings import Settings, SettingsError, describe, load_settings
+from worker.settings import LogLevel, Settings, SettingsError, describe, load_settings
 from worker.stopping import Stopped
 from worker.supervision import CannotStart
 from worker.wiring import serve as serve_pool
@@ -51,8 +51,7 @@ def _run(work: Callable[[Settings], Coroutine[Any, Any, Result]], *, quietly: bo
     """
     try:
         settings = load_settings()
-        level = "ERROR" if quietly else settings.log_level.upper()
-        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        write_logs(LogLevel.ERROR if quietly else settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work(settings))
     except (SettingsError, CannotStart, InvalidInput) as error:

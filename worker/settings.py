@@ -21,9 +21,12 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from temporalio.service import TLSConfig
 
 from corral import wire
 from corral.api import Identifier
+from corral.sealing import keys_of
+from corral.tls import checked_authority, checked_key, tls_of
 from worker.clock import EPOCH, PoolClock
 
 PREFIX = "CORRAL_"
@@ -37,6 +40,13 @@ NOT_OURS = frozenset({"CORRAL_CASES"})
 
 class SettingsError(Exception):
     """A setting that cannot be used; the message names the variable, the value and what was expected."""
+
+
+class LogFormat(StrEnum):
+    """How a line of the log is written."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class LogLevel(StrEnum):
@@ -62,6 +72,7 @@ def embedded_database_url(port: int, database: str = DATABASE) -> str:
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
 DatabaseUrl = Annotated[str, AfterValidator(_asynchronous)]
+TracesEndpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 PositiveSeconds = Annotated[float, Field(gt=0, le=3_600)]
 
 
@@ -76,6 +87,18 @@ class Settings(BaseSettings):
     temporal_namespace: str = Field("default", min_length=1, description="Temporal namespace of the pool's workflows")
     temporal_api_key: SecretStr | None = Field(None, description="API key for the Temporal server; needs TLS")
     temporal_tls: bool = Field(False, description="talk to the Temporal server over TLS")
+    temporal_tls_authority: FilePath | None = Field(
+        None, description="PEM file with the certificates that Temporal's is trusted by; this machine's authorities without it"
+    )
+    temporal_tls_certificate: FilePath | None = Field(None, description="PEM file with the certificate to show (mTLS)")
+    temporal_tls_key: FilePath | None = Field(None, description="PEM file with the key of that certificate, without a password")
+    temporal_tls_server_name: str | None = Field(
+        None, min_length=1, description="the name in Temporal's certificate, where that is not the host of the address"
+    )
+    payload_keys: SecretStr | None = Field(
+        None,
+        description="keys, as id:base64,..., by which payloads in Temporal are sealed (the first) and read (all)",
+    )
 
     database_url: DatabaseUrl = Field(
         embedded_database_url(15432),
@@ -103,6 +126,18 @@ class Settings(BaseSettings):
     sandbox: bool = Field(False, description="run workflows in Temporal's sandbox: slower, but strict")
     workflow_pollers: int = Field(40, ge=2, le=1_000, description="how many requests for workflow tasks a worker keeps open")
     log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")
+    log_format: LogFormat = Field(LogFormat.TEXT, description="text for people, or json: one object a line")
+
+    metrics_address: Address | None = Field(
+        None, description="host:port at which Prometheus finds metrics of pool and worker; without it there are none"
+    )
+    temporal_metrics_address: Address | None = Field(
+        None, description="host:port at which Prometheus finds the metrics of Temporal's SDK; without it there are none"
+    )
+    traces_endpoint: TracesEndpoint | None = Field(
+        None, description="where traces are sent, such as http://127.0.0.1:4318/v1/traces (OTLP over HTTP); nowhere without it"
+    )
+    traces_ratio: float = Field(1, ge=0, le=1, description="the part that is kept of traces that begin here")
 
     state_dir: Path = Field(Path("var"), description="where the embedded servers keep their data, and the logs are")
     temporal_port: Port = Field(7233, description="port of the embedded Temporal server")
@@ -123,6 +158,42 @@ class Settings(BaseSettings):
             raise ValueError(f"true is expected beside {variable('temporal_api_key')}, which must not travel in the clear")
         return tls
 
+    @field_validator("temporal_tls_authority", "temporal_tls_certificate", "temporal_tls_key", "temporal_tls_server_name")
+    @classmethod
+    def _nothing_of_tls_without_it(cls, given: Path | str | None, info: ValidationInfo) -> Path | str | None:
+        if given is not None and not info.data.get("temporal_tls", True):
+            raise ValueError(f"{variable('temporal_tls')}=true is expected beside it")
+        return given
+
+    @field_validator("temporal_tls_authority")
+    @classmethod
+    def _authority(cls, authority: Path | None) -> Path | None:
+        return authority and checked_authority(authority)
+
+    @field_validator("temporal_tls_key")
+    @classmethod
+    def _key_of_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        certificate = info.data.get("temporal_tls_certificate")
+        return checked_key(certificate, key) if certificate or key else None
+
+    @field_validator("payload_keys")
+    @classmethod
+    def _usable_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            keys_of(keys.get_secret_value())
+        return keys
+
+    def tls(self) -> TLSConfig | bool:
+        """How to be sure of the Temporal server, and it of us; false where neither is wanted."""
+        if not self.temporal_tls:
+            return False
+        return tls_of(
+            authority=self.temporal_tls_authority,
+            certificate=self.temporal_tls_certificate,
+            key=self.temporal_tls_key,
+            server_name=self.temporal_tls_server_name,
+        )
+
     def clock(self) -> PoolClock:
         """The pool's clock; equal in all processes with these settings."""
         return PoolClock(self.clock_origin or EPOCH, self.clock_speed)
@@ -135,6 +206,10 @@ class Settings(BaseSettings):
                 "temporal_namespace": "default",
                 "temporal_api_key": None,
                 "temporal_tls": False,
+                "temporal_tls_authority": None,
+                "temporal_tls_certificate": None,
+                "temporal_tls_key": None,
+                "temporal_tls_server_name": None,
                 "database_url": embedded_database_url(self.postgres_port),
             }
         )

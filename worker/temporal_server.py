@@ -10,10 +10,11 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSe
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import Runtime
 from temporalio.service import GrpcCompression, RPCError
 
 from corral import wire
+from corral.sealing import data_converter
 from worker.settings import Settings
 
 ANSWER_SECONDS = 5.0
@@ -26,16 +27,17 @@ def identity(pid: int) -> str:
     return f"{pid}@{socket.gethostname()}"
 
 
-async def connect(settings: Settings) -> Client:
-    """A client of the Temporal server that the settings name."""
+async def connect(settings: Settings, runtime: Runtime | None = None) -> Client:
+    """A client of the Temporal server that the settings name; without a runtime it shares the process's."""
     return await Client.connect(
         settings.temporal_address,
         namespace=settings.temporal_namespace,
         api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
-        tls=settings.temporal_tls,
-        data_converter=pydantic_data_converter,
+        tls=settings.tls(),
+        data_converter=data_converter(settings.payload_keys.get_secret_value() if settings.payload_keys else None),
         grpc_compression=GrpcCompression.NONE,
         identity=identity(os.getpid()),
+        runtime=runtime,
     )
 
 

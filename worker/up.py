@@ -12,6 +12,7 @@ from corral.client import Corral
 from worker.embedded import embedded_servers, worker_child
 from worker.fleet_file import EXAMPLES
 from worker.settings import LOOPBACK, Settings
+from worker.temporal_server import connect
 
 EXAMPLE_QUEUES = EXAMPLES / "queues.yaml"
 EXAMPLE_DATASETS = EXAMPLES / "datasets.yaml"
@@ -37,7 +38,7 @@ async def up(settings: Settings, console: Console) -> None:
 
 async def make_examples(settings: Settings, say: Callable[[str], None]) -> None:
     """Apply the example queues, and the example data, to a pool that has no queues."""
-    corral = await Corral.connect(settings.temporal_address, pool=settings.pool)
+    corral = Corral(await connect(settings), settings.pool)
     if not await corral.queues():
         await corral.apply_queues(read_documents([str(EXAMPLE_QUEUES)], QueueTree)[0].content)
         await corral.apply_datasets(read_documents([str(EXAMPLE_DATASETS)], Catalogue)[0].content)

@@ -12,7 +12,7 @@ from typing import Any
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Interceptor, PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.adjusting import Adjusting
@@ -29,6 +29,10 @@ from activities.store.postgres import PostgresStore
 from corral import wire
 from domain import solver
 from worker.fleet_file import FleetFile, read_fleet
+from worker.observing.logs import NameLines
+from worker.observing.metrics import measured
+from worker.observing.runtime import observed_runtime
+from worker.observing.traces import traced
 from worker.policy_lint import first_policy
 from worker.settings import Settings
 from worker.temporal_server import connect
@@ -38,7 +42,7 @@ from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
 
 WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile)
-OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types")
+OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types", "opentelemetry")
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10
 SINGLETONS_EVERY_SECONDS = 15.0
@@ -158,10 +162,12 @@ def collect_rarely() -> None:
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Work for the pool and its providers until told to stop."""
     solver.load()
-    client = await connect(settings)
-    async with assembled(settings, client) as parts, AsyncExitStack() as stack:
-        for worker in _workers(settings, client, parts):
-            await stack.enter_async_context(worker)
+    client = await connect(settings, observed_runtime(settings.temporal_metrics_address))
+    async with AsyncExitStack() as stack:
+        interceptors = [*stack.enter_context(traced(settings)), NameLines()]
+        parts = await stack.enter_async_context(assembled(settings, client))
+        stack.enter_context(measured(settings, parts.store))
+        await stack.enter_async_context(working(settings, client, parts, interceptors))
         collect_rarely()
         while not stop.is_set():
             await _keep_singletons(client, settings, parts.providers)
@@ -169,7 +175,21 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 await asyncio.wait_for(stop.wait(), SINGLETONS_EVERY_SECONDS)
 
 
-def _workers(settings: Settings, client: Client, parts: Parts) -> list[Worker]:
+@asynccontextmanager
+async def working(
+    settings: Settings, client: Client, parts: Parts, interceptors: Sequence[Interceptor] = ()
+) -> AsyncIterator[None]:
+    """Take workflows and activities from Temporal until the context is left.
+
+    Interceptors are the workers' alone: what they tell workflows by themselves would begin traces that nobody looks for.
+    """
+    async with AsyncExitStack() as stack:
+        for worker in _workers(settings, client, parts, interceptors):
+            await stack.enter_async_context(worker)
+        yield
+
+
+def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Sequence[Interceptor]) -> list[Worker]:
     pool = Worker(
         client,
         task_queue=wire.pool_task_queue(settings.pool),
@@ -183,6 +203,7 @@ def _workers(settings: Settings, client: Client, parts: Parts) -> list[Worker]:
         max_concurrent_workflow_tasks=200,
         max_concurrent_local_activities=500,
         graceful_shutdown_timeout=GRACE,
+        interceptors=interceptors,
     )
     return [
         pool,
@@ -193,6 +214,7 @@ def _workers(settings: Settings, client: Client, parts: Parts) -> list[Worker]:
                 activities=parts.provider_activities,
                 max_concurrent_activities=500,
                 graceful_shutdown_timeout=GRACE,
+                interceptors=interceptors,
             )
             for provider in parts.providers
         ),
@@ -206,12 +228,12 @@ def _sandbox() -> SandboxedWorkflowRunner:
 async def _keep_singletons(client: Client, settings: Settings, providers: Mapping[str, Provider]) -> None:
     """Start what an operator may have terminated; while Temporal is away there is nothing to start it on."""
     try:
-        await _start_singletons(client, settings, providers)
+        await start_singletons(client, settings, providers)
     except RPCError as error:
         log.warning("could not make sure that planner and reconcilers run: %s", error.message)
 
 
-async def _start_singletons(client: Client, settings: Settings, providers: Mapping[str, Provider]) -> None:
+async def start_singletons(client: Client, settings: Settings, providers: Mapping[str, Provider]) -> None:
     """Start the planner and one reconciler a provider, unless they run already."""
     queue = wire.pool_task_queue(settings.pool)
     await client.start_workflow(
@@ -220,6 +242,7 @@ async def _start_singletons(client: Client, settings: Settings, providers: Mappi
         task_queue=queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         static_summary=f"plans the pool {settings.pool}",
+        priority=wire.STEERS,
     )
     for provider in providers:
         await client.start_workflow(
@@ -229,4 +252,5 @@ async def _start_singletons(client: Client, settings: Settings, providers: Mappi
             task_queue=queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=f"watches the provider {provider}",
+            priority=wire.STEERS,
         )

@@ -1,6 +1,7 @@
 """The store: transactions over the record, each of them one step that is done whole, once, or not at all."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -16,11 +17,12 @@ from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAtt
 from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation
 from activities.store import adjustments, attempts, audit, data, fleet, policies, queues, tables, views
 from activities.store.accounts import note_capacity
+from activities.store.figures import FigureReader, Figures
 from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
 from activities.store.snapshots import SnapshotReader, anybody_waits, housekeeping_due, read_pool
-from activities.store.steps import Steps
+from activities.store.steps import RoundTimes, Steps, pass_over
 from corral.api import (
     Catalogue,
     Cordon,
@@ -85,11 +87,14 @@ class PostgresStore:
         self._pool = pool
         self._policies = PolicyReader(pool, policy or Policy())
         self._reader = SnapshotReader(self._policies)
+        self._figures, self._figures_turn = FigureReader(pool), asyncio.Lock()
         self._turn = asyncio.Lock()
         self._considered: int | None = None
         self._reviewed: int | None = None
         self.steps: Mapping[str, float] = {}
         """Milliseconds that each step of the last round took."""
+        self.on_round: Callable[[RoundTimes], None] = pass_over
+        """Hears of every round that is committed here."""
 
     @classmethod
     def connect(cls, url: str, clock: Clock, pool: str, policy: Policy | None = None) -> "PostgresStore":
@@ -112,12 +117,17 @@ class PostgresStore:
         are decided about.
         """
         async with self._turn:
-            return await _again_on_conflict(lambda: self._round(specs, decide, trigger))
+            times, began = RoundTimes(trigger), time.perf_counter()
+            answer = await _again_on_conflict(lambda: self._round(specs, decide, times))
+            times.seconds = time.perf_counter() - began
+        self.on_round(times)
+        return answer
 
     async def _round(
-        self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str
+        self, specs: Sequence[WorkloadSpec], decide: Decide, times: RoundTimes
     ) -> tuple[dict[str, Standing], list[Notice]]:
         journal, steps = self._journal(), Steps()
+        times.tries += 1
         async with self._snapshot_transaction() as connection:
             with steps.step("register"):
                 ours = await register(connection, journal, specs)
@@ -126,7 +136,7 @@ class PostgresStore:
             world = await self._reader.read(connection, pool, journal.now, ours, everybody=everybody, steps=steps)
             with steps.step("decide"):
                 plan, milliseconds = decide(world.snapshot, journal.now)
-            record = RoundRecord(self._pool, trigger, milliseconds)
+            record = RoundRecord(self._pool, times.trigger, milliseconds)
             notices = await PlanWriter(connection, journal, world, record, ours.keys(), steps).write(plan)
             standings = await self._standings(connection, specs, ours, journal)
             if plan.unfinished:
@@ -134,6 +144,7 @@ class PostgresStore:
         if everybody:
             self._considered, self._reviewed = pool
         self.steps = steps.milliseconds
+        times.milliseconds = steps.milliseconds | {f"decide: {step}": spent for step, spent in milliseconds.items()}
         return standings, notices
 
     async def _standings(
@@ -438,6 +449,13 @@ class PostgresStore:
         """The newest rounds that changed something, the last one first."""
         async with self._engine.connect() as connection:
             return await views.rounds(connection, self._pool, limit)
+
+    async def figures(self) -> Figures:
+        """Figures of the pool for those who watch over it; the same whichever process asks."""
+        async with self._figures_turn, self._engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            policy = await self._policies.in_force(connection)
+            return await self._figures.read(connection, self._clock.now(), policy.limits.sku_classes)
 
     async def audit(self) -> list[audit.Finding]:
         """Look for breaches of the invariants."""

@@ -91,6 +91,8 @@ class AttemptRow:
     exit_code: int | None = None
     reason: str | None = None
     lost_milli_seconds: int = 0
+    changed: int = 0
+    """As of a workload's row."""
 
     @classmethod
     def of(cls, row: Row[Any]) -> Self:

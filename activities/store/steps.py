@@ -1,7 +1,7 @@
 """How long the steps of a round take."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,3 +20,18 @@ class Steps:
             yield
         finally:
             self.milliseconds[name] = self.milliseconds.get(name, 0.0) + (time.perf_counter() - began) * 1000
+
+
+@dataclass
+class RoundTimes:
+    """How long one round took, from its turn to its commit; a try that met a conflict was for nothing."""
+
+    trigger: str
+    tries: int = 0
+    seconds: float = 0.0
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
+    """By step, of the try that was committed; what deciding is made of is named after it."""
+
+
+def pass_over(_times: RoundTimes) -> None:
+    """For those whom the times of rounds do not concern."""

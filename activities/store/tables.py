@@ -196,6 +196,7 @@ attempts = Table(
     Column("exit_code", Integer),
     Column("reason", Text),
     Column("lost_milli_seconds", BigInteger, nullable=False, server_default="0"),
+    _changed(),
     UniqueConstraint("workload_id", "epoch"),
     CheckConstraint("follows IS NULL OR bound_at IS NULL AND ended_at IS NULL", name="a_follower_has_not_begun"),
     Index("uq_attempts_one_open", "workload_id", unique=True, postgresql_where=text("ended_at IS NULL AND follows IS NULL")),
@@ -251,6 +252,7 @@ rounds = Table(
     Column("milliseconds", JSONB, nullable=False),
     # How good the plan is (`domain.decision.Quality` with its gap); none for rounds before it was measured.
     Column("quality", JSONB(none_as_null=True)),
+    _changed(),
 )
 
 decisions = Table(
@@ -311,6 +313,7 @@ ledger = Table(
     Column("ended_at", Instant),
     Column("lost_milli_seconds", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("began_at <= ended_at", name="forward_in_time"),
+    Index("ix_ledger_ended_at", "ended_at"),
     Index("uq_ledger_one_open", "workload_id", unique=True, postgresql_where=text("ended_at IS NULL")),
 )
 

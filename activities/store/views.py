@@ -163,7 +163,7 @@ async def queues(connection: AsyncConnection, now: datetime, classes: SkuClasses
     """All queues; what a cohort uses is the sum of its children's use, and that of a class the sum of its SKUs'."""
     tree = await read_queues(connection)
     counts = await _counts(connection)
-    used = _with_ancestors(_with_classes(await _used(connection), classes), tree)
+    used = await used_by_queue(connection, tree, classes)
     book = AccountBook()
     await book.refresh(connection)
     spent = book.spent(tree, now)
@@ -176,12 +176,24 @@ async def queues(connection: AsyncConnection, now: datetime, classes: SkuClasses
             spec=queue,
             waiting=counts.get((queue.name, "waiting"), 0),
             running=counts.get((queue.name, "active"), 0),
-            usage=tuple(_usage(quota, used.get((queue.name, quota.sku), 0)) for quota in queue.quotas if _valid(quota, now)),
+            usage=tuple(_usage(quota, used.get((queue.name, quota.sku), 0)) for quota in valid_quotas(queue, now)),
             warnings=warned.get(queue.name, ()),
             budgets=tuple(_budget(budget, spent[queue.name, index]) for index, budget in enumerate(queue.budgets)),
         )
         for queue in tree
     ]
+
+
+async def used_by_queue(
+    connection: AsyncConnection, tree: Iterable[QueueSpec], classes: SkuClasses
+) -> dict[tuple[str, str], Amount]:
+    """What every queue and cohort has of each SKU and class, whether or not it runs already."""
+    return _with_ancestors(_with_classes(await _used(connection), classes), tree)
+
+
+def valid_quotas(queue: QueueSpec, now: datetime) -> Iterable[QuotaSpec]:
+    """The quotas of a queue that are valid now."""
+    return (quota for quota in queue.quotas if _valid(quota, now))
 
 
 async def _healthy_capacity(connection: AsyncConnection) -> dict[str, Amount]:

@@ -25,12 +25,24 @@ from corral.api import (
     WorkloadStatus,
 )
 from corral.cli import data, steering, supply, tables, tenancy
+from corral.cli.connection import Connection, Identity
 from corral.cli.documents import read_documents
 from corral.cli.exits import EPILOG, Commands, code_of_end
-from corral.cli.options import Interval, Output, Reason, Watch, WorkloadId
+from corral.cli.options import (
+    Interval,
+    Output,
+    PayloadKeys,
+    Reason,
+    TlsAuthority,
+    TlsCertificate,
+    TlsKey,
+    TlsServerName,
+    Watch,
+    WorkloadId,
+)
 from corral.cli.problems import InvalidInput, checked, checked_id
 from corral.cli.render import Form, View, show
-from corral.cli.session import Ask, Connection, Session, Watching
+from corral.cli.session import Ask, Session, Watching
 from corral.client import Corral, CorralError, Submission
 
 app = typer.Typer(
@@ -54,10 +66,17 @@ def corral(
     pool: Annotated[str, typer.Option(envvar="CORRAL_POOL", help="The pool of accelerators.")] = wire.DEFAULT_POOL,
     api_key: Annotated[str | None, typer.Option(envvar="CORRAL_TEMPORAL_API_KEY", help="The key to Temporal.")] = None,
     tls: Annotated[bool, typer.Option("--tls", envvar="CORRAL_TEMPORAL_TLS", help="Encrypt the connection.")] = False,
+    authority: TlsAuthority = None,
+    certificate: TlsCertificate = None,
+    key: TlsKey = None,
+    server_name: TlsServerName = None,
+    payload_keys: PayloadKeys = None,
     output: Output = None,
 ) -> None:
     """Take the options that all commands share."""
-    session = context.obj or Session(Connection(address, namespace, pool, api_key, tls).open)
+    identity = Identity(authority, certificate, key, server_name)
+    connection = Connection(address, namespace, pool, api_key, tls, identity, payload_keys)
+    session = context.obj or Session(connection.open)
     context.obj = replace(session, form=output or Form.TABLE)
 
 

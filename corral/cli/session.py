@@ -9,44 +9,11 @@ import typer
 
 from corral.api import WorkloadEvent
 from corral.cli import tables
-from corral.cli.problems import InvalidInput, printable, shown
 from corral.cli.render import Answer, Form, View, show, show_change, show_changes
-from corral.client import Corral, Unreachable
-
-CONNECT_WITHIN_SECONDS = 15
+from corral.client import Corral
 
 Done = TypeVar("Done")
 Ask = Callable[[Corral], Awaitable[Answer]]
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """Where Corral is, and who asks."""
-
-    address: str
-    namespace: str
-    pool: str
-    api_key: str | None
-    tls: bool
-
-    async def open(self) -> Corral:
-        """Connect.
-
-        Raises:
-            InvalidInput: the address is not one.
-            Unreachable: nothing answers there.
-        """
-        try:
-            async with asyncio.timeout(CONNECT_WITHIN_SECONDS):
-                return await Corral.connect(
-                    self.address, namespace=self.namespace, pool=self.pool, api_key=self.api_key, tls=self.tls
-                )
-        except ValueError as error:
-            raise InvalidInput([f"--address: {shown(self.address)} is not host:port, such as 127.0.0.1:7233"]) from error
-        except (Unreachable, TimeoutError) as error:
-            advice = "is it running there, and are --address, --tls and --api-key right?"
-            detail = printable(str(error.__cause__ or f"no answer within {CONNECT_WITHIN_SECONDS} s"))
-            raise Unreachable(f"no Temporal server answers at {self.address}; {advice}\n  {detail}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import asyncpg
 import psutil
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.worker import Interceptor
 
 from activities.providers.sim import SimulatedProvider
 from activities.store.migrations import upgrade
@@ -30,11 +31,14 @@ from worker.fleet_file import SimulatedEntry, read_fleet
 from worker.settings import Settings
 from worker.supervision import Child, Supervisor
 from worker.temporal_server import connect
+from worker.wiring import assembled, start_singletons, working
 
 SPEED = 100
 """How much faster than the wall's the time of these pools runs."""
 PATIENCE_SECONDS = 120.0
 GLANCE_SECONDS = 0.1
+
+NOTHING: Mapping[str, Any] = {}
 
 Found = TypeVar("Found")
 
@@ -185,6 +189,18 @@ class LivePool:
             await store.aclose()
 
 
+@asynccontextmanager
+async def working_here(pool: LivePool, interceptors: Sequence[Interceptor]) -> AsyncIterator[None]:
+    """A worker of the pool in this process, whose calls can be looked into; its providers have been seen."""
+    settings, client = pool.settings, pool.temporal
+    async with assembled(settings, client) as parts, working(settings, client, parts, interceptors):
+        await pool.corral.apply_queues(QUEUES)
+        await start_singletons(client, settings, parts.providers)
+        all_seen = "SELECT count(*) = 0 FROM providers WHERE seen_at IS NULL"
+        await eventually(lambda: pool.value(all_seen), "all providers are seen")
+        yield
+
+
 def processes_under(beginning: Path) -> list[int]:
     """Processes on this machine that belong to attempts whose directory begins like this."""
     return [process.pid for process in psutil.process_iter() if _directory_of(process).startswith(str(beginning))]
@@ -294,13 +310,18 @@ def pool_settings(
 
 
 @asynccontextmanager
-async def running_pool(postgres: PostgresServer, temporal: str, pool: str, **chosen: Any) -> AsyncIterator[LivePool]:
-    """A pool of its own on servers that it shares: what differs is the database, the names, and the worker to be started."""
+async def running_pool(
+    postgres: PostgresServer, temporal: str, pool: str, also: Mapping[str, Any] = NOTHING, **chosen: Any
+) -> AsyncIterator[LivePool]:
+    """A pool of its own on servers that it shares: what differs is the database, the names, and the worker to be started.
+
+    `chosen` is for `pool_settings`; `also` are other settings.
+    """
     url = await postgres.create_database()
     await upgrade(url)
     with tempfile.TemporaryDirectory(prefix="corral-") as temporary:
         given = pool_settings(Path(temporary), pool, **chosen)
-        settings = Settings.model_validate(given | {"temporal_address": temporal, "database_url": url})
+        settings = Settings.model_validate(given | {"temporal_address": temporal, "database_url": url} | dict(also))
         async with Supervisor(settings.state_dir) as supervisor:
             client = await connect(settings)
             yield LivePool(settings, supervisor, client, Corral(client, pool))

@@ -55,7 +55,7 @@ async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePoo
     """A pool that divides itself by deserved quota, and whose worker dies once at each step of a reshape."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # these deaths are ordered
-        chosen = {"speed": SLOWLY, "reconcile_seconds": PATIENTLY, "policy": "kai-like"}
+        chosen: dict[str, Any] = {"speed": SLOWLY, "reconcile_seconds": PATIENTLY, "policy": "kai-like"}
         async with running_pool(postgres, temporal, "reshaped", **chosen) as pool:
             await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "reshape", "settle", "stop")
             pool.remember_launches()

@@ -1,10 +1,19 @@
+import base64
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from temporalio.client import Client
+from temporalio.service import TLSConfig
 
+from corral.sealing import Seal
+from tests.certificates import Authority
+from worker import temporal_server
 from worker.settings import PREFIX, Settings, SettingsError, describe, load_settings
+
+KEYS = "a:" + base64.b64encode(bytes(32)).decode()
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +76,52 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_api_key_needs_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal(monkeypatch, TEMPORAL_API_KEY="key").startswith("CORRAL_TEMPORAL_TLS: 'False' cannot be used")
+
+
+def test_files_and_names_of_tls_need_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = refusal(monkeypatch, TEMPORAL_TLS_AUTHORITY=str(Authority(tmp_path).file), TEMPORAL_TLS_SERVER_NAME="temporal")
+    assert [line.split(":")[0] for line in told.splitlines()] == [
+        "CORRAL_TEMPORAL_TLS_AUTHORITY",
+        "CORRAL_TEMPORAL_TLS_SERVER_NAME",
+    ]
+    assert "CORRAL_TEMPORAL_TLS=true is expected beside it" in told
+
+
+def test_a_certificate_and_its_key_are_checked_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    me, other = (Authority(tmp_path).vouches_for(name) for name in ("me", "other"))
+    monkeypatch.setenv("CORRAL_TEMPORAL_TLS", "true")
+    monkeypatch.setenv("CORRAL_TEMPORAL_TLS_CERTIFICATE", str(me.certificate))
+    assert refusal(monkeypatch).startswith("CORRAL_TEMPORAL_TLS_KEY: 'None' cannot be used: a certificate and its key")
+    assert refusal(monkeypatch, TEMPORAL_TLS_KEY=str(other.key)).startswith("CORRAL_TEMPORAL_TLS_KEY")
+    monkeypatch.setenv("CORRAL_TEMPORAL_TLS_KEY", str(me.key))
+    tls = load_settings().tls()
+    assert isinstance(tls, TLSConfig)
+    assert (tls.client_cert, tls.client_private_key) == (me.certificate.read_bytes(), me.key.read_bytes())
+
+
+def test_keys_that_cannot_be_used_are_told_but_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = refusal(monkeypatch, PAYLOAD_KEYS="old:hidden")
+    assert told.startswith("CORRAL_PAYLOAD_KEYS: its value (not shown) cannot be used: key 'old'")
+    assert "hidden" not in told
+
+
+async def test_temporal_is_told_what_the_settings_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: dict[str, Any] = {}
+
+    async def connect(address: str, **options: Any) -> None:
+        told.update(options, address=address)
+
+    monkeypatch.setattr(Client, "connect", connect)
+    authority = Authority(tmp_path).file
+    given = {"temporal_tls_authority": authority, "temporal_tls_server_name": "temporal", "temporal_api_key": "key"}
+    await temporal_server.connect(
+        Settings.model_validate(
+            {"temporal_address": "far:1", "temporal_namespace": "gpu", "temporal_tls": True, "payload_keys": KEYS} | given
+        )
+    )
+    assert (told["address"], told["namespace"], told["api_key"]) == ("far:1", "gpu", "key")
+    assert (told["tls"].server_root_ca_cert, told["tls"].domain) == (authority.read_bytes(), "temporal")
+    assert isinstance(told["data_converter"].payload_codec, Seal)
 
 
 def test_a_fast_clock_needs_an_origin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ class Demonstration:
 
     async def _carry_out(self) -> Run:
         settings, scenario = self.settings, self.scenario
-        corral = await Corral.connect(settings.temporal_address, pool=settings.pool)
+        corral = Corral(await connect(settings), settings.pool)
         async with AsyncExitStack() as stack:
             reader = Reader(settings.database_url, settings.clock())
             stack.push_async_callback(reader.aclose)

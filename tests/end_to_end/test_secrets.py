@@ -1,0 +1,154 @@
+"""What others cannot read: payloads in Temporal's histories, and what travels to a server far away."""
+
+import asyncio
+import base64
+import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral import wire
+from corral.api import State
+from corral.client import Conflict, Corral, CorralError, Unreachable
+from corral.tls import tls_of
+from tests.certificates import Authority, Pair
+from tests.end_to_end.loads import a_workload, behaving
+from tests.end_to_end.pools import QUEUES, LivePool, running_pool
+from tests.servers import PostgresServer
+from worker.settings import LOOPBACK
+
+KEYS = "this:" + base64.b64encode(os.urandom(32)).decode()
+SERVER = "temporal.test"
+FOR_EVER = 1e6
+
+
+def with_secret(id: str, **more: Any) -> Any:
+    return a_workload(id, environment={"TOKEN": "sesame"}, **({"parameters": behaving(FOR_EVER)} | more))
+
+
+async def stored(pool: LivePool, workload: str) -> bytes:
+    """All that Temporal stores of a workload's workflow, as it stores it."""
+    history = await pool.temporal.get_workflow_handle(wire.workload_workflow_id(workload)).fetch_history()
+    return b"".join(event.SerializeToString() for event in history.events)
+
+
+@pytest.fixture(scope="module")
+async def sealed(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePool]:
+    """A pool whose payloads are sealed."""
+    async with running_pool(postgres, temporal, "sealed", {"payload_keys": KEYS}) as pool:
+        await pool.start_worker()
+        await pool.corral.apply_queues(QUEUES)
+        yield pool
+
+
+async def test_without_keys_temporal_can_be_read(pool: LivePool) -> None:
+    await pool.corral.submit(with_secret("legible"))
+    await pool.until("legible", State.RUNNING)
+    await pool.corral.cancel("legible", reason="said in passing")
+    await pool.until_closed(["legible"])
+    assert {word in await stored(pool, "legible") for word in (b"sesame", b"said in passing")} == {True}
+
+
+async def test_with_keys_temporal_cannot_be_read_and_all_goes_on_as_ever(sealed: LivePool) -> None:
+    await sealed.corral.submit(with_secret("secret"))
+    await sealed.until("secret", State.RUNNING)
+    assert not (await sealed.corral.submit(with_secret("secret"))).created
+    assert (await sealed.corral.status("secret")).state is State.RUNNING
+    await sealed.corral.hold("secret", reason="said in passing")
+    await sealed.until("secret", State.SUSPENDED)
+    await sealed.corral.release("secret")
+    await sealed.until("secret", State.RUNNING)
+    with pytest.raises(Conflict, match="running"):
+        await sealed.corral.release("secret")
+    metadata = await sealed.handle("secret").query("__temporal_workflow_metadata")
+    assert "**running**" in metadata.current_details
+    await sealed.corral.cancel("secret")
+    assert (await sealed.corral.wait("secret")).state is State.CANCELLED
+    history = await stored(sealed, "secret")
+    assert b"binary/encrypted" in history
+    assert [word for word in (b"sesame", b"said in passing", b"a100 in east") if word in history] == []
+
+
+async def test_who_has_no_key_is_told_so(sealed: LivePool, temporal: str) -> None:
+    await sealed.corral.submit(with_secret("closed"))
+    await sealed.until("closed", State.RUNNING)
+    stranger = await Corral.connect(temporal, pool="sealed")
+    with pytest.raises(CorralError, match="sealed"):
+        await stranger.status("closed")
+    other = await Corral.connect(temporal, pool="sealed", payload_keys="other:" + base64.b64encode(bytes(32)).decode())
+    with pytest.raises(CorralError, match="sealed by the key 'this'"):
+        await other.status("closed")
+
+
+@asynccontextmanager
+async def behind_tls(backend: str, authority: Authority) -> AsyncIterator[str]:
+    """The address of a proxy that shows a certificate, wants one, and passes on to a server without TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pair = authority.vouches_for(SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    context.load_verify_locations(authority.file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols(["h2"])
+    host, port = backend.split(":")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind, to_behind = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pump(reader, to_behind), pump(behind, writer), return_exceptions=True)
+
+    server = await asyncio.start_server(serve, LOOPBACK, 0, ssl=context)
+    yield f"{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+    server.close()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on what comes until nothing more does."""
+    try:
+        while chunk := await reader.read(65_536):
+            writer.write(chunk)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+def settings_for(authority: Authority, me: Pair) -> dict[str, Any]:
+    return {
+        "temporal_tls": True,
+        "temporal_tls_authority": authority.file,
+        "temporal_tls_certificate": me.certificate,
+        "temporal_tls_key": me.key,
+        "temporal_tls_server_name": SERVER,
+    }
+
+
+async def test_a_pool_works_through_tls_on_both_sides(postgres: PostgresServer, temporal: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    me = authority.vouches_for("me")
+    async with (
+        behind_tls(temporal, authority) as address,
+        running_pool(postgres, address, "remote", settings_for(authority, me)) as pool,
+    ):
+        await pool.start_worker()
+        await pool.corral.apply_queues(QUEUES)
+        shown = tls_of(authority=authority.file, certificate=me.certificate, key=me.key, server_name=SERVER)
+        service = await Corral.connect(address, pool="remote", tls=shown)
+        await service.submit(a_workload("remote"))
+        assert (await service.wait("remote")).state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("stranger", ["shows nothing", "trusts another authority", "dials another name"])
+async def test_strangers_are_turned_away(temporal: str, tmp_path: Path, stranger: str) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    me = authority.vouches_for("me")
+    given: dict[str, Any] = {"authority": authority.file, "certificate": me.certificate, "key": me.key, "server_name": SERVER}
+    wrong: dict[str, dict[str, Any]] = {
+        "shows nothing": {"certificate": None, "key": None},
+        "trusts another authority": {"authority": other.file},
+        "dials another name": {"server_name": "elsewhere.test"},
+    }
+    async with behind_tls(temporal, authority) as address:
+        with pytest.raises(Unreachable, match=f"no Temporal server answers at {address}"):
+            await Corral.connect(address, tls=tls_of(**(given | wrong[stranger])))

@@ -1,0 +1,1 @@
+"""What a worker lets others observe of it: logs, traces and metrics."""
