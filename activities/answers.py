@@ -14,6 +14,7 @@ class Standing:
     `version` rises with every change: of two standings the higher version is so, whatever the order of their arrival.
     `next_place` is where the workload goes on once it has left the place that it has.
     `runtime_left` is in seconds of the wall, and none where the runtime is not limited.
+    `notice` is the number of the last notice to leave that the attempt has had: in force while it is to stop, else taken back.
     """
 
     workload: str
@@ -31,6 +32,7 @@ class Standing:
     outcome: Outcome | None = None
     exit_code: int | None = None
     runtime_left: float | None = None
+    notice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class OpenAttempt:
     id: str
     key: AttemptKey
     has_run: bool
+    is_leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,16 @@ class Inventory:
             known = {seen.attempt_id for seen in snapshot.attempts}
             await self._give_up(source, [attempt for attempt in open_before if attempt.id not in known], snapshot.taken_at)
         for key in await self._store.stops_due(source.name, self._reconcile_seconds):
-            if order := await self._store.launch_spec(key):
+            if (order := await self._store.stop_order(key)) and order.is_in_force:
                 await self._placement.give_notice(order)
+        await self._keep(snapshot, open_before)
+
+    async def _keep(self, snapshot: ProviderSnapshot, open_before: Sequence[OpenAttempt]) -> None:
+        """Take notices back that are in force at the provider, and were not in the record even before the provider was seen."""
+        stopping = {seen.attempt_id for seen in snapshot.attempts if seen.phase is Phase.STOPPING}
+        for attempt in open_before:
+            if attempt.id in stopping and not attempt.is_leaving:
+                await self._placement.keep(attempt.key)
 
     async def _release_strangers(self, source: Provider, snapshot: ProviderSnapshot) -> None:
         """Stop what runs there without a right to: attempts that the record has ended, or never had."""

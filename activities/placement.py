@@ -9,7 +9,7 @@ from activities.batching import Batcher
 from activities.courier import Courier
 from activities.errors import REFUSALS, final_failures, is_refusal
 from activities.observing import LAST_SEQUENCE, Observer
-from activities.ports import Clock, LaunchSpec, Observation, Phase, Provider, ProviderError, Store
+from activities.ports import Clock, LaunchSpec, Observation, Phase, Provider, ProviderError, StopOrder, Store
 
 
 class Placement:
@@ -46,16 +46,31 @@ class Placement:
     @activity.defn(name="placement.stop")
     async def stop(self, key: AttemptKey) -> Standing:
         """Give an attempt notice to leave, with the grace that it asked for; one that never ran will never run."""
-        order = await self._store.launch_spec(key)
-        if order is not None:
+        order = await self._store.stop_order(key)
+        if order is not None and order.is_in_force:
             await self.give_notice(order)
         return await self._standing(key)
 
-    async def give_notice(self, order: LaunchSpec) -> None:
+    @activity.defn(name="placement.keep")
+    async def keep(self, key: AttemptKey) -> Standing:
+        """Take the last notice of an attempt back, so that it runs on."""
+        order = await self._store.stop_order(key)
+        if order is not None and not order.is_in_force:
+            await self.take_notice_back(key, order)
+        return await self._standing(key)
+
+    async def take_notice_back(self, key: AttemptKey, order: StopOrder) -> None:
+        """Tell a provider that an attempt stays, and write down that it knows."""
+        await self._provider(order).keep(order.attempt_id, order.epoch, notice=order.notice)
+        self._courier.post(await self._store.kept(key, order.notice))
+
+    async def give_notice(self, order: StopOrder) -> None:
         """Stop an attempt at its provider, and write down when it is gone at once."""
         provider = self._provider(order)
         if await _is_under_way(provider, order.attempt_id):
-            await provider.preempt(order.attempt_id, order.epoch, signal=order.signal, grace_seconds=order.grace_seconds)
+            await provider.preempt(
+                order.attempt_id, order.epoch, notice=order.notice, signal=order.signal, grace_seconds=order.grace_seconds
+            )
         else:
             await provider.release(order.attempt_id, order.epoch)
         seen = (await provider.status([order.attempt_id])).get(order.attempt_id)
@@ -66,7 +81,7 @@ class Placement:
         if seen.phase.is_over:
             await self._observer.note(seen)
 
-    def _provider(self, order: LaunchSpec) -> Provider:
+    def _provider(self, order: LaunchSpec | StopOrder) -> Provider:
         with final_failures():
             return self._providers[order.provider]
 

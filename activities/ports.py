@@ -160,6 +160,22 @@ class LaunchSpec:
     provider: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class StopOrder:
+    """What an attempt at its provider is to know about leaving: the last notice by its number, and whether it is in force.
+
+    Seconds are the pool's.
+    """
+
+    attempt_id: str
+    epoch: int
+    provider: str
+    notice: int
+    is_in_force: bool
+    signal: str
+    grace_seconds: int
+
+
 class ErrorClass(StrEnum):
     """Why a provider did not do what it was asked."""
 
@@ -204,8 +220,17 @@ class Provider(Protocol):
     async def status(self, attempts: Collection[str]) -> Mapping[str, Observation]:
         """The attempts that the provider knows; one that is absent never started or is forgotten."""
 
-    async def preempt(self, attempt_id: str, epoch: int, *, signal: str, grace_seconds: int) -> None:
-        """Send the notice signal once, and stop the attempt when the grace is over; success when it is gone or unknown."""
+    async def preempt(self, attempt_id: str, epoch: int, *, notice: int, signal: str, grace_seconds: int) -> None:
+        """Send the signal once a notice, and stop the attempt when the grace is over; success when it is gone or unknown.
+
+        Notices are numbered from 1. One that is not later than the last that was given or taken back changes nothing.
+        """
+
+    async def keep(self, attempt_id: str, epoch: int, *, notice: int) -> None:
+        """Take that notice back, and all before it, even if it arrives later: what has not stopped runs on.
+
+        Success as well when the attempt is gone or unknown, or a later notice was given: then that one counts.
+        """
 
     async def release(self, attempt_id: str, epoch: int) -> None:
         """Stop the attempt at once and never start it again, even if its launch arrives later; idempotent."""
@@ -252,8 +277,11 @@ class Store(Protocol):
     async def begin_bindings(self, keys: Sequence[AttemptKey]) -> Sequence[LaunchSpec | None]:
         """Turn holds in force into launches; none where an epoch has no right to it any more."""
 
-    async def launch_spec(self, key: AttemptKey) -> LaunchSpec | None:
-        """What was launched for an attempt that is still open, whether or not it is to stop."""
+    async def stop_order(self, key: AttemptKey) -> StopOrder | None:
+        """What an open attempt that may be at its provider is to know about leaving; none when there is no such attempt."""
+
+    async def kept(self, key: AttemptKey, notice: int) -> list[Notice]:
+        """Note that the provider has taken a notice back."""
 
     async def settle(
         self, observations: Sequence[Observation], answered: frozenset[str] = frozenset()

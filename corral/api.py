@@ -816,7 +816,10 @@ class Cordon(Model):
 
 
 class Resize(Model):
-    """Change the count (and, if given, the minimum) of a replica group of a workload that does not run."""
+    """Change the count (and, if given, the minimum) of a replica group of a workload that does not run.
+
+    One that has a hold gives it back, and waits again.
+    """
 
     count: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)]
     minimum: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] | None = None

@@ -295,7 +295,7 @@ class Corral:
         return await self._change(workload, wire.Update.RELEASE, Release(), key)
 
     async def resize(self, workload: str, resize: Resize, *, key: str | None = None) -> Acknowledgement:
-        """Change the size of a workload that has no capacity yet."""
+        """Change the size of a workload that does not run yet; one that has a hold gives it back, and waits again."""
         return await self._change(workload, wire.Update.RESIZE, resize, key)
 
     async def reprioritize(self, workload: str, priority: int, *, key: str | None = None) -> Acknowledgement:

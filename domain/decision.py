@@ -155,6 +155,14 @@ class Stop:
     reason: Reason
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """An attempt that has notice to leave stays: the one for whose sake it was to go is gone, and nobody else needs it to."""
+
+    attempt_id: str
+    beneficiary: str
+
+
 class Fallback(StrEnum):
     """Why somebody kept the answer of the greedy turns though a better plan was not ruled out."""
 
@@ -208,6 +216,7 @@ class Plan:
     decisions: tuple[Decision, ...]
     reshapes: tuple[Reshape, ...] = ()
     stops: tuple[Stop, ...] = ()
+    keeps: tuple[Keep, ...] = ()
     unfinished: bool = False
     over_quota: frozenset[str] = frozenset()
     quality: Quality | None = None

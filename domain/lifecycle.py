@@ -16,7 +16,16 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     ),
     State.RUNNING: frozenset({State.STOPPING, State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
     State.STOPPING: frozenset(
-        {State.RESERVING, State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}
+        {
+            State.STARTING,
+            State.RUNNING,
+            State.RESERVING,
+            State.WAITING,
+            State.SUSPENDED,
+            State.SUCCEEDED,
+            State.FAILED,
+            State.CANCELLED,
+        }
     ),
     State.SUCCEEDED: frozenset(),
     State.FAILED: frozenset(),
@@ -30,7 +39,9 @@ AT_A_PROVIDER = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
 
 RESHAPED = frozenset({Outcome.RESIZED, Outcome.MIGRATED})
 """Ends of attempts whose workload goes on in another shape, with capacity promised to it."""
-LEAVING = RESHAPED | {Outcome.PREEMPTED, Outcome.STOPPED}
+FOR_SOMEBODY = RESHAPED | {Outcome.PREEMPTED}
+"""Ends that may be ordered for the sake of a beneficiary: without it there is no need for them."""
+LEAVING = FOR_SOMEBODY | {Outcome.STOPPED}
 """Ends that a round ordered: what such work has is as good as free, and its queue's quota is not charged for it."""
 
 
@@ -39,7 +50,7 @@ ALLOWED: Mapping[str, frozenset[State]] = {
     "cancel": LIVE,
     "hold": LIVE - {State.SUSPENDED},
     "release": frozenset({State.SUSPENDED}),
-    "resize": WITHOUT_CAPACITY,
+    "resize": WITHOUT_CAPACITY | BEFORE_BINDING,
     "reprioritize": LIVE,
     "expire": AT_A_PROVIDER,
 }

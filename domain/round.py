@@ -19,6 +19,7 @@ from domain.memory import Memory
 from domain.openings import fits_somewhere, open_ranks, why_not_yet
 from domain.placement import why_not_on
 from domain.quality import quality
+from domain.reprieve import reprieved
 from domain.request import Kind, Request, requests
 from domain.snapshot import Snapshot
 from domain.turns import TakeTurns
@@ -49,6 +50,7 @@ def schedule(
     """
     take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
     memory = memory or Memory()
+    snapshot, keeps = reprieved(snapshot, now)  # 0. who leaves for nobody any more
     facts = Facts.of(snapshot, now, memory)  # 1. what no decision changes
     world = memory.world(snapshot, facts.tree)  # 2. what decisions change
     lap("read")
@@ -66,7 +68,8 @@ def schedule(
     answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 8. why the others wait
     decisions = (*refused, *turns.moved, *answers, *waits)
     lap("explain")
-    return Plan(decisions, turns.reshapes, turns.stops, turns.unfinished, facts.protection.over_quota(), found)
+    over_quota, unfinished = facts.protection.over_quota(), turns.unfinished or bool(keeps)
+    return Plan(decisions, turns.reshapes, turns.stops, keeps, unfinished, over_quota, found)
 
 
 def who_starts(snapshot: Snapshot, now: datetime) -> frozenset[str]:

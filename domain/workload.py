@@ -55,7 +55,8 @@ class Active:
     """A workload with an open attempt: capacity promised, held, or in use.
 
     `started_at` is when it was observed running, else none; `checkpoint_at` when it last saved its work, if known.
-    `preempted` says that it has had notice to leave or move, `preemptions` how often its workload had in 24 hours.
+    `preempted` says that it has had notice to leave or move, `preemptions` how often its workload had in 24 hours. One that
+    could still be told to stay has a `beneficiary`, the attempt for whose sake it is to leave, and was told so at `noticed_at`.
     """
 
     id: str
@@ -70,6 +71,8 @@ class Active:
     checkpoint_at: datetime | None = None
     preempted: bool = False
     preemptions: int = 0
+    beneficiary: str | None = None
+    noticed_at: datetime | None = None
     hourly_cost: int = 0
     """Nanodollars an hour (thousandths of accelerators times the prices of their nodes)."""
     needs: object = field(default=None, init=False, compare=False, repr=False)
@@ -90,6 +93,11 @@ class Active:
     def stopping(self) -> "Active":
         """The same with notice to leave."""
         return replace(self, preempted=True, state=State.STOPPING)
+
+    def staying(self) -> "Active":
+        """The same with its notice taken back."""
+        state = State.RUNNING if self.started_at else State.STARTING
+        return replace(self, preempted=False, state=state, beneficiary=None, noticed_at=None)
 
 
 def length_of(spec: WorkloadSpec) -> int | None:

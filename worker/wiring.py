@@ -131,7 +131,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 *(inquiry.datasets, inquiry.apply_datasets),
                 *(inquiry.policies, inquiry.apply_policy),
             ),
-            provider_activities=(placement.bind, placement.stop, inventory.watch, inventory.cordon),
+            provider_activities=(placement.bind, placement.stop, placement.keep, inventory.watch, inventory.cordon),
         )
 
 

@@ -18,3 +18,7 @@ class HandOver:
 
     standing: Standing
     noticed_epoch: int
+    noticed: int = 0
+    """The number of the last notice that the attempt of that epoch was given."""
+    kept: int = 0
+    """The number of the last notice that it was told to forget."""

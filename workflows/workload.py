@@ -51,7 +51,8 @@ class WorkloadLifecycle:
         self._spec = spec
         self._workload = workflow.info().workflow_id.removeprefix(wire.workload_workflow_id(""))
         self._standing = hand_over.standing if hand_over else None
-        self._noticed_epoch = hand_over.noticed_epoch if hand_over else 0
+        self._noticed = (hand_over.noticed_epoch, hand_over.noticed) if hand_over else (0, 0)
+        self._kept = (hand_over.noticed_epoch, hand_over.kept) if hand_over else (0, 0)
         self._since = workflow.now()
         self._shown: State | None = None
         self._admission: asyncio.Task[Standing] | None = None
@@ -77,9 +78,12 @@ class WorkloadLifecycle:
             match self._now.state:
                 case State.RESERVED:
                     await self._at_provider(Placement.bind, f"bind {self._now.place}", ON_ITS_WAY)
-                case State.STOPPING if self._noticed_epoch < self._now.epoch:
-                    self._noticed_epoch = self._now.epoch
+                case State.STOPPING if self._noticed < self._notice:
+                    self._noticed = self._notice
                     await self._at_provider(Placement.stop, f"stop {self._now.place}", LEAVING)
+                case State.STARTING | State.RUNNING if self._now.notice and self._kept < self._notice:
+                    self._kept = self._notice
+                    await self._at_provider(Placement.keep, f"keep {self._now.place}", ON_ITS_WAY)
                 case _:
                     self._show()
                     await self._news()
@@ -117,7 +121,7 @@ class WorkloadLifecycle:
         """Wait until the workload stands differently; where its time is limited, until that is over."""
         if workflow.info().is_continue_as_new_suggested():
             await workflow.wait_condition(workflow.all_handlers_finished)
-            workflow.continue_as_new(args=[self._spec, HandOver(self._now, self._noticed_epoch)])
+            workflow.continue_as_new(args=[self._spec, self._hand_over()])
         known = self._now
         runs = known.state in {State.STARTING, State.RUNNING}
         limit = known.runtime_left if runs else LOOK_AGAIN.total_seconds()
@@ -152,6 +156,15 @@ class WorkloadLifecycle:
     def _now(self) -> Standing:
         assert self._standing is not None, "nothing is asked of a workload before it has been admitted"
         return self._standing
+
+    @property
+    def _notice(self) -> tuple[int, int]:
+        """The last notice to leave: its attempt by its epoch, and its number."""
+        return self._now.epoch, self._now.notice
+
+    def _hand_over(self) -> HandOver:
+        epoch, noticed = self._noticed
+        return HandOver(self._now, epoch, noticed, self._kept[1] if self._kept[0] == epoch else 0)
 
     def _learn(self, standing: Standing) -> None:
         if self._standing is None or standing.version >= self._standing.version:

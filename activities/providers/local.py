@@ -28,7 +28,7 @@ from activities.ports import (
 )
 from activities.providers import local_runner
 from activities.providers.local_attempts import DIRECTORY_VARIABLE, LAST_SEQUENCE, LocalAttempt, file_name
-from activities.providers.local_runner import KILL, NOTICE, ORDER, Anchor, Notice, Order, Replica
+from activities.providers.local_runner import KILL, ORDER, Anchor, Notice, Order, Replica
 from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, WHOLE, CapacityType, Identifier, Model, ShortName
 
 POLL_SECONDS = 0.075
@@ -113,14 +113,18 @@ class LocalProvider:
         """The attempts that the provider knows; one that is absent never started or is forgotten."""
         return await asyncio.to_thread(self._status, attempts)
 
-    async def preempt(self, attempt_id: str, epoch: int, *, signal: str, grace_seconds: int) -> None:
-        """Send the signal once to all replicas, and kill them when the grace is over.
+    async def preempt(self, attempt_id: str, epoch: int, *, notice: int, signal: str, grace_seconds: int) -> None:
+        """Send the signal once for each notice to all replicas, and kill them when the grace is over.
 
         Raises:
             ProviderError: `INVALID_SPEC` when this machine has no such signal.
         """
         _check_signal(signal)
-        await asyncio.to_thread(self._preempt, attempt_id, signal, self._clock.wall_seconds(grace_seconds))
+        await asyncio.to_thread(self._preempt, attempt_id, notice, signal, self._clock.wall_seconds(grace_seconds))
+
+    async def keep(self, attempt_id: str, epoch: int, *, notice: int) -> None:
+        """Let what has not stopped run on; processes see it by a file `kept-N.json` in their directory."""
+        await asyncio.to_thread(self._keep, attempt_id, notice)
 
     async def release(self, attempt_id: str, epoch: int) -> None:
         """Kill the attempt and never start it again, even if its launch arrives later; idempotent."""
@@ -232,10 +236,18 @@ class LocalProvider:
             found = {attempt_id: self._find(attempt_id) for attempt_id in attempts}
             return {attempt_id: attempt.observe() for attempt_id, attempt in found.items() if attempt is not None}
 
-    def _preempt(self, attempt_id: str, signal: str, wall_seconds: float) -> None:
+    def _preempt(self, attempt_id: str, number: int, signal: str, wall_seconds: float) -> None:
         notice = Notice(signal=signal, wall_seconds=wall_seconds, at=self._clock.now().timestamp())
         with self._alone():
-            self._stop(attempt_id, NOTICE, notice)
+            attempt = self._find(attempt_id)
+            if attempt is not None and number > attempt.last_notice:
+                self._stop(attempt_id, local_runner.notice_file(number), notice)
+
+    def _keep(self, attempt_id: str, number: int) -> None:
+        with self._alone():
+            attempt = self._find(attempt_id)
+            if attempt is not None and number >= attempt.last_notice:
+                self._stop(attempt_id, local_runner.kept_file(number), {"at": self._clock.now().timestamp()})
 
     def _release(self, attempt_id: str) -> None:
         with self._alone():

@@ -4,7 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,33 @@ import psutil
 
 from activities.ports import Observation, Phase
 from activities.providers import local_runner
-from activities.providers.local_runner import CLAIM, KILL, LOCK, NOTICE, ORDER, RESULT, RUNNING, WAKE, Ending, Order, pool_time
+from activities.providers.local_runner import (
+    CLAIM,
+    KEPT,
+    KILL,
+    LOCK,
+    NOTICES,
+    ORDER,
+    RESULT,
+    RUNNING,
+    WAKE,
+    Ending,
+    Order,
+    kept_file,
+    notice_file,
+    notice_in_force,
+    numbers,
+    pool_time,
+)
 
 DIRECTORY_VARIABLE = "CORRAL_DIRECTORY"
 """In the environment of every process of an attempt: its directory."""
 
 STRAYS_SECONDS = 5.0
 
-SEQUENCE = {Phase.STARTING: 1, Phase.RUNNING: 2, Phase.STOPPING: 3}
-LAST_SEQUENCE = 4
-"""Phases follow one another in this order; some are left out."""
+STARTING, STARTED, NOTICED = 1, 2, 1
+"""Sequences: a start, then it runs, then each notice and its end, two apart; some are left out."""
+KILLED, LAST_SEQUENCE = 10**6, 10**6 + 1
 
 
 def file_name(identity: str) -> str:
@@ -49,6 +66,11 @@ class LocalAttempt:
     def is_over(self) -> bool:
         """It has ended and its end is written down."""
         return self._file(RESULT) is not None
+
+    @property
+    def last_notice(self) -> int:
+        """The number of the last notice that it was given, or that was taken back before it was given."""
+        return max([0, *numbers(self.directory, NOTICES), *numbers(self.directory, KEPT)])
 
     @property
     def is_claimed(self) -> bool:
@@ -103,23 +125,39 @@ class LocalAttempt:
         # The result is looked for first: what is written before it is then there as well.
         result = self._file(RESULT)
         ending = Ending(**result) if result else None
-        running, stop = self._file(RUNNING), self._file(NOTICE) or self._file(KILL)
-        seen = [self._observation(Phase.STARTING, self.order["anchor"]["pool"])]
+        running = self._file(RUNNING)
+        seen = [self._observation(Phase.STARTING, STARTING, self.order["anchor"]["pool"])]
         if running:
-            seen.append(self._observation(Phase.RUNNING, running["at"]))
-        if stop and (ending is None or stop["at"] <= ending.at):
-            seen.append(self._observation(Phase.STOPPING, stop["at"]))
+            seen.append(self._observation(Phase.RUNNING, STARTED, running["at"]))
+        told = [turn for turn in self._turns() if ending is None or turn[2] <= ending.at]
+        seen += (self._observation(phase, sequence, at) for phase, sequence, at in told)
         if ending:
-            seen.append(self._observation(Phase(ending.phase), ending.at, ending.reason, ending.exit_code))
+            seen.append(self._observation(Phase(ending.phase), LAST_SEQUENCE, ending.at, ending.reason, ending.exit_code))
         return tuple(seen)
 
-    def _observation(self, phase: Phase, at: float, reason: str = "", exit_code: int | None = None) -> Observation:
+    def _turns(self) -> Iterator[tuple[Phase, int, float]]:
+        """What it was told about leaving: the phase that it then was in, its sequence, and when."""
+        given, taken_back = numbers(self.directory, NOTICES), numbers(self.directory, KEPT)
+        for number in given:
+            yield Phase.STOPPING, NOTICED + 2 * number, self._file(notice_file(number))["at"]
+            if number in taken_back:
+                yield (
+                    Phase.RUNNING if self._file(RUNNING) else Phase.STARTING,
+                    NOTICED + 2 * number + 1,
+                    self._file(kept_file(number))["at"],
+                )
+        if kill := self._file(KILL):
+            yield Phase.STOPPING, KILLED, kill["at"]
+
+    def _observation(
+        self, phase: Phase, sequence: int, at: float, reason: str = "", exit_code: int | None = None
+    ) -> Observation:
         running = self._file(RUNNING) if phase is not Phase.STARTING else None
         return Observation(
             attempt_id=self.order["attempt_id"],
             epoch=self.order["epoch"],
             phase=phase,
-            sequence=SEQUENCE.get(phase, LAST_SEQUENCE),
+            sequence=sequence,
             at=_as_datetime(at),
             started_at=_as_datetime(running["at"]) if running else None,
             exit_code=exit_code,
@@ -143,7 +181,7 @@ class LocalAttempt:
         if self.is_claimed:
             _end_strays(self.directory)
             ending = Ending("lost", "its supervisor died", now)
-        elif self._file(KILL) or self._file(NOTICE):
+        elif self._file(KILL) or notice_in_force(self.directory) is not None:
             ending = Ending("cancelled", "stopped before it ran", now)
         else:
             return

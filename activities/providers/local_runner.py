@@ -26,12 +26,14 @@ LOCK = "lock"
 CLAIM = "claimed"
 """Written before the first process starts: nobody starts the attempt again."""
 RUNNING = "running.json"
-NOTICE = "notice.json"
-"""From the provider: a `Notice`."""
+NOTICES = "notice-*.json"
+"""From the provider: a `Notice` each, by its number."""
+KEPT = "kept-*.json"
+"""From the provider: the notice of that number, and all before it, are taken back."""
 KILL = "kill.json"
 """From the provider: stop at once."""
 WAKE = "wake"
-"""A pipe by which the provider says that it wrote one of the two."""
+"""A pipe by which the provider says that it wrote one of these."""
 RESULT = "result.json"
 """How it ended: an `Ending`."""
 
@@ -139,6 +141,28 @@ def read(directory: Path, name: str) -> Any:
         return None
 
 
+def notice_file(number: int) -> str:
+    """The file of the notice with that number."""
+    return NOTICES.replace("*", str(number))
+
+
+def kept_file(number: int) -> str:
+    """The file that takes the notice with that number back."""
+    return KEPT.replace("*", str(number))
+
+
+def numbers(directory: Path, files: str) -> list[int]:
+    """The numbers of the files of this kind that are there, in order."""
+    prefix, suffix = files.split("*")
+    return sorted(int(path.name.removeprefix(prefix).removesuffix(suffix)) for path in directory.glob(files))
+
+
+def notice_in_force(directory: Path) -> int | None:
+    """The number of the last notice, unless it is taken back."""
+    last = max(numbers(directory, NOTICES), default=0)
+    return last if last > max(numbers(directory, KEPT), default=0) else None
+
+
 def _sync(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
@@ -201,7 +225,7 @@ def _open_wake(directory: Path) -> int:
 
 def _run(directory: Path, order: Order, wake: int, tell_started: int) -> Ending:
     anchor = order["anchor"]
-    if (directory / KILL).exists() or (directory / NOTICE).exists():
+    if (directory / KILL).exists() or notice_in_force(directory) is not None:
         return Ending("cancelled", "stopped before it ran", pool_time(anchor))
     children: list[Child] = []
     try:
@@ -237,8 +261,9 @@ def _start(directory: Path, command: Sequence[str], replica: Replica) -> Child:
 
 
 def _until_it_ends(directory: Path, children: Sequence[Child], wake: int, anchor: Anchor) -> Ending:
-    """Wait for the children; pass on a notice once; leave what still runs to be killed."""
+    """Wait for the children; pass on each notice once; leave what still runs when its grace is over to be killed."""
     kill_at: float | None = None
+    passed_on: int | None = None
     while True:
         codes = {child.name: child.exit_code() for child in children}
         ending = _ending(codes, pool_time(anchor), noticed=kill_at is not None)
@@ -246,8 +271,9 @@ def _until_it_ends(directory: Path, children: Sequence[Child], wake: int, anchor
             return ending
         if (directory / KILL).exists():
             return Ending("cancelled", "released", pool_time(anchor))
-        if kill_at is None:
-            kill_at = _pass_on_notice(directory, children)
+        notice = notice_in_force(directory)
+        if notice != passed_on:
+            passed_on, kill_at = notice, None if notice is None else _pass_on_notice(directory, notice, children)
         if kill_at is not None and time.monotonic() >= kill_at:
             return Ending("cancelled", "stopped at the end of its grace", pool_time(anchor))
         _wait(wake, kill_at)
@@ -265,11 +291,9 @@ def _ending(codes: Mapping[str, int | None], at: float, *, noticed: bool) -> End
     return Ending("succeeded", "", at, 0) if is_over else None
 
 
-def _pass_on_notice(directory: Path, children: Sequence[Child]) -> float | None:
-    """Send the signal of a notice if there is one, and say when what is left is to be killed."""
-    notice: Notice | None = read(directory, NOTICE)
-    if notice is None:
-        return None
+def _pass_on_notice(directory: Path, number: int, children: Sequence[Child]) -> float:
+    """Send the signal of a notice, and say when what is left is to be killed."""
+    notice: Notice = read(directory, notice_file(number))
     for child in children:
         child.send(signal.Signals[notice["signal"]])
     return time.monotonic() + notice["wall_seconds"]

@@ -21,9 +21,9 @@ from activities.ports import (
     ProviderSnapshot,
 )
 from activities.providers.sim_fleet import SimulatedFaults, SimulatedFleet
-from activities.providers.sim_life import Behaviour, Occupied, Run
+from activities.providers.sim_life import Behaviour, Occupied, Run, Told
 from activities.providers.sim_records import Kind, Progress, Records
-from activities.providers.sim_world import RUN, World, as_datetime
+from activities.providers.sim_world import RUN, TOLD, World, as_datetime
 
 POLL_SECONDS = 0.2
 """How often, on the wall, a watcher looks for what other processes did."""
@@ -90,13 +90,20 @@ class SimulatedProvider:
         seen = {attempt_id: self._world.observe(attempt_id) for attempt_id in attempts}
         return {attempt_id: observation for attempt_id, observation in seen.items() if observation is not None}
 
-    async def preempt(self, attempt_id: str, epoch: int, *, signal: str, grace_seconds: int) -> None:
+    async def preempt(self, attempt_id: str, epoch: int, *, notice: int, signal: str, grace_seconds: int) -> None:
         """Give notice once; the attempt stops when its grace is over, or before that on its own."""
+        self._tell_about_leaving(attempt_id, Kind.NOTICED, Told(notice, grace_seconds))
+
+    async def keep(self, attempt_id: str, epoch: int, *, notice: int) -> None:
+        """Take a notice back; the attempt goes on with its work."""
+        self._tell_about_leaving(attempt_id, Kind.KEPT, Told(notice))
+
+    def _tell_about_leaving(self, attempt_id: str, kind: Kind, told: Told) -> None:
         with self._records.writing():
             self._catch_up()
             run = self._world.run(attempt_id)
-            if run is not None and run.noticed_at is None and not self._world.is_over(attempt_id):
-                self._records.append(self._world.now, Kind.NOTICED, attempt_id, str(grace_seconds))
+            if run is not None and not self._world.is_over(attempt_id):
+                self._records.append(self._world.now, kind, attempt_id, TOLD.dump_json(told).decode())
         self._catch_up()
 
     async def release(self, attempt_id: str, epoch: int) -> None:

@@ -9,7 +9,8 @@ A workload describes its behaviour by parameters of its spec, in seconds of the 
 - `ignore_notice`: `true` when it goes on until its grace is over.
 
 On notice it stops computing, saves its work, and stops on its own, if its grace is long enough for that; else it goes on to the
-end of its grace. The next attempt of the workload goes on from what was saved last.
+end of its grace. When the notice is taken back before, it computes on, and what it was about to save is not saved. The next
+attempt of the workload goes on from what was saved last.
 """
 
 import math
@@ -22,6 +23,7 @@ from activities.ports import ErrorClass, LaunchSpec, Phase, ProviderError
 DEFAULT_RUNTIME_SECONDS = 60.0
 DEFAULT_CHECKPOINT_SECONDS = 5.0
 SAVED_AND_STOPPED = "stopped with its work saved"
+FOR_EVER = math.inf
 
 Value = TypeVar("Value")
 Default = TypeVar("Default")
@@ -103,6 +105,23 @@ class Occupied:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What an attempt was told about leaving: to do so within a grace, or that this notice is taken back."""
+
+    notice: int
+    grace_seconds: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A notice as it took effect, and when it was taken back, if it was."""
+
+    at: float
+    grace_seconds: float
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One launch as it was recorded, and what befell it since. Times are seconds since 1970 in the pool's time.
 
@@ -118,8 +137,8 @@ class Run:
     launched_at: float
     fails_to_start: bool = False
     saved_before: float = 0
-    noticed_at: float | None = None
-    grace_seconds: float = 0
+    notices: tuple[Given, ...] = ()
+    last_notice: int = 0
     released_at: float | None = None
     lost_at: float | None = None
     lost_node: str = ""
@@ -132,16 +151,32 @@ class Run:
     @property
     def ends_at(self) -> float:
         """When its work is done, unless something comes between."""
-        return self.ready_at + max(0.0, self.behaviour.runtime_seconds - self.saved_before)
+        return self.ready_at + max(0.0, self.behaviour.runtime_seconds - self.saved_before) + self.paused(FOR_EVER)
 
-    @property
-    def saves_on_notice(self) -> bool:
+    def saves_on(self, given: Given) -> bool:
         """It heeds a notice, and its grace is long enough to save its work."""
-        return not self.behaviour.ignores_notice and self.behaviour.checkpoint_seconds <= self.grace_seconds
+        return not self.behaviour.ignores_notice and self.behaviour.checkpoint_seconds <= given.grace_seconds
 
-    def noticed(self, at: float, grace_seconds: float) -> "Run":
-        """The same with notice to stop; a second notice changes nothing."""
-        return self if self.noticed_at is not None else replace(self, noticed_at=at, grace_seconds=grace_seconds)
+    def paused(self, until: float) -> float:
+        """Seconds up to a time in which it began to save its work, and was told to stay before it had."""
+        began = [given for given in self.notices if given.until is not None and self.saves_on(given)]
+        return sum(max(0.0, min(given.until or until, until) - max(given.at, self.ready_at)) for given in began)
+
+    def noticed(self, at: float, told: Told) -> "Run":
+        """The same with notice to stop, in the place of one before; what is not later than the last one changes nothing."""
+        if told.notice <= self.last_notice:
+            return self
+        before = self._taken_back(at)
+        return replace(self, notices=(*before, Given(at, told.grace_seconds)), last_notice=told.notice)
+
+    def kept(self, at: float, told: Told) -> "Run":
+        """The same without notice to stop, unless a later one was given."""
+        if told.notice < self.last_notice:
+            return self
+        return replace(self, notices=self._taken_back(at), last_notice=told.notice)
+
+    def _taken_back(self, at: float) -> tuple[Given, ...]:
+        return tuple(replace(given, until=at) if given.until is None else given for given in self.notices)
 
     def released(self, at: float) -> "Run":
         """The same, stopped at once."""
@@ -169,8 +204,8 @@ Timeline = tuple[Moment, ...]
 def timeline(run: Run) -> Timeline:
     """How the attempt goes, as far as is known now."""
     life = _undisturbed(run)
-    if run.noticed_at is not None:
-        life = _after_notice(run, life, run.noticed_at)
+    for given in run.notices:
+        life = _after_notice(run, life, given)
     if run.released_at is not None:
         life = _cut(life, Moment(run.released_at, Phase.CANCELLED, "released"))
     if run.lost_at is not None:
@@ -187,14 +222,20 @@ def _undisturbed(run: Run) -> Timeline:
     return (*starting, Moment(run.ready_at, Phase.RUNNING), end)
 
 
-def _after_notice(run: Run, life: Timeline, at: float) -> Timeline:
-    if at < run.ready_at:
-        return _cut(life, Moment(at, Phase.CANCELLED, "stopped before it ran"))
-    stopping = _cut(life, Moment(at, Phase.STOPPING))
-    if run.saves_on_notice:
-        return _cut(stopping, Moment(at + run.behaviour.checkpoint_seconds, Phase.CANCELLED, SAVED_AND_STOPPED))
-    killed, own_end = Moment(at + run.grace_seconds, Phase.CANCELLED, "stopped at the end of its grace"), life[-1]
-    return _cut(stopping, own_end if own_end.at <= killed.at else killed)
+def _after_notice(run: Run, life: Timeline, given: Given) -> Timeline:
+    if given.at < run.ready_at:
+        return _cut(life, Moment(given.at, Phase.CANCELLED, "stopped before it ran"))
+    own_end, stopping = life[-1], _cut(life, Moment(given.at, Phase.STOPPING))
+    saves = run.saves_on(given)
+    if saves:
+        end = Moment(given.at + run.behaviour.checkpoint_seconds, Phase.CANCELLED, SAVED_AND_STOPPED)
+    else:
+        end = Moment(given.at + given.grace_seconds, Phase.CANCELLED, "stopped at the end of its grace")
+    if not saves and own_end.at <= end.at:
+        end = own_end
+    if given.until is None or given.until >= end.at:
+        return _cut(stopping, end)
+    return (*_cut(stopping, Moment(given.until, Phase.RUNNING)), own_end)
 
 
 def _cut(life: Timeline, then: Moment) -> Timeline:
@@ -209,9 +250,10 @@ def saved_seconds(run: Run, life: Timeline, now: float) -> float:
     That is all up to the notice when it has stopped on its own, else what it had computed at its last regular checkpoint.
     """
     computing_until = min(now, life[-1].at)
-    if run.noticed_at is not None and run.saves_on_notice:
-        computing_until = min(computing_until, run.noticed_at)
-    computed = max(0.0, computing_until - run.ready_at)
+    in_force = next((given for given in run.notices if given.until is None), None)
+    if in_force is not None and run.saves_on(in_force):
+        computing_until = min(computing_until, in_force.at)
+    computed = max(0.0, computing_until - run.ready_at - run.paused(computing_until))
     if life[-1].reason == SAVED_AND_STOPPED and life[-1].at <= now:
         return computed
     every = run.behaviour.checkpoint_every_seconds

@@ -31,6 +31,7 @@ class Kind(StrEnum):
 
     LAUNCHED = "launched"
     NOTICED = "noticed"
+    KEPT = "kept"
     RELEASED = "released"
     FORGOTTEN = "forgotten"
     NODE_LOST = "node-lost"

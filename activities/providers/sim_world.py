@@ -11,12 +11,15 @@ from pydantic import TypeAdapter
 
 from activities.ports import ErrorClass, NodeView, Observation, Phase, ProviderError
 from activities.providers.sim_fleet import SimulatedFaults
-from activities.providers.sim_life import Occupied, Run, Timeline, saved_seconds, timeline
+from activities.providers.sim_life import Occupied, Run, Timeline, Told, saved_seconds, timeline
 from activities.providers.sim_records import Change, Kind
 from corral.api import WHOLE
 
 RUN = TypeAdapter(Run)
 """How a launch is written down, in JSON."""
+
+TOLD = TypeAdapter(Told)
+"""How what an attempt was told about leaving is written down, in JSON; in older worlds its grace alone."""
 
 FOR_EVER = float("inf")
 
@@ -55,6 +58,10 @@ class Attempt:
             reason=moment.reason,
             checkpoint_at=as_datetime(self.run.ready_at + saved) if saved else None,
         )
+
+
+def _told(body: str) -> Told:
+    return TOLD.validate_json(body) if body.startswith("{") else Told(1, float(body))
 
 
 class World:
@@ -150,7 +157,9 @@ class World:
             case Kind.LAUNCHED:
                 self._launch(RUN.validate_json(change.body))
             case Kind.NOTICED:
-                self._turn(change.subject, lambda run: run.noticed(at, float(change.body)))
+                self._turn(change.subject, lambda run: run.noticed(at, _told(change.body)))
+            case Kind.KEPT:
+                self._turn(change.subject, lambda run: run.kept(at, _told(change.body)))
             case Kind.RELEASED:
                 self._turn(change.subject, lambda run: run.released(at))
             case Kind.FORGOTTEN:

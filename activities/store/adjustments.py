@@ -13,7 +13,7 @@ from activities.store.attempts import withdraw
 from activities.store.rows import Journal, WorkloadRow, locked_workloads
 from corral.api import Outcome, State, WorkloadSpec
 from domain.accounting import IntervalKind
-from domain.lifecycle import objection
+from domain.lifecycle import BEFORE_BINDING, objection
 
 Change = Callable[[AsyncConnection, Journal, WorkloadRow, Adjustment], Awaitable[str]]
 """Does one change to a locked workload, and says what was done."""
@@ -62,8 +62,10 @@ async def _release(connection: AsyncConnection, journal: Journal, workload: Work
 
 async def _resize(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
     spec = _resized(workload.parsed(), asked)
-    journal.change(workload, spec=spec.model_dump(mode="json"), explanation=None)
     message = f"resized: {spec.summary}"
+    if workload.state in BEFORE_BINDING:
+        await withdraw(connection, journal, workload.id, Outcome.RESIZED, "what it holds is of another size")
+    journal.change(_after(journal, workload), spec=spec.model_dump(mode="json"), explanation=None)
     journal.note(workload.id, "resized", message)
     journal.tell(workload.id)
     return message

@@ -7,7 +7,7 @@ from sqlalchemy import all_, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import AttemptKey
-from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace
+from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace, StopOrder
 from activities.store import tables
 from activities.store.facts import share_of
 from activities.store.penalties import settle_ended
@@ -87,13 +87,42 @@ def _launch_order(workload: WorkloadRow, attempt: AttemptRow, places: tuple[Repl
     )
 
 
-async def open_launch(connection: AsyncConnection, key: AttemptKey) -> LaunchSpec | None:
-    """What was launched for an attempt that is still open, whether or not it is to stop."""
+async def stop_order(connection: AsyncConnection, key: AttemptKey) -> StopOrder | None:
+    """What an open attempt that may be at its provider is to know about leaving."""
     workloads, attempts = await locked_workloads(connection, [key.workload]), await open_attempts(connection, [key.workload])
     workload, attempt = workloads.get(key.workload), attempts.now.get(key.workload)
     if workload is None or attempt is None or attempt.epoch != key.epoch or attempt.bound_at is None:
         return None
-    return (await _launch_orders(connection, {workload.id: workload}, [attempt]))[attempt.id]
+    wish = workload.parsed().checkpoint
+    is_in_force = attempt.stop_at is not None
+    return StopOrder(attempt.id, attempt.epoch, attempt.provider, attempt.notice, is_in_force, wish.signal, wish.grace_seconds)
+
+
+def give_notice(journal: Journal, attempt: AttemptRow, stop_as: Outcome, **order: str | None) -> AttemptRow:
+    """Order an attempt to stop, by a notice of its own unless one is in force. `order`: for whom, or why."""
+    begins = {"stop_at": journal.now, "notice": attempt.notice + 1, "kept_at": None} if attempt.stop_at is None else {}
+    return journal.attempt(attempt, stop_as=stop_as, **begins, **order)
+
+
+def take_notice_back(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, cause: str) -> None:
+    """Let an attempt that has notice for somebody else's sake run on; its workflow tells its provider."""
+    was_preempted = attempt.stop_as == Outcome.PREEMPTED
+    attempt = journal.attempt(attempt, stop_at=None, stop_as=None, beneficiary=None)
+    state = State.RUNNING if attempt.started_at else State.STARTING
+    message = f"keeps {place_of(attempt)}: its notice is taken back, for {cause}"
+    journal.move(workload, state, message, preemptions=workload.preemptions - was_preempted)
+    journal.tell(workload.id)
+
+
+async def note_kept(connection: AsyncConnection, journal: Journal, key: AttemptKey, notice: int) -> None:
+    """Believe that a provider has taken a notice back, unless a later one was given meanwhile."""
+    workload, attempt = await _locked(connection, journal, key.workload)
+    if workload is None or attempt is None or (attempt.epoch, attempt.notice) != (key.epoch, notice):
+        return
+    if attempt.stop_at is None and attempt.kept_at is None:
+        journal.attempt(attempt, kept_at=journal.now)
+        journal.change(workload)
+        journal.note(workload.id, "kept", f"its provider has taken notice {notice} back")
 
 
 async def settle(
@@ -125,7 +154,7 @@ def _believe(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, seen:
         attempt = journal.attempt(attempt, checkpoint_at=seen.checkpoint_at)
         workload = journal.change(workload)
     if seen.phase.is_over:
-        end_attempt(journal, workload, attempt, _outcome(seen, attempt), seen)
+        end_attempt(journal, workload, attempt, _outcome(seen, attempt, workload), seen)
 
 
 def _started(
@@ -141,9 +170,11 @@ def _started(
     return attempt, workload
 
 
-def _outcome(seen: Observation, attempt: AttemptRow) -> Outcome:
+def _outcome(seen: Observation, attempt: AttemptRow, workload: WorkloadRow) -> Outcome:
     """Read an outcome from what was observed and what had been ordered."""
     ordered = Outcome(attempt.stop_as) if attempt.stop_as else None
+    if ordered is None and _may_have_heeded(seen, attempt, workload):
+        ordered = Outcome.PREEMPTED
     match seen.phase:
         case Phase.SUCCEEDED:
             return Outcome.FINISHED
@@ -151,6 +182,17 @@ def _outcome(seen: Observation, attempt: AttemptRow) -> Outcome:
             return Outcome.FAILED
         case _:
             return ordered or Outcome.LOST
+
+
+def _may_have_heeded(seen: Observation, attempt: AttemptRow, workload: WorkloadRow) -> bool:
+    """Whether an attempt without an order to stop may have ended by a notice that was taken back too late.
+
+    Its provider may not have heard of that yet, or it had begun to leave when it did: it then ends within its grace.
+    """
+    if not attempt.notice:
+        return False
+    grace = timedelta(seconds=workload.parsed().checkpoint.grace_seconds)
+    return attempt.kept_at is None or seen.at <= attempt.kept_at + grace
 
 
 def end_attempt(
@@ -180,6 +222,7 @@ def end_attempt(
         outcome=outcome,
         exit_code=exit_code,
         failures=failures,
+        preemptions=workload.preemptions + (outcome is Outcome.PREEMPTED and attempt.stop_as is None),
         tasks_done=workload.tasks_done + (attempt.replicas if outcome is Outcome.FINISHED and spec.tasks else 0),
         runtime_used_seconds=workload.runtime_used_seconds + _seconds_run(attempt, at),
         not_before=_not_before(outcome, failures, journal.now),
@@ -251,10 +294,10 @@ async def withdraw(connection: AsyncConnection, journal: Journal, workload_id: s
         end_attempt(journal, workload, attempt, outcome, None)
         await give_back(connection, journal, [attempt])
     elif outcome is not Outcome.EXPIRED and _finality(outcome) > _finality(attempt.stop_as):
-        journal.attempt(attempt, stop_at=attempt.stop_at or journal.now, stop_as=outcome)
+        give_notice(journal, attempt, outcome)
         journal.move(workload, State.STOPPING, f"has notice to leave: {message}")
         journal.tell(workload.id)
-        await _keep_promises(connection, journal, await _drop_followers(connection, journal, [workload_id]), ())
+        await keep_promises(connection, journal, await drop_followers(connection, journal, [workload_id]), ())
 
 
 async def end_overdue(connection: AsyncConnection, journal: Journal) -> None:
@@ -300,13 +343,13 @@ async def give_back(connection: AsyncConnection, journal: Journal, attempts: Seq
         )
     )
     workloads = [attempt.workload_id for attempt in attempts]
-    freed |= await _drop_followers(connection, journal, workloads)
+    freed |= await drop_followers(connection, journal, workloads)
     following = {journal.open.now[workload].id for workload in workloads if workload in journal.open.now}
     beneficiaries = {attempt.beneficiary for attempt in attempts if attempt.beneficiary}
-    await _keep_promises(connection, journal, freed, sorted(beneficiaries | following))
+    await keep_promises(connection, journal, freed, sorted(beneficiaries | following))
 
 
-async def _drop_followers(connection: AsyncConnection, journal: Journal, workloads: Iterable[str]) -> set[str]:
+async def drop_followers(connection: AsyncConnection, journal: Journal, workloads: Iterable[str]) -> set[str]:
     """Give up the attempts that were to follow, as if they had never been: nobody outside was ever told of them.
 
     Answers with the nodes on which they had or were promised room.
@@ -322,7 +365,7 @@ async def _drop_followers(connection: AsyncConnection, journal: Journal, workloa
     return freed
 
 
-async def _keep_promises(
+async def keep_promises(
     connection: AsyncConnection, journal: Journal, nodes: Iterable[str], beneficiaries: Iterable[str]
 ) -> None:
     """Claim what is promised on nodes where room was freed, as far as it is free now.

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 from activities.store.rows import AttemptRow, WorkloadRow
 from corral.api import WHOLE, CapacityType, State, WorkloadSpec
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
-from domain.lifecycle import LEAVING
+from domain.lifecycle import FOR_SOMEBODY, LEAVING
 from domain.workload import Active, Waiting
 
 
@@ -81,5 +81,7 @@ def active_of(row: WorkloadRow, spec: WorkloadSpec, attempt: AttemptRow, shares:
         started_at=attempt.started_at,
         checkpoint_at=attempt.checkpoint_at,
         preempted=attempt.stop_as in LEAVING,
+        beneficiary=attempt.beneficiary if attempt.stop_as in FOR_SOMEBODY else None,
+        noticed_at=attempt.stop_at,
         hourly_cost=sum(attempt.cost_by_sku.values()),
     )

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Notice
 from activities.store import tables
-from activities.store.attempts import end_attempt, give_back
+from activities.store.attempts import drop_followers, end_attempt, give_back, give_notice, keep_promises, take_notice_back
 from activities.store.bulk import insert_new_rows, insert_rows
 from activities.store.penalties import write_entries
 from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRow, interval, place_of
@@ -19,7 +19,7 @@ from activities.store.snapshots import WorldRows
 from activities.store.steps import Steps
 from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import IntervalKind
-from domain.decision import Change, Decision, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
+from domain.decision import Change, Decision, Keep, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
 from domain.fleet import Node, NodeShare, Placement
 from domain.lifecycle import BEFORE_BINDING
 from domain.penalties import Entry, charges, settlement
@@ -106,12 +106,13 @@ class PlanWriter:
             self._reassess(plan.over_quota)
             changed = [decision for decision in plan.decisions if not self._is_unchanged_wait(decision)]
         await write_entries(self.connection, [settlement(charge) for charge in self.world.shown])
-        if changed or plan.reshapes or plan.stops:
+        if changed or plan.reshapes or plan.stops or plan.keeps:
             await self._write_round(plan, changed)
         return await self.journal.write(self.connection, self.steps)
 
     async def _write_round(self, plan: Plan, changed: Sequence[Decision]) -> None:
         round_id = await self._insert_round(plan)
+        given_up = await self._keep(plan.keeps)
         with self.steps.step("commit: what changed"):
             self._carry_out(plan, changed, round_id)
         with self.steps.step("commit: holds"):
@@ -119,11 +120,29 @@ class PlanWriter:
             await write_entries(self.connection, self.charged)
             await self._take_quota()
             await give_back(self.connection, self.journal, self.ended)
+            await keep_promises(self.connection, self.journal, given_up, ())
         with self.steps.step("commit: decisions"):
-            orders: list[Reshape | Stop] = [*plan.reshapes, *plan.stops]
+            orders: list[Reshape | Stop | Keep] = [*plan.reshapes, *plan.stops, *self._kept_for_good(plan)]
             records = [self._decision_row(round_id, decision) for decision in changed]
             records += [self._record_of(round_id, order) for order in orders]
             await insert_rows(self.connection, tables.decisions, records)
+
+    async def _keep(self, keeps: Sequence[Keep]) -> set[str]:
+        """Let those stay who leave for nobody; answers with the nodes on which they were to go on, which are free of them."""
+        if not keeps:
+            return set()
+        gone = await why_gone(self.connection, {keep.beneficiary for keep in keeps})
+        staying = [self.world.attempts[keep.attempt_id] for keep in keeps]
+        for keep, attempt in zip(keeps, staying, strict=True):
+            row, cause = self.workloads[attempt.workload_id], f"the work that it was to leave for {gone[keep.beneficiary]}"
+            for known in self.world.demand.attempts_of(row.id):
+                self.journal.know(known)
+            take_notice_back(self.journal, row, attempt, cause)
+        return await drop_followers(self.connection, self.journal, [attempt.workload_id for attempt in staying])
+
+    def _kept_for_good(self, plan: Plan) -> list[Keep]:
+        """Those who stay, without whom the same round gave another notice."""
+        return [keep for keep in plan.keeps if self.journal.attempts[keep.attempt_id].stop_at is None]
 
     def _carry_out(self, plan: Plan, changed: Sequence[Decision], round_id: int) -> None:
         for decision in changed:
@@ -251,9 +270,9 @@ class PlanWriter:
 
         One that only holds capacity ends at once: nothing runs.
         """
-        attempt = self.world.attempts[attempt_id]
-        row = self.workloads[attempt.workload_id]
-        attempt = self.journal.attempt(attempt, stop_at=self.journal.now, stop_as=stop_as, **order)
+        attempt = self.journal.attempts.get(attempt_id, self.world.attempts[attempt_id])
+        row = self.journal.workloads.get(attempt.workload_id, self.workloads[attempt.workload_id])
+        attempt = give_notice(self.journal, attempt, stop_as, **order)
         if row.state in BEFORE_BINDING:
             end_attempt(self.journal, row, attempt, stop_as, None)
             self.ended.append(attempt)
@@ -341,9 +360,11 @@ class PlanWriter:
             "detail": self._document(explanation) if explanation else _detail(decision),
         }
 
-    def _record_of(self, round_id: int, order: Reshape | Stop) -> dict[str, Any]:
+    def _record_of(self, round_id: int, order: Reshape | Stop | Keep) -> dict[str, Any]:
         """What is kept of an order to work that runs."""
         detail: dict[str, Any] = {"attempt": order.attempt_id}
+        if isinstance(order, Keep):
+            detail |= {"beneficiary": order.beneficiary}
         if isinstance(order, Reshape):
             detail |= {"change": order.change, "beneficiary": order.beneficiary, **_place(order.placement)}
             detail |= {"trade": asdict(order.trade)} if order.trade else {}
@@ -354,6 +375,21 @@ class PlanWriter:
             "reason": order.reason if isinstance(order, Stop) else None,
             "detail": detail,
         }
+
+
+async def why_gone(connection: AsyncConnection, attempts: Collection[str]) -> dict[str, str]:
+    """What became of attempts that have ended, in words, without the name of any."""
+    columns = tables.attempts.c
+    found = await connection.execute(select(columns.id, columns.outcome).where(columns.id.in_(sorted(attempts))))
+    return dict.fromkeys(attempts, "is gone") | {row.id: _GONE.get(row.outcome, f"is gone ({row.outcome})") for row in found}
+
+
+_GONE = {
+    Outcome.CANCELLED: "was cancelled",
+    Outcome.SUSPENDED: "is held",
+    Outcome.RESIZED: "was resized",
+    Outcome.EXPIRED: "was promised it for too long",
+}
 
 
 def _doing(row: WorkloadRow, attempt: AttemptRow | None) -> IntervalKind:

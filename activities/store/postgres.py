@@ -14,14 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAttempt, Standing
-from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation
+from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation, StopOrder
 from activities.store import adjustments, attempts, audit, data, fleet, policies, queues, tables, views
 from activities.store.accounts import note_capacity
 from activities.store.figures import FigureReader, Figures
 from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
-from activities.store.snapshots import SnapshotReader, anybody_waits, housekeeping_due, read_pool
+from activities.store.snapshots import SnapshotReader, anybody_leaves_for_nobody, anybody_waits, housekeeping_due, read_pool
 from activities.store.steps import RoundTimes, Steps, pass_over
 from corral.api import (
     Catalogue,
@@ -168,10 +168,15 @@ class PostgresStore:
             return (await self._reader.read(connection, pool, now, {}, everybody=True)).snapshot, now
 
     async def has_work(self) -> bool:
-        """Whether a round could decide anything now: somebody waits, or an edit may bear on what runs."""
+        """Whether a round could decide anything now.
+
+        Somebody waits, or has notice for the sake of who is gone, or an edit may bear on what runs.
+        """
         async with self._engine.connect() as connection:
             is_edited = (await read_pool(connection, self._pool)).edits != self._reviewed
-            return is_edited or await anybody_waits(connection, self._clock.now())
+            return (
+                is_edited or await anybody_waits(connection, self._clock.now()) or await anybody_leaves_for_nobody(connection)
+            )
 
     # Attempts
 
@@ -193,10 +198,18 @@ class PostgresStore:
 
         return (await self._write(work))[0]
 
-    async def launch_spec(self, key: AttemptKey) -> LaunchSpec | None:
-        """What was launched for an attempt that is still open, whether or not it is to stop."""
+    async def stop_order(self, key: AttemptKey) -> StopOrder | None:
+        """What an open attempt that may be at its provider is to know about leaving; none when there is no such attempt."""
         async with self._engine.connect() as connection:
-            return await attempts.open_launch(connection, key)
+            return await attempts.stop_order(connection, key)
+
+    async def kept(self, key: AttemptKey, notice: int) -> list[Notice]:
+        """Note that the provider has taken a notice back."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> None:
+            await attempts.note_kept(connection, journal, key, notice)
+
+        return (await self._write(work))[1]
 
     async def settle(
         self, observations: Sequence[Observation], answered: frozenset[str] = frozenset()
@@ -255,12 +268,12 @@ class PostgresStore:
     async def open_attempts_at(self, provider: str) -> list[OpenAttempt]:
         """Attempts that are open in the record and have been sent to a provider."""
         columns = tables.attempts.c
-        query = select(columns.id, columns.workload_id, columns.epoch, columns.started_at).where(
+        query = select(columns.id, columns.workload_id, columns.epoch, columns.started_at, columns.stop_at).where(
             columns.provider == provider, columns.ended_at.is_(None), columns.bound_at.is_not(None)
         )
         async with self._engine.connect() as connection:
             return [
-                OpenAttempt(row.id, AttemptKey(row.workload_id, row.epoch), row.started_at is not None)
+                OpenAttempt(row.id, AttemptKey(row.workload_id, row.epoch), row.started_at is not None, row.stop_at is not None)
                 for row in await connection.execute(query)
             ]
 

@@ -84,6 +84,8 @@ class AttemptRow:
     checkpoint_at: datetime | None = None
     stop_at: datetime | None = None
     stop_as: str | None = None
+    notice: int = 0
+    kept_at: datetime | None = None
     beneficiary: str | None = None
     follows: str | None = None
     ended_at: datetime | None = None
@@ -128,6 +130,7 @@ def standing_of(workload: WorkloadRow, attempts: OpenAttempts, clock: Clock) -> 
         outcome=Outcome(workload.outcome) if workload.outcome else None,
         exit_code=workload.exit_code,
         runtime_left=_runtime_left(workload, attempt, clock),
+        notice=attempt.notice if attempt else 0,
     )
 
 

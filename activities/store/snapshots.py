@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, and_, exists, or_, select
+from sqlalchemy import Row, Select, and_, exists, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
@@ -26,6 +26,7 @@ from activities.store.supply import Supply
 from corral.api import WHOLE, Dataset, Explanation, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
 from corral.policy import Policy
 from domain.fleet import Health, Node
+from domain.lifecycle import FOR_SOMEBODY
 from domain.penalties import Entry, is_shown, outstanding
 from domain.snapshot import Snapshot
 
@@ -233,6 +234,19 @@ async def anybody_waits(connection: AsyncConnection, now: datetime) -> bool:
         columns.ended_at.is_(None),
         columns.state == State.WAITING,
         or_(columns.not_before.is_(None), columns.not_before <= now),
+    )
+    return bool(await connection.scalar(select(somebody)))
+
+
+async def anybody_leaves_for_nobody(connection: AsyncConnection) -> bool:
+    """Whether an attempt has notice to leave for the sake of one that has ended."""
+    victims, beneficiaries = tables.attempts, tables.attempts.alias("beneficiaries")
+    still_there = exists().where(beneficiaries.c.id == victims.c.beneficiary, beneficiaries.c.ended_at.is_(None))
+    somebody = exists().where(
+        victims.c.beneficiary.is_not(None),
+        victims.c.ended_at.is_(None),
+        victims.c.stop_as.in_(FOR_SOMEBODY),
+        not_(still_there),
     )
     return bool(await connection.scalar(select(somebody)))
 

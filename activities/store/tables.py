@@ -188,6 +188,10 @@ attempts = Table(
     Column("checkpoint_at", Instant),
     Column("stop_at", Instant),
     Column("stop_as", Text),
+    # How many notices to leave it has had: the number of the last one, in force while there is an order to stop.
+    Column("notice", Integer, nullable=False, server_default="0"),
+    # When its provider is known to have taken the last one back.
+    Column("kept_at", Instant),
     Column("beneficiary", Text),
     # The attempt of the same workload that must have ended before this one counts; none from then on.
     Column("follows", Text),

@@ -33,6 +33,7 @@ class FakeProvider:
     complete: bool = True
     attempts: dict[str, Observation] = field(default_factory=dict)
     fenced: set[str] = field(default_factory=set)
+    notices: dict[str, int] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     failures: list[ProviderError] = field(default_factory=list)
     fails_after_launching: bool = False
@@ -60,9 +61,17 @@ class FakeProvider:
     async def status(self, attempts: Collection[str]) -> Mapping[str, Observation]:
         return {id: self.attempts[id] for id in attempts if id in self.attempts}
 
-    async def preempt(self, attempt_id: str, epoch: int, *, signal: str, grace_seconds: int) -> None:
+    async def preempt(self, attempt_id: str, epoch: int, *, notice: int, signal: str, grace_seconds: int) -> None:
         self.calls.append(f"preempt {attempt_id} {signal} {grace_seconds}")
-        self.becomes(attempt_id, Phase.STOPPING)
+        if notice > self.notices.get(attempt_id, 0):
+            self.notices[attempt_id] = notice
+            self.becomes(attempt_id, Phase.STOPPING)
+
+    async def keep(self, attempt_id: str, epoch: int, *, notice: int) -> None:
+        self.calls.append(f"keep {attempt_id}")
+        if notice >= self.notices.get(attempt_id, 0):
+            self.notices[attempt_id] = notice
+            self.becomes(attempt_id, Phase.RUNNING)
 
     async def release(self, attempt_id: str, epoch: int) -> None:
         self.calls.append(f"release {attempt_id}")

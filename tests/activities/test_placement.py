@@ -3,7 +3,7 @@
 import pytest
 
 from activities.ports import ErrorClass, Phase, ProviderError
-from corral.api import Outcome, State
+from corral.api import Outcome, SlaTier, State
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view
 
@@ -120,3 +120,29 @@ async def test_a_stop_is_harmless_when_it_is_repeated_or_too_late(crew: Crew) ->
     calls = len(crew.provider.calls)
     assert (await crew.placement.stop(key)).state is State.CANCELLED
     assert len(crew.provider.calls) == calls
+
+
+async def test_a_notice_that_was_taken_back_is_taken_back_at_the_provider_however_often_that_is_asked(crew: Crew) -> None:
+    key = await crew.pool.key("train")
+    await crew.placement.bind(key)
+    crew.pool.clock.move(100)
+    await crew.pool.arrive(a_spec("urgent", tier=SlaTier.PREMIUM))
+    await crew.placement.stop(key)
+    await crew.pool.adjusts("cancel", "urgent")
+    await crew.pool.plan()
+
+    assert (await crew.placement.stop(key)).state is State.RUNNING, "whoever is late finds that there is no notice any more"
+    assert (await crew.placement.keep(key)).state is State.RUNNING
+    before = await crew.pool.dump()
+    assert (await crew.placement.keep(key)).state is State.RUNNING
+    assert crew.provider.calls == ["launch train.1", "preempt train.1 SIGTERM 30", "keep train.1", "keep train.1"]
+    assert crew.provider.attempts["train.1"].phase is Phase.RUNNING
+    assert await crew.pool.dump() == before
+
+
+async def test_a_notice_is_not_taken_back_that_is_in_force(crew: Crew) -> None:
+    key = await crew.pool.key("train")
+    await crew.placement.bind(key)
+    await crew.pool.adjusts("cancel", "train")
+    assert (await crew.placement.keep(key)).state is State.STOPPING
+    assert "keep train.1" not in crew.provider.calls

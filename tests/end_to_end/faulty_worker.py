@@ -51,7 +51,15 @@ def fate_of_stores(fate: Fate) -> type[PostgresStore]:
             placed = [notice.standing.workload for notice in notices if notice.standing.state is State.RESERVED]
             fate.after("round", placed)
             fate.after("reshape", [notice.standing.workload for notice in notices if notice.standing.next_place])
+            told = [*standings.values(), *(notice.standing for notice in notices)]
+            fate.after("hold", [standing.workload for standing in told if standing.state is State.RESERVING])
+            fate.after("spare", [standing.workload for standing in told if standing.state is State.RUNNING])
             return standings, notices
+
+        async def kept(self, key: AttemptKey, notice: int) -> list[Notice]:
+            notices = await super().kept(key, notice)
+            fate.after("kept", [key.workload])
+            return notices
 
         async def begin_bindings(self, keys: Sequence[AttemptKey]) -> list[LaunchSpec | None]:
             orders = await super().begin_bindings(keys)
@@ -73,7 +81,8 @@ def kill_after_calls(fate: Fate) -> None:
     """Let calls to the real providers be followed by death."""
     for kind in (SimulatedProvider, LocalProvider):
         _follow(kind, "launch", lambda order: fate.after("bind", [order.workload_id]))
-        _follow(kind, "preempt", lambda attempt_id, *_: fate.after("stop", [attempt_id.rpartition(".")[0]]))
+        for name, step in (("preempt", "stop"), ("preempt", "notice"), ("keep", "keep")):
+            _follow(kind, name, lambda attempt, *_, step=step: fate.after(step, [attempt.rpartition(".")[0]]))
 
 
 def _follow(kind: type, name: str, then: Callable[..., None]) -> None:

@@ -68,6 +68,25 @@ async def goes_on_elsewhere(stage: Stage) -> tuple[Record, WorkflowHandle[Any, A
     return record, handle
 
 
+async def is_told_to_stay(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Runs, has to leave, is told to stay before it has, has to leave by another notice, comes back, finishes."""
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    await stage.tells(record.becomes(State.STOPPING, notice=1))
+    await record.until("stop")
+    await stage.tells(record.becomes(State.RUNNING))
+    await record.until("keep")
+    record.stopped_as = State.WAITING
+    await stage.tells(record.becomes(State.STOPPING, notice=2))
+    await until_state(record, State.WAITING)
+    await stage.tells(record.becomes(State.RESERVED, notice=0))
+    await until_state(record, State.RUNNING)
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, handle
+
+
 async def is_held_released_and_cancelled(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
     """Changed by people while it waits."""
     record = a_record(State.WAITING)
@@ -130,6 +149,7 @@ SCENARIOS: dict[str, Scenario] = {
         starts_slowly,
         waits_and_is_preempted,
         goes_on_elsewhere,
+        is_told_to_stay,
         is_held_released_and_cancelled,
         has_its_workflow_cancelled,
         meets_an_outage,
@@ -143,6 +163,14 @@ async def until_state(record: Record, state: State) -> None:
     """Until the record has the workload in a state."""
     async with asyncio.timeout(30):
         while record.now is None or record.now.state is not state:  # noqa: ASYNC110  a record in memory sets no event
+            await asyncio.sleep(0.01)
+
+
+async def until_calls(record: Record, calls: list[str]) -> None:
+    """Until exactly these steps have been called."""
+    async with asyncio.timeout(30):
+        while record.calls != calls:
+            assert record.calls == calls[: len(record.calls)], record.calls
             await asyncio.sleep(0.01)
 
 

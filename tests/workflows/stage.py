@@ -166,6 +166,12 @@ class Stage:
             record.becomes(record.stopped_as)
         return record.standing()
 
+    @activity.defn(name="placement.keep")
+    async def keep(self, key: AttemptKey) -> Standing:
+        record = self.records[key.workload]
+        await record.step("keep")
+        return record.standing()
+
     # What a test does
 
     async def begins(self, record: Record, spec: Any = None, hand_over: HandOver | None = None) -> WorkflowHandle[Any, Any]:
@@ -232,6 +238,6 @@ async def open_stage(
                 sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
             )
         )
-        provider_work: Sequence[Callable[..., Any]] = [stage.bind, stage.stop, *others]
+        provider_work: Sequence[Callable[..., Any]] = [stage.bind, stage.stop, stage.keep, *others]
         await stack.enter_async_context(Worker(client, task_queue=wire.provider_task_queue(name), activities=provider_work))
         yield stage

@@ -22,7 +22,7 @@ from corral.api import (
     WorkloadStatus,
 )
 from tests.workflows import scenarios
-from tests.workflows.scenarios import ends_cancelled, until_shown, until_state
+from tests.workflows.scenarios import ends_cancelled, until_calls, until_shown, until_state
 from tests.workflows.stage import Stage, a_record, a_record_in_admission, open_stage
 
 MOST_EVENTS_OF_A_PLAIN_LIFE = 18
@@ -53,6 +53,35 @@ async def test_work_that_goes_on_elsewhere_is_stopped_once_and_bound_again(stage
     assert record.calls == ["admit", "bind", "stop", "bind"]
     assert record.now is not None
     assert record.now.epoch == 2
+
+
+async def test_work_that_may_stay_is_told_so_once_and_leaves_by_another_notice(stage: Stage) -> None:
+    record, _ = await scenarios.is_told_to_stay(stage)
+    assert record.calls == ["admit", "bind", "stop", "keep", "stop", "bind"]
+
+
+async def test_two_notices_are_given_though_nobody_said_that_the_first_was_taken_back(stage: Stage) -> None:
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_state(record, State.RUNNING)
+    await stage.tells(record.becomes(State.STOPPING, notice=1))
+    await record.until("stop")
+    record.becomes(State.RUNNING)
+    await stage.tells(record.becomes(State.STOPPING, notice=2))
+    await until_calls(record, ["admit", "bind", "stop", "stop"])
+    await stage.tells(record.becomes(State.CANCELLED))
+    await handle.result()
+
+
+async def test_work_is_told_to_stay_though_its_workflow_never_heard_of_the_notice(stage: Stage) -> None:
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_state(record, State.RUNNING)
+    record.becomes(State.STOPPING, notice=1)
+    await stage.tells(record.becomes(State.RUNNING))
+    await until_calls(record, ["admit", "bind", "keep"])
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
 
 
 async def test_while_it_stops_its_page_says_where_it_goes_on(stage: Stage) -> None:

@@ -80,7 +80,7 @@ async def test_preempted_work_leaves_within_its_grace(world: World) -> None:
     await world.provider.launch(world.order())
     await seen(world.provider, "attempt-1", Phase.RUNNING)
 
-    await world.provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=30)
+    await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=30)
     end = await ended(world.provider, "attempt-1")
 
     assert (end.phase, end.exit_code) == (Phase.CANCELLED, None)
@@ -90,7 +90,7 @@ async def test_work_that_ignores_its_notice_is_stopped_when_its_grace_is_over(wo
     await world.provider.launch(world.order(ignores_notice=True))
     running = await seen(world.provider, "attempt-1", Phase.RUNNING)
 
-    await world.provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=1)
+    await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=1)
     stopping = await seen(world.provider, "attempt-1", Phase.STOPPING)
     end = await ended(world.provider, "attempt-1")
 
@@ -100,18 +100,60 @@ async def test_work_that_ignores_its_notice_is_stopped_when_its_grace_is_over(wo
 
 async def test_a_second_notice_does_not_prolong_the_grace(world: World) -> None:
     await world.provider.launch(world.order(ignores_notice=True))
-    await world.provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=1)
-    await world.provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=300)
+    await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=1)
+    await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=300)
 
     assert (await ended(world.provider, "attempt-1")).phase is Phase.CANCELLED
+
+
+async def test_work_whose_notice_is_taken_back_runs_on_to_its_own_end(world: World) -> None:
+    await world.provider.launch(world.order(ignores_notice=True, seconds=2))
+    await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=1)
+    stopping = await seen(world.provider, "attempt-1", Phase.STOPPING)
+
+    await world.provider.keep("attempt-1", 1, notice=1)
+    stays = await seen(world.provider, "attempt-1", Phase.RUNNING)
+    end = await ended(world.provider, "attempt-1")
+
+    assert stopping.sequence < stays.sequence < end.sequence
+    assert (end.phase, end.exit_code) == (Phase.SUCCEEDED, 0)
+
+
+async def test_a_notice_that_arrives_after_it_was_taken_back_changes_nothing(world: World) -> None:
+    await world.provider.launch(world.order())
+    await world.provider.keep("attempt-1", 1, notice=1)
+    await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=0)
+
+    assert (await seen(world.provider, "attempt-1", Phase.RUNNING)).phase is Phase.RUNNING
+
+
+async def test_a_later_notice_counts_though_an_earlier_one_was_taken_back(world: World) -> None:
+    await world.provider.launch(world.order(ignores_notice=True))
+    await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=300)
+    await world.provider.keep("attempt-1", 1, notice=1)
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.provider.preempt("attempt-1", 1, notice=2, signal="SIGTERM", grace_seconds=1)
+    await world.provider.keep("attempt-1", 1, notice=1)
+
+    assert (await ended(world.provider, "attempt-1")).phase is Phase.CANCELLED
+
+
+async def test_keeping_what_is_gone_or_unknown_is_no_error(world: World) -> None:
+    await world.provider.launch(world.order(seconds=0.05))
+    await ended(world.provider, "attempt-1")
+
+    await world.provider.keep("attempt-1", 1, notice=1)
+    await world.provider.keep("never-launched", 1, notice=1)
+
+    assert (await ended(world.provider, "attempt-1")).phase is Phase.SUCCEEDED
 
 
 async def test_giving_notice_to_what_is_gone_or_unknown_is_no_error(world: World) -> None:
     await world.provider.launch(world.order(seconds=0.05))
     await ended(world.provider, "attempt-1")
 
-    await world.provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=1)
-    await world.provider.preempt("never-launched", 1, signal="SIGTERM", grace_seconds=1)
+    await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=1)
+    await world.provider.preempt("never-launched", 1, notice=1, signal="SIGTERM", grace_seconds=1)
 
     assert (await ended(world.provider, "attempt-1")).phase is Phase.SUCCEEDED
 

@@ -131,14 +131,14 @@ async def test_a_command_that_cannot_be_started_fails_with_a_plain_reason(
 
 async def test_an_unknown_signal_is_invalid(provider: LocalProvider) -> None:
     with pytest.raises(ProviderError, match="SIGNONSENSE"):
-        await provider.preempt("attempt-1", 1, signal="SIGNONSENSE", grace_seconds=1)
+        await provider.preempt("attempt-1", 1, notice=1, signal="SIGNONSENSE", grace_seconds=1)
 
 
 async def test_the_notice_is_the_signal_that_was_asked_for(tmp_path: Path, provider: LocalProvider) -> None:
     await provider.launch(a_script("trap 'echo saved; exit 0' USR1; echo ready; while true; do sleep 0.05; done"))
     await until(lambda: _says(tmp_path, "ready"))
 
-    await provider.preempt("attempt-1", 1, signal="SIGUSR1", grace_seconds=30)
+    await provider.preempt("attempt-1", 1, notice=1, signal="SIGUSR1", grace_seconds=30)
     end = await ended(provider, "attempt-1")
 
     assert (end.phase, end.reason) == (Phase.CANCELLED, "stopped after notice")
@@ -150,7 +150,7 @@ async def test_the_grace_is_the_pools_time(tmp_path: Path) -> None:
     try:
         await provider.launch(a_script("trap '' TERM; echo ready; while true; do sleep 0.05; done"))
         await until(lambda: _says(tmp_path, "ready"))
-        await provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=60)
+        await provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=60)
         end = await ended(provider, "attempt-1")
     finally:
         await stop_all(provider)
@@ -230,7 +230,7 @@ async def test_a_launch_that_was_cut_short_can_be_stopped(
     if stop == "release":
         await provider.release("attempt-1", 1)
     else:
-        await provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=300)
+        await provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=300)
 
     end = (await provider.status(["attempt-1"]))["attempt-1"]
     assert (end.phase, end.reason) == (Phase.CANCELLED, "stopped before it ran")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from activities.ports import ErrorClass, NodeView, Observation, Phase, ProviderError
 from activities.providers.sim import SimulatedProvider
 from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedFaults, SimulatedFleet, SimulatedRegion
+from activities.providers.sim_records import Kind, Records
 from tests.activities.providers.worlds import FastClock, HandClock, a_simulation, an_order, ended, first_node, told
 
 NOON = HandClock().now()
@@ -92,7 +93,7 @@ async def test_on_notice_work_is_saved_and_the_next_attempt_goes_on_from_there(t
     provider = a_simulation(tmp_path, clock)
     await provider.launch(an_order("first", seconds=60, checkpoint_seconds="5"))
     clock.move(40)
-    await provider.preempt("first", 1, signal="SIGTERM", grace_seconds=30)
+    await provider.preempt("first", 1, notice=1, signal="SIGTERM", grace_seconds=30)
     assert (await look(provider, "first")).phase is Phase.STOPPING
     clock.move(5)
     stopped = await look(provider, "first")
@@ -109,7 +110,7 @@ async def test_too_short_a_grace_saves_nothing_new(tmp_path: Path, clock: HandCl
     provider = a_simulation(tmp_path, clock)
     await provider.launch(an_order(seconds=60, checkpoint_every_seconds="15", checkpoint_seconds="5"))
     clock.move(40)
-    await provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=4)
+    await provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=4)
     clock.move(10)
 
     stopped = await look(provider)
@@ -121,7 +122,7 @@ async def test_work_that_ignores_its_notice_may_finish_within_its_grace(tmp_path
     provider = a_simulation(tmp_path, clock)
     await provider.launch(an_order(seconds=60, ignores_notice=True))
     clock.move(50)
-    await provider.preempt("attempt-1", 1, signal="SIGTERM", grace_seconds=30)
+    await provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=30)
     clock.move(30)
 
     assert (await look(provider)).phase is Phase.SUCCEEDED
@@ -205,7 +206,7 @@ async def test_the_world_that_time_made_is_the_same_for_one_who_watched_and_one_
     ready = [node.name for node in (await watched.snapshot()).nodes if node.ready]
     for number, node in enumerate(ready):
         await watched.launch(an_order(f"attempt-{number}", workload=f"w-{number}", node=node, seconds=5000))
-    await watched.preempt("attempt-3", 1, signal="SIGTERM", grace_seconds=100)
+    await watched.preempt("attempt-3", 1, notice=1, signal="SIGTERM", grace_seconds=100)
     for _ in range(100):
         clock.move(30)
         await watched.snapshot()
@@ -270,3 +271,37 @@ def test_names_that_would_collide_are_refused() -> None:
     cluster = SimulatedCluster(name="a", nodes=(shape,))
     with pytest.raises(ValidationError, match="needs a name of its own"):
         SimulatedFleet(regions=(SimulatedRegion(name="eu", clusters=(cluster, cluster)),))
+
+
+async def test_work_that_was_told_to_stay_while_it_saved_ends_later_by_that_time(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock)
+    await provider.launch(an_order(seconds=60, checkpoint_seconds="20"))
+    clock.move(10)
+    await provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=30)
+    clock.move(15)
+    await provider.keep("attempt-1", 1, notice=1)
+    clock.move(1)
+    stays = await look(provider)
+    clock.move(60)
+    end = await look(provider)
+
+    assert (stays.phase, stays.at, stays.checkpoint_at) == (Phase.RUNNING, after(25), None)
+    assert (end.phase, end.at) == (Phase.SUCCEEDED, after(75))
+
+
+async def test_work_that_had_stopped_is_not_told_to_stay(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock)
+    await provider.launch(an_order(seconds=60, checkpoint_seconds="20"))
+    await provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=30)
+    clock.move(20)
+    await provider.keep("attempt-1", 1, notice=1)
+
+    assert (await look(provider)).phase is Phase.CANCELLED
+
+
+async def test_a_world_from_before_notices_had_numbers_is_read(tmp_path: Path, clock: HandClock) -> None:
+    await a_simulation(tmp_path, clock).launch(an_order(ignores_notice=True))
+    Records(tmp_path / "world.sqlite").append(clock.seconds, Kind.NOTICED, "attempt-1", "30")
+    clock.move(30)
+
+    assert (await look(a_simulation(tmp_path, clock))).phase is Phase.CANCELLED

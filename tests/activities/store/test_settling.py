@@ -53,7 +53,9 @@ async def test_other_epochs_have_no_right_to_launch(bound: Pool) -> None:
 async def test_who_is_to_stop_has_no_right_to_launch(bound: Pool) -> None:
     await bound.adjusts("cancel", "train")
     assert await bound.binds("train") == {"train": None}
-    assert await bound.store.launch_spec(await bound.key("train")) is not None
+    order = await bound.store.stop_order(await bound.key("train"))
+    assert order is not None
+    assert (order.attempt_id, order.notice, order.is_in_force) == ("train.1", 1, True)
 
 
 async def test_who_is_observed_running_runs(bound: Pool) -> None:
