@@ -5,6 +5,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from corral.api import Fix, Outcome, Reason, State
+from domain.lifecycle import Leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class Standing:
     `next_place` is where the workload goes on once it has left the place that it has.
     `runtime_left` is in seconds of the wall, and none where the runtime is not limited.
     `notice` is the number of the last notice to leave that the attempt has had: in force while it is to stop, else taken back.
+    `leave` is how far it has come on its way out.
     """
 
     workload: str
@@ -33,6 +35,7 @@ class Standing:
     exit_code: int | None = None
     runtime_left: float | None = None
     notice: int = 0
+    leave: Leave | None = None
 
 
 @dataclass(frozen=True, slots=True)

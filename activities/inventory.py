@@ -92,8 +92,7 @@ class Inventory:
             known = {seen.attempt_id for seen in snapshot.attempts}
             await self._give_up(source, [attempt for attempt in open_before if attempt.id not in known], snapshot.taken_at)
         for key in await self._store.stops_due(source.name, self._reconcile_seconds):
-            if (order := await self._store.stop_order(key)) and order.is_in_force:
-                await self._placement.give_notice(order)
+            await self._placement.stop(key)
         await self._keep(snapshot, open_before)
 
     async def _keep(self, snapshot: ProviderSnapshot, open_before: Sequence[OpenAttempt]) -> None:

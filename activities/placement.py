@@ -10,6 +10,7 @@ from activities.courier import Courier
 from activities.errors import REFUSALS, final_failures, is_refusal
 from activities.observing import LAST_SEQUENCE, Observer
 from activities.ports import Clock, LaunchSpec, Observation, Phase, Provider, ProviderError, StopOrder, Store
+from domain.lifecycle import AT_ONCE
 
 
 class Placement:
@@ -45,17 +46,20 @@ class Placement:
 
     @activity.defn(name="placement.stop")
     async def stop(self, key: AttemptKey) -> Standing:
-        """Give an attempt notice to leave, with the grace that it asked for; one that never ran will never run."""
+        """Give an attempt notice to leave, with the grace that it asked for, or stop it at once where that is over.
+
+        One that never ran will never run.
+        """
         order = await self._store.stop_order(key)
-        if order is not None and order.is_in_force:
-            await self.give_notice(order)
+        if order is not None and order.leave is not None:
+            await self.let_leave(key, order)
         return await self._standing(key)
 
     @activity.defn(name="placement.keep")
     async def keep(self, key: AttemptKey) -> Standing:
         """Take the last notice of an attempt back, so that it runs on."""
         order = await self._store.stop_order(key)
-        if order is not None and not order.is_in_force:
+        if order is not None and order.notice and order.leave is None:
             await self.take_notice_back(key, order)
         return await self._standing(key)
 
@@ -64,15 +68,16 @@ class Placement:
         await self._provider(order).keep(order.attempt_id, order.epoch, notice=order.notice)
         self._courier.post(await self._store.kept(key, order.notice))
 
-    async def give_notice(self, order: StopOrder) -> None:
-        """Stop an attempt at its provider, and write down when it is gone at once."""
+    async def let_leave(self, key: AttemptKey, order: StopOrder) -> None:
+        """Take an attempt as far on its way out as the record says, and write down when it is gone at once."""
         provider = self._provider(order)
-        if await _is_under_way(provider, order.attempt_id):
+        if order.leave not in AT_ONCE and await _is_under_way(provider, order.attempt_id):
             await provider.preempt(
                 order.attempt_id, order.epoch, notice=order.notice, signal=order.signal, grace_seconds=order.grace_seconds
             )
         else:
             await provider.release(order.attempt_id, order.epoch)
+        self._courier.post(await self._store.noticed(key, order.notice))
         seen = (await provider.status([order.attempt_id])).get(order.attempt_id)
         if seen is None:
             # Released before it began, it can never begin: that is an end as good as one that was seen.

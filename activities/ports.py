@@ -28,6 +28,7 @@ from corral.api import (
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from domain.decision import Plan
 from domain.fleet import Replica
+from domain.lifecycle import Leave
 from domain.snapshot import Snapshot
 
 
@@ -162,16 +163,16 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True)
 class StopOrder:
-    """What an attempt at its provider is to know about leaving: the last notice by its number, and whether it is in force.
+    """What an attempt at its provider is to know about leaving: the last notice by its number, and how far it has come.
 
-    Seconds are the pool's.
+    Without a step to `leave` the notice is taken back. Seconds are the pool's.
     """
 
     attempt_id: str
     epoch: int
     provider: str
     notice: int
-    is_in_force: bool
+    leave: Leave | None
     signal: str
     grace_seconds: int
 
@@ -280,6 +281,9 @@ class Store(Protocol):
     async def stop_order(self, key: AttemptKey) -> StopOrder | None:
         """What an open attempt that may be at its provider is to know about leaving; none when there is no such attempt."""
 
+    async def noticed(self, key: AttemptKey, notice: int) -> list[Notice]:
+        """Note that the provider has given a notice: the grace runs."""
+
     async def kept(self, key: AttemptKey, notice: int) -> list[Notice]:
         """Note that the provider has taken a notice back."""
 
@@ -303,7 +307,7 @@ class Store(Protocol):
         """
 
     async def keep_house(self) -> list[Notice]:
-        """End attempts whose hold expired, and give notice to work on draining nodes."""
+        """End attempts whose hold expired, give notice to work on draining nodes, and urge on what leaves too slowly."""
 
     async def open_attempts_at(self, provider: str) -> list[OpenAttempt]:
         """Attempts that are open in the record and have been sent to a provider."""

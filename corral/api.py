@@ -155,6 +155,9 @@ class Reason(StrEnum):
     NODE_TOO_SMALL = "NodeTooSmall"
     # Why running work must leave though no workload takes its place.
     PREEMPTED = "Preempted"
+    # Why work that has to leave has not left, and what it has is free for nobody.
+    PROVIDER_DOES_NOT_ANSWER = "ProviderDoesNotAnswer"
+    DOES_NOT_STOP = "DoesNotStop"
     # Why running work is not stopped for other work.
     MINIMUM_RUNTIME = "MinimumRuntime"
     ALREADY_STOPPED_FOR_IT = "AlreadyStoppedForIt"
@@ -846,6 +849,10 @@ class Hold(Model):
 
 class Release(Model):
     """Put a held workload back in line."""
+
+
+class Checkpointed(Model):
+    """The work of the workload is saved up to now; one that has notice to leave is stopped without waiting for its grace."""
 
 
 class WorkloadFilter(Model):

@@ -32,6 +32,7 @@ from corral.api import (
     Acknowledgement,
     Cancel,
     Catalogue,
+    Checkpointed,
     Cordon,
     DatasetStatus,
     Explanation,
@@ -297,6 +298,10 @@ class Corral:
     async def resize(self, workload: str, resize: Resize, *, key: str | None = None) -> Acknowledgement:
         """Change the size of a workload that does not run yet; one that has a hold gives it back, and waits again."""
         return await self._change(workload, wire.Update.RESIZE, resize, key)
+
+    async def checkpointed(self, workload: str, *, key: str | None = None) -> Acknowledgement:
+        """Say that a workload's work is saved; one that has notice to leave is stopped at once, so that nobody waits longer."""
+        return await self._change(workload, wire.Update.CHECKPOINTED, Checkpointed(), key)
 
     async def reprioritize(self, workload: str, priority: int, *, key: str | None = None) -> Acknowledgement:
         """Change a workload's order inside its tier and queue."""

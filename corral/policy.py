@@ -398,7 +398,12 @@ class Goals(Model):
 
 
 class Policy(Model):
-    """One policy document. `hold_seconds` is how long held capacity waits to be bound, in seconds of the pool's clock."""
+    """One policy document.
+
+    `hold_seconds` is how long held capacity waits to be bound (promised capacity: after the grace of those who leave it), and
+    `stop_seconds` how long each step may take by which work leaves: until its provider has given notice, after its grace until
+    it is stopped by force, and from then on until its nodes are suspect. Both in seconds of the pool's clock.
+    """
 
     format: Literal[1] = 1
     name: Identifier = "default"
@@ -407,6 +412,7 @@ class Policy(Model):
     rank: Rank = Rank()
     goals: Goals = Goals()
     hold_seconds: Annotated[Seconds, Field(ge=1)] = 3_600
+    stop_seconds: Annotated[Seconds, Field(ge=1)] = 900
 
     @property
     def document(self) -> dict[str, object]:

@@ -67,6 +67,7 @@ class Update(StrEnum):
     RELEASE = "release"
     RESIZE = "resize"
     REPRIORITIZE = "reprioritize"
+    CHECKPOINTED = "checkpointed"
 
 
 class Query(StrEnum):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from corral.api import TERMINAL, Outcome, State, WorkloadSpec
 
@@ -45,6 +46,54 @@ LEAVING = FOR_SOMEBODY | {Outcome.STOPPED}
 """Ends that a round ordered: what such work has is as good as free, and its queue's quota is not charged for it."""
 
 
+class Leave(StrEnum):
+    """How far an attempt that was ordered to stop has come; one without such an order has none of these."""
+
+    ORDERED = "ordered"
+    """Its provider does not know yet."""
+    SILENT = "silent"
+    """Its provider has not answered for too long."""
+    NOTICED = "noticed"
+    """Its provider has given it notice, and its grace runs."""
+    SAVED = "saved"
+    """It has said that its work is saved: nothing is gained by waiting until its grace is over."""
+    FORCED = "forced"
+    """It has not stopped though its grace is over, and is stopped by force."""
+    STUCK = "stuck"
+    """It has not stopped all the same."""
+
+
+LEAVE_STEPS: Mapping[Leave | None, frozenset[Leave | None]] = {
+    None: frozenset({Leave.ORDERED}),
+    Leave.ORDERED: frozenset({None, Leave.SILENT, Leave.NOTICED, Leave.SAVED}),
+    Leave.SILENT: frozenset({None, Leave.NOTICED, Leave.SAVED}),
+    Leave.NOTICED: frozenset({None, Leave.SAVED, Leave.FORCED}),
+    Leave.SAVED: frozenset({Leave.FORCED}),
+    Leave.FORCED: frozenset({Leave.STUCK}),
+    Leave.STUCK: frozenset(),
+}
+"""Which step may follow which; none follows where the notice is taken back. From each the attempt may be observed gone."""
+
+MAY_STAY = frozenset(step for step, after in LEAVE_STEPS.items() if step is not None and None in after)
+"""What is told to stay from here may still do so."""
+AT_ONCE = frozenset({Leave.SAVED, Leave.FORCED, Leave.STUCK})
+"""From here on the provider is told to stop the attempt at once."""
+SUSPECT = frozenset({Leave.SILENT, Leave.STUCK})
+"""Nobody knows when such an attempt will have left: nothing new goes to its nodes, and nobody waits for it any more."""
+TOO_LONG: Mapping[Leave, Leave] = {
+    Leave.ORDERED: Leave.SILENT,
+    Leave.NOTICED: Leave.FORCED,
+    Leave.SAVED: Leave.FORCED,
+    Leave.FORCED: Leave.STUCK,
+}
+"""What follows when a step takes longer than it may."""
+
+
+def seconds_at(step: Leave, grace_seconds: int, stop_seconds: int) -> int:
+    """How long a step may take: that of an attempt with notice begins with its grace."""
+    return stop_seconds + (grace_seconds if step is Leave.NOTICED else 0)
+
+
 LIVE = frozenset(State) - TERMINAL
 ALLOWED: Mapping[str, frozenset[State]] = {
     "cancel": LIVE,
@@ -53,6 +102,7 @@ ALLOWED: Mapping[str, frozenset[State]] = {
     "resize": WITHOUT_CAPACITY | BEFORE_BINDING,
     "reprioritize": LIVE,
     "expire": AT_A_PROVIDER,
+    "checkpointed": frozenset({State.RUNNING, State.STOPPING}),
 }
 """In which states a workload takes which change."""
 
@@ -66,7 +116,7 @@ def objection(verb: str, workload: str, state: State) -> str | None:
 
 
 class ImpossibleTransition(Exception):
-    """A state that may not follow another was asked for: a bug, never an answer."""
+    """A state or a step that may not follow another was asked for: a bug, never an answer."""
 
 
 def checked(before: State, after: State) -> State:
@@ -77,6 +127,17 @@ def checked(before: State, after: State) -> State:
     """
     if after is not before and after not in TRANSITIONS[before]:
         raise ImpossibleTransition(f"{before} may not be followed by {after}")
+    return after
+
+
+def checked_step(before: Leave | None, after: Leave | None) -> Leave | None:
+    """Give the step of an attempt that leaves after another, when the table allows it.
+
+    Raises:
+        ImpossibleTransition: the table does not allow it.
+    """
+    if after is not before and after not in LEAVE_STEPS[before]:
+        raise ImpossibleTransition(f"an attempt that is {before or 'not leaving'} may not become {after or 'one that stays'}")
     return after
 
 

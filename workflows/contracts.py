@@ -20,5 +20,7 @@ class HandOver:
     noticed_epoch: int
     noticed: int = 0
     """The number of the last notice that the attempt of that epoch was given."""
+    urged: bool = False
+    """Whether it was to be stopped at once."""
     kept: int = 0
     """The number of the last notice that it was told to forget."""

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from corral.api import (
         Acknowledgement,
         Cancel,
+        Checkpointed,
         Explanation,
         Hold,
         Release,
@@ -30,7 +31,7 @@ with workflow.unsafe.imports_passed_through():
         WorkloadSpec,
         WorkloadStatus,
     )
-    from domain.lifecycle import objection
+    from domain.lifecycle import AT_ONCE, objection
     from workflows.contracts import HandOver, Signal
     from workflows.policies import ONE_CALL, UNTIL_IT_WORKS, quick
 
@@ -51,7 +52,7 @@ class WorkloadLifecycle:
         self._spec = spec
         self._workload = workflow.info().workflow_id.removeprefix(wire.workload_workflow_id(""))
         self._standing = hand_over.standing if hand_over else None
-        self._noticed = (hand_over.noticed_epoch, hand_over.noticed) if hand_over else (0, 0)
+        self._noticed = (hand_over.noticed_epoch, hand_over.noticed, hand_over.urged) if hand_over else (0, 0, False)
         self._kept = (hand_over.noticed_epoch, hand_over.kept) if hand_over else (0, 0)
         self._since = workflow.now()
         self._shown: State | None = None
@@ -78,8 +79,8 @@ class WorkloadLifecycle:
             match self._now.state:
                 case State.RESERVED:
                     await self._at_provider(Placement.bind, f"bind {self._now.place}", ON_ITS_WAY)
-                case State.STOPPING if self._noticed < self._notice:
-                    self._noticed = self._notice
+                case State.STOPPING if self._noticed < (*self._notice, self._now.leave in AT_ONCE):
+                    self._noticed = (*self._notice, self._now.leave in AT_ONCE)
                     await self._at_provider(Placement.stop, f"stop {self._now.place}", LEAVING)
                 case State.STARTING | State.RUNNING if self._now.notice and self._kept < self._notice:
                     self._kept = self._notice
@@ -163,8 +164,8 @@ class WorkloadLifecycle:
         return self._now.epoch, self._now.notice
 
     def _hand_over(self) -> HandOver:
-        epoch, noticed = self._noticed
-        return HandOver(self._now, epoch, noticed, self._kept[1] if self._kept[0] == epoch else 0)
+        epoch, noticed, urged = self._noticed
+        return HandOver(self._now, epoch, noticed, urged, self._kept[1] if self._kept[0] == epoch else 0)
 
     def _learn(self, standing: Standing) -> None:
         if self._standing is None or standing.version >= self._standing.version:
@@ -218,6 +219,11 @@ class WorkloadLifecycle:
         """Change the size of a workload that has no capacity."""
         return await self._change("resize", group=change.group, count=change.count, minimum=change.minimum)
 
+    @workflow.update(name=wire.Update.CHECKPOINTED)
+    async def checkpointed(self, change: Checkpointed) -> Acknowledgement:
+        """Take note that the work is saved; what has notice to leave is stopped without waiting for the end of its grace."""
+        return await self._change("checkpointed")
+
     @workflow.update(name=wire.Update.REPRIORITIZE)
     async def reprioritize(self, change: Reprioritize) -> Acknowledgement:
         """Change the workload's order inside its tier and queue."""
@@ -238,6 +244,10 @@ class WorkloadLifecycle:
     @resize.validator
     def _may_resize(self, change: Resize) -> None:
         self._require("resize")
+
+    @checkpointed.validator
+    def _may_be_checkpointed(self, change: Checkpointed) -> None:
+        self._require("checkpointed")
 
     @reprioritize.validator
     def _may_reprioritize(self, change: Reprioritize) -> None:
@@ -308,6 +318,7 @@ class WorkloadLifecycle:
 def _details(now: Standing) -> str:
     """State, place and reason as Markdown."""
     lines = [f"**{now.state}**" + (f" on {now.place}" if now.place else "")]
+    lines += [f"on its way out: {now.leave}"] if now.leave else []
     lines += [f"goes on with {now.next_place}"] if now.next_place else []
     lines += [f"{now.reason}: {now.message}"] if now.reason else []
     lines += ["would start it:\n" + "\n".join(f"- {fix.message}" for fix in now.fixes)] if now.fixes else []

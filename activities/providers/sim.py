@@ -99,20 +99,28 @@ class SimulatedProvider:
         self._tell_about_leaving(attempt_id, Kind.KEPT, Told(notice))
 
     def _tell_about_leaving(self, attempt_id: str, kind: Kind, told: Told) -> None:
+        turn = Run.noticed if kind is Kind.NOTICED else Run.kept
+        self._be_silent_about(attempt_id)
         with self._records.writing():
             self._catch_up()
             run = self._world.run(attempt_id)
-            if run is not None and not self._world.is_over(attempt_id):
+            is_over = run is None or self._world.is_over(attempt_id)
+            if run is not None and not is_over and turn(run, self._world.now, told) != run:
                 self._records.append(self._world.now, kind, attempt_id, TOLD.dump_json(told).decode())
         self._catch_up()
 
     async def release(self, attempt_id: str, epoch: int) -> None:
         """Stop the attempt at once and never start it again, even if its launch arrives later; idempotent."""
+        self._be_silent_about(attempt_id)
         with self._records.writing():
             self._catch_up()
             if not self._records.is_fenced(attempt_id):
                 self._records.append(self._world.now, Kind.RELEASED, attempt_id)
         self._catch_up()
+
+    def _be_silent_about(self, attempt_id: str) -> None:
+        if self._faults.is_silent(attempt_id):
+            raise ProviderError(ErrorClass.UNAVAILABLE, f"no answer about attempt {attempt_id}")
 
     async def forget(self, attempts: Collection[str]) -> None:
         """Drop the record of ended attempts; those that still run stay, and a later launch is fenced."""
@@ -192,6 +200,8 @@ class SimulatedProvider:
             behaviour=replace(behaviour, start_delay_seconds=delay),
             launched_at=self._world.now,
             fails_to_start=self._faults.fails_to_start(order.attempt_id),
+            is_stubborn=self._faults.is_stubborn(order.attempt_id),
+            is_stuck=self._faults.is_stuck(order.attempt_id),
             saved_before=self._saved_seconds(order.workload_id),
         )
         self._records.append(run.launched_at, Kind.LAUNCHED, run.attempt_id, RUN.dump_json(run).decode())

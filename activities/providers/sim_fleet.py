@@ -125,7 +125,9 @@ class SimulatedFaults(Model):
     """What goes wrong, as a function of the seed and of the attempt or time alone, so that a run can be repeated.
 
     `lost_node` is the chance that a node is lost in an hour of the pool's time; it is back `recovery_seconds` later.
-    After `lost_answer` the launch has taken effect, but its first call raises `UNAVAILABLE`.
+    After `lost_answer` the launch has taken effect, but its first call raises `UNAVAILABLE`. A `stubborn` attempt does not stop
+    on notice, nor at the end of its grace, but when it is released; a `stuck` one not even then. Calls to give a `silent` one
+    notice, to keep or to release it never take effect, and raise `UNAVAILABLE`.
     """
 
     seed: int = 0
@@ -135,6 +137,9 @@ class SimulatedFaults(Model):
     lost_answer: Probability = 0
     lost_node: Probability = 0
     recovery_seconds: PoolSeconds = 600
+    stubborn: Probability = 0
+    stuck: Probability = 0
+    silent: Probability = 0
 
     def start_delay(self, attempt_id: str) -> float:
         """Seconds by which the attempt starts late."""
@@ -147,6 +152,18 @@ class SimulatedFaults(Model):
     def loses_answer(self, attempt_id: str) -> bool:
         """The first call that launches the attempt gets no answer."""
         return self._strikes("lost_answer", self.lost_answer, attempt_id)
+
+    def is_stubborn(self, attempt_id: str) -> bool:
+        """The attempt does not stop at the end of its grace."""
+        return self._strikes("stubborn", self.stubborn, attempt_id) or self.is_stuck(attempt_id)
+
+    def is_stuck(self, attempt_id: str) -> bool:
+        """The attempt does not stop when it is released."""
+        return self._strikes("stuck", self.stuck, attempt_id)
+
+    def is_silent(self, attempt_id: str) -> bool:
+        """No call that is to stop or to keep the attempt is answered."""
+        return self._strikes("silent", self.silent, attempt_id)
 
     @property
     def outage_window_seconds(self) -> float:

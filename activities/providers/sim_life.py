@@ -136,6 +136,8 @@ class Run:
     behaviour: Behaviour
     launched_at: float
     fails_to_start: bool = False
+    is_stubborn: bool = False
+    is_stuck: bool = False
     saved_before: float = 0
     notices: tuple[Given, ...] = ()
     last_notice: int = 0
@@ -155,7 +157,8 @@ class Run:
 
     def saves_on(self, given: Given) -> bool:
         """It heeds a notice, and its grace is long enough to save its work."""
-        return not self.behaviour.ignores_notice and self.behaviour.checkpoint_seconds <= given.grace_seconds
+        heeds = not self.behaviour.ignores_notice and not self.is_stubborn
+        return heeds and self.behaviour.checkpoint_seconds <= given.grace_seconds
 
     def paused(self, until: float) -> float:
         """Seconds up to a time in which it began to save its work, and was told to stay before it had."""
@@ -206,7 +209,7 @@ def timeline(run: Run) -> Timeline:
     life = _undisturbed(run)
     for given in run.notices:
         life = _after_notice(run, life, given)
-    if run.released_at is not None:
+    if run.released_at is not None and not run.is_stuck:
         life = _cut(life, Moment(run.released_at, Phase.CANCELLED, "released"))
     if run.lost_at is not None:
         life = _cut(life, Moment(run.lost_at, Phase.LOST, f"node {run.lost_node} was lost"))
@@ -230,7 +233,8 @@ def _after_notice(run: Run, life: Timeline, given: Given) -> Timeline:
     if saves:
         end = Moment(given.at + run.behaviour.checkpoint_seconds, Phase.CANCELLED, SAVED_AND_STOPPED)
     else:
-        end = Moment(given.at + given.grace_seconds, Phase.CANCELLED, "stopped at the end of its grace")
+        patience = FOR_EVER if run.is_stubborn else given.grace_seconds
+        end = Moment(given.at + patience, Phase.CANCELLED, "stopped at the end of its grace")
     if not saves and own_end.at <= end.at:
         end = own_end
     if given.until is None or given.until >= end.at:

@@ -10,7 +10,8 @@ from activities.answers import Adjustment
 from activities.ports import NotAllowed
 from activities.store import tables
 from activities.store.attempts import withdraw
-from activities.store.rows import Journal, WorkloadRow, locked_workloads
+from activities.store.leaving import note_checkpoint
+from activities.store.rows import Journal, WorkloadRow, locked, locked_workloads
 from corral.api import Outcome, State, WorkloadSpec
 from domain.accounting import IntervalKind
 from domain.lifecycle import BEFORE_BINDING, objection
@@ -98,6 +99,16 @@ async def _expire(connection: AsyncConnection, journal: Journal, workload: Workl
     return "stopped: its maximum runtime is over"
 
 
+async def _checkpointed(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
+    _, attempt = await locked(connection, journal, workload.id)
+    assert attempt is not None, "what runs or stops has an attempt"
+    if not note_checkpoint(journal, workload, attempt):
+        return "its work is saved up to now"
+    message = "its work is saved: it is stopped without waiting for the end of its grace"
+    journal.note(workload.id, "checkpointed", message)
+    return message
+
+
 def _after(journal: Journal, workload: WorkloadRow) -> WorkloadRow:
     return journal.workloads.get(workload.id, workload)
 
@@ -109,4 +120,5 @@ CHANGES: dict[str, Change] = {
     "resize": _resize,
     "reprioritize": _reprioritize,
     "expire": _expire,
+    "checkpointed": _checkpointed,
 }

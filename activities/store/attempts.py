@@ -7,15 +7,25 @@ from sqlalchemy import all_, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import AttemptKey
-from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace, StopOrder
+from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace
 from activities.store import tables
 from activities.store.facts import share_of
+from activities.store.leaving import cast_suspicion, clear_suspicion, give_notice, is_overdue, take_further, who_waits
 from activities.store.penalties import settle_ended
-from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked_workloads, open_attempts, place_of, waits_for_room
+from activities.store.rows import (
+    AttemptRow,
+    Journal,
+    WorkloadRow,
+    locked,
+    locked_workloads,
+    open_attempts,
+    place_of,
+    waits_for_room,
+)
 from activities.store.snapshots import housekeeping_due
 from corral.api import WHOLE, Outcome, State
 from domain.accounting import IntervalKind, lost_work
-from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, RESHAPED, AttemptEnd, state_after
+from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, RESHAPED, SUSPECT, AttemptEnd, state_after
 
 FIRST_BACK_OFF_SECONDS = 10
 LONGEST_BACK_OFF_SECONDS = 3_600
@@ -87,44 +97,6 @@ def _launch_order(workload: WorkloadRow, attempt: AttemptRow, places: tuple[Repl
     )
 
 
-async def stop_order(connection: AsyncConnection, key: AttemptKey) -> StopOrder | None:
-    """What an open attempt that may be at its provider is to know about leaving."""
-    workloads, attempts = await locked_workloads(connection, [key.workload]), await open_attempts(connection, [key.workload])
-    workload, attempt = workloads.get(key.workload), attempts.now.get(key.workload)
-    if workload is None or attempt is None or attempt.epoch != key.epoch or attempt.bound_at is None:
-        return None
-    wish = workload.parsed().checkpoint
-    is_in_force = attempt.stop_at is not None
-    return StopOrder(attempt.id, attempt.epoch, attempt.provider, attempt.notice, is_in_force, wish.signal, wish.grace_seconds)
-
-
-def give_notice(journal: Journal, attempt: AttemptRow, stop_as: Outcome, **order: str | None) -> AttemptRow:
-    """Order an attempt to stop, by a notice of its own unless one is in force. `order`: for whom, or why."""
-    begins = {"stop_at": journal.now, "notice": attempt.notice + 1, "kept_at": None} if attempt.stop_at is None else {}
-    return journal.attempt(attempt, stop_as=stop_as, **begins, **order)
-
-
-def take_notice_back(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, cause: str) -> None:
-    """Let an attempt that has notice for somebody else's sake run on; its workflow tells its provider."""
-    was_preempted = attempt.stop_as == Outcome.PREEMPTED
-    attempt = journal.attempt(attempt, stop_at=None, stop_as=None, beneficiary=None)
-    state = State.RUNNING if attempt.started_at else State.STARTING
-    message = f"keeps {place_of(attempt)}: its notice is taken back, for {cause}"
-    journal.move(workload, state, message, preemptions=workload.preemptions - was_preempted)
-    journal.tell(workload.id)
-
-
-async def note_kept(connection: AsyncConnection, journal: Journal, key: AttemptKey, notice: int) -> None:
-    """Believe that a provider has taken a notice back, unless a later one was given meanwhile."""
-    workload, attempt = await _locked(connection, journal, key.workload)
-    if workload is None or attempt is None or (attempt.epoch, attempt.notice) != (key.epoch, notice):
-        return
-    if attempt.stop_at is None and attempt.kept_at is None:
-        journal.attempt(attempt, kept_at=journal.now)
-        journal.change(workload)
-        journal.note(workload.id, "kept", f"its provider has taken notice {notice} back")
-
-
 async def settle(
     connection: AsyncConnection, journal: Journal, observations: Sequence[Observation], answered: frozenset[str]
 ) -> bool:
@@ -150,7 +122,7 @@ async def settle(
 def _believe(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, seen: Observation, *, tell: bool) -> None:
     if seen.started_at and attempt.started_at is None:
         attempt, workload = _started(journal, workload, attempt, seen, tell=tell)
-    if seen.checkpoint_at and seen.checkpoint_at != attempt.checkpoint_at:
+    if seen.checkpoint_at and (attempt.checkpoint_at is None or seen.checkpoint_at > attempt.checkpoint_at):
         attempt = journal.attempt(attempt, checkpoint_at=seen.checkpoint_at)
         workload = journal.change(workload)
     if seen.phase.is_over:
@@ -265,7 +237,7 @@ def _interval_after(row: WorkloadRow) -> IntervalKind | None:
 
 async def refuse_binding(connection: AsyncConnection, journal: Journal, key: AttemptKey, reason: str, *, final: bool) -> None:
     """Take an attempt back that its provider will not run; `final` when no other place would do either."""
-    workload, attempt = await _locked(connection, journal, key.workload)
+    workload, attempt = await locked(connection, journal, key.workload)
     if workload is None or attempt is None or attempt.epoch != key.epoch:
         return
     outcome = Outcome(attempt.stop_as) if attempt.stop_as else Outcome.FAILED if final else Outcome.REFUSED_BY_PROVIDER
@@ -282,7 +254,7 @@ async def withdraw(connection: AsyncConnection, journal: Journal, workload_id: s
 
     Only a cancellation or a suspension takes it out of the line as well. Of several orders to stop the most final counts.
     """
-    workload, attempt = await _locked(connection, journal, workload_id)
+    workload, attempt = await locked(connection, journal, workload_id)
     if workload is None or workload.state.is_terminal:
         return
     message = f"{outcome}: {reason}" if reason else str(outcome)
@@ -304,6 +276,21 @@ async def end_overdue(connection: AsyncConnection, journal: Journal) -> None:
     """End what is overdue now: holds that expired, and work on nodes or in queues that drain."""
     for workload, (outcome, reason) in (await housekeeping_due(connection, journal.now)).items():
         await withdraw(connection, journal, workload, outcome, reason)
+
+
+async def urge_on(connection: AsyncConnection, journal: Journal, workloads: Sequence[str], stop_seconds: int) -> None:
+    """Take what leaves too slowly a step further; nobody waits any longer for what does not leave at all."""
+    for workload_id in workloads:
+        workload, attempt = await locked(connection, journal, workload_id)
+        if workload is None or attempt is None or not is_overdue(workload, attempt, journal.now, stop_seconds):
+            continue
+        attempt = take_further(journal, workload, attempt)
+        if attempt.leave in SUSPECT:
+            nodes = await cast_suspicion(connection, attempt)
+            for waiting in await who_waits(connection, attempt, nodes):
+                await withdraw(
+                    connection, journal, waiting, Outcome.EXPIRED, "work that was to make room for it does not leave"
+                )
 
 
 def _finality(stop_as: str | None) -> int:
@@ -343,6 +330,7 @@ async def give_back(connection: AsyncConnection, journal: Journal, attempts: Seq
         )
     )
     workloads = [attempt.workload_id for attempt in attempts]
+    await clear_suspicion(connection, journal, freed)
     freed |= await drop_followers(connection, journal, workloads)
     following = {journal.open.now[workload].id for workload in workloads if workload in journal.open.now}
     beneficiaries = {attempt.beneficiary for attempt in attempts if attempt.beneficiary}
@@ -470,13 +458,6 @@ async def _end_holds(connection: AsyncConnection, attempts: Sequence[str], now: 
         .where(tables.holds.c.attempt_id.in_(attempts), tables.holds.c.ended_at.is_(None))
         .values(ended_at=now)
     )
-
-
-async def _locked(connection: AsyncConnection, journal: Journal, workload: str) -> tuple[WorkloadRow | None, AttemptRow | None]:
-    """Lock a workload; answers with it and the open attempt that counts now."""
-    workloads = await locked_workloads(connection, [workload])
-    journal.learn(await open_attempts(connection, [workload]))
-    return workloads.get(workload), journal.open.now.get(workload)
 
 
 async def _locked_by_attempt(

@@ -1,10 +1,13 @@
 """The invariants that must hold in the record at any moment, each as one query for what breaks it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from corral.api import State
+from domain.lifecycle import SUSPECT, TRANSITIONS, Leave
 
 FINDINGS_PER_RULE = 20
 
@@ -17,7 +20,55 @@ class Finding:
     where: str
 
 
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(f"'{value}'" for value in values)
+
+
+def _may_follow() -> str:
+    """The table of transitions as rows of SQL: a state and one that may come after it."""
+    pairs = [(before, after) for before, afters in TRANSITIONS.items() for after in (before, *sorted(afters))]
+    return ", ".join(f"('{before}', '{after}')" for before, after in pairs)
+
+
+_STATES_TOLD = f"""
+    SELECT id, workload_id, CASE kind WHEN '{State.SUBMITTED}' THEN '{State.WAITING}' ELSE kind END AS kind
+    FROM events WHERE kind IN ({_listed(State)})"""
+"""Events that tell a state, in the order of their ids; what is submitted waits until the same transaction decides about it."""
+
+
+LIFE: Mapping[str, str] = {
+    "states follow each other as the table of transitions says": f"""
+        SELECT workload_id || ': ' || before || ' was followed by ' || kind FROM (
+            SELECT workload_id, kind, lag(kind) OVER (PARTITION BY workload_id ORDER BY id) AS before
+            FROM ({_STATES_TOLD}) AS states) AS told
+        WHERE before IS NOT NULL AND (before, kind) NOT IN (VALUES {_may_follow()})""",
+    "the last state told is the one that a workload is in": f"""
+        SELECT w.id || ': ' || w.state || ', told ' || told.kind FROM workloads w CROSS JOIN LATERAL (
+            SELECT kind FROM ({_STATES_TOLD}) AS states WHERE workload_id = w.id ORDER BY id DESC LIMIT 1) AS told
+        WHERE told.kind <> w.state""",
+    "a workload stops exactly while its attempt is on its way out, by a step of the table": f"""
+        SELECT a.id || ': ' || w.state || ', ' || coalesce(a.leave, 'stays')
+        FROM attempts a JOIN workloads w ON w.id = a.workload_id
+        WHERE a.ended_at IS NULL AND a.follows IS NULL
+        AND ((w.state = '{State.STOPPING}') <> (a.leave IS NOT NULL) OR a.leave NOT IN ({_listed(Leave)}))""",
+    "who is bound waits for nobody to leave": """
+        SELECT b.id || ' for ' || v.id FROM attempts v JOIN attempts b ON b.id = v.beneficiary
+        WHERE v.ended_at IS NULL AND b.ended_at IS NULL AND b.bound_at IS NOT NULL""",
+    "a node is suspect as long as work on it does not leave, and no longer": f"""
+        SELECT n.id || ': ' || a.id || ' is ' || a.leave
+        FROM nodes n JOIN allocations l ON l.node_id = n.id AND l.phase <> 'released'
+        JOIN attempts a ON a.id = l.attempt_id AND a.ended_at IS NULL
+        WHERE n.suspect IS NULL AND a.leave IN ({_listed(sorted(SUSPECT))})
+        UNION ALL
+        SELECT n.id || ': ' || n.suspect FROM nodes n WHERE n.suspect IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM allocations l JOIN attempts a ON a.id = l.attempt_id
+            WHERE l.node_id = n.id AND l.phase <> 'released' AND a.ended_at IS NULL
+            AND (a.leave IS NOT NULL OR a.notice > 0 AND a.kept_at IS NULL))""",
+}
+"""Rules about the tables of `domain.lifecycle`."""
+
 RULES: Mapping[str, str] = {
+    **LIFE,
     "what a node has in use is the sum of what is claimed on it": """
         WITH claimed AS (
             SELECT node_id, device, sum(milli) AS milli

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 from activities.store.rows import AttemptRow, WorkloadRow
 from corral.api import WHOLE, CapacityType, State, WorkloadSpec
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
-from domain.lifecycle import FOR_SOMEBODY, LEAVING
+from domain.lifecycle import FOR_SOMEBODY, LEAVING, MAY_STAY
 from domain.workload import Active, Waiting
 
 
@@ -42,7 +42,7 @@ def health_of(row: Row[Any]) -> Health:
     """A node's health: what was ordered counts before what was observed."""
     if row.cordon is not None:
         return Health(row.cordon)
-    return Health.READY if row.ready else Health.SUSPECT
+    return Health.READY if row.ready and row.suspect is None else Health.SUSPECT
 
 
 def share_of(row: Row[Any]) -> NodeShare:
@@ -81,7 +81,7 @@ def active_of(row: WorkloadRow, spec: WorkloadSpec, attempt: AttemptRow, shares:
         started_at=attempt.started_at,
         checkpoint_at=attempt.checkpoint_at,
         preempted=attempt.stop_as in LEAVING,
-        beneficiary=attempt.beneficiary if attempt.stop_as in FOR_SOMEBODY else None,
+        beneficiary=attempt.beneficiary if attempt.stop_as in FOR_SOMEBODY and attempt.leave in MAY_STAY else None,
         noticed_at=attempt.stop_at,
         hourly_cost=sum(attempt.cost_by_sku.values()),
     )

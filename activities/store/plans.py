@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select, update
@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Notice
 from activities.store import tables
-from activities.store.attempts import drop_followers, end_attempt, give_back, give_notice, keep_promises, take_notice_back
+from activities.store.attempts import drop_followers, end_attempt, give_back, keep_promises
 from activities.store.bulk import insert_new_rows, insert_rows
+from activities.store.leaving import give_notice, take_notice_back
 from activities.store.penalties import write_entries
 from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRow, interval, place_of
 from activities.store.snapshots import WorldRows
@@ -93,6 +94,7 @@ class PlanWriter:
         self.nodes = self.world.nodes
         self.workloads = self.world.workloads
         self.promised: set[str] = set()
+        self.graces: dict[str, int] = {}
         self.compared: dict[tuple[int, int], bool] = {}
         self.documents: dict[int, dict[str, Any]] = {}
 
@@ -273,6 +275,8 @@ class PlanWriter:
         attempt = self.journal.attempts.get(attempt_id, self.world.attempts[attempt_id])
         row = self.journal.workloads.get(attempt.workload_id, self.workloads[attempt.workload_id])
         attempt = give_notice(self.journal, attempt, stop_as, **order)
+        if (beneficiary := order.get("beneficiary")) is not None:
+            self.graces[beneficiary] = max(self.graces.get(beneficiary, 0), row.spec["checkpoint"]["grace_seconds"])
         if row.state in BEFORE_BINDING:
             end_attempt(self.journal, row, attempt, stop_as, None)
             self.ended.append(attempt)
@@ -314,12 +318,18 @@ class PlanWriter:
     async def _insert_holds(self) -> None:
         if not self.held:
             return
-        expires = self.journal.now + timedelta(seconds=self.world.snapshot.policy.hold_seconds)
-        holds = [{"attempt_id": attempt.id, "epoch": attempt.epoch, "expires_at": expires} for attempt in self.held]
+        holds = [
+            {"attempt_id": attempt.id, "epoch": attempt.epoch, "expires_at": self._expires(attempt)} for attempt in self.held
+        ]
         await insert_rows(self.connection, tables.attempts, [_attempt_values(attempt) for attempt in self.held])
         await insert_rows(self.connection, tables.holds, holds)
         # Sorted, so that two plans never wait for each other's nodes in a circle.
         await insert_rows(self.connection, tables.allocations, sorted(self.allocations, key=lambda row: str(row["node_id"])))
+
+    def _expires(self, attempt: AttemptRow) -> datetime:
+        """When a hold ends: what is promised, is so beyond the grace of those who leave it."""
+        seconds = self.world.snapshot.policy.hold_seconds + self.graces.get(attempt.id, 0)
+        return self.journal.now + timedelta(seconds=seconds)
 
     async def _take_quota(self) -> None:
         if self.held:

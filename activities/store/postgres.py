@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAttempt, Standing
 from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation, StopOrder
-from activities.store import adjustments, attempts, audit, data, fleet, policies, queues, tables, views
+from activities.store import adjustments, attempts, audit, data, fleet, leaving, policies, queues, tables, views
 from activities.store.accounts import note_capacity
 from activities.store.figures import FigureReader, Figures
 from activities.store.plans import PlanWriter, RoundRecord, register
@@ -201,13 +201,22 @@ class PostgresStore:
     async def stop_order(self, key: AttemptKey) -> StopOrder | None:
         """What an open attempt that may be at its provider is to know about leaving; none when there is no such attempt."""
         async with self._engine.connect() as connection:
-            return await attempts.stop_order(connection, key)
+            return await leaving.stop_order(connection, key)
+
+    async def noticed(self, key: AttemptKey, notice: int) -> list[Notice]:
+        """Note that the provider has given a notice: the grace runs."""
+        return await self._heard(leaving.note_noticed, key, notice)
 
     async def kept(self, key: AttemptKey, notice: int) -> list[Notice]:
         """Note that the provider has taken a notice back."""
+        return await self._heard(leaving.note_kept, key, notice)
 
+    async def _heard(
+        self, note: Callable[[AsyncConnection, Journal, AttemptKey, int], Awaitable[bool]], key: AttemptKey, notice: int
+    ) -> list[Notice]:
         async def work(connection: AsyncConnection, journal: Journal) -> None:
-            await attempts.note_kept(connection, journal, key, notice)
+            if await note(connection, journal, key, notice):
+                await fleet.note_change(connection, self._pool)
 
         return (await self._write(work))[1]
 
@@ -254,13 +263,17 @@ class PostgresStore:
         return Adjusted(message, standing), notices
 
     async def keep_house(self) -> list[Notice]:
-        """End attempts whose hold expired, and give notice to work on nodes and in queues that drain."""
+        """End attempts whose hold expired, give notice to work on draining nodes, and urge on what leaves too slowly."""
         async with self._engine.connect() as connection:
-            if not await housekeeping_due(connection, self._clock.now()):
+            now, policy = self._clock.now(), await self._policies.in_force(connection)
+            slow = await leaving.overdue(connection, now, policy.stop_seconds)
+            if not slow and not await housekeeping_due(connection, now):
                 return []
 
         async def work(connection: AsyncConnection, journal: Journal) -> None:
             await attempts.end_overdue(connection, journal)
+            await attempts.urge_on(connection, journal, slow, policy.stop_seconds)
+            await note_capacity(connection, journal.now)
             await fleet.note_change(connection, self._pool)
 
         return (await self._write(work))[1]

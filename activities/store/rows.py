@@ -17,7 +17,7 @@ from activities.store.policies import PolicyReader
 from activities.store.steps import Steps
 from corral.api import WHOLE, Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import NOT_ENTITLED, IntervalKind, entitled_milli
-from domain.lifecycle import checked
+from domain.lifecycle import Leave, checked, checked_step
 
 FIRST_VERSION = 1
 
@@ -86,6 +86,8 @@ class AttemptRow:
     stop_as: str | None = None
     notice: int = 0
     kept_at: datetime | None = None
+    leave: Leave | None = None
+    leave_at: datetime | None = None
     beneficiary: str | None = None
     follows: str | None = None
     ended_at: datetime | None = None
@@ -99,7 +101,9 @@ class AttemptRow:
     @classmethod
     def of(cls, row: Row[Any]) -> Self:
         """Read a row that holds all columns of `attempts`."""
-        return cls(**row._asdict())
+        values = row._asdict()
+        values["leave"] = Leave(values["leave"]) if values["leave"] else None
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,7 @@ def standing_of(workload: WorkloadRow, attempts: OpenAttempts, clock: Clock) -> 
         exit_code=workload.exit_code,
         runtime_left=_runtime_left(workload, attempt, clock),
         notice=attempt.notice if attempt else 0,
+        leave=attempt.leave if attempt else None,
     )
 
 
@@ -204,6 +209,15 @@ class Journal:
         self.touched.setdefault(("attempts", row.id), set()).update(values)
         self.know(changed)
         return changed
+
+    def step(self, row: AttemptRow, leave: Leave | None, **values: Any) -> AttemptRow:
+        """Bring an attempt to the next step on its way out, or off it.
+
+        Raises:
+            ImpossibleTransition: the step may not follow.
+        """
+        checked_step(row.leave, leave)
+        return self.attempt(row, leave=leave, leave_at=self.now if leave else None, **values)
 
     def learn(self, found: OpenAttempts) -> None:
         """Take note of open attempts that were read; those that this transaction has changed are as it left them."""
@@ -361,3 +375,11 @@ async def open_attempts(connection: AsyncConnection, workloads: Collection[str])
         now={row.workload_id: row for row in rows if row.follows is None},
         then={row.workload_id: row for row in rows if row.follows is not None},
     )
+
+
+async def locked(connection: AsyncConnection, journal: Journal, workload: str) -> tuple[WorkloadRow | None, AttemptRow | None]:
+    """Lock a workload; answers with it and the open attempt that counts now, as the transaction has left them so far."""
+    workloads = await locked_workloads(connection, [workload])
+    journal.learn(await open_attempts(connection, [workload]))
+    row = workloads.get(workload)
+    return journal.workloads.get(workload, row) if row else None, journal.open.now.get(workload)

@@ -26,7 +26,7 @@ from activities.store.supply import Supply
 from corral.api import WHOLE, Dataset, Explanation, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
 from corral.policy import Policy
 from domain.fleet import Health, Node
-from domain.lifecycle import FOR_SOMEBODY
+from domain.lifecycle import FOR_SOMEBODY, MAY_STAY
 from domain.penalties import Entry, is_shown, outstanding
 from domain.snapshot import Snapshot
 
@@ -246,6 +246,7 @@ async def anybody_leaves_for_nobody(connection: AsyncConnection) -> bool:
         victims.c.beneficiary.is_not(None),
         victims.c.ended_at.is_(None),
         victims.c.stop_as.in_(FOR_SOMEBODY),
+        victims.c.leave.in_(MAY_STAY),
         not_(still_there),
     )
     return bool(await connection.scalar(select(somebody)))

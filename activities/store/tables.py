@@ -84,6 +84,8 @@ nodes = Table(
     Column("ready", Boolean, nullable=False),
     Column("cordon", Text),
     Column("cordon_reason", Text),
+    # Why nothing new goes there though it reports that it is ready: work on it does not stop.
+    Column("suspect", Text),
     # Kept by a trigger on allocations, so that the checks below refuse oversubscription whoever writes.
     Column("device_use", ARRAY(Integer), nullable=False),
     Column("cpu_use", BigInteger, nullable=False, server_default="0"),
@@ -192,6 +194,9 @@ attempts = Table(
     Column("notice", Integer, nullable=False, server_default="0"),
     # When its provider is known to have taken the last one back.
     Column("kept_at", Instant),
+    # How far it has come on its way out (`domain.lifecycle.Leave`), and since when.
+    Column("leave", Text),
+    Column("leave_at", Instant),
     Column("beneficiary", Text),
     # The attempt of the same workload that must have ended before this one counts; none from then on.
     Column("follows", Text),
@@ -202,12 +207,14 @@ attempts = Table(
     Column("lost_milli_seconds", BigInteger, nullable=False, server_default="0"),
     _changed(),
     UniqueConstraint("workload_id", "epoch"),
+    CheckConstraint("(stop_at IS NULL) = (leave IS NULL) AND (leave IS NULL) = (leave_at IS NULL)", name="leaves_by_steps"),
     CheckConstraint("follows IS NULL OR bound_at IS NULL AND ended_at IS NULL", name="a_follower_has_not_begun"),
     Index("uq_attempts_one_open", "workload_id", unique=True, postgresql_where=text("ended_at IS NULL AND follows IS NULL")),
     Index("uq_attempts_one_follower", "workload_id", unique=True, postgresql_where=text("follows IS NOT NULL")),
     Index("ix_attempts_beneficiary", "beneficiary", postgresql_where=text("beneficiary IS NOT NULL")),
     Index("ix_attempts_stop_at", "stop_at", postgresql_where=text("beneficiary IS NOT NULL")),
     Index("ix_attempts_moved_at", "stop_at", postgresql_where=text("stop_as = 'migrated'")),
+    Index("ix_attempts_leaving", "leave_at", postgresql_where=text("ended_at IS NULL AND leave IS NOT NULL")),
     Index("ix_attempts_open", "provider", postgresql_where=text("ended_at IS NULL")),
 )
 

@@ -284,7 +284,7 @@ def _node_status(row: Row[Any]) -> NodeStatus:
         labels=dict(row.labels),
         interruptions_per_hour=None if row.interruptions is None else row.interruptions / MILLION,
         maximum_replicas=row.maximum_replicas,
-        reason=row.cordon_reason or "",
+        reason=row.cordon_reason or row.suspect or "",
     )
 
 

@@ -254,6 +254,13 @@ def release(context: typer.Context, workload: WorkloadId, output: Output = None)
 
 
 @app.command()
+def checkpointed(context: typer.Context, workload: WorkloadId, output: Output = None) -> None:
+    """Say that a workload's work is saved: one that has notice to leave is stopped at once."""
+    name = checked_id(workload)
+    _change(context, output, lambda corral: corral.checkpointed(name))
+
+
+@app.command()
 def resize(
     context: typer.Context,
     workload: WorkloadId,

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from corral.api import Checkpoint
 from corral.policy import DisruptionBudget, QuotaModel
 from domain.lint.documents import Complaint, Documents
 from domain.standing import TIERS
@@ -66,14 +65,15 @@ def promise_without_means(documents: Documents) -> Iterator[Complaint]:
             yield Complaint(field, message, f"expected at most {1 - promised.preemption_delay_seconds / CONTROL_SECONDS:.2f}")
 
 
-def promise_shorter_than_notice(documents: Documents) -> Iterator[Complaint]:
-    """Capacity is promised for less time than victims have to leave it: the promise ends, and others are asked next."""
-    policy, grace = documents.policy, Checkpoint().grace_seconds
-    if policy.rank.preemption and policy.hold_seconds <= grace:
+def promise_shorter_than_stopping(documents: Documents) -> Iterator[Complaint]:
+    """Capacity is promised for less time than work may take to leave it: the promise ends, and others are asked next."""
+    policy = documents.policy
+    steps = 2 * policy.stop_seconds
+    if policy.rank.preemption and policy.hold_seconds <= steps:
         yield Complaint(
             "hold_seconds",
-            f"promises end after {policy.hold_seconds} seconds, before work with the usual notice of {grace} has left",
-            f"expected more than {grace}, and more than the longest notice of any work",
+            f"promises end {policy.hold_seconds} seconds after a grace, before work has left that is stopped by force",
+            f"expected more than {steps}, twice stop_seconds",
         )
 
 

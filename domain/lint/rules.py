@@ -58,7 +58,7 @@ RULES = (
     Rule(Fault.WITHOUT_EFFECT, knobs.setting_of_preemption),
     Rule(Fault.WITHOUT_EFFECT, knobs.weight_without_borrowing),
     Rule(Fault.WITHOUT_EFFECT, goals.goal_without_weight),
-    Rule(Fault.OSCILLATION, promises.promise_shorter_than_notice),
+    Rule(Fault.OSCILLATION, promises.promise_shorter_than_stopping),
     Rule(Fault.OSCILLATION, goals.prefers_the_forbidden),
 )
 

@@ -8,7 +8,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.ports import Beat, Event, Phase
-from corral.api import Cordon, Outcome, State
+from corral.api import Cordon, Outcome, SlaTier, State
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import NOON, seconds
@@ -146,3 +146,17 @@ async def test_events_are_taken_in_as_many_as_come(crew: Crew) -> None:
     views: Sequence[Event] = [a_view("n2", price=price) for price in range(1_200)]
     assert await watches(crew, *views) == 1_200
     assert [node.price for node in await crew.pool.store.nodes() if node.id == "aws/n2"] == [0.001199]
+
+
+async def test_a_notice_that_was_taken_back_is_found_at_its_provider(crew: Crew) -> None:
+    crew.pool.clock.move(100)
+    await crew.pool.arrive(a_spec("urgent", tier=SlaTier.PREMIUM))
+    await crew.placement.stop(await crew.pool.key("train"))
+    await crew.pool.adjusts("cancel", "urgent")
+    await crew.pool.plan()
+    before = crew.provider.attempts["train.1"].phase
+
+    await watches(crew)
+
+    assert (before, crew.provider.attempts["train.1"].phase) == (Phase.STOPPING, Phase.RUNNING)
+    assert (await crew.pool.store.events("train", 0))[-1].kind == "kept"

@@ -4,6 +4,7 @@ import pytest
 
 from activities.ports import ErrorClass, Phase, ProviderError
 from corral.api import Outcome, SlaTier, State
+from domain.lifecycle import Leave
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view
 
@@ -146,3 +147,20 @@ async def test_a_notice_is_not_taken_back_that_is_in_force(crew: Crew) -> None:
     await crew.pool.adjusts("cancel", "train")
     assert (await crew.placement.keep(key)).state is State.STOPPING
     assert "keep train.1" not in crew.provider.calls
+
+
+async def test_what_has_saved_its_work_is_released(crew: Crew) -> None:
+    key = await crew.pool.key("train")
+    await crew.placement.bind(key)
+    await crew.pool.adjusts("cancel", "train")
+    await crew.placement.stop(key)
+    await crew.pool.adjusts("checkpointed", "train")
+    assert (await crew.placement.stop(key)).state is State.CANCELLED
+    assert crew.provider.calls == ["launch train.1", "preempt train.1 SIGTERM 30", "release train.1"]
+
+
+async def test_a_provider_that_has_given_notice_is_noted(crew: Crew) -> None:
+    key = await crew.pool.key("train")
+    await crew.placement.bind(key)
+    await crew.pool.adjusts("cancel", "train")
+    assert (await crew.placement.stop(key)).leave is Leave.NOTICED

@@ -121,9 +121,9 @@ SITUATIONS = [
         "promise-without-means",
         {"rank": {"tiers": {"premium": TIER | {"preemption_delay_seconds": 1_800}, "standard": TIER, "basic": TIER}}},
     ),
-    Situation("promise-shorter-than-notice", {"hold_seconds": 30}, ["hold_seconds"]),
-    Situation("promise-shorter-than-notice", {"hold_seconds": 31}),
-    Situation("promise-shorter-than-notice", {"hold_seconds": 30} | NO_PREEMPTION),
+    Situation("promise-shorter-than-stopping", {"hold_seconds": 60, "stop_seconds": 30}, ["hold_seconds"]),
+    Situation("promise-shorter-than-stopping", {"hold_seconds": 61, "stop_seconds": 30}),
+    Situation("promise-shorter-than-stopping", {"hold_seconds": 60, "stop_seconds": 30} | NO_PREEMPTION),
     Situation("repeated-name", preferring(SPOT | {"name": "x"}, SPOT | {"name": "x"}), ["goals.preferences[1].name"]),
     Situation("repeated-name", preferring(SPOT, SPOT)),
     Situation(

@@ -10,7 +10,8 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
 from corral import wire
-from corral.api import Cancel, Hold, Release, Reprioritize, State
+from corral.api import Cancel, Checkpointed, Hold, Reason, Release, Reprioritize, State
+from domain.lifecycle import Leave
 from tests.workflows.stage import Record, Stage, a_record
 
 Scenario = Callable[[Stage], Awaitable[tuple[Record, WorkflowHandle[Any, Any]]]]
@@ -87,6 +88,24 @@ async def is_told_to_stay(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any
     return record, handle
 
 
+async def says_that_it_is_saved(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Runs, has to leave, says that its work is saved, is stopped at once, does not stop, is stopped by force."""
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    await stage.asks(record, "checkpointed", Checkpointed(), "early")
+    await stage.tells(record.becomes(State.STOPPING, notice=1, leave=Leave.ORDERED))
+    await until_calls(record, ["admit", "bind", "checkpointed", "stop"])
+    await stage.asks(record, "checkpointed", Checkpointed(), "late")
+    await until_calls(record, ["admit", "bind", "checkpointed", "stop", "checkpointed", "stop"])
+    saying = {"reason": Reason.DOES_NOT_STOP, "message": "it has not stopped in time; it is stopped by force"}
+    await stage.tells(record.becomes(State.STOPPING, leave=Leave.FORCED, **saying))
+    await until_page(handle, "on its way out: forced")
+    await stage.tells(record.becomes(State.CANCELLED))
+    await handle.result()
+    return record, handle
+
+
 async def is_held_released_and_cancelled(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
     """Changed by people while it waits."""
     record = a_record(State.WAITING)
@@ -150,6 +169,7 @@ SCENARIOS: dict[str, Scenario] = {
         waits_and_is_preempted,
         goes_on_elsewhere,
         is_told_to_stay,
+        says_that_it_is_saved,
         is_held_released_and_cancelled,
         has_its_workflow_cancelled,
         meets_an_outage,
@@ -172,6 +192,14 @@ async def until_calls(record: Record, calls: list[str]) -> None:
         while record.calls != calls:
             assert record.calls == calls[: len(record.calls)], record.calls
             await asyncio.sleep(0.01)
+
+
+async def until_page(handle: WorkflowHandle[Any, Any], words: str) -> str:
+    """Until operators read these words on the workflow's page; answers with the page."""
+    async with asyncio.timeout(30):
+        while words not in (page := (await handle.query("__temporal_workflow_metadata")).current_details):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        return str(page)
 
 
 async def until_shown(stage: Stage, record: Record, state: State) -> None:

@@ -19,7 +19,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.answers import Adjusted, Adjustment, AdmissionOrder, AttemptKey, Standing
 from corral import wire
 from corral.api import Acknowledgement, Model, Outcome, Reason, State, WorkloadResult
-from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, objection
+from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, Leave, objection
 from tests.activities.store.pool import a_spec
 from worker.wiring import TemporalWorkloads
 from workflows.contracts import HandOver
@@ -144,6 +144,8 @@ class Stage:
             record.ordered = outcomes[verb]
             at_once = State.CANCELLED if verb == "cancel" else State.SUSPENDED
             record.becomes(State.STOPPING if record.now.state in AT_A_PROVIDER else at_once)
+        elif verb == "checkpointed" and record.now.state is State.STOPPING:
+            record.becomes(State.STOPPING, leave=Leave.SAVED)
         else:
             record.becomes(State.WAITING if verb == "release" else record.now.state)
         return f"done: {verb}"

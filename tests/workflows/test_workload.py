@@ -21,8 +21,9 @@ from corral.api import (
     WorkloadResult,
     WorkloadStatus,
 )
+from domain.lifecycle import Leave
 from tests.workflows import scenarios
-from tests.workflows.scenarios import ends_cancelled, until_calls, until_shown, until_state
+from tests.workflows.scenarios import ends_cancelled, until_calls, until_page, until_shown, until_state
 from tests.workflows.stage import Stage, a_record, a_record_in_admission, open_stage
 
 MOST_EVENTS_OF_A_PLAIN_LIFE = 18
@@ -58,6 +59,23 @@ async def test_work_that_goes_on_elsewhere_is_stopped_once_and_bound_again(stage
 async def test_work_that_may_stay_is_told_so_once_and_leaves_by_another_notice(stage: Stage) -> None:
     record, _ = await scenarios.is_told_to_stay(stage)
     assert record.calls == ["admit", "bind", "stop", "keep", "stop", "bind"]
+
+
+async def test_what_has_to_leave_and_is_saved_is_stopped_a_second_time_without_a_grace(stage: Stage) -> None:
+    record, _ = await scenarios.says_that_it_is_saved(stage)
+    assert record.calls == ["admit", "bind", "checkpointed", "stop", "checkpointed", "stop"]
+
+
+async def test_an_operator_reads_on_its_page_that_work_does_not_stop(stage: Stage) -> None:
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    saying = {"reason": Reason.DOES_NOT_STOP, "message": "it was stopped by force and is still there"}
+    await stage.tells(record.becomes(State.STOPPING, notice=1, leave=Leave.STUCK, **saying))
+    page = await until_page(handle, "on its way out: stuck")
+    assert "DoesNotStop: it was stopped by force and is still there" in page
+    await stage.tells(record.becomes(State.CANCELLED))
+    await handle.result()
 
 
 async def test_two_notices_are_given_though_nobody_said_that_the_first_was_taken_back(stage: Stage) -> None:

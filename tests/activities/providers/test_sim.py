@@ -305,3 +305,48 @@ async def test_a_world_from_before_notices_had_numbers_is_read(tmp_path: Path, c
     clock.move(30)
 
     assert (await look(a_simulation(tmp_path, clock))).phase is Phase.CANCELLED
+
+
+# Work that does not stop
+
+
+async def test_a_stubborn_attempt_stops_when_it_is_released_and_not_before(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock, SimulatedFaults(stubborn=1))
+    await provider.launch(an_order(seconds=300, checkpoint_seconds="5"))
+    await provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=30)
+    clock.move(100)
+    assert (await look(provider)).phase is Phase.STOPPING
+
+    await provider.release("attempt-1", 1)
+
+    assert (await look(provider)).phase is Phase.CANCELLED
+
+
+async def test_a_stuck_attempt_goes_on_to_its_own_end_and_its_devices_stay_taken(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock, SimulatedFaults(stuck=1))
+    await provider.launch(an_order(seconds=300))
+    await provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=30)
+    clock.move(100)
+    await provider.release("attempt-1", 1)
+    assert (await look(provider)).phase is Phase.STOPPING
+    with pytest.raises(ProviderError, match="is taken"):
+        await provider.launch(an_order("attempt-2", workload="workload-2"))
+
+    clock.move(200)
+
+    assert (await look(provider)).phase is Phase.SUCCEEDED
+
+
+async def test_nothing_is_done_about_an_attempt_that_the_provider_is_silent_about(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock, SimulatedFaults(silent=1))
+    await provider.launch(an_order(seconds=300))
+    for call in (
+        provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=0),
+        provider.keep("attempt-1", 1, notice=1),
+        provider.release("attempt-1", 1),
+    ):
+        with pytest.raises(ProviderError, match="no answer about attempt attempt-1") as raised:
+            await call
+        assert raised.value.kind is ErrorClass.UNAVAILABLE
+
+    assert (await look(provider)).phase is Phase.RUNNING

@@ -97,6 +97,23 @@ BREACHES: dict[str, tuple[str, ...]] = {
     "nobody is preempted twice for the same beneficiary": (
         "UPDATE attempts SET outcome = 'preempted', beneficiary = 'urgent.1' WHERE workload_id = 'again'",
     ),
+    "states follow each other as the table of transitions says": (
+        "INSERT INTO events (workload_id, at, kind, message)"
+        " VALUES ('done', now(), 'running', ''), ('done', now(), 'succeeded', '')",
+    ),
+    "the last state told is the one that a workload is in": (
+        "INSERT INTO events (workload_id, at, kind, message) VALUES ('runs', now(), 'stopping', '')",
+    ),
+    "a workload stops exactly while its attempt is on its way out, by a step of the table": (
+        "UPDATE attempts SET leave = NULL WHERE id = 'moves.1'",
+        "UPDATE attempts SET leave = 'noticed' WHERE id = 'runs.1'",
+        "UPDATE attempts SET leave = 'dancing' WHERE id = 'moves.1'",
+    ),
+    "who is bound waits for nobody to leave": ("UPDATE attempts SET beneficiary = 'runs.1' WHERE id = 'moves.1'",),
+    "a node is suspect as long as work on it does not leave, and no longer": (
+        "UPDATE attempts SET leave = 'stuck' WHERE id = 'moves.1'",
+        "UPDATE nodes SET suspect = 'why not' WHERE id = (SELECT node_id FROM allocations WHERE attempt_id = 'runs.1')",
+    ),
     "who is over quota is entitled to nothing": ("UPDATE workloads SET over_quota = true WHERE id = 'runs'",),
 }
 
@@ -159,11 +176,14 @@ async def test_a_breach_is_found_by_its_rule(busy: Pool, rule: str, breach: str)
     assert found - {rule} <= ALSO_BROKEN.get(rule, set())
 
 
+_TOLD = "the last state told is the one that a workload is in"
 _BY_SKU = "an attempt has of each SKU what its allocations have"
 ALSO_BROKEN = {
     "no device, cpu or memory is claimed beyond what the node has": {_BY_SKU},
     "a workload has at most one open attempt": {"an ended attempt has no capacity", "gangs are whole", _BY_SKU},
     "an ended attempt has no capacity": {_BY_SKU},
+    "a workload with an open attempt is in a state that has one": {_TOLD},
+    "a workload has ended exactly when its state says so": {_TOLD},
     "an open attempt has capacity": {"what a node has in use is the sum of what is claimed on it"},
 }
 """Rules that cannot help but be broken along with another one."""

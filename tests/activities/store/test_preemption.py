@@ -207,7 +207,7 @@ async def test_a_hold_that_nobody_binds_expires_and_its_workload_waits_again(poo
 
 async def test_a_promise_that_is_not_kept_in_time_expires(pool: Pool) -> None:
     await a_victim_leaving(pool)
-    pool.clock.move(Policy().hold_seconds + 1)
+    pool.clock.move(30 + Policy().hold_seconds + 1)
     notices = by_workload(await pool.store.keep_house())
     assert notices["urgent"].state is State.WAITING
     assert await pool.phases("urgent") == {"n1": "released"}

@@ -37,7 +37,7 @@ async def test_a_victim_stays_whose_beneficiary_goes_away(pool: Pool, verb: str 
     await a_victim_leaving(pool)
     match verb:
         case None:
-            pool.clock.move(Policy().hold_seconds + 1)
+            pool.clock.move(30 + Policy().hold_seconds + 1)
             await pool.store.keep_house()
             await pool.adjusts("cancel", "urgent")
         case "resize":

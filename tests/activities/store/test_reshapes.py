@@ -308,7 +308,9 @@ async def test_what_is_kept_for_work_that_stops_slowly_does_not_expire(pool: Poo
     await train_runs(pool)
     await pool.decided(lambda _: Plan((), reshapes=(Reshape("train.1", Change.SHRINK, on("n1", LEFT)),)))
     pool.clock.move(2 * Policy().hold_seconds)
-    assert await pool.store.keep_house() == []
+    await pool.store.keep_house()
+    standing = await pool.standing("train")
+    assert (standing.state, standing.next_place) == (State.STOPPING, "4 h100 in eu/eu-1 (aws)")
     await pool.ends("train", Phase.CANCELLED)
     assert await pool.store.keep_house() == []
     assert await pool.state("train") is State.RESERVED

@@ -9,6 +9,7 @@ from activities.answers import AttemptKey
 from activities.ports import Phase
 from corral.api import Outcome, SlaTier, State
 from domain.accounting import Interval, IntervalKind, gpu_fraction
+from domain.lifecycle import Leave
 from tests.activities.store.pool import Pool, a_spec, a_view, noon
 
 
@@ -55,7 +56,7 @@ async def test_who_is_to_stop_has_no_right_to_launch(bound: Pool) -> None:
     assert await bound.binds("train") == {"train": None}
     order = await bound.store.stop_order(await bound.key("train"))
     assert order is not None
-    assert (order.attempt_id, order.notice, order.is_in_force) == ("train.1", 1, True)
+    assert (order.attempt_id, order.notice, order.leave) == ("train.1", 1, Leave.ORDERED)
 
 
 async def test_who_is_observed_running_runs(bound: Pool) -> None:
