@@ -14,12 +14,13 @@ from typing import Any
 
 import uvloop
 
-from activities.answers import AttemptKey, Notice, Standing
+from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, Standing
 from activities.ports import LaunchSpec, Observation
 from activities.providers.local import LocalProvider
 from activities.providers.sim import SimulatedProvider
 from activities.store.postgres import PostgresStore
 from corral.api import State, WorkloadSpec
+from domain.lifecycle import Leave
 from worker import wiring
 from worker.settings import Settings, load_settings
 
@@ -56,6 +57,23 @@ def fate_of_stores(fate: Fate) -> type[PostgresStore]:
             fate.after("spare", [standing.workload for standing in told if standing.state is State.RUNNING])
             return standings, notices
 
+        async def noticed(self, key: AttemptKey, notice: int) -> list[Notice]:
+            notices = await super().noticed(key, notice)
+            fate.after("noticed", [key.workload])
+            return notices
+
+        async def adjust(self, verb: str, asked: Adjustment) -> tuple[Adjusted, list[Notice]]:
+            answer = await super().adjust(verb, asked)
+            if verb == "checkpointed":
+                fate.after("checkpointed", [asked.workload])
+            return answer
+
+        async def keep_house(self) -> list[Notice]:
+            notices = await super().keep_house()
+            for step in (Leave.SILENT, Leave.FORCED, Leave.STUCK):
+                fate.after(step, [notice.standing.workload for notice in notices if notice.standing.leave is step])
+            return notices
+
         async def kept(self, key: AttemptKey, notice: int) -> list[Notice]:
             notices = await super().kept(key, notice)
             fate.after("kept", [key.workload])
@@ -81,7 +99,7 @@ def kill_after_calls(fate: Fate) -> None:
     """Let calls to the real providers be followed by death."""
     for kind in (SimulatedProvider, LocalProvider):
         _follow(kind, "launch", lambda order: fate.after("bind", [order.workload_id]))
-        for name, step in (("preempt", "stop"), ("preempt", "notice"), ("keep", "keep")):
+        for name, step in (("preempt", "stop"), ("preempt", "notice"), ("keep", "keep"), ("release", "released")):
             _follow(kind, name, lambda attempt, *_, step=step: fate.after(step, [attempt.rpartition(".")[0]]))
 
 

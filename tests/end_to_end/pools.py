@@ -257,7 +257,7 @@ providers:
               - {{sku: t4, count: 2, accelerators: 2}}
               - {{sku: v100, count: 2, accelerators: 4}}
               - {{sku: l4, count: 1, accelerators: 4}}
-    faults: {{seed: 3, slow_start: 0.2, slow_start_seconds: 100, lost_answer: {lost_answer}}}
+    faults: {{seed: 3, slow_start: 0.2, slow_start_seconds: 100, lost_answer: {lost_answer}{faults}}}
   - name: {pool}-local
     kind: local
     node: {{region: here, cluster: machine, sku: process, accelerators: 4, cpu_milli: 4000, memory_mib: 4096}}
@@ -278,9 +278,14 @@ QUEUES = QueueTree.model_validate(
 
 
 WITHOUT_PROMISES = Policy(
-    rank=Rank(tiers={tier: terms.model_copy(update={"guarantee": 0.0}) for tier, terms in Rank().tiers.items()})
+    rank=Rank(tiers={tier: terms.model_copy(update={"guarantee": 0.0}) for tier, terms in Rank().tiers.items()}),
+    hold_seconds=15_000,
+    stop_seconds=6_000,
 )
-"""A pool of a few nodes could keep few promises: work that it would refuse for that is not what these tests are about."""
+"""A pool of a few nodes could keep few promises: work that it would refuse for that is not what these tests are about.
+
+What is done again after a worker's death may take half a minute of the wall's; no step may be too slow for that reason.
+"""
 
 
 def pool_settings(
@@ -289,14 +294,17 @@ def pool_settings(
     *,
     speed: float = SPEED,
     lost_answer: float = 0.0,
+    faults: str = "",
+    stop_seconds: int | None = None,
     reconcile_seconds: float = 3,
     policy: str | None = None,
 ) -> dict[str, Any]:
     """Settings, by field name, of a small pool in accelerated time; unless told otherwise its policy promises nothing."""
     promises_nothing = directory / "policy.json"
-    promises_nothing.write_text(WITHOUT_PROMISES.model_dump_json())
+    steps = {} if stop_seconds is None else {"stop_seconds": stop_seconds}
+    promises_nothing.write_text(WITHOUT_PROMISES.model_copy(update=steps).model_dump_json())
     fleet = directory / "fleet.yaml"
-    fleet.write_text(FLEET.format(pool=pool, lost_answer=lost_answer))
+    fleet.write_text(FLEET.format(pool=pool, lost_answer=lost_answer, faults=faults))
     return {
         "pool": pool,
         "clock_speed": speed,

@@ -1,13 +1,25 @@
 """Preemption step by step, on real servers: the worker is killed at each step, and all comes to a good end."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
-from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
-from tests.end_to_end.loads import a_workload, behaving
-from tests.end_to_end.pools import QUEUES, LivePool, eventually, oversubscribed, running_pool
+from corral.api import Resize, State
+from tests.end_to_end.leaving import (
+    LONG_GRACE,
+    a_victim,
+    an_urgent,
+    died_after,
+    ends,
+    is_in_order,
+    patiently,
+    says,
+    state_of,
+    until_simulated,
+    until_state,
+)
+from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
 from tests.servers import PostgresServer
 from worker import supervision
 
@@ -15,10 +27,10 @@ SLOWLY = 20
 """How much faster than the wall's the time runs: no grace must be over while worker after worker is started."""
 PATIENTLY = 30
 """Seconds; what a workflow does must not be done by a reconciler before."""
-FOR_EVER = 1e6
-LONG_GRACE = 3_600
-
 COMPENSATIONS = ("hold", "notice", "spare", "keep", "kept")
+"""Steps up to the notice, and from the beneficiary's end to that of the notice."""
+WAY_OUT = ("noticed", "checkpointed", "released", "settle", "bind")
+"""Steps from the notice to the start of the beneficiary."""
 
 
 @pytest.fixture(scope="module")
@@ -27,46 +39,10 @@ async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePoo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # these deaths are ordered
         async with running_pool(postgres, temporal, "saga", speed=SLOWLY, reconcile_seconds=PATIENTLY) as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *COMPENSATIONS)
+            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *COMPENSATIONS, *WAY_OUT)
             pool.remember_launches()
             await pool.corral.apply_queues(QUEUES)
             yield pool
-
-
-def whole_node(id: str, sku: str = "l4", accelerators: int = 4, **more: Any) -> WorkloadSpec:
-    given = {"targets": (Target(skus=(sku,)),), "groups": (ReplicaGroup(accelerators=accelerators),)}
-    return a_workload(id, **(given | more))
-
-
-def a_victim(id: str, *, grace: int = LONG_GRACE, **behaviour: object) -> WorkloadSpec:
-    """Basic work that would run for ever, and saves nothing on notice."""
-    parameters = behaving(FOR_EVER, ignore_notice="true") | {name: str(value) for name, value in behaviour.items()}
-    return whole_node(id, tier=SlaTier.BASIC, parameters=parameters, checkpoint=Checkpoint(grace_seconds=grace))
-
-
-def an_urgent(id: str) -> WorkloadSpec:
-    return whole_node(id, tier=SlaTier.PREMIUM, parameters=behaving(40))
-
-
-async def died_after(pool: LivePool, step: str) -> None:
-    async def look() -> bool:
-        return (pool.settings.state_dir / f"died-after-{step}").exists()
-
-    await eventually(look, f"the worker dies after {step}")
-
-
-async def until_simulated(pool: LivePool, attempt: str, phase: str) -> None:
-    async def look() -> bool:
-        return (await pool.simulated_now()).get(attempt) == phase
-
-    await eventually(look, f"{attempt} is {phase} at its provider")
-
-
-async def is_in_order(pool: LivePool) -> None:
-    """The record has no breach, no device ran more than it has, and no attempt was launched twice."""
-    assert await pool.audit() == []
-    assert await oversubscribed(pool) == []
-    assert {attempt: len(times) for attempt, times in pool.launches().items() if len(times) > 1} == {}
 
 
 @pytest.mark.parametrize("step", COMPENSATIONS)
@@ -80,7 +56,7 @@ async def test_a_victim_runs_on_when_its_beneficiary_is_cancelled_whenever_the_w
         await died_after(pool, step)
     await until_simulated(pool, f"{victim}.1", "stopping")
 
-    await pool.corral.cancel(urgent)
+    await patiently(lambda: pool.corral.cancel(urgent, key="not-needed"))
     await died_after(pool, step)
 
     await eventually(lambda: says(pool, victim, "kept"), "the provider has taken the notice back")
@@ -91,24 +67,70 @@ async def test_a_victim_runs_on_when_its_beneficiary_is_cancelled_whenever_the_w
     (why,) = await pool.rows("SELECT message FROM events WHERE workload_id = $1 AND message LIKE '%is taken back%'", victim)
     assert why["message"].endswith("for the work that it was to leave for was cancelled")
     await is_in_order(pool)
-    await pool.corral.cancel(victim)
-    await (await pool.second_simulator()).release(f"{victim}.1", 1)
-    await pool.until_closed([victim, urgent])
+    await ends(pool, victim, 1)
+    await pool.until_closed([urgent])
 
 
-async def says(pool: LivePool, workload: str, kind: str) -> bool:
-    """Whether the workload's history has an event of this kind."""
-    return bool(await pool.rows("SELECT 1 FROM events WHERE workload_id = $1 AND kind = $2", workload, kind))
+@pytest.mark.parametrize(
+    ("how", "cause"), [("hold", "is held"), ("resize", "was resized")], ids=["a-hold-on-it", "another-size-of-it"]
+)
+async def test_a_victim_runs_on_when_its_beneficiary_does_not_want_the_room_any_more(
+    pool: LivePool, how: str, cause: str
+) -> None:
+    victim, urgent = f"victim-of-{how}er", f"{how}er"
+    await pool.corral.submit(a_victim(victim))
+    await pool.corral.submit(an_urgent(urgent))
+    await until_simulated(pool, f"{victim}.1", "stopping")
+    if how == "hold":
+        await pool.corral.hold(urgent)
+    else:
+        await pool.corral.resize(urgent, Resize(count=2))
+    await until_simulated(pool, f"{victim}.1", "running")
+    why = "SELECT message FROM events WHERE workload_id = $1 AND message LIKE '%is taken back%'"
+    assert (await pool.value(why, victim)).endswith(f"for the work that it was to leave for {cause}")
+    assert len(await pool.attempts(victim)) == 1
+    await is_in_order(pool)
+    await ends(pool, victim, 1)
+    await until_state(pool, urgent, State.SUSPENDED, State.REFUSED)
 
 
-async def state_of(pool: LivePool, workload: str) -> State | None:
-    """The workload's state in the record; the worker that could answer may be dead."""
-    rows = await pool.rows("SELECT state FROM workloads WHERE id = $1", workload)
-    return State(rows[0]["state"]) if rows else None
+@pytest.mark.parametrize("step", WAY_OUT)
+async def test_who_says_that_it_is_saved_leaves_at_once_whenever_the_worker_dies(pool: LivePool, step: str) -> None:
+    urgent = f"first-{step}"
+    victim = f"saved-{step}" if step != "bind" else "saved-for-it"  # it is bound first, and must survive that
+    await pool.corral.submit(a_victim(victim))
+    await until_state(pool, victim, State.RUNNING)
+    await pool.corral.submit(an_urgent(urgent))
+    await until_simulated(pool, f"{victim}.1", "stopping")
+    if step == "noticed":
+        await died_after(pool, step)
+
+    await patiently(lambda: pool.corral.checkpointed(victim, key="saved"))
+    await patiently(lambda: pool.corral.checkpointed(victim, key="saved"))
+    await died_after(pool, step)
+
+    await until_state(pool, urgent, State.SUCCEEDED)
+    await eventually(lambda: runs_again(pool, victim), f"{victim} runs again")
+    first, _ = await pool.attempts(victim)
+    assert (first["outcome"], first["reason"], first["notice"]) == ("preempted", "released", 1)
+    assert first["ended_at"] - first["stop_at"] < timedelta(seconds=LONG_GRACE)
+    assert await pool.value("SELECT count(*) FROM events WHERE workload_id = $1 AND kind = 'checkpointed'", victim) == 1
+    assert len(await pool.attempts(urgent)) == 1
+    await is_in_order(pool)
+    await ends(pool, victim, 2)
 
 
-async def until_state(pool: LivePool, workload: str, *states: State) -> None:
-    async def look() -> bool:
-        return await state_of(pool, workload) in states
+async def test_a_victim_that_finishes_during_its_notice_has_succeeded_and_its_beneficiary_runs(pool: LivePool) -> None:
+    await pool.corral.submit(a_victim("finisher", runtime_seconds=900))
+    await until_state(pool, "finisher", State.RUNNING)
+    await pool.corral.submit(an_urgent("after-it"))
+    await until_simulated(pool, "finisher.1", "stopping")
+    await until_state(pool, "finisher", State.SUCCEEDED)
+    await until_state(pool, "after-it", State.SUCCEEDED)
+    assert (await pool.corral.status("finisher")).preemptions == 1
+    await is_in_order(pool)
 
-    await eventually(look, f"{workload} is {' or '.join(states)}")
+
+async def runs_again(pool: LivePool, workload: str) -> bool:
+    attempts = await pool.attempts(workload)
+    return len(attempts) == 2 and attempts[1]["started_at"] is not None

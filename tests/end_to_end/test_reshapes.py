@@ -28,10 +28,10 @@ DIVIDED = QueueTree.model_validate(
 )
 
 
-def an_elastic(id: str, sku: str) -> WorkloadSpec:
+def an_elastic(id: str, sku: str, **more: Any) -> WorkloadSpec:
     """Four replicas, content with two, in a queue that owns two accelerators; it saves its work on notice."""
     group = ReplicaGroup(count=4, minimum=2, accelerators=1)
-    return guest(id, sku, groups=(group,))
+    return guest(id, sku, groups=(group,), **more)
 
 
 def guest(id: str, sku: str, **more: Any) -> WorkloadSpec:
@@ -57,7 +57,7 @@ async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePoo
         patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # these deaths are ordered
         chosen: dict[str, Any] = {"speed": SLOWLY, "reconcile_seconds": PATIENTLY, "policy": "kai-like"}
         async with running_pool(postgres, temporal, "reshaped", **chosen) as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "reshape", "settle", "stop")
+            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "reshape", "settle", "stop", "spare")
             pool.remember_launches()
             await pool.corral.apply_queues(DIVIDED)
             yield pool
@@ -104,6 +104,33 @@ async def test_an_elastic_workload_makes_room_for_an_owner_and_grows_again(pool:
 async def goes_on_with(pool: LivePool, workload: str, replicas: int) -> bool:
     last = (await pool.attempts(workload))[-1]
     return last["started_at"] is not None and last["ended_at"] is None and last["replicas"] == replicas
+
+
+async def test_what_was_to_shrink_keeps_its_size_when_whoever_needed_room_is_gone(pool: LivePool) -> None:
+    slow = behaving(FOR_EVER, ignore_notice="true")
+    unhurried = {"parameters": slow, "checkpoint": Checkpoint(grace_seconds=3_600)}
+    await pool.corral.submit(an_elastic("elastic-spare", "l4", **unhurried))
+    await pool.until("elastic-spare", State.RUNNING)
+    await pool.corral.submit(owner("owner-gone", "l4", 2, parameters=behaving(FOR_EVER)))
+    await pool.until("elastic-spare", State.STOPPING)
+    assert (await pool.corral.status("elastic-spare")).next_where is not None
+
+    await pool.corral.cancel("owner-gone")
+    await eventually(lambda: died_after(pool, "spare"), "the worker dies after it has let the work stay")
+
+    await eventually(lambda: is_kept(pool, "elastic-spare"), "the provider has taken the notice back")
+    assert await sizes(pool, "elastic-spare") == [(None, 4)]
+    assert (await pool.simulated_now())["elastic-spare.1"] == "running"
+    status = await pool.corral.status("elastic-spare")
+    assert (status.state, status.next_where) == (State.RUNNING, None)
+    await is_in_order(pool)
+    await pool.corral.cancel("elastic-spare")
+    await (await pool.second_simulator()).release("elastic-spare.1", 1)
+    await pool.until_closed(["elastic-spare", "owner-gone"])
+
+
+async def is_kept(pool: LivePool, workload: str) -> bool:
+    return bool(await pool.rows("SELECT 1 FROM events WHERE workload_id = $1 AND kind = 'kept'", workload))
 
 
 async def test_work_moves_together_so_that_a_whole_node_is_free(pool: LivePool) -> None:
