@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from corral.api import Reason, State
-from tests.end_to_end.leaving import a_victim, an_urgent, died_after, is_in_order, until_simulated, until_state, whole_node
+from tests.end_to_end.leaving import (
+    a_victim,
+    an_urgent,
+    died_after,
+    is_in_order,
+    patiently,
+    until_simulated,
+    until_state,
+    whole_node,
+)
 from tests.end_to_end.loads import behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
 from tests.servers import PostgresServer
@@ -40,7 +49,7 @@ async def a_pool(postgres: PostgresServer, temporal: str, fault: str, step: str)
 
 
 async def health(pool: LivePool, node: str) -> tuple[str, str]:
-    (found,) = [each for each in await pool.corral.nodes() if each.id == node]
+    (found,) = [each for each in await patiently(pool.corral.nodes) if each.id == node]
     return found.health, found.reason
 
 
@@ -88,7 +97,7 @@ async def test_whoever_waited_for_a_victim_that_is_stuck_runs_elsewhere(postgres
         await died_after(pool, "stuck")
         await until_state(pool, "urgent-stuck", State.WAITING)
 
-        why = await pool.corral.explain("victim-stuck")
+        why = await patiently(lambda: pool.corral.explain("victim-stuck"))
         assert why is not None
         assert why.reason is Reason.DOES_NOT_STOP
         assert why.message.startswith("it was stopped by force and is still there")
