@@ -1,10 +1,12 @@
 """What activities tell workflows: small frozen values, never a spec or a snapshot."""
 
+from datetime import datetime
 from typing import Any
 
 from pydantic.dataclasses import dataclass
 
 from corral.api import Fix, Outcome, Reason, State
+from corral.reservation import ReservationState
 from domain.lifecycle import Leave
 
 
@@ -91,6 +93,38 @@ class Adjusted:
 
     message: str
     standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationOrder:
+    """A reservation as its workflow was started: the spec as it came, checked by nobody yet."""
+
+    reservation: str
+    spec: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationChange:
+    """A change of a reservation asked for by somebody; `key` is the same when it is asked again. Seconds are the pool's."""
+
+    reservation: str
+    key: str
+    seconds: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationStanding:
+    """How a reservation stands. `next_in` is for how many seconds of the wall time alone changes nothing about it."""
+
+    reservation: str
+    state: ReservationState
+    opens_at: datetime | None = None
+    closes_at: datetime | None = None
+    windows: int = 0
+    missing: float = 0
+    message: str = ""
+    next_in: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

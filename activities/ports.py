@@ -8,7 +8,16 @@ from datetime import datetime
 from enum import Flag, StrEnum, auto
 from typing import Protocol
 
-from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAttempt, Standing
+from activities.answers import (
+    Adjusted,
+    Adjustment,
+    AttemptKey,
+    Notice,
+    OpenAttempt,
+    ReservationChange,
+    ReservationStanding,
+    Standing,
+)
 from corral.api import (
     WHOLE,
     CapacityType,
@@ -26,6 +35,7 @@ from corral.api import (
     WorkloadStatus,
 )
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
+from corral.reservation import ReservationSpec, ReservationStatus
 from domain.decision import Plan
 from domain.fleet import Replica
 from domain.lifecycle import Leave
@@ -91,6 +101,7 @@ class NodeView:
     labels: tuple[tuple[str, str], ...] = ()
     maximum_replicas: int | None = None
     interruptions: int | None = None
+    available_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +360,39 @@ class Store(Protocol):
 
     async def datasets(self) -> list[DatasetStatus]:
         """All datasets, and the names that workloads read though no dataset has them."""
+
+    async def reserve(self, spec: ReservationSpec) -> ReservationStanding:
+        """Write a reservation, once; one whose windows are all over stands refused.
+
+        Raises:
+            domain.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
+            NotAllowed: the id is taken by another one.
+        """
+
+    async def advance_reservation(self, reservation: str) -> ReservationStanding:
+        """Close the windows that are over, and begin the next; answers how it stands, and until when.
+
+        Raises:
+            LookupError: there is no such reservation.
+        """
+
+    async def extend_reservation(self, asked: ReservationChange) -> ReservationStanding:
+        """Let the present or next window end later, once a key.
+
+        Raises:
+            LookupError: there is no such reservation.
+            NotAllowed: it is over.
+        """
+
+    async def cancel_reservation(self, reservation: str) -> ReservationStanding:
+        """Keep nothing for a reservation any more.
+
+        Raises:
+            LookupError: there is no such reservation.
+        """
+
+    async def reservations(self, reservation: str | None = None) -> list[ReservationStatus]:
+        """All reservations, or the one of that id; those that are not over first."""
 
     async def apply_policy(self, order: PolicyOrder) -> PolicyAnswer:
         """Put a policy in force, unless something refuses it; one that is in force already is left as it is."""

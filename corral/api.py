@@ -151,10 +151,13 @@ class Reason(StrEnum):
     TAINT_NOT_TOLERATED = "TaintNotTolerated"
     FORBIDDEN_BY_POLICY = "ForbiddenByPolicy"
     NODE_NOT_READY = "NodeNotReady"
+    KEPT_FOR_OTHERS = "KeptForOthers"
     NODE_NOT_SELECTED = "NodeNotSelected"
     NODE_TOO_SMALL = "NodeTooSmall"
     # Why running work must leave though no workload takes its place.
     PREEMPTED = "Preempted"
+    RESERVATION_OPENS = "ReservationOpens"
+    NODE_CLOSES = "NodeCloses"
     # Why work that has to leave has not left, and what it has is free for nobody.
     PROVIDER_DOES_NOT_ANSWER = "ProviderDoesNotAnswer"
     DOES_NOT_STOP = "DoesNotStop"

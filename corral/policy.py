@@ -158,6 +158,10 @@ class Limits(Model):
     starts_per_queue_and_round: Annotated[StrictInt, Field(ge=1)] | None = None
     maximum_preemptions: Annotated[StrictInt, Field(ge=0, le=1_000)] = 5
     """A workload stopped that often for others in the last 24 hours is no victim: bounded waiting for everybody."""
+    departure_seconds: Seconds = 60
+    """So long before its nodes are needed for a reservation work is told to leave, beside its grace: until it is seen gone."""
+    shortest_loan_seconds: Seconds = 600
+    """What is kept for a reservation is lent to work that may be preempted if it has at least so long before it is told."""
 
 
 class Cohorts(Model):

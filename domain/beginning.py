@@ -1,11 +1,12 @@
 """Beginning: the worlds with which a round begins, made of those of the last round by what has changed since.
 
-Where the fleet itself is another one, or quota depends on the hour, they are made anew: that costs time and nothing else.
+Where the fleet itself is another one or kept for others, or quota depends on the hour, they are made anew: that costs time and nothing else.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from domain.bookings import Engagements, engagements
 from domain.census import Census
 from domain.fleet import Node, Room
 from domain.fragmentation import Need
@@ -14,7 +15,7 @@ from domain.quota import QuotaTree, Usage
 from domain.roll import Roll, Turnover
 from domain.snapshot import Snapshot
 from domain.workload import Active
-from domain.world import World, coming, free_room, looks_ahead, tenants_of, with_uses
+from domain.world import NOT_ENGAGED, World, coming, free_room, looks_ahead, tenants_of, with_uses
 
 
 class Beginning:
@@ -23,6 +24,7 @@ class Beginning:
     def __init__(self) -> None:
         self._roll = Roll[Node]()
         self._nodes: dict[str, Node] = {}
+        self._engaged: Engagements = NOT_ENGAGED
         self._limited: Sequence[str] = ()
         """Nodes that take only so many replicas."""
         self._changed: list[Node] = []
@@ -36,7 +38,11 @@ class Beginning:
         """Look at the nodes, and at the attempts that have come and gone."""
         nodes = self._roll.take(snapshot.nodes)
         before, self._changed = {node.id: node for node in nodes.gone}, nodes.come
-        if len(before) != len(nodes.come) or not all(_is_same_but_for_room(before.get(node.id), node) for node in nodes.come):
+        kept, self._engaged = self._engaged, engagements(snapshot.bookings, snapshot.nodes)
+        is_same = len(before) == len(nodes.come) and all(
+            _is_same_but_for_room(before.get(node.id), node) for node in nodes.come
+        )
+        if not is_same or kept != self._engaged:
             self._nodes = {node.id: node for node in snapshot.nodes}
             self._limited = [node.id for node in snapshot.nodes if node.maximum_replicas is not None]
             self._idle = self._last = self._fleet = None
@@ -46,7 +52,7 @@ class Beginning:
     def idle(self, tree: QuotaTree, snapshot: Snapshot) -> World:
         """The world in which nothing runs."""
         if self._idle is None:
-            self._idle = World.idle(self._nodes.values(), tree, policy=snapshot.policy)
+            self._idle = World.idle(self._nodes.values(), tree, policy=snapshot.policy, engaged=self._engaged)
         self._idle = self._idle.under(Usage(tree), snapshot.policy, self._idle.datasets)
         for stock in self._idle.classes.values():
             stock.tidy()
@@ -55,12 +61,14 @@ class Beginning:
     def world(self, snapshot: Snapshot, tree: QuotaTree, census: Census, moved: Turnover[Active]) -> World:
         """The world as it is: what `World.of` would make."""
         if (last := self._last) is None:
-            last = World.idle(self._nodes.values(), tree, self._free(self._nodes), policy=snapshot.policy)
+            free = self._free(self._nodes)
+            last = World.idle(self._nodes.values(), tree, free, policy=snapshot.policy, engaged=self._engaged)
             usage = _used_by(snapshot.active, Usage(tree))
         else:
             last = last.with_free(self._free({node.id for node in self._changed}.union(self._limited)))
             usage = _usage(last.usage, tree, snapshot, moved)
-        self._last = last = last.under(usage, snapshot.policy, {dataset.name: dataset for dataset in snapshot.datasets})
+        last = last.under(usage, snapshot.policy, {dataset.name: dataset for dataset in snapshot.datasets})
+        self._last = last = replace(last, now=tree.now)
         for stock in last.classes.values():
             stock.tidy()
         self._look_ahead(last, census)

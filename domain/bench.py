@@ -11,7 +11,7 @@ from domain.feasibility import Offer, offers, sift
 from domain.fleet import Node, Placement, Room
 from domain.openings import open_ranks
 from domain.placement import best_on
-from domain.request import Gang, Kind, Request, kind
+from domain.request import Gang, Kind, Request
 from domain.scoring import Score, cost_on, weighed
 from domain.stock import NodeRoom, in_order
 from domain.workload import Active, Waiting
@@ -114,7 +114,7 @@ class Bench:
 
     def kind(self, workload: Waiting) -> Kind:
         """What decides about a workload."""
-        return kind(workload, self.facts.now, self.facts.tree)
+        return self.facts.kind(workload)
 
     def offers(self, workload: Waiting, requests: Sequence[Request]) -> Sequence[Offer]:
         """Where these requests of a workload may go."""

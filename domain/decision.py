@@ -1,9 +1,11 @@
 """What a round answers: one decision a workload, each "no" with its reason as a value."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from corral.api import WHOLE, Explanation, Reason
+from domain.bookings import Booking
 from domain.fleet import Amount, Placement
 
 
@@ -149,10 +151,11 @@ Decision = Start | StartAfter | Wait | Refuse
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """An attempt must leave though nobody takes its place: its queue has more than it may have."""
+    """An attempt must leave though no workload takes its place: its queue has more than it may have, or its nodes are kept."""
 
     attempt_id: str
     reason: Reason
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,8 @@ class Plan:
     """All decisions of one round, in the order in which they were taken, and what happens to work that runs.
 
     An `unfinished` one left work that another round would move at once. `over_quota` are the workloads, waiting or not, that
-    are entitled to nothing for now.
+    are entitled to nothing for now. `bookings` are the reservations for which something has changed, and `look_at` is when
+    time alone will change something for them again.
     """
 
     decisions: tuple[Decision, ...]
@@ -220,6 +224,8 @@ class Plan:
     unfinished: bool = False
     over_quota: frozenset[str] = frozenset()
     quality: Quality | None = None
+    bookings: tuple[Booking, ...] = ()
+    look_at: datetime | None = None
 
     @property
     def starts(self) -> tuple[Start, ...]:

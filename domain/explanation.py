@@ -44,6 +44,7 @@ FURTHEST_FIRST = (
     Reason.USER_RUNNING_LIMIT_REACHED,
     Reason.BUDGET_EXHAUSTED,
     Reason.NODE_NOT_SELECTED,
+    Reason.KEPT_FOR_OTHERS,
     Reason.NODE_NOT_READY,
     Reason.FORBIDDEN_BY_POLICY,
     Reason.TAINT_NOT_TOLERATED,
@@ -249,6 +250,14 @@ def _not_ready(finding: Finding) -> str:
     return f"no ready node is acceptable; {finding.supply.sku} in {_place_name(finding.supply)} would be, once ready"
 
 
+def _kept_for_others(finding: Finding) -> str:
+    nodes = "1 node" if finding.nodes == 1 else f"{finding.nodes} nodes"
+    return (
+        f"{nodes} with {finding.supply.sku} in {_place_name(finding.supply)} are kept for {finding.rejection.candidate};"
+        f" lent is only to work that has ended, or can be told to leave, by then"
+    )
+
+
 def _forbidden(finding: Finding) -> str:
     spec = finding.request.spec
     whose = f"tenant {spec.tenant}" if spec.tenant else f"queue {spec.queue}"
@@ -294,6 +303,7 @@ SENTENCES: Mapping[Reason, Callable[[Finding], str]] = {
     Reason.USER_RUNNING_LIMIT_REACHED: _user_running_limit,
     Reason.BUDGET_EXHAUSTED: _budget,
     Reason.NODE_NOT_READY: _not_ready,
+    Reason.KEPT_FOR_OTHERS: _kept_for_others,
     Reason.FORBIDDEN_BY_POLICY: _forbidden,
     Reason.TAINT_NOT_TOLERATED: _tainted,
     Reason.CAPACITY_TYPE_NOT_ACCEPTED: _capacity_type,

@@ -1,13 +1,15 @@
 """What no decision of a round changes."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 from corral.api import QueueSpec
 from corral.policy import Policy, QuotaModel
+from domain.bookings import Engagement, closed_to, engagements
 from domain.disruption import Elastic, elastic_by_sku
 from domain.disruption_budgets import allowances
 from domain.fairness import FairShares
@@ -40,6 +42,8 @@ class Facts:
     protection: Protection
     fair: FairShares
     """What each node of the tree may fairly have beyond its nominal."""
+    engagements: frozenset[Engagement] = frozenset()
+    """What nodes are kept for."""
     remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """Answers about what no decision changes, by question."""
     kinds: dict[str, Kind] = field(default_factory=dict, compare=False, repr=False)
@@ -50,7 +54,8 @@ class Facts:
     def kind(self, workload: Waiting) -> Kind:
         """What the room for a workload depends on, remembered."""
         if (known := self.kinds.get(workload.id)) is None:
-            known = self.kinds[workload.id] = kind(workload, self.now, self.tree)
+            closed = closed_to(workload.spec, self.engagements, self.tree.paths, self.now, self.policy.limits)
+            known = self.kinds[workload.id] = (closed, *kind(workload, self.now, self.tree))
         return known
 
     def turn_kind(self, workload: Waiting) -> Kind:
@@ -86,18 +91,20 @@ class Facts:
         widest = QuotaTree.ever(queues.values(), classes, common=common)
         tree = QuotaTree.at(queues.values(), now, classes, snapshot.spent, common=common)
         protection = _protection(snapshot, queues, tree, now, memory)
+        engaged = engagements(snapshot.bookings, snapshot.nodes)
         return cls(
             now=now,
             policy=snapshot.policy,
             queues=queues,
             tree=tree,
             widest=widest,
-            idle=memory.idle(widest, snapshot),
+            idle=replace(memory.idle(widest, snapshot), now=now),
             complete=snapshot.is_complete and bool(snapshot.nodes),
             active=protection.active,
             protection=protection,
             fair=_fair_shares(snapshot, tree, memory),
-            kinds=memory.kinds,
+            engagements=frozenset(chain.from_iterable(engaged.values())),
+            kinds={} if engaged else memory.kinds,
             able=memory.able,
         )
 

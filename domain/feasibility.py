@@ -1,11 +1,12 @@
 """Hard constraints: where a request may go at all, and what can never run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import product
 
 from corral.api import Explanation, Reason, Target, WorkloadSpec
 from corral.policy import QuotaModel, TopologyProfile
+from domain.bookings import Engagement
 from domain.budgets import Balance, beyond_unspent, called
 from domain.decision import Rejection
 from domain.explanation import Finding, never_fits_quota, never_within_budget, no_matching_capacity, unknown_queue
@@ -93,29 +94,35 @@ def sift(request: Request, world: World, passing: Sequence[Filter] = PASSING_FIL
     spec = request.spec
     asked = tuple([(group.skus, group.tolerations) for group in spec.groups])
     who = (spec.tenant, spec.queue) if world.law.articles else None
-    key = "sift", passing, request.target, spec.tolerations, who, asked
+    closed = world.closed_to(spec) if passing else frozenset()
+    key = "sift", passing, request.target, spec.tolerations, who, asked, closed
     if (answer := world.remembered.get(key)) is None:
-        answer = world.remembered[key] = _sifted(request, world, passing)
+        answer = world.remembered[key] = _sifted(request, world, passing, closed)
     passed, refused = answer
     return Sifted(passed, refused, request, world)
 
 
 def _sifted(
-    request: Request, world: World, passing: Sequence[Filter]
+    request: Request, world: World, passing: Sequence[Filter], closed: Set[Engagement]
 ) -> tuple[dict[Supply, list[Traits]], list[tuple[Traits, Rejection]]]:
     """The classes that pass every filter, by supply, and what the others are refused for."""
     passed, refused = dict[Supply, list[Traits]](), list[tuple[Traits, Rejection]]()
     for traits in world.classes:
-        if (rejection := _rejection(request, traits, world, passing)) is None:
+        if (rejection := _rejection(request, traits, world, passing, closed)) is None:
             passed.setdefault(traits.supply, []).append(traits)
         else:
             refused.append((traits, rejection))
     return passed, refused
 
 
-def _rejection(request: Request, traits: Traits, world: World, passing: Sequence[Filter]) -> Rejection | None:
+def _rejection(
+    request: Request, traits: Traits, world: World, passing: Sequence[Filter], closed: Set[Engagement]
+) -> Rejection | None:
     return (
-        _first_no(request, traits, LASTING_FILTERS) or _forbidden(request, traits, world) or _first_no(request, traits, passing)
+        _first_no(request, traits, LASTING_FILTERS)
+        or _forbidden(request, traits, world)
+        or _first_no(request, traits, passing)
+        or _kept_for_others(traits, closed)
     )
 
 
@@ -175,6 +182,12 @@ def _forbidden(request: Request, traits: Traits, world: World) -> Rejection | No
         return None
     article = world.law.breach(case_of(request.spec, traits, world))
     return None if article is None else Rejection(article.where, Reason.FORBIDDEN_BY_POLICY)
+
+
+def _kept_for_others(traits: Traits, closed: Set[Engagement]) -> Rejection | None:
+    """The first of what such nodes are kept for that keeps the workload from them; the candidate says what, and when."""
+    kept = next((each for each in traits.engagements if each in closed), None)
+    return None if kept is None else Rejection(kept.in_words, Reason.KEPT_FOR_OTHERS)
 
 
 def case_of(spec: WorkloadSpec, traits: Traits, world: World) -> Case:

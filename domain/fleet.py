@@ -1,6 +1,7 @@
 """The supply: nodes, what is free on them, and the part of a node that one attempt has."""
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 
 from corral.api import WHOLE, CapacityType
@@ -90,6 +91,8 @@ class Node:
     """The most replicas that the node takes, whatever room it has; none does not limit."""
     interruptions: int | None = None
     """How often in a million hours its provider takes it back; none: as often as the policy says of its capacity type."""
+    available_until: datetime | None = None
+    """When its block ends, and its provider takes it back; none where it has no end."""
     levels: tuple[str, ...] = field(init=False, compare=False, repr=False)
     """The names of its topology levels, widest first."""
     path: tuple[str, ...] = field(init=False, compare=False, repr=False)

@@ -19,7 +19,7 @@ from domain.ranking import Line
 from domain.rearrangement import Work, could_fit, rearranged
 from domain.rebalancing import LONGEST_RUN, is_fungible, rebalanced
 from domain.relaxation import Homes, all_fit
-from domain.request import Kind, kind
+from domain.request import Kind
 from domain.turns import TakeTurns, Turns
 from domain.workload import Waiting
 from domain.world import Traits
@@ -102,7 +102,7 @@ class _Search:
         later = turns.world.when_all_have_left()
         if later is turns.world:
             return frozenset()
-        examples = {kind(workload, self.facts.now, self.facts.tree): workload for workload in turns.waiting}
+        examples = {self.facts.kind(workload): workload for workload in turns.waiting}
         return frozenset(
             workload.spec.queue
             for workload in examples.values()

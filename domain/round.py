@@ -21,6 +21,7 @@ from domain.placement import why_not_on
 from domain.quality import quality
 from domain.reprieve import reprieved
 from domain.request import Kind, Request, requests
+from domain.reservations import settled
 from domain.snapshot import Snapshot
 from domain.turns import TakeTurns
 from domain.workload import Waiting
@@ -51,6 +52,8 @@ def schedule(
     take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
     memory = memory or Memory()
     snapshot, keeps = reprieved(snapshot, now)  # 0. who leaves for nobody any more
+    kept = settled(snapshot, now, frozenset(keep.attempt_id for keep in keeps))  # and what is kept, and who leaves for that
+    snapshot = kept.snapshot
     facts = Facts.of(snapshot, now, memory)  # 1. what no decision changes
     world = memory.world(snapshot, facts.tree)  # 2. what decisions change
     lap("read")
@@ -69,11 +72,13 @@ def schedule(
     decisions = (*refused, *turns.moved, *answers, *waits)
     lap("explain")
     over_quota, unfinished = facts.protection.over_quota(), turns.unfinished or bool(keeps)
-    return Plan(decisions, turns.reshapes, turns.stops, keeps, unfinished, over_quota, found)
+    stops = (*kept.stops, *turns.stops)
+    return Plan(decisions, turns.reshapes, stops, keeps, unfinished, over_quota, found, kept.bookings, kept.look_at)
 
 
 def who_starts(snapshot: Snapshot, now: datetime) -> frozenset[str]:
     """The workloads that turns alone give capacity, at once or when others have left; a round starts all of these, or more."""
+    snapshot = settled(snapshot, now).snapshot
     facts = Facts.of(snapshot, now)
     _, waiting = refuse(snapshot.waiting, facts)
     take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]

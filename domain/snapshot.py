@@ -7,6 +7,7 @@ from fractions import Fraction
 from corral.api import Dataset, QueueSpec
 from corral.policy import Policy
 from domain.accounting import Interval
+from domain.bookings import Booking
 from domain.disruption_budgets import ForcedStop
 from domain.fleet import Node
 from domain.workload import Active, Waiting
@@ -23,6 +24,7 @@ class Snapshot:
     `spent` is what is used up of budgets: by queue and the budget's place in it, in the units of `domain.budgets.ONE`.
     `past_use` is what queues used beyond their nominal, as a part of the capacity that was there, both decayed.
     `datasets` is the catalogue of data that workloads read.
+    `bookings` are the reservations that are not over.
     `is_complete` is false while a provider has never told what it has: then nothing can be said to be impossible.
     """
 
@@ -38,3 +40,4 @@ class Snapshot:
     spent: Mapping[tuple[str, int], int] = field(default_factory=dict)
     past_use: Mapping[str, Fraction] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
+    bookings: tuple[Booking, ...] = ()

@@ -2,11 +2,14 @@
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from corral.api import CapacityType, Dataset, State, WorkloadSpec
 from corral.policy import Policy, QuotaModel
+from domain.bookings import Engagement, Engagements, closed_to, engagements
 from domain.fleet import UNLIMITED_REPLICAS, Amount, Health, Node, Placement, Room
 from domain.law import Law
 from domain.outlook import OUTLOOK, Outlook
@@ -35,14 +38,17 @@ class Traits:
     capacity_type: CapacityType
     taints: tuple[str, ...]
     health: Health
+    engagements: tuple[Engagement, ...] = ()
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.supply, self.capacity_type, self.taints, self.health)))
+        object.__setattr__(self, "_hash", hash((self.supply, self.capacity_type, self.taints, self.health, self.engagements)))
 
     def __hash__(self) -> int:
         return self._hash
 
+
+NOT_ENGAGED: Engagements = MappingProxyType({})
 
 MOST_REMEMBERED = 4_096
 """Answers; with more than that it is begun anew, so that a planner that runs for months does not grow."""
@@ -98,6 +104,8 @@ class World:
     law: Law = field(default_factory=Law)
     policy: Policy = field(default_factory=Policy)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    now: datetime | None = None
+    """The time by which work may use nodes that are kept for others; none: whatever is kept."""
     remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """Answers about what no decision changes, by question; shared by all worlds that come of one."""
 
@@ -109,7 +117,8 @@ class World:
             everybody: Iterable[Active | Waiting] = chain(snapshot.active, snapshot.waiting, snapshot.bystanders)
             atlas.remembered[OUTLOOK] = Outlook.of(snapshot.nodes, everybody)
         free = {node.id: free_room(node, tenants) for node in snapshot.nodes}
-        world = cls.idle(snapshot.nodes, tree, free, policy=snapshot.policy, atlas=atlas)
+        engaged = engagements(snapshot.bookings, snapshot.nodes)
+        world = cls.idle(snapshot.nodes, tree, free, policy=snapshot.policy, atlas=atlas, engaged=engaged, now=tree.now)
         usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
         datasets = {dataset.name: dataset for dataset in snapshot.datasets}
         return replace(world, usage=usage, datasets=datasets).expecting(coming(snapshot.active, nodes, free, tenants))
@@ -123,6 +132,8 @@ class World:
         *,
         policy: Policy,
         atlas: Atlas | None = None,
+        engaged: Engagements = NOT_ENGAGED,
+        now: datetime | None = None,
     ) -> "World":
         """A world in which nothing has quota in use and nodes have the given room, or all of theirs."""
         every = tuple(nodes)
@@ -131,14 +142,23 @@ class World:
         homes: dict[str, Traits] = {}
         known: dict[object, Traits] = {}
         for node in every:
-            key = node.provider, node.region, node.sku, node.capacity_type, node.taints, node.health
-            traits = known.get(key) or known.setdefault(key, _traits(node))
+            its = engaged.get(node.id, ())
+            key = node.provider, node.region, node.sku, node.capacity_type, node.taints, node.health, its
+            traits = known.get(key) or known.setdefault(key, _traits(node, its))
             homes[node.id] = traits
             entry = NodeRoom.of(node, rooms[node.id] if rooms else _with_replicas(node.total, node.most_replicas))
             by_traits.setdefault(traits, []).append(entry)
         classes = {traits: Stock.of(by_traits[traits], atlas) for traits in sorted(by_traits)}
         prices = {node.id: node.price for node in every}
-        return cls(classes, classes, homes, prices, Usage(tree), {}, law=Law.of(policy.constraints), policy=policy)
+        return cls(classes, classes, homes, prices, Usage(tree), {}, law=Law.of(policy.constraints), policy=policy, now=now)
+
+    def closed_to(self, spec: WorkloadSpec) -> frozenset[Engagement]:
+        """What nodes are kept for that keeps this workload from them now."""
+        if (every := self.remembered.get("engagements")) is None:
+            every = self.remembered["engagements"] = frozenset(chain.from_iterable(each.engagements for each in self.classes))
+        if not every or self.now is None:
+            return frozenset()
+        return closed_to(spec, every, self.usage.tree.paths, self.now, self.policy.limits)
 
     @property
     def rooms(self) -> Rooms:
@@ -266,9 +286,9 @@ def looks_ahead(policy: Policy) -> bool:
     return policy.rank.quota_model is QuotaModel.RANKED and bool(policy.goals.fragmentation)
 
 
-def _traits(node: Node) -> Traits:
+def _traits(node: Node, engaged: tuple[Engagement, ...]) -> Traits:
     supply = Supply(node.provider, node.region, node.sku)
-    return Traits(supply, node.capacity_type, tuple(sorted(node.taints)), node.health)
+    return Traits(supply, node.capacity_type, tuple(sorted(node.taints)), node.health, engaged)
 
 
 def with_uses(usage: Usage, actives: Iterable[Active], sign: int = 1) -> Usage:

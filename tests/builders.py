@@ -29,7 +29,9 @@ from corral.api import (
     WorkloadSpec,
 )
 from corral.policy import Cohorts, Policy, QuotaModel, Rank, TierPolicy
+from corral.reservation import Purpose, ReservationSpec
 from domain.accounting import Interval, IntervalKind
+from domain.bookings import Booking
 from domain.decision import Plan, Refuse, Wait
 from domain.disruption_budgets import ForcedStop
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
@@ -67,6 +69,7 @@ def a_node(
     labels: Mapping[str, str] | None = None,
     maximum_replicas: int | None = None,
     interruptions: int | None = None,
+    available_until: datetime | None = None,
 ) -> Node:
     """A node; its first `used` devices are taken, or `free` gives what is left of each in thousandths."""
     devices = tuple(free) if free is not None else (0,) * used + (WHOLE,) * (gpus - used)
@@ -86,6 +89,7 @@ def a_node(
         labels=tuple(sorted((labels or {}).items())),
         maximum_replicas=maximum_replicas,
         interruptions=interruptions,
+        available_until=available_until,
     )
 
 
@@ -264,6 +268,7 @@ def a_snapshot(
     ledger: Mapping[str, Sequence[Interval]] | None = None,
     stops: Sequence[ForcedStop] = (),
     datasets: Sequence[Dataset] = (),
+    bookings: Sequence[Booking] = (),
 ) -> Snapshot:
     """A snapshot; what runs is taken off the nodes' free room, and has run since it started as far as the ledger knows."""
     active = tuple(workload for workload in workloads if isinstance(workload, Active))
@@ -276,7 +281,27 @@ def a_snapshot(
         ledger={each.id: (ran(each),) for each in active if each.started_at} | dict(ledger or {}),
         stops=tuple(stops),
         datasets=tuple(datasets),
+        bookings=tuple(bookings),
     )
+
+
+def a_booking(
+    id: str = "night",
+    accelerators: int = 8,
+    *,
+    opens_in: float = 3600,
+    hours: float = 1,
+    flexible: float = 0,
+    booked_at: datetime = LONG_AGO,
+    **fields: Any,
+) -> Booking:
+    """A reservation of h100 for the queue `owner` that opens so many seconds after noon; nothing is chosen for it yet."""
+    asked: dict[str, Any] = {"accelerators": accelerators, "sku": "h100", "queues": ("owner",)}
+    if fields.get("purpose") is Purpose.MAINTENANCE:
+        asked = {}
+    opens_at, length = NOON + seconds(opens_in), seconds(hours * 3600)
+    spec = ReservationSpec(id=id, start=opens_at, seconds=int(hours * 3600), flexible_seconds=int(flexible), **(asked | fields))
+    return Booking(spec, opens_at, opens_at + seconds(flexible), opens_at, opens_at + length, booked_at)
 
 
 def ran(active: Active) -> Interval:

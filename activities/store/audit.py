@@ -193,6 +193,24 @@ RULES: Mapping[str, str] = {
     "nobody is preempted twice for the same beneficiary": """
         SELECT v.workload_id || ' for ' || b.workload_id FROM attempts v JOIN attempts b ON b.id = v.beneficiary
         WHERE v.outcome = 'preempted' GROUP BY v.workload_id, b.workload_id HAVING count(*) > 1""",
+    "what is kept in an open window is used by those it is for, but for what a miss tells of": """
+        WITH RECURSIVE up AS (
+            SELECT name AS leaf, name, parent FROM queues
+            UNION ALL SELECT up.leaf, q.name, q.parent FROM up JOIN queues q ON q.name = up.parent)
+        SELECT r.id || ': ' || a.id || ' on ' || l.node_id
+        FROM reservations r JOIN allocations l ON l.node_id = ANY (r.nodes) AND l.phase <> 'released'
+        JOIN attempts a ON a.id = l.attempt_id JOIN workloads w ON w.id = a.workload_id
+        WHERE r.state = 'open' AND a.ended_at IS NULL AND a.stop_at IS NULL AND a.follows IS NULL
+          AND a.held_at < r.closes_at AND (r.missing = 0 OR (w.spec -> 'preemptible')::boolean)
+          AND NOT r.spec -> 'workloads' @> to_jsonb(w.id)
+          AND NOT coalesce(r.spec -> 'tenants' @> (w.spec -> 'tenant'), false)
+          AND NOT EXISTS (SELECT 1 FROM up WHERE up.leaf = w.queue AND r.spec -> 'queues' @> to_jsonb(up.name))""",
+    "no node is kept for two reservations at once": """
+        SELECT node || ': ' || a.id || ' and ' || b.id FROM reservations a JOIN reservations b ON a.id < b.id
+        CROSS JOIN unnest(a.nodes) AS node
+        WHERE a.ended_at IS NULL AND b.ended_at IS NULL AND node = ANY (b.nodes)
+          AND a.opens_at < b.closes_at AND b.opens_at < a.closes_at
+          AND a.spec ->> 'purpose' = 'capacity' AND b.spec ->> 'purpose' = 'capacity'""",
     "who is over quota is entitled to nothing": """
         SELECT l.workload_id || ': ' || l.entitled_milli FROM ledger l JOIN workloads w ON w.id = l.workload_id
         WHERE w.over_quota AND l.ended_at IS NULL AND l.entitled_milli > 0""",

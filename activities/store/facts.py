@@ -35,6 +35,7 @@ def node_of(row: Row[Any], promised: Sequence[Room]) -> Node:
         labels=tuple((name, value) for name, value in row.labels),
         maximum_replicas=row.maximum_replicas,
         interruptions=row.interruptions,
+        available_until=row.available_until,
     )
 
 

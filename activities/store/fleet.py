@@ -65,8 +65,7 @@ async def write_nodes(connection: AsyncConnection, provider: str, views: Sequenc
 def _upsert_node() -> Any:
     statement = insert(tables.nodes)
     now, new = tables.nodes.c, statement.excluded
-    observed = ("region", "cluster", "sku", "topology", "capacity_type", "price", "interruptions", "taints", "labels", "ready")
-    values: dict[str, Any] = {name: new[name] for name in observed}
+    values: dict[str, Any] = {name: new[name] for name in _OBSERVED}
     # A node that reports less than is in use there keeps that much, until it is free.
     values["cpu_milli"] = func.greatest(new.cpu_milli, now.cpu_use)
     values["memory_mib"] = func.greatest(new.memory_mib, now.memory_use)
@@ -77,6 +76,12 @@ def _upsert_node() -> Any:
         set_=values,
         where=or_(*(now[name].is_distinct_from(value) for name, value in values.items())),
     )
+
+
+_OBSERVED = (
+    *("region", "cluster", "sku", "topology", "capacity_type", "price", "interruptions", "available_until", "taints"),
+    *("labels", "ready"),
+)
 
 
 def _values(provider: str, view: NodeView) -> dict[str, Any]:
@@ -94,6 +99,7 @@ def _values(provider: str, view: NodeView) -> dict[str, Any]:
         "capacity_type": view.capacity_type,
         "price": view.price,
         "interruptions": view.interruptions,
+        "available_until": view.available_until,
         "taints": list(view.taints),
         "labels": [list(pair) for pair in view.labels],
         "maximum_replicas": view.maximum_replicas,

@@ -15,6 +15,7 @@ from activities.store.attempts import drop_followers, end_attempt, give_back, ke
 from activities.store.bulk import insert_new_rows, insert_rows
 from activities.store.leaving import give_notice, take_notice_back
 from activities.store.penalties import write_entries
+from activities.store.reservations import write_bookings, write_look_at
 from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRow, interval, place_of
 from activities.store.snapshots import WorldRows
 from activities.store.steps import Steps
@@ -110,6 +111,10 @@ class PlanWriter:
         await write_entries(self.connection, [settlement(charge) for charge in self.world.shown])
         if changed or plan.reshapes or plan.stops or plan.keeps:
             await self._write_round(plan, changed)
+        if plan.bookings:
+            await write_bookings(self.connection, plan.bookings, self.world.snapshot.bookings, self.journal.now)
+        if plan.look_at != self.world.look_at:
+            await write_look_at(self.connection, self.record.pool, plan.look_at)
         return await self.journal.write(self.connection, self.steps)
 
     async def _write_round(self, plan: Plan, changed: Sequence[Decision]) -> None:
@@ -237,7 +242,7 @@ class PlanWriter:
 
     def _stop(self, stop: Stop) -> None:
         outcome = Outcome.PREEMPTED if stop.reason is Reason.PREEMPTED else Outcome.STOPPED
-        self._give_notice(stop.attempt_id, f"has notice to leave: {stop.reason}", outcome, reason=stop.reason)
+        self._give_notice(stop.attempt_id, f"has notice to leave: {stop.why or stop.reason}", outcome, reason=stop.reason)
 
     def _new_attempt(self, row: WorkloadRow, placement: Placement, follows: str | None = None) -> AttemptRow:
         attempt = AttemptRow(

@@ -13,17 +13,40 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, OpenAttempt, Standing
+from activities.answers import (
+    Adjusted,
+    Adjustment,
+    AttemptKey,
+    Notice,
+    OpenAttempt,
+    ReservationChange,
+    ReservationStanding,
+    Standing,
+)
 from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation, StopOrder
-from activities.store import adjustments, attempts, audit, data, fleet, leaving, policies, queues, tables, views
+from activities.store import (
+    adjustments,
+    attempts,
+    audit,
+    data,
+    fleet,
+    leaving,
+    policies,
+    queues,
+    reservations,
+    tables,
+    views,
+)
 from activities.store.accounts import note_capacity
 from activities.store.figures import FigureReader, Figures
 from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.policies import PolicyReader
+from activities.store.reservations import ReservationRow
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
 from activities.store.snapshots import SnapshotReader, anybody_leaves_for_nobody, anybody_waits, housekeeping_due, read_pool
 from activities.store.steps import RoundTimes, Steps, pass_over
 from corral.api import (
+    WHOLE,
     Catalogue,
     Cordon,
     DatasetStatus,
@@ -40,6 +63,7 @@ from corral.api import (
     WorkloadStatus,
 )
 from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
+from corral.reservation import ReservationSpec, ReservationState, ReservationStatus
 from domain.lint.change import what_speaks_against
 from domain.snapshot import Snapshot
 
@@ -170,13 +194,15 @@ class PostgresStore:
     async def has_work(self) -> bool:
         """Whether a round could decide anything now.
 
-        Somebody waits, or has notice for the sake of who is gone, or an edit may bear on what runs.
+        Somebody waits, or has notice for the sake of who is gone, or an edit may bear on what runs, or a window comes near.
         """
+        now = self._clock.now()
         async with self._engine.connect() as connection:
             is_edited = (await read_pool(connection, self._pool)).edits != self._reviewed
-            return (
-                is_edited or await anybody_waits(connection, self._clock.now()) or await anybody_leaves_for_nobody(connection)
-            )
+            if is_edited or await anybody_waits(connection, now) or await anybody_leaves_for_nobody(connection):
+                return True
+            look_at = await reservations.read_look_at(connection, self._pool)
+            return look_at is not None and look_at <= now
 
     # Attempts
 
@@ -400,6 +426,94 @@ class PostgresStore:
         """All datasets, and the names that workloads read though no dataset has them."""
         async with self._engine.connect() as connection:
             return await data.statuses(connection)
+
+    # Reservations
+
+    async def reserve(self, spec: ReservationSpec) -> ReservationStanding:
+        """Write a reservation, once; one whose windows are all over stands refused.
+
+        Raises:
+            domain.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
+            activities.ports.NotAllowed: the id is taken by another one.
+        """
+
+        async def work(connection: AsyncConnection, journal: Journal) -> ReservationRow | None:
+            return await reservations.book(connection, spec, journal.now)
+
+        row = await self._reserving(work)
+        return self._over_before(spec) if row is None else self._reservation_standing(row)
+
+    async def advance_reservation(self, reservation: str) -> ReservationStanding:
+        """Close the windows that are over, and begin the next.
+
+        Raises:
+            LookupError: there is no such reservation.
+        """
+
+        async def work(connection: AsyncConnection, journal: Journal) -> ReservationRow:
+            return await reservations.advance(connection, reservation, journal.now)
+
+        return self._reservation_standing(await self._reserving(work))
+
+    async def extend_reservation(self, asked: ReservationChange) -> ReservationStanding:
+        """Let the present or next window end later, once a key.
+
+        Raises:
+            LookupError: there is no such reservation.
+            activities.ports.NotAllowed: it is over.
+        """
+
+        async def work(connection: AsyncConnection, journal: Journal) -> ReservationRow:
+            return await reservations.extend(connection, asked)
+
+        return self._reservation_standing(await self._reserving(work))
+
+    async def cancel_reservation(self, reservation: str) -> ReservationStanding:
+        """Keep nothing for a reservation any more.
+
+        Raises:
+            LookupError: there is no such reservation.
+        """
+
+        async def work(connection: AsyncConnection, journal: Journal) -> ReservationRow:
+            return await reservations.cancel(connection, reservation, journal.now)
+
+        return self._reservation_standing(await self._reserving(work))
+
+    async def reservations(self, reservation: str | None = None) -> list[ReservationStatus]:
+        """All reservations, or the one of that id; those that are not over first."""
+        async with self._engine.connect() as connection:
+            return await reservations.statuses(connection, reservation)
+
+    async def _reserving(self, work: Callable[[AsyncConnection, Journal], Awaitable[Result]]) -> Result:
+        """Do something about a reservation, and let a round look at what that means."""
+
+        async def and_look(connection: AsyncConnection, journal: Journal) -> Result:
+            result = await work(connection, journal)
+            await reservations.write_look_at(connection, self._pool, journal.now)
+            await fleet.note_change(connection, self._pool)
+            return result
+
+        return (await self._write(and_look))[0]
+
+    def _reservation_standing(self, row: ReservationRow) -> ReservationStanding:
+        now = self._clock.now()
+        moment = row.opens_at if now < row.opens_at else row.closes_at
+        left = None if row.state.is_over else max(0.0, (moment - now).total_seconds())
+        return ReservationStanding(
+            reservation=row.id,
+            state=row.state,
+            opens_at=row.opens_at,
+            closes_at=row.closes_at,
+            windows=row.windows,
+            missing=row.missing / WHOLE,
+            message=row.cause,
+            next_in=None if left is None else self._clock.wall_seconds(left),
+        )
+
+    def _over_before(self, spec: ReservationSpec) -> ReservationStanding:
+        message = f"start: the window of {spec.start.isoformat()} is over, and no further one begins; give one that is ahead"
+        return ReservationStanding(spec.id, ReservationState.REFUSED, message=message)
 
     # Policies
 

@@ -3,7 +3,7 @@
 from collections import ChainMap
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from activities.store.fleet import all_seen
 from activities.store.past import Past
 from activities.store.penalties import OpenCharges
 from activities.store.policies import PolicyReader
+from activities.store.reservations import read_bookings, read_look_at
 from activities.store.rows import AttemptRow, WorkloadRow
 from activities.store.steps import Steps
 from activities.store.supply import Supply
@@ -47,6 +48,8 @@ class WorldRows:
     backing_off: frozenset[str] = frozenset()
     shown: tuple[Entry, ...] = ()
     """Charges that past use now has itself, and that a round settles."""
+    look_at: datetime | None = None
+    """When time alone gives a round something to do, as far as the last one knew."""
 
     @property
     def workloads(self) -> Mapping[str, WorkloadRow]:
@@ -139,8 +142,10 @@ class SnapshotReader:
         except BaseException:
             self.forget()
             raise
+        bookings, look_at = await read_bookings(connection), await read_look_at(connection, self.policies.pool)
         with steps.step("read: assemble"):
-            return self._world(edited, now, fresh, everybody=everybody)
+            world = self._world(edited, now, fresh, everybody=everybody)
+            return replace(world, snapshot=replace(world.snapshot, bookings=bookings), look_at=look_at)
 
     async def _catch_up(
         self, connection: AsyncConnection, policy: Policy, now: datetime, fresh: Mapping[str, WorkloadRow], steps: Steps

@@ -78,6 +78,8 @@ nodes = Table(
     Column("price", BigInteger, nullable=False),
     # In a million hours; none: as the policy says of the capacity type.
     Column("interruptions", BigInteger),
+    # When its block ends; none where it has no end.
+    Column("available_until", Instant),
     Column("taints", ARRAY(Text), nullable=False),
     Column("labels", JSONB, nullable=False),
     Column("maximum_replicas", Integer),
@@ -244,6 +246,50 @@ allocations = Table(
     CheckConstraint("phase IN ('promised', 'claimed', 'released')", name="known_phase"),
     CheckConstraint("0 <= ALL (uses)", name="nothing_negative"),
     Index("ix_allocations_in_force", "node_id", postgresql_where=text("phase <> 'released'")),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("spec", JSONB, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    # The present or next window, or the last one; how many there have been, this one counted.
+    Column("windows", Integer, nullable=False),
+    Column("earliest", Instant, nullable=False),
+    Column("latest", Instant, nullable=False),
+    Column("opens_at", Instant, nullable=False),
+    Column("closes_at", Instant, nullable=False),
+    # What rounds have chosen: nodes (ids), and the thousandths of an accelerator that are short.
+    Column("nodes", Names, nullable=False),
+    Column("missing", BigInteger, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("booked_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    CheckConstraint("opens_at < closes_at", name="some_window"),
+    CheckConstraint("(ended_at IS NULL) = (state IN ('planned', 'open'))", name="ends_once"),
+    Index("ix_reservations_live", "id", postgresql_where=text("ended_at IS NULL")),
+)
+
+misses = Table(
+    "misses",
+    metadata,
+    # Windows that opened without all of their capacity.
+    Column("reservation_id", ForeignKey("reservations.id"), primary_key=True),
+    Column("opens_at", Instant, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("missing", BigInteger, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("made_good_at", Instant),
+)
+
+calendars = Table(
+    "calendars",
+    metadata,
+    # When time alone will give a round something to do for reservations and ends of blocks; none: no round knows of any.
+    Column("pool", Text, primary_key=True),
+    Column("look_at", Instant),
 )
 
 rounds = Table(

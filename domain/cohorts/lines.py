@@ -7,7 +7,7 @@ from domain.cohorts.candidates import mine
 from domain.cohorts.nomination import Nomination, Verdict
 from domain.cohorts.setting import Setting
 from domain.openings import why_not_yet
-from domain.request import Kind, kind
+from domain.request import Kind
 from domain.workload import Waiting
 
 
@@ -60,7 +60,7 @@ class Lines:
 
     def _kind(self, workload: Waiting) -> Kind:
         facts = self._setting.facts
-        return *kind(workload, facts.now, facts.tree), *facts.protection.looks_at(workload)
+        return *facts.kind(workload), *facts.protection.looks_at(workload)
 
 
 def _place_in_line(workload: Waiting) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from corral.policy import Goals, Limits, Policy, QuotaModel, Rank
 from domain.lint.knobs import POLICY_KNOBS, QUEUE_KNOBS
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from tests.builders import NOON
+from tests.builders import NOON, a_booking
 from tests.properties.situations import STABLE, worlds
 
 FACTS = {"created_at"}
@@ -51,7 +51,9 @@ def fields_read(model: QuotaModel) -> tuple[set[str], set[str]]:
             "rank": watched(rank, policy_fields, "rank."),
             "goals": watched(policy.goals, policy_fields, "goals."),
         }
-        schedule(replace(world, queues=queues, policy=Policy.model_construct(**(dict(policy) | strata))), NOON)
+        kept = (a_booking(opens_in=60), a_booking("other", booked_at=NOON))
+        watching = Policy.model_construct(**(dict(policy) | strata))
+        schedule(replace(world, queues=queues, policy=watching, bookings=kept), NOON)
 
     look()
     return queue_fields, policy_fields

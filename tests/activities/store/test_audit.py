@@ -9,9 +9,10 @@ from activities.ports import Phase
 from activities.store import migrations
 from activities.store.audit import RULES, audit
 from corral.api import SlaTier
+from corral.reservation import ReservationSpec
 from domain.decision import Change, Plan, Reshape
 from domain.snapshot import Snapshot
-from tests.activities.store.pool import Pool, a_spec, a_view
+from tests.activities.store.pool import Pool, a_spec, a_view, noon
 from tests.builders import a_queue
 from tests.servers import PostgresServer
 
@@ -114,6 +115,10 @@ BREACHES: dict[str, tuple[str, ...]] = {
         "UPDATE attempts SET leave = 'stuck' WHERE id = 'moves.1'",
         "UPDATE nodes SET suspect = 'why not' WHERE id = (SELECT node_id FROM allocations WHERE attempt_id = 'runs.1')",
     ),
+    "what is kept in an open window is used by those it is for, but for what a miss tells of": (
+        "UPDATE reservations SET spec = spec || '{\"workloads\": []}' WHERE id = 'night'",
+    ),
+    "no node is kept for two reservations at once": ("UPDATE reservations SET nodes = '{aws/n2}' WHERE id = 'other'",),
     "who is over quota is entitled to nothing": ("UPDATE workloads SET over_quota = true WHERE id = 'runs'",),
 }
 
@@ -151,6 +156,10 @@ async def make_busy(pool: Pool) -> None:
     await pool.adjusts("reprioritize", "aimed", priority=-10)
     await pool.arrive(a_spec("urgent", gpus=4, tier=SlaTier.PREMIUM))
     await pool.decided(_to_where_it_is)
+    kept = {"start": noon(0), "seconds": 3600, "accelerators": 4, "sku": "h100", "workloads": ("runs", "again", "aimed")}
+    for id in ("night", "other"):
+        await pool.store.reserve(ReservationSpec.model_validate({"id": id, **kept}))
+    await pool.sql("UPDATE reservations SET state = 'open', nodes = '{aws/n2}' WHERE id = 'night'")
 
 
 def _to_where_it_is(snapshot: Snapshot) -> Plan:

@@ -1,0 +1,139 @@
+"""Bookings: reservations with their present or next window, and what that makes of the nodes that are kept."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from corral.api import WorkloadSpec
+from corral.policy import Limits
+from corral.reservation import Purpose, ReservationSpec
+from domain.fleet import Amount, Node
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+
+Paths = Mapping[str, Sequence[str]]
+"""Each queue with all that stand above it, by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """A reservation in its present or next window, which may open from `earliest` to `latest` and is to open at `opens_at`.
+
+    `nodes` (ids) are kept for it; `missing` thousandths are short as things stand, for the reason given in `cause`.
+    """
+
+    spec: ReservationSpec
+    earliest: datetime
+    latest: datetime
+    opens_at: datetime
+    closes_at: datetime
+    booked_at: datetime
+    nodes: tuple[str, ...] = ()
+    is_open: bool = False
+    missing: Amount = 0
+    cause: str = ""
+
+    @property
+    def id(self) -> str:
+        """The reservation's."""
+        return self.spec.id
+
+    def overlaps(self, opens_at: datetime, closes_at: datetime) -> bool:
+        """Whether the two windows have any time in common."""
+        return self.opens_at < closes_at and opens_at < self.closes_at
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Engagement:
+    """What a node is kept for from `opens_at` on: for these queues (and below), tenants and workloads, or for nobody.
+
+    Where it `evacuates`, nothing stays, whether or not it may be preempted.
+    """
+
+    opens_at: datetime
+    closes_at: datetime
+    name: str
+    evacuates: bool = False
+    queues: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.opens_at, self.closes_at, self.name)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def is_for(self, spec: WorkloadSpec, paths: Paths) -> bool:
+        """Whether the node is kept for this workload."""
+        if spec.id in self.workloads or spec.tenant in self.tenants:
+            return True
+        return bool(self.queues) and any(queue in self.queues for queue in paths.get(spec.queue, (spec.queue,)))
+
+    def notice_at(self, spec: WorkloadSpec, limits: Limits) -> datetime:
+        """When such work has to be told at the latest that it must leave."""
+        return self.opens_at - notice(spec, limits)
+
+    def admits(self, spec: WorkloadSpec, paths: Paths, now: datetime, limits: Limits) -> bool:
+        """Whether the workload may start there now: the window is over or for it, or it ends or can be told to leave before.
+
+        What is told to leave has at least the shortest loan before.
+        """
+        if self.closes_at <= now or self.is_for(spec, paths):
+            return True
+        left = self.notice_at(spec, limits) - now
+        if spec.maximum_runtime_seconds is not None and timedelta(seconds=spec.maximum_runtime_seconds) <= left:
+            return True
+        return spec.preemptible and timedelta(seconds=limits.shortest_loan_seconds) <= left
+
+    @property
+    def in_words(self) -> str:
+        """What it is, and when."""
+        until = "" if self.closes_at == FOREVER else f" until {_minute(self.closes_at)}"
+        return f"{self.name} from {_minute(self.opens_at)}{until}"
+
+
+def notice(spec: WorkloadSpec, limits: Limits) -> timedelta:
+    """How long before its capacity is needed work has to be told: its grace, and until it is observed gone."""
+    return timedelta(seconds=spec.checkpoint.grace_seconds + limits.departure_seconds)
+
+
+def engagement_of(booking: Booking) -> Engagement:
+    """What its nodes are kept for."""
+    spec, evacuates = booking.spec, booking.spec.purpose is Purpose.MAINTENANCE
+    name = f"{'maintenance' if evacuates else 'reservation'} {spec.id}"
+    return Engagement(booking.opens_at, booking.closes_at, name, evacuates, spec.queues, spec.tenants, spec.workloads)
+
+
+def end_of(node: Node) -> Engagement | None:
+    """The end of the node's block, after which its provider takes it back."""
+    return None if node.available_until is None else Engagement(node.available_until, FOREVER, "the end of its block", True)
+
+
+Engagements = Mapping[str, tuple[Engagement, ...]]
+"""What nodes are kept for, by node id; those that are kept for nothing are left out."""
+
+
+def engagements(bookings: Iterable[Booking], nodes: Iterable[Node]) -> Engagements:
+    """What the nodes are kept for; the first to open comes first."""
+    found: dict[str, list[Engagement]] = {}
+    for node in nodes:
+        if (end := end_of(node)) is not None:
+            found.setdefault(node.id, []).append(end)
+    for booking in bookings:
+        engagement = engagement_of(booking)
+        for node_id in booking.nodes:
+            found.setdefault(node_id, []).append(engagement)
+    return {node_id: tuple(sorted(its)) for node_id, its in found.items()}
+
+
+def closed_to(
+    spec: WorkloadSpec, every: Iterable[Engagement], paths: Paths, now: datetime, limits: Limits
+) -> frozenset[Engagement]:
+    """Those of the engagements whose nodes the workload may not use now."""
+    return frozenset(each for each in every if not each.admits(spec, paths, now, limits))
+
+
+def _minute(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,298 @@
+"""Reservations: which nodes are kept for whom, when windows open, and who has to leave before."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from corral.api import WHOLE, Reason, State
+from corral.policy import Limits
+from corral.reservation import Purpose
+from domain.bookings import Booking, Engagement, Engagements, Paths, end_of, engagement_of, engagements, notice
+from domain.decision import Stop
+from domain.fleet import Amount, Health, Node
+from domain.snapshot import Snapshot
+from domain.workload import Active
+
+LOOK_AGAIN = timedelta(seconds=60)
+"""How often capacity that is missing from an open window is looked for."""
+
+MOST_STARTS = 64
+"""At most so many starts of a flexible window are tried."""
+
+MOST_NAMES = 3
+
+Supply = tuple[str, str]
+"""Provider and region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The pool with every window settled: what is kept, and who has notice for the sake of that.
+
+    `bookings` are those that differ from before, `look_at` is when time alone will change something again.
+    """
+
+    snapshot: Snapshot
+    bookings: tuple[Booking, ...] = ()
+    stops: tuple[Stop, ...] = ()
+    look_at: datetime | None = None
+
+
+def settled(snapshot: Snapshot, now: datetime, spared: frozenset[str] = frozenset()) -> Settled:
+    """Choose what is kept for every reservation, and give notice to whoever must have left when it is needed.
+
+    The `spared` attempts have just been allowed to stay, and have their notice in another round.
+    """
+    live = [booking for booking in snapshot.bookings if now < booking.closes_at]
+    if not live and all(node.available_until is None for node in snapshot.nodes):
+        return Settled(replace(snapshot, bookings=()) if snapshot.bookings else snapshot)
+    pool = _Pool.of(snapshot, now, spared)
+    after: list[Booking] = []
+    for booking in sorted(live, key=_precedence):
+        after.append(pool.settle(booking, after))
+    engaged = engagements(after, snapshot.nodes)
+    stops = pool.stops(engaged)
+    noticed = {stop.attempt_id for stop in stops}
+    active = tuple(each.stopping() if each.attempt_id in noticed else each for each in snapshot.active)
+    before = {booking.id: booking for booking in live}
+    return Settled(
+        replace(snapshot, bookings=tuple(after), active=active),
+        tuple(booking for booking in after if booking != before[booking.id]),
+        stops,
+        pool.look_at(after, engaged),
+    )
+
+
+def _precedence(booking: Booking) -> tuple[bool, bool, datetime, str]:
+    """Maintenance first, then what is open, then whoever asked first: a later reservation takes nothing from an earlier one."""
+    return booking.spec.purpose is Purpose.CAPACITY, not booking.is_open, booking.booked_at, booking.id
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Nodes for a window, how much is missing with them, and how much work would have to be told to leave."""
+
+    nodes: tuple[str, ...]
+    missing: Amount
+    disturbed: Amount
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The nodes and who is on them; `untold` attempts have no notice in this round: they begin later, or may stay."""
+
+    now: datetime
+    limits: Limits
+    paths: Paths
+    nodes: Mapping[str, Node]
+    work: Mapping[str, Sequence[Active]]
+    snapshot: Snapshot
+    untold: frozenset[str]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, now: datetime, spared: frozenset[str]) -> "_Pool":
+        work: dict[str, list[Active]] = {}
+        epochs: dict[str, list[Active]] = {}
+        for active in snapshot.active:
+            epochs.setdefault(active.id, []).append(active)
+            for share in active.placement.shares:
+                work.setdefault(share.node_id, []).append(active)
+        followers = {max(its, key=lambda each: each.epoch).attempt_id for its in epochs.values() if len(its) > 1}
+        nodes = {node.id: node for node in sorted(snapshot.nodes, key=lambda node: node.id)}
+        return cls(now, snapshot.policy.limits, _paths(snapshot), nodes, work, snapshot, spared | followers)
+
+    # What is kept
+
+    def settle(self, booking: Booking, others: Sequence[Booking]) -> Booking:
+        """The booking with its start and its nodes; what was chosen before is kept as long as it will do."""
+        start, choice = booking.opens_at, self.choose(booking, booking.opens_at, others)
+        if choice.missing and not booking.is_open and booking.earliest < booking.latest:
+            start, choice = self._later_start(booking, others)
+        moved = replace(booking, opens_at=start, closes_at=booking.closes_at + (start - booking.opens_at))
+        if choice.disturbed and self._is_notice_due(moved, choice):
+            fresh = self.choose(moved, start, others, keeps=False)
+            choice = fresh if (fresh.missing, fresh.disturbed) < (choice.missing, choice.disturbed) else choice
+        is_open = booking.is_open or start <= self.now
+        return replace(moved, nodes=choice.nodes, is_open=is_open, missing=choice.missing, cause=choice.cause)
+
+    def choose(self, booking: Booking, opens_at: datetime, others: Sequence[Booking], *, keeps: bool = True) -> _Choice:
+        """The nodes for a window that opens then; those of before first, if it `keeps` them."""
+        closes_at = booking.closes_at + (opens_at - booking.opens_at)
+        engagement = replace(engagement_of(booking), opens_at=opens_at, closes_at=closes_at)
+        if booking.spec.purpose is Purpose.MAINTENANCE:
+            chosen = [node for node in self.nodes.values() if _is_named(booking, node)]
+            return self._chosen(chosen, sum(node.total.milli for node in chosen), engagement)
+        taken = {id for other in others if other.overlaps(opens_at, closes_at) for id in other.nodes}
+        supplies: dict[Supply, list[Node]] = {}
+        for node in self.nodes.values():
+            if node.id not in taken and _may_serve(booking, node, closes_at):
+                supplies.setdefault((node.provider, node.region), []).append(node)
+        before = frozenset(booking.nodes) if keeps else frozenset[str]()
+        wanted = (booking.spec.accelerators or 0) * WHOLE
+        choices = [
+            (choice.missing, not before & set(choice.nodes), choice.disturbed, supply, choice)
+            for supply, nodes in supplies.items()
+            for choice in [self._of_supply(nodes, wanted, engagement, before)]
+        ]
+        return min(choices)[-1] if choices else _Choice((), wanted, 0, _too_few(booking, 0))
+
+    def _of_supply(self, nodes: Iterable[Node], wanted: Amount, engagement: Engagement, before: frozenset[str]) -> _Choice:
+        def order(node: Node) -> tuple[bool, bool, Amount, tuple[str, ...]]:
+            return not self._is_clear(node, engagement), node.id not in before, self._disturbed(node, engagement), node.path
+
+        chosen: list[Node] = []
+        amount = 0
+        for node in sorted(nodes, key=order):
+            if amount >= wanted:
+                break
+            chosen.append(node)
+            amount += node.total.milli
+        return self._chosen(chosen, wanted, engagement)
+
+    def _chosen(self, nodes: Sequence[Node], wanted: Amount, engagement: Engagement) -> _Choice:
+        clear = [node for node in nodes if self._is_clear(node, engagement)]
+        missing = max(0, wanted - sum(node.total.milli for node in clear))
+        disturbed = sum(self._disturbed(node, engagement) for node in nodes)
+        cause = self._cause([node for node in nodes if node not in clear], nodes, wanted) if missing else ""
+        return _Choice(tuple(sorted(node.id for node in nodes)), missing, disturbed, cause)
+
+    def _cause(self, blocked: Sequence[Node], nodes: Sequence[Node], wanted: Amount) -> str:
+        said = []
+        if blocked:
+            names = ", ".join(sorted(node.id for node in blocked)[:MOST_NAMES])
+            more = f" and {len(blocked) - MOST_NAMES} more" if len(blocked) > MOST_NAMES else ""
+            said.append(f"work of others is on {names}{more} that may not be stopped for it, or has not left yet")
+        if (found := sum(node.total.milli for node in nodes)) < wanted:
+            said.append(f"of {wanted // WHOLE} accelerators {found // WHOLE} are ready and kept for nobody else in one region")
+        return "; ".join(said)
+
+    def _is_clear(self, node: Node, engagement: Engagement) -> bool:
+        """Whether only work that it is for will be on the node when it opens; once it has, is."""
+        return not any(self._stays(active, engagement) for active in self._others(node, engagement))
+
+    def _others(self, node: Node, engagement: Engagement) -> list[Active]:
+        return [active for active in self.work.get(node.id, ()) if not engagement.is_for(active.spec, self.paths)]
+
+    def _stays(self, active: Active, engagement: Engagement) -> bool:
+        if engagement.opens_at <= self.now:
+            return True
+        return not (_is_leaving(active) or self._ends_in_time(active, engagement) or _may_be_told(active, engagement))
+
+    def _disturbed(self, node: Node, engagement: Engagement) -> Amount:
+        """Thousandths of an accelerator that work on the node has which would have to be told to leave."""
+        return sum(
+            share.room.milli
+            for active in self._others(node, engagement)
+            if not (_is_leaving(active) or self._ends_in_time(active, engagement))
+            for share in active.placement.shares
+            if share.node_id == node.id
+        )
+
+    def _ends_in_time(self, active: Active, engagement: Engagement) -> bool:
+        if (most := active.spec.maximum_runtime_seconds) is None:
+            return False
+        over = max(self.now, (active.started_at or self.now) + timedelta(seconds=most))
+        return over + notice(active.spec, self.limits) <= engagement.opens_at
+
+    def _later_start(self, booking: Booking, others: Sequence[Booking]) -> tuple[datetime, _Choice]:
+        """The first start within the window's freedom with which nothing is missing; the latest where there is none."""
+        first = max(self.now, booking.earliest)
+        starts = {first, *(other.closes_at for other in others), *(self._ends())}
+        ahead = sorted(start for start in starts if first <= start <= booking.latest)[:MOST_STARTS]
+        for start in ahead:
+            if not (choice := self.choose(booking, start, others)).missing:
+                return start, choice
+        return booking.latest, self.choose(booking, booking.latest, others)
+
+    def _ends(self) -> Iterable[datetime]:
+        """When work that runs, and has a maximum runtime, is gone at the latest."""
+        for active in self.snapshot.active:
+            if (most := active.spec.maximum_runtime_seconds) is not None:
+                began = active.started_at or self.now
+                yield max(self.now, began + timedelta(seconds=most)) + notice(active.spec, self.limits)
+
+    # Who leaves
+
+    def stops(self, engaged: Engagements) -> tuple[Stop, ...]:
+        """Notice to all work that must have left when its node is needed, as soon as it is due."""
+        found: dict[str, Stop] = {}
+        for node_id, its in engaged.items():
+            for active in self.work.get(node_id, ()):
+                due = [each for each in its if self._is_due(active, each)]
+                if due and active.attempt_id not in found:
+                    reason = Reason.NODE_CLOSES if due[0].evacuates else Reason.RESERVATION_OPENS
+                    found[active.attempt_id] = Stop(active.attempt_id, reason, f"its nodes are kept for {due[0].in_words}")
+        return tuple(found[attempt_id] for attempt_id in sorted(found))
+
+    def _must_leave(self, active: Active, engagement: Engagement) -> bool:
+        return (
+            not _is_leaving(active)
+            and active.attempt_id not in self.untold
+            and not engagement.is_for(active.spec, self.paths)
+            and _may_be_told(active, engagement)
+            and not self._ends_in_time(active, engagement)
+        )
+
+    def _is_due(self, active: Active, engagement: Engagement) -> bool:
+        return engagement.notice_at(active.spec, self.limits) <= self.now and self._must_leave(active, engagement)
+
+    def _is_notice_due(self, booking: Booking, choice: _Choice) -> bool:
+        engagement = engagement_of(booking)
+        return any(self._is_due(active, engagement) for id in choice.nodes for active in self.work.get(id, ()))
+
+    def look_at(self, bookings: Iterable[Booking], engaged: Engagements) -> datetime | None:
+        """When somebody is to be told next, or a window opens, or missing capacity is to be looked for again."""
+        moments = [booking.opens_at for booking in bookings if not booking.is_open]
+        moments += [self.now + LOOK_AGAIN for booking in bookings if booking.is_open and booking.missing]
+        for node_id, its in engaged.items():
+            for active in self.work.get(node_id, ()):
+                moments += [each.notice_at(active.spec, self.limits) for each in its if self._must_leave(active, each)]
+        moments += self._loans_end(engaged)
+        return min((moment for moment in moments if moment > self.now), default=None)
+
+    def _loans_end(self, engaged: Engagements) -> list[datetime]:
+        """When work that waits, and may yet be lent what is kept, would have to be told."""
+        waiting = (*self.snapshot.waiting, *self.snapshot.bystanders)
+        longest = max((notice(workload.spec, self.limits) for workload in waiting), default=None)
+        if longest is None:
+            return []
+        return [each.opens_at - longest for each in {each for its in engaged.values() for each in its}]
+
+
+def _is_leaving(active: Active) -> bool:
+    return active.preempted or active.state is State.STOPPING
+
+
+def _may_be_told(active: Active, engagement: Engagement) -> bool:
+    return active.spec.preemptible or engagement.evacuates
+
+
+def _is_named(booking: Booking, node: Node) -> bool:
+    return node.id in booking.spec.nodes or node.cluster in booking.spec.clusters
+
+
+def _may_serve(booking: Booking, node: Node, closes_at: datetime) -> bool:
+    spec = booking.spec
+    end = end_of(node)
+    return (
+        node.sku == spec.sku
+        and node.health is Health.READY
+        and (not spec.regions or node.region in spec.regions)
+        and (not spec.providers or node.provider in spec.providers)
+        and (not spec.clusters or node.cluster in spec.clusters)
+        and (end is None or closes_at <= end.opens_at)
+    )
+
+
+def _too_few(booking: Booking, found: int) -> str:
+    return f"of {booking.spec.accelerators} accelerators {found} are ready and kept for nobody else in one region"
+
+
+def _paths(snapshot: Snapshot) -> Paths:
+    parents = {queue.name: queue.parent for queue in snapshot.queues}
+
+    def path(name: str | None) -> tuple[str, ...]:
+        return () if name is None else (name, *path(parents.get(name)))
+
+    return {name: path(name) for name in parents}
