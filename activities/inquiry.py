@@ -22,6 +22,7 @@ from corral.api import (
     WorkloadStatus,
 )
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
+from corral.reservation import ReservationStatus
 from corral.wire import Inquiry as Name
 from domain.explanation import with_nearest_queues
 from domain.fixes import explained_now, for_tenant
@@ -113,6 +114,15 @@ class Inquiry:
     async def apply_datasets(self, catalogue: Catalogue) -> list[DatasetStatus]:
         """Make the datasets what the catalogue says."""
         return await self._store.apply_datasets(catalogue)
+
+    @activity.defn(name=Name.RESERVATIONS)
+    async def reservations(self, reservation: str | None) -> list[ReservationStatus]:
+        """All reservations, or the one of that id."""
+        with final_failures():
+            found = await self._store.reservations(reservation)
+            if reservation is not None and not found:
+                raise LookupError(f"there is no reservation {reservation!r}; `corral reservation list` lists them")
+            return found
 
     @activity.defn(name=Name.POLICIES)
     async def policies(self, limit: int) -> list[PolicyRecord]:

@@ -54,6 +54,7 @@ from corral.api import (
     WorkloadStatus,
 )
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyOrder, PolicyRecord
+from corral.reservation import Extend, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
 from corral.sealing import CannotUnseal, data_converter, is_sealed
 
 ANSWER_WITHIN = timedelta(seconds=30)
@@ -270,6 +271,80 @@ class Corral:
         if answer.record is None:
             raise PolicyRefused(answer.findings)
         return answer
+
+    async def reserve(self, spec: ReservationSpec) -> ReservationAnswer:
+        """Reserve capacity, or nodes for maintenance. The same id with the same spec is the same reservation.
+
+        Raises:
+            Conflict: the id belongs to another reservation that is not over.
+            Invalid: it makes no sense, or its windows are over; the message says what was expected.
+        """
+        workflow_id = wire.reservation_workflow_id(spec.id)
+        async with _plain_errors(), _in_time():
+            handle: WorkflowHandle[object, ReservationAnswer] = await self._temporal.start_workflow(
+                wire.RESERVATION,
+                spec,
+                id=workflow_id,
+                task_queue=wire.pool_task_queue(self._pool),
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary=spec.summary,
+                memo={wire.DIGEST_MEMO: spec.digest},
+                result_type=ReservationAnswer,
+            )
+            if await (await handle.describe()).memo_value(wire.DIGEST_MEMO, default=None) != spec.digest:
+                raise Conflict(
+                    f"id: {spec.id!r} belongs to another reservation; make this one under an id of its own, "
+                    f"or see the other with `corral reservation show {spec.id}`"
+                )
+            answer = await self._confirmed(handle)
+        if answer.state is ReservationState.REFUSED:
+            raise Invalid(answer.message)
+        return answer
+
+    async def _confirmed(self, handle: WorkflowHandle[object, ReservationAnswer]) -> ReservationAnswer:
+        """How a reservation stands once it has been written down; one that is over by then says so as its result."""
+        try:
+            answer: ReservationAnswer = await handle.execute_update(
+                wire.ReservationUpdate.CONFIRM, result_type=ReservationAnswer, rpc_timeout=ANSWER_WITHIN
+            )
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return await handle.result()
+        return answer
+
+    async def reservations(self) -> list[ReservationStatus]:
+        """List the reservations; those that are not over first."""
+        return await self._ask(wire.Inquiry.RESERVATIONS, [None], list[ReservationStatus])
+
+    async def reservation(self, reservation: str) -> ReservationStatus:
+        """Tell of one reservation: its window, what is kept for it, and what it missed.
+
+        Raises:
+            NotFound: there is no such reservation.
+        """
+        (found,) = await self._ask(wire.Inquiry.RESERVATIONS, reservation, list[ReservationStatus])
+        return found
+
+    async def extend_reservation(self, reservation: str, seconds: int, *, key: str | None = None) -> ReservationAnswer:
+        """Let the present or next window end so many seconds later; `key` makes repeating the call safe."""
+        return await self._change_reservation(reservation, wire.ReservationUpdate.EXTEND, Extend(seconds=seconds), key)
+
+    async def cancel_reservation(self, reservation: str, reason: str = "", *, key: str | None = None) -> ReservationAnswer:
+        """Keep nothing for a reservation any more; work that uses what was kept runs on."""
+        return await self._change_reservation(reservation, wire.ReservationUpdate.CANCEL, Cancel(reason=reason), key)
+
+    async def _change_reservation(
+        self, reservation: str, update: wire.ReservationUpdate, change: Model, key: str | None
+    ) -> ReservationAnswer:
+        handle = self._temporal.get_workflow_handle(wire.reservation_workflow_id(reservation))
+        missing = f"there is no reservation {reservation!r} that is not over; `corral reservation list` lists them"
+        async with _plain_errors(missing=missing), _in_time():
+            answer: ReservationAnswer = await handle.execute_update(
+                update, change, id=key or str(uuid.uuid4()), result_type=ReservationAnswer, rpc_timeout=ANSWER_WITHIN
+            )
+            return answer
 
     async def fleet(self) -> list[FleetStatus]:
         """List the supply by provider, region and SKU."""

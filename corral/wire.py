@@ -7,6 +7,7 @@ from temporalio.common import Priority, SearchAttributeKey
 LIFECYCLE = "WorkloadLifecycle"
 ROUNDS = "SchedulingRounds"
 PROVIDER = "ProviderReconcile"
+RESERVATION = "ReservationLifecycle"
 
 DEFAULT_POOL = "main"
 
@@ -37,6 +38,11 @@ def lives(tenant: str) -> Priority:
 def workload_workflow_id(workload: str) -> str:
     """The workflow that drives a workload."""
     return f"workload/{workload}"
+
+
+def reservation_workflow_id(reservation: str) -> str:
+    """The workflow that keeps the time for a reservation."""
+    return f"reservation/{reservation}"
 
 
 def rounds_workflow_id(pool: str) -> str:
@@ -70,6 +76,14 @@ class Update(StrEnum):
     CHECKPOINTED = "checkpointed"
 
 
+class ReservationUpdate(StrEnum):
+    """What a reservation's workflow answers; all answers are a `ReservationAnswer`."""
+
+    CONFIRM = "confirm"
+    EXTEND = "extend"
+    CANCEL = "cancel"
+
+
 class Query(StrEnum):
     """What a workload's workflow tells without asking anybody else: its last known status and explanation."""
 
@@ -91,6 +105,7 @@ class Inquiry(StrEnum):
     APPLY_QUEUES = "inquiry.apply-queues"
     DATASETS = "inquiry.datasets"
     APPLY_DATASETS = "inquiry.apply-datasets"
+    RESERVATIONS = "inquiry.reservations"
     POLICIES = "inquiry.policies"
     APPLY_POLICY = "inquiry.apply-policy"
 

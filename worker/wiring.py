@@ -24,6 +24,7 @@ from activities.inventory import Inventory
 from activities.observing import Observer
 from activities.placement import Placement
 from activities.ports import Provider
+from activities.reserving import Reserving
 from activities.rounds import Rounds
 from activities.store.postgres import PostgresStore
 from corral import wire
@@ -38,14 +39,16 @@ from worker.settings import Settings
 from worker.temporal_server import connect
 from workflows.contracts import Signal
 from workflows.provider import ProviderReconcile
+from workflows.reservation import ReservationLifecycle
 from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
 
-WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile)
+WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle)
 OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types", "opentelemetry")
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10
 SINGLETONS_EVERY_SECONDS = 15.0
+UNCLOSED_AFTER_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +120,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
             tick_seconds=settings.tick_seconds,
             reconcile_seconds=settings.reconcile_seconds,
         )
-        inquiry, adjusting = Inquiry(store), Adjusting(store, courier)
+        inquiry, adjusting, reserving = Inquiry(store), Adjusting(store, courier), Reserving(store)
         yield Parts(
             store=store,
             providers=providers,
@@ -129,7 +132,8 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 *(inquiry.status, inquiry.explain, inquiry.workloads, inquiry.events, inquiry.queues),
                 *(inquiry.fleet, inquiry.nodes, inquiry.rounds, inquiry.apply_queues),
                 *(inquiry.datasets, inquiry.apply_datasets),
-                *(inquiry.policies, inquiry.apply_policy),
+                *(inquiry.policies, inquiry.apply_policy, inquiry.reservations),
+                *(reserving.reserve, reserving.advance, reserving.extend, reserving.cancel),
             ),
             provider_activities=(placement.bind, placement.stop, placement.keep, inventory.watch, inventory.cordon),
         )
@@ -170,7 +174,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(working(settings, client, parts, interceptors))
         collect_rarely()
         while not stop.is_set():
-            await _keep_singletons(client, settings, parts.providers)
+            await _keep_singletons(client, settings, parts)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), SINGLETONS_EVERY_SECONDS)
 
@@ -225,10 +229,11 @@ def _sandbox() -> SandboxedWorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*OURS))
 
 
-async def _keep_singletons(client: Client, settings: Settings, providers: Mapping[str, Provider]) -> None:
+async def _keep_singletons(client: Client, settings: Settings, parts: Parts) -> None:
     """Start what an operator may have terminated; while Temporal is away there is nothing to start it on."""
     try:
-        await start_singletons(client, settings, providers)
+        await start_singletons(client, settings, parts.providers)
+        await _go_on_reserving(client, settings, parts.store)
     except RPCError as error:
         log.warning("could not make sure that planner and reconcilers run: %s", error.message)
 
@@ -253,4 +258,18 @@ async def start_singletons(client: Client, settings: Settings, providers: Mappin
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=f"watches the provider {provider}",
             priority=wire.STEERS,
+        )
+
+
+async def _go_on_reserving(client: Client, settings: Settings, store: PostgresStore) -> None:
+    """Start the workflows of reservations whose window has been over for a while, unless they run: nobody closed it."""
+    for spec in await store.unclosed_reservations(UNCLOSED_AFTER_SECONDS):
+        await client.start_workflow(
+            wire.RESERVATION,
+            spec,
+            id=wire.reservation_workflow_id(spec.id),
+            task_queue=wire.pool_task_queue(settings.pool),
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=spec.summary,
+            memo={wire.DIGEST_MEMO: spec.digest},
         )

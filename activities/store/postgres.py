@@ -485,6 +485,12 @@ class PostgresStore:
         async with self._engine.connect() as connection:
             return await reservations.statuses(connection, reservation)
 
+    async def unclosed_reservations(self, seconds: float) -> list[ReservationSpec]:
+        """Those whose window was over so many seconds (of the wall) ago, and that no workflow has taken any further."""
+        before = self._clock.now() - timedelta(seconds=seconds / self._clock.wall_seconds(1))
+        async with self._engine.connect() as connection:
+            return [booking.spec for booking in await reservations.read_bookings(connection) if booking.closes_at < before]
+
     async def _reserving(self, work: Callable[[AsyncConnection, Journal], Awaitable[Result]]) -> Result:
         """Do something about a reservation, and let a round look at what that means."""
 

@@ -8,22 +8,37 @@ import asyncio
 import re
 import sys
 from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WorkflowHandle
 
 from tests.servers import running_temporal
+from tests.workflows.reservation_scenarios import POOL, RESERVATION_SCENARIOS, a_fast_book
 from tests.workflows.scenarios import SCENARIOS
-from tests.workflows.stage import connected, open_stage
+from tests.workflows.stage import Stage, connected, open_stage
 
 HISTORIES = Path(__file__).parent / "histories"
 
 
 async def record(names: list[str]) -> None:
     """Record the scenarios of these names, or those that have no history yet."""
-    wanted = names or [name for name in SCENARIOS if not (HISTORIES / f"{name}.json").exists()]
+    every = [*SCENARIOS, *RESERVATION_SCENARIOS]
+    wanted = names or [name for name in every if not (HISTORIES / f"{name}.json").exists()]
     async with running_temporal() as address, open_stage(await connected(address)) as stage:
         for name in wanted:
-            _, handle = await SCENARIOS[name](stage)
+            handle = await (_workload(name, stage) if name in SCENARIOS else _reservation(name, stage.client))
             history = await handle.fetch_history()
             (HISTORIES / f"{name}.json").write_text(_without_traces_of_the_machine(history.to_json()) + "\n")
+
+
+async def _workload(name: str, stage: Stage) -> WorkflowHandle[Any, Any]:
+    return (await SCENARIOS[name](stage))[1]
+
+
+async def _reservation(name: str, client: Client) -> WorkflowHandle[Any, Any]:
+    book = a_fast_book()
+    async with open_stage(client, *book.activities, name=POOL):
+        return await RESERVATION_SCENARIOS[name](client, book)
 
 
 def _without_traces_of_the_machine(history: str) -> str:

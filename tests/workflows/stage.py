@@ -24,6 +24,7 @@ from tests.activities.store.pool import a_spec
 from worker.wiring import TemporalWorkloads
 from workflows.contracts import HandOver
 from workflows.provider import ProviderReconcile
+from workflows.reservation import ReservationLifecycle
 from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
 
@@ -233,7 +234,7 @@ async def open_stage(
             Worker(
                 client,
                 task_queue=wire.pool_task_queue(name),
-                workflows=[WorkloadLifecycle, SchedulingRounds, ProviderReconcile],
+                workflows=[WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle],
                 activities=[stage.admit, stage.apply, stage.look, *others],
                 workflow_runner=RUNNER,
                 max_cached_workflows=cached,

@@ -6,15 +6,17 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from tests.workflows.record import HISTORIES
+from tests.workflows.reservation_scenarios import RESERVATION_SCENARIOS
 from tests.workflows.scenarios import SCENARIOS
 from tests.workflows.stage import RUNNER
+from workflows.reservation import ReservationLifecycle
 from workflows.workload import WorkloadLifecycle
 
 RECORDED = sorted(path.stem for path in HISTORIES.glob("*.json"))
 
 
 def test_every_scenario_has_a_history() -> None:
-    assert sorted(SCENARIOS) == RECORDED
+    assert sorted([*SCENARIOS, *RESERVATION_SCENARIOS]) == RECORDED
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -22,7 +24,9 @@ async def test_a_recorded_history_can_be_replayed(name: str) -> None:
     history = WorkflowHistory.from_json(f"workload/{name}", (HISTORIES / f"{name}.json").read_text())
     # The id is part of what a workflow does, so that each is replayed under the one that it had.
     history = WorkflowHistory(_id_of(history), history.events)
-    replayer = Replayer(workflows=[WorkloadLifecycle], workflow_runner=RUNNER, data_converter=pydantic_data_converter)
+    replayer = Replayer(
+        workflows=[WorkloadLifecycle, ReservationLifecycle], workflow_runner=RUNNER, data_converter=pydantic_data_converter
+    )
     await replayer.replay_workflow(history)
 
 
