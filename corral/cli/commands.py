@@ -24,7 +24,7 @@ from corral.api import (
     WorkloadSpec,
     WorkloadStatus,
 )
-from corral.cli import data, steering, supply, tables, tenancy
+from corral.cli import data, reservations, steering, supply, tables, tenancy
 from corral.cli.connection import Connection, Identity
 from corral.cli.documents import read_documents
 from corral.cli.exits import EPILOG, Commands, code_of_end
@@ -315,6 +315,8 @@ app.add_typer(tenancy.queue, name="queue")
 app.add_typer(data.data, name="data")
 app.add_typer(steering.policy, name="policy")
 app.add_typer(supply.fleet, name="fleet")
+app.add_typer(reservations.reservation, name="reservation")
+app.command()(reservations.reserve)
 app.command()(supply.rounds)
 app.command()(supply.cordon)
 app.command()(supply.drain)

@@ -22,6 +22,7 @@ from corral.api import (
 from corral.cli.pages import Column, Page, Table, card, table, text_of
 from corral.client import Submission
 from corral.policy import PolicyRecord
+from corral.reservation import ReservationAnswer, ReservationStatus
 
 ID = Column("ID")
 STATE = Column("STATE", is_whole=True)
@@ -253,6 +254,50 @@ def _policy(record: PolicyRecord) -> tuple[object, ...]:
         *(record.version, policy.name, policy.rank.quota_model, record.digest[:12]),
         *(record.applied_at, record.who, record.why),
     )
+
+
+def reservations(statuses: Sequence[ReservationStatus]) -> Page:
+    """One line for each reservation."""
+    columns = (
+        *(Column("RESERVATION"), STATE, Column("OPENS", is_whole=True), Column("CLOSES", is_whole=True)),
+        *(*_numbers("ASKED"), SKU, Column("FOR"), *_numbers("KEPT", "MISSING", "MISSES"), Column("CAUSE")),
+    )
+    return (table(columns, map(_reservation, statuses)),)
+
+
+def _reservation(each: ReservationStatus) -> tuple[object, ...]:
+    spec, kept = each.spec, sum(each.kept.values())
+    whom = ", ".join((*spec.queues, *spec.tenants, *spec.workloads)) or spec.purpose
+    window = (each.id, each.state, each.opens_at, each.closes_at)
+    return (*window, spec.accelerators, spec.sku, whom, kept, each.missing, len(each.misses), each.cause or None)
+
+
+def reservation(status: ReservationStatus) -> Page:
+    """A card with what is known of one reservation, and a line for each window that it missed."""
+    spec = status.spec
+    facts = {
+        "Reservation": status.id,
+        "Purpose": spec.purpose,
+        "State": status.state,
+        "Opens": status.opens_at,
+        "Closes": status.closes_at,
+        "Recurs": f"{spec.recurrence} ({spec.time_zone})" if spec.recurrence else None,
+        "Windows": status.windows,
+        "Accelerators": f"{spec.accelerators} {spec.sku}" if spec.accelerators else None,
+        "For": ", ".join((*spec.queues, *spec.tenants, *spec.workloads)) or None,
+        "Kept": ", ".join(f"{node} ({devices})" for node, devices in status.kept.items()) or None,
+        "Missing": status.missing or None,
+        "Cause": status.cause or None,
+        "Reason": spec.reason or None,
+    }
+    columns = (Column("MISSED", is_whole=True), *_numbers("MISSING"), Column("MADE GOOD", is_whole=True), Column("CAUSE"))
+    missed = ((miss.opens_at, miss.missing, miss.made_good_at, miss.cause) for miss in status.misses)
+    return (card(facts), *((table(columns, missed),) if status.misses else ()))
+
+
+def reservation_answer(answer: ReservationAnswer) -> Page:
+    """What was done, and how the reservation stands after it."""
+    return (card({"Done": answer.message or None, "State": answer.state, "Closes": answer.closes_at}),)
 
 
 def fleet(supply: Sequence[FleetStatus]) -> Page:

@@ -1,7 +1,7 @@
 """A Corral that answers from memory, and the command line in front of it."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from typer.testing import CliRunner, Result
 
@@ -41,6 +41,7 @@ from corral.cli.commands import app
 from corral.cli.session import Session
 from corral.client import Corral, CorralError, Submission, Unreachable
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyRecord
+from corral.reservation import Miss, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LONG_ID = "a-workload-whose-name-is-as-long-as-names-may-be-" + "x" * 50
@@ -162,6 +163,24 @@ NODES = [
     )
 ]
 DONE = Acknowledgement(state=State.WAITING, message="done")
+A_RESERVATION = ReservationSpec(
+    id="night", start=NOON, seconds=3600, accelerators=16, sku="h100", queues=("team",), recurrence="FREQ=DAILY"
+)
+RESERVATIONS = [
+    ReservationStatus(
+        id="night",
+        state=ReservationState.OPEN,
+        spec=A_RESERVATION,
+        opens_at=NOON,
+        closes_at=NOON + timedelta(hours=1),
+        windows=3,
+        kept={"cloud/node-1": 8},
+        missing=8,
+        cause="work of others is on cloud/node-2",
+        misses=(Miss(opens_at=NOON, at=NOON, missing=8, cause="work of others is on cloud/node-2"),),
+    )
+]
+RESERVED = ReservationAnswer(state=ReservationState.PLANNED, closes_at=NOON, message="planned")
 
 
 class FakeCorral(Corral):
@@ -259,6 +278,26 @@ class FakeCorral(Corral):
     async def cordon(self, provider: str, order: Cordon, *, key: str | None = None) -> list[NodeStatus]:
         self._note("cordon", provider, order)
         return NODES
+
+    async def reserve(self, spec: ReservationSpec) -> ReservationAnswer:
+        self._note("reserve", spec)
+        return RESERVED
+
+    async def reservations(self) -> list[ReservationStatus]:
+        self._note("reservations")
+        return RESERVATIONS
+
+    async def reservation(self, reservation: str) -> ReservationStatus:
+        self._note("reservation", reservation)
+        return RESERVATIONS[0]
+
+    async def extend_reservation(self, reservation: str, seconds: int, *, key: str | None = None) -> ReservationAnswer:
+        self._note("extend_reservation", reservation, seconds)
+        return RESERVED
+
+    async def cancel_reservation(self, reservation: str, reason: str = "", *, key: str | None = None) -> ReservationAnswer:
+        self._note("cancel_reservation", reservation, reason)
+        return RESERVED
 
     async def wait(self, workload: str) -> WorkloadResult:
         self._note("wait", workload)

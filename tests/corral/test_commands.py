@@ -33,6 +33,8 @@ from tests.corral.fakes import (
     LONG_ID,
     NODES,
     QUEUES,
+    RESERVATIONS,
+    RESERVED,
     ROUNDS,
     FakeCorral,
     run,
@@ -70,6 +72,10 @@ CASES = [
     ("data apply -", ("apply_datasets", THE_CATALOGUE), DATASETS),
     ("fleet", ("fleet",), FLEET),
     ("fleet nodes", ("nodes",), NODES),
+    ("reservation list", ("reservations",), RESERVATIONS),
+    ("reservation show night", ("reservation", "night"), RESERVATIONS[0]),
+    ("reservation extend night --seconds 60", ("extend_reservation", "night", 60), RESERVED),
+    ("reservation cancel night --reason x", ("cancel_reservation", "night", "x"), RESERVED),
     ("rounds --limit 1", ("rounds", 1), ROUNDS[:1]),
     ("cordon p n1 --reason x", ("cordon", "p", Cordon(action="cordon", nodes=("n1",), reason="x")), NODES),
     ("drain p n1 n2 --reason x", ("cordon", "p", Cordon(action="drain", nodes=("n1", "n2"), reason="x")), NODES),
@@ -251,6 +257,38 @@ def test_the_version_is_told_without_a_connection() -> None:
     corral = FakeCorral()
     assert set(json.loads(run(corral, "version", "-o", "json").stdout)) == {"version"}
     assert not corral.asked
+
+
+def test_reservations_are_made_and_shown_with_what_is_missing() -> None:
+    corral = FakeCorral()
+    given = b"{id: night, start: 2026-01-31T12:00:00Z, seconds: 3600, accelerators: 16, sku: h100, queues: [team]}"
+    header, line = run(corral, "reserve", "-", given=given).stdout.splitlines()
+    assert [question[0] for question in corral.asked] == ["reserve", "reservation"]
+    assert header.split() == [
+        "RESERVATION",
+        "STATE",
+        "OPENS",
+        "CLOSES",
+        "ASKED",
+        "SKU",
+        "FOR",
+        "KEPT",
+        "MISSING",
+        "MISSES",
+        "CAUSE",
+    ]
+    assert line.split()[4:] == ["16", "h100", "team", "8", "8", "1", "work", "of", "others", "is", "on", "cloud/node-2"]
+    shown = run(corral, "reservation", "show", "night").stdout
+    assert "FREQ=DAILY (UTC)" in shown
+    assert shown.splitlines()[-1].split(None, 3)[:3] == ["2026-01-31T12:00:00Z", "8", "-"]
+
+
+def test_a_reservation_for_nobody_is_refused_where_it_stands() -> None:
+    given = b"{id: night, start: 2026-01-31T12:00:00Z, seconds: 3600, accelerators: 16, sku: h100}"
+    result = run(FakeCorral(), "reserve", "-", given=given)
+    assert result.exit_code == ExitCode.INVALID
+    assert "say for whom, by queues, tenants or workloads" in result.stderr
+    assert "nothing was reserved" in result.stderr
 
 
 def test_a_workload_that_has_ended_shows_how() -> None:

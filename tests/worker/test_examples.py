@@ -7,10 +7,11 @@ import pytest
 from corral.api import Affinity, Catalogue, Model, QueueTree, Spread, WorkloadSpec
 from corral.cli.documents import parse_documents, read_documents
 from corral.policy import Policy
+from corral.reservation import ReservationSpec
 from domain.scoring import TERMS
 from worker.fleet_file import EXAMPLES, FleetFile, SimulatedEntry, read_fleet
 
-KINDS: dict[str, type[Model]] = {"fleet": FleetFile, "queues": QueueTree, "datasets": Catalogue}
+KINDS: dict[str, type[Model]] = {"fleet": FleetFile, "queues": QueueTree, "datasets": Catalogue, "reservation": ReservationSpec}
 FILES = sorted(EXAMPLES.glob("*.yaml"))
 PAGE = (Path(__file__).parents[2] / "docs" / "goals.md").read_text()
 

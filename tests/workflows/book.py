@@ -49,13 +49,14 @@ class Book:
         now, standing = await self.now(), self._known(reservation)
         if standing.state.is_over:
             return standing
-        assert standing.opens_at is not None
-        assert standing.closes_at is not None
-        if standing.opens_at <= now:
+        opens_at, closes_at = standing.opens_at, standing.closes_at
+        assert opens_at is not None
+        assert closes_at is not None
+        if opens_at <= now:
             standing = replace(standing, state=ReservationState.OPEN)
-        if standing.closes_at <= now:
-            self.opened.setdefault(reservation, []).append(standing.opens_at)
-            window = next_window(self.specs[reservation], standing.closes_at)
+        if closes_at <= now:
+            self.opened.setdefault(reservation, []).append(opens_at)
+            window = next_window(self.specs[reservation], closes_at)
             if window is None:
                 return self._becomes(replace(standing, state=ReservationState.ENDED), now)
             standing = replace(
