@@ -1,6 +1,7 @@
 """Beginning: the worlds with which a round begins, made of those of the last round by what has changed since.
 
-Where the fleet itself is another one or kept for others, or quota depends on the hour, they are made anew: that costs time and nothing else.
+Where the fleet itself is another one or kept for somebody else, or quota depends on the hour, they are made anew: that
+costs time and nothing else.
 """
 
 from collections.abc import Iterable, Sequence

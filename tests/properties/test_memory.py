@@ -20,7 +20,7 @@ from domain.round import schedule
 from domain.snapshot import Snapshot
 from tests.benchmarks.pools import Size, a_pool
 from tests.benchmarks.turnover import a_little_later, carried_out
-from tests.builders import NOON, a_node, a_queue, a_snapshot, a_workload, by_model, seconds
+from tests.builders import NOON, a_booking, a_node, a_queue, a_snapshot, a_workload, by_model, seconds
 from tests.properties.situations import STABLE, worlds
 
 ROUNDS = 4
@@ -121,6 +121,14 @@ def test_when_a_target_opens() -> None:
     targets = [Target(skus=("a100",)), Target(skus=("h100",), after_seconds=90)]
     later = a_workload("later", gpus=4, targets=targets, submitted_at=NOON)
     check([a_snapshot([a_node("a", gpus=4)], [a_queue("research", 8)], later, a_workload("w", gpus=1))] * ROUNDS)
+
+
+def test_when_nodes_come_to_be_kept_for_a_reservation() -> None:
+    fleet, queues = [a_node("a"), a_node("b")], [a_queue("research", 16), a_queue("owner", 16)]
+    free = a_snapshot(fleet, queues, a_workload("stays", gpus=8, preemptible=False), a_workload("own", queue="owner", gpus=8))
+    asked = replace(free, bookings=(a_booking(opens_in=100, hours=0.02),))
+    kept = replace(free, bookings=(replace(asked.bookings[0], nodes=("b",)),))
+    check([free, asked, kept, kept, free])
 
 
 def test_after_a_round_that_failed_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
