@@ -769,6 +769,10 @@ class NodeStatus(Model):
     interruptions_per_hour: float | None = None
     """What the provider says; none: as often as the policy says of the capacity type."""
     maximum_replicas: int | None = None
+    available_until: datetime | None = None
+    """When its block ends, and what runs there has left."""
+    kept_for: tuple[str, ...] = ()
+    """Reservations in whose present or next window it is kept."""
     reason: str = ""
 
 

@@ -251,11 +251,10 @@ def _not_ready(finding: Finding) -> str:
 
 
 def _kept_for_others(finding: Finding) -> str:
-    nodes = "1 node" if finding.nodes == 1 else f"{finding.nodes} nodes"
-    return (
-        f"{nodes} with {finding.supply.sku} in {_place_name(finding.supply)} are kept for {finding.rejection.candidate};"
-        f" lent is only to work that has ended, or can be told to leave, by then"
-    )
+    nodes = "1 node is" if finding.nodes == 1 else f"{finding.nodes} nodes are"
+    kept = f"{nodes} kept for {finding.rejection.candidate} ({finding.supply.sku} in {_place_name(finding.supply)})"
+    before = "; until then lent to work that ends before, or that may be preempted and has some time left"
+    return f"{kept}{before if finding.rejection.needs else ''}"
 
 
 def _forbidden(finding: Finding) -> str:

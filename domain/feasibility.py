@@ -122,7 +122,7 @@ def _rejection(
         _first_no(request, traits, LASTING_FILTERS)
         or _forbidden(request, traits, world)
         or _first_no(request, traits, passing)
-        or _kept_for_others(traits, closed)
+        or _kept_for_others(traits, world, closed)
     )
 
 
@@ -184,10 +184,15 @@ def _forbidden(request: Request, traits: Traits, world: World) -> Rejection | No
     return None if article is None else Rejection(article.where, Reason.FORBIDDEN_BY_POLICY)
 
 
-def _kept_for_others(traits: Traits, closed: Set[Engagement]) -> Rejection | None:
-    """The first of what such nodes are kept for that keeps the workload from them; the candidate says what, and when."""
+def _kept_for_others(traits: Traits, world: World, closed: Set[Engagement]) -> Rejection | None:
+    """The first of what such nodes are kept for that keeps the workload from them, needing 1 while that is ahead.
+
+    The candidate says what it is, and when.
+    """
     kept = next((each for each in traits.engagements if each in closed), None)
-    return None if kept is None else Rejection(kept.in_words, Reason.KEPT_FOR_OTHERS)
+    if kept is None:
+        return None
+    return Rejection(kept.in_words, Reason.KEPT_FOR_OTHERS, needs=int(world.now is not None and world.now < kept.opens_at))
 
 
 def case_of(spec: WorkloadSpec, traits: Traits, world: World) -> Case:

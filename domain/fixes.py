@@ -417,6 +417,7 @@ def _moments(question: Question) -> Iterator[datetime]:
     for queue in facts.queues.values():
         for row in queue.quotas:
             yield from (moment for moment in (row.valid_from, row.valid_until) if moment is not None)
+    yield from (booking.closes_at for booking in question.snapshot.bookings)
     for active in question.snapshot.active:
         yield from _moments_of(active, question)
     yield from _moments_of_budgets(question)

@@ -48,8 +48,9 @@ def settled(snapshot: Snapshot, now: datetime, spared: frozenset[str] = frozense
         return Settled(replace(snapshot, bookings=()) if snapshot.bookings else snapshot)
     pool = _Pool.of(snapshot, now, spared)
     after: list[Booking] = []
-    for booking in sorted(live, key=_precedence):
-        after.append(pool.settle(booking, after))
+    line = sorted(live, key=_precedence)
+    for place, booking in enumerate(line, 1):
+        after.append(pool.settle(booking, [*after, *(other for other in line[place:] if other.is_open)]))
     engaged = engagements(after, snapshot.nodes)
     stops = pool.stops(engaged)
     noticed = {stop.attempt_id for stop in stops}
@@ -63,9 +64,9 @@ def settled(snapshot: Snapshot, now: datetime, spared: frozenset[str] = frozense
     )
 
 
-def _precedence(booking: Booking) -> tuple[bool, bool, datetime, str]:
-    """Maintenance first, then what is open, then whoever asked first: a later reservation takes nothing from an earlier one."""
-    return booking.spec.purpose is Purpose.CAPACITY, not booking.is_open, booking.booked_at, booking.id
+def _precedence(booking: Booking) -> tuple[bool, datetime, str]:
+    """Maintenance first, then whoever asked first: a later reservation takes nothing from an earlier or an open one."""
+    return booking.spec.purpose is Purpose.CAPACITY, booking.booked_at, booking.id
 
 
 @dataclass(frozen=True, slots=True)

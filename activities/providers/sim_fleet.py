@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Annotated, Self
 
-from pydantic import Field, StrictInt, model_validator
+from pydantic import AwareDatetime, Field, StrictInt, model_validator
 
 from activities.ports import NodeView
 from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, CapacityType, Identifier, Model, ShortName
@@ -17,7 +17,7 @@ MILLION = 1_000_000
 
 
 class NodeShape(Model):
-    """`count` identical nodes of a cluster; `name` tells two shapes with one SKU apart. Price: see `domain.fleet.Node`."""
+    """`count` identical nodes of a cluster; `name` tells two with one SKU apart. Price and end: see `domain.fleet.Node`."""
 
     sku: Identifier
     count: Annotated[StrictInt, Field(ge=1, le=100_000)]
@@ -30,6 +30,7 @@ class NodeShape(Model):
     taints: tuple[Identifier, ...] = ()
     labels: Mapping[ShortName, ShortName] = {}
     maximum_replicas: Annotated[StrictInt, Field(ge=0)] | None = None
+    available_until: AwareDatetime | None = None
     nodes_per_rack: Annotated[StrictInt, Field(ge=1)] | None = None
     racks_per_block: Annotated[StrictInt, Field(ge=1)] | None = None
     name: Identifier | None = None
@@ -118,6 +119,7 @@ def _node_view(region: SimulatedRegion, cluster: SimulatedCluster, shape: NodeSh
         taints=shape.taints,
         labels=tuple(sorted(shape.labels.items())),
         maximum_replicas=shape.maximum_replicas,
+        available_until=shape.available_until,
     )
 
 

@@ -1,6 +1,6 @@
 """What people ask of the record: statuses, histories, queues and fleet, as the published language says them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.store import tables
 from activities.store.accounts import AccountBook
 from activities.store.facts import health_of, node_of
+from activities.store.reservations import read_bookings
 from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
 from activities.store.snapshots import read_queues
 from corral.api import (
@@ -266,10 +267,14 @@ async def nodes(connection: AsyncConnection, only: Iterable[str] | None = None) 
     query = select(tables.nodes).order_by(tables.nodes.c.id)
     if only is not None:
         query = query.where(tables.nodes.c.id.in_(list(only)))
-    return [_node_status(row) for row in await connection.execute(query)]
+    kept: dict[str, list[str]] = {}
+    for booking in await read_bookings(connection):
+        for node_id in booking.nodes:
+            kept.setdefault(node_id, []).append(booking.id)
+    return [_node_status(row, kept) for row in await connection.execute(query)]
 
 
-def _node_status(row: Row[Any]) -> NodeStatus:
+def _node_status(row: Row[Any], kept: Mapping[str, Sequence[str]]) -> NodeStatus:
     return NodeStatus(
         id=row.id,
         provider=row.provider,
@@ -284,6 +289,8 @@ def _node_status(row: Row[Any]) -> NodeStatus:
         labels=dict(row.labels),
         interruptions_per_hour=None if row.interruptions is None else row.interruptions / MILLION,
         maximum_replicas=row.maximum_replicas,
+        available_until=row.available_until,
+        kept_for=tuple(kept.get(row.id, ())),
         reason=row.cordon_reason or row.suspect or "",
     )
 

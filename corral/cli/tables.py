@@ -339,6 +339,7 @@ def nodes(statuses: Sequence[NodeStatus]) -> Page:
     columns = (
         *(Column("NODE"), Column("PROVIDER"), Column("REGION"), Column("CLUSTER"), SKU, Column("HEALTH")),
         *(*_numbers("ACCELERATORS", "USED"), Column("CAPACITY"), *_numbers("PRICE", "STOPS/H", "MOST REPLICAS")),
+        *(Column("UNTIL", is_whole=True), Column("KEPT FOR")),
         *(Column("LABELS"), Column("REASON")),
     )
     return (table(columns, map(_node, statuses)),)
@@ -349,7 +350,7 @@ def _node(node: NodeStatus) -> tuple[object, ...]:
     labels = " ".join(f"{name}={value}" for name, value in node.labels.items())
     stops = node.interruptions_per_hour
     has = (node.accelerators, node.used, node.capacity_type, node.price, stops, node.maximum_replicas)
-    return (*place, *has, labels, node.reason)
+    return (*place, *has, node.available_until, ", ".join(node.kept_for) or None, labels, node.reason)
 
 
 def submissions(submitted: Sequence[Submission]) -> Page:

@@ -160,6 +160,7 @@ NODES = [
         price=2.5,
         labels={"disk": "nvme"},
         maximum_replicas=4,
+        kept_for=("night",),
     )
 ]
 DONE = Acknowledgement(state=State.WAITING, message="done")

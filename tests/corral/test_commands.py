@@ -168,7 +168,7 @@ def test_work_that_leaves_its_place_says_where_it_goes_on(command: str) -> None:
 
 def test_nodes_show_what_they_say_of_themselves() -> None:
     line = run(FakeCorral(), "fleet", "nodes").stdout.splitlines()[1].split()
-    assert line[-3:] == ["4", "disk=nvme", "-"]
+    assert line[-5:] == ["4", "-", "night", "disk=nvme", "-"]
 
 
 def test_data_show_where_they_are_and_what_is_odd_about_them() -> None:

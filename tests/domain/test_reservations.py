@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from corral.api import WHOLE, Checkpoint, Reason, State
+from corral.api import WHOLE, Checkpoint, FixKind, Reason, State
 from corral.policy import QuotaModel
 from corral.reservation import Purpose
 from domain.bookings import Booking
 from domain.decision import Plan
+from domain.fixes import explained_now
 from domain.fleet import Health
 from domain.round import schedule
 from domain.snapshot import Snapshot
@@ -65,7 +66,24 @@ def test_who_waits_because_of_a_reservation_is_told_of_it_and_when_it_ends() -> 
     plan = schedule(a_snapshot(nodes(1), QUEUES, a_guest(), bookings=[opened(a_booking(opens_in=-60), "n0")]), NOON)
     explanation = why(plan, "guest-1")
     assert explanation.reason is Reason.KEPT_FOR_OTHERS
-    assert "reservation night from 2030-06-01 11:59 UTC until 2030-06-01 12:59 UTC" in explanation.message
+    window = "reservation night from 2030-06-01 11:59 UTC until 2030-06-01 12:59 UTC"
+    assert explanation.message == f"1 node is kept for {window} (h100 in aws eu-west)"
+
+
+def test_who_could_not_leave_in_time_is_told_to_whom_nodes_are_lent() -> None:
+    plan = schedule(a_snapshot(nodes(2), QUEUES, a_guest(preemptible=False), bookings=[a_booking(accelerators=16)]), NOON)
+    message = why(plan, "guest-1").message
+    assert message.startswith("2 nodes are kept for reservation night from 2030-06-01 13:00 UTC")
+    assert message.endswith("until then lent to work that ends before, or that may be preempted and has some time left")
+
+
+def test_to_wait_until_the_window_is_over_and_to_be_preemptible_are_offered_as_fixes() -> None:
+    snapshot = a_snapshot(nodes(1), QUEUES, a_guest(preemptible=False), bookings=[a_booking()])
+    explanation = explained_now("guest-1", snapshot, NOON)
+    assert explanation is not None
+    fixes = {fix.kind: fix for fix in explanation.fixes}
+    assert fixes[FixKind.WAIT].wait_seconds == 2 * HOUR
+    assert fixes[FixKind.BE_PREEMPTIBLE].preemptible
 
 
 @every_model

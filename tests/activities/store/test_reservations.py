@@ -41,6 +41,7 @@ async def test_capacity_opens_on_time_for_those_it_is_kept_for(pool: Pool) -> No
     assert (await pool.store.reserve(a_reservation())).state is ReservationState.PLANNED
     await pool.plan()
     assert (await known(pool)).kept == {"aws/n1": 8}
+    assert [node.kept_for for node in await pool.store.nodes()] == [("night",)]
     assert await pool.state("guest") is State.RUNNING, "until its notice is due, what is kept is lent"
 
     pool.clock.move(HOUR - 90)
