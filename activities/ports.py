@@ -367,6 +367,7 @@ class Store(Protocol):
         Raises:
             domain.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
             NotAllowed: the id is taken by another one.
+            LookupError: it names a queue, a node or a cluster that there is not.
         """
 
     async def advance_reservation(self, reservation: str) -> ReservationStanding:

@@ -28,7 +28,7 @@ class Reserving:
             return _refused(order, f"id: {spec.id!r} differs from the id of its workflow, {order.reservation!r}")
         try:
             return await self._store.reserve(spec)
-        except (BadRecurrence, NotAllowed) as refusal:
+        except (BadRecurrence, NotAllowed, LookupError) as refusal:
             return _refused(order, str(refusal))
 
     @activity.defn(name="reserving.advance")

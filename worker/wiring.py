@@ -48,7 +48,6 @@ OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_cor
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10
 SINGLETONS_EVERY_SECONDS = 15.0
-UNCLOSED_AFTER_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +262,7 @@ async def start_singletons(client: Client, settings: Settings, providers: Mappin
 
 async def _go_on_reserving(client: Client, settings: Settings, store: PostgresStore) -> None:
     """Start the workflows of reservations whose window has been over for a while, unless they run: nobody closed it."""
-    for spec in await store.unclosed_reservations(UNCLOSED_AFTER_SECONDS):
+    for spec in await store.unclosed_reservations(settings.reconcile_seconds):
         await client.start_workflow(
             wire.RESERVATION,
             spec,

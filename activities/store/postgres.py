@@ -435,6 +435,7 @@ class PostgresStore:
         Raises:
             domain.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
             activities.ports.NotAllowed: the id is taken by another one.
+            LookupError: it names a queue, a node or a cluster that there is not.
         """
 
         async def work(connection: AsyncConnection, journal: Journal) -> ReservationRow | None:

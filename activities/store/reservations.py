@@ -173,6 +173,7 @@ async def book(connection: AsyncConnection, spec: ReservationSpec, now: datetime
     Raises:
         domain.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
         NotAllowed: the id is taken by another one.
+        LookupError: it names a queue, a node or a cluster that there is not.
     """
     if (known := await _locked(connection, spec.id)) is not None:
         if known.digest != spec.digest:
@@ -180,6 +181,7 @@ async def book(connection: AsyncConnection, spec: ReservationSpec, now: datetime
         return known
     if (window := first_window(spec, now)) is None:
         return None
+    await _check_names(connection, spec)
     row = ReservationRow(
         id=spec.id,
         spec=spec,
@@ -197,6 +199,19 @@ async def book(connection: AsyncConnection, spec: ReservationSpec, now: datetime
     )
     await connection.execute(insert(tables.reservations).values(row.values))
     return row
+
+
+async def _check_names(connection: AsyncConnection, spec: ReservationSpec) -> None:
+    queues, nodes = tables.queues.c.name, tables.nodes.c
+    checks = (
+        ("queues", spec.queues, queues, "queue; `corral queue list` lists them"),
+        ("nodes", spec.nodes, nodes.id, "node; `corral fleet nodes` lists them by their ids"),
+        ("clusters", spec.clusters, nodes.cluster, "cluster of a known node; `corral fleet nodes` lists them"),
+    )
+    for field, named, column, what in checks:
+        known = set(await connection.scalars(select(column).where(column.in_(named)))) if named else set()
+        if unknown := [name for name in named if name not in known]:
+            raise LookupError(f"{field}: {unknown[0]!r} is no {what}")
 
 
 async def advance(connection: AsyncConnection, reservation: str, now: datetime) -> ReservationRow:

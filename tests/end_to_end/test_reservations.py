@@ -132,11 +132,24 @@ async def test_maintenance_empties_a_node_for_its_window(pool: LivePool) -> None
     await pool.corral.cancel("evacuated")
 
 
+async def test_a_reservation_whose_workflow_was_terminated_goes_on(pool: LivePool) -> None:
+    spec = a_reservation(pool, "orphaned", 10, accelerators=4, sku="l4", queues=("tools",), seconds=60)
+    await pool.corral.reserve(spec)
+    await pool.temporal.get_workflow_handle("reservation/orphaned").terminate("an operator did this")
+
+    async def is_over() -> bool:
+        return (await pool.corral.reservation("orphaned")).state is ReservationState.ENDED
+
+    await eventually(is_over, "its window is closed all the same")
+
+
 async def test_what_makes_no_sense_is_refused_in_words_and_its_id_is_free(pool: LivePool) -> None:
     given = {"accelerators": 4, "sku": "l4", "queues": ("tools",)}
     spec = a_reservation(pool, "odd", 1000, time_zone="Mars/Olympus", **given)
     with pytest.raises(Invalid, match="time_zone: 'Mars/Olympus' is not known"):
         await pool.corral.reserve(spec)
+    with pytest.raises(Invalid, match="queues: 'tolls' is no queue"):
+        await pool.corral.reserve(spec.model_copy(update={"time_zone": "UTC", "queues": ("tolls",)}))
     right = spec.model_copy(update={"time_zone": "Europe/Berlin"})
     assert (await pool.corral.reserve(right)).state is ReservationState.PLANNED
     assert (await pool.corral.cancel_reservation("odd", "a test")).state is ReservationState.CANCELLED

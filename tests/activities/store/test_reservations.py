@@ -29,6 +29,10 @@ def a_reservation(id: str = "night", *, opens_in: float = HOUR, hours: float = 1
     return ReservationSpec(id=id, start=noon(opens_in), seconds=int(hours * HOUR), **(asked | fields))
 
 
+def an_upkeep(node: str) -> ReservationSpec:
+    return ReservationSpec(id="upkeep", start=noon(HOUR), seconds=HOUR, purpose=Purpose.MAINTENANCE, nodes=(node,))
+
+
 async def known(pool: Pool, id: str = "night") -> ReservationStatus:
     (status,) = await pool.store.reservations(id)
     return status
@@ -101,6 +105,7 @@ async def test_a_window_that_nobody_planned_for_is_a_miss_too(pool: Pool) -> Non
 
 
 async def test_windows_follow_each_other_by_the_clocks_of_the_time_zone(pool: Pool) -> None:
+    await pool.gets(a_view(), queues=QUEUES)
     pool.clock.time = datetime.fromisoformat("2031-03-29T00:00:00+00:00")
     spec = a_reservation(recurrence="FREQ=DAILY", time_zone="Europe/Berlin")
     spec = spec.model_copy(update={"start": datetime(2031, 3, 1, 9)})
@@ -123,11 +128,19 @@ async def test_reserving_twice_is_reserving_once_and_an_id_means_one_reservation
 
 
 async def test_what_makes_no_sense_is_refused_with_a_reason(pool: Pool) -> None:
+    await pool.gets(a_view(), queues=QUEUES)
     over = await pool.store.reserve(a_reservation(opens_in=-2 * HOUR))
     assert over.state is ReservationState.REFUSED
     assert "start:" in over.message
     with pytest.raises(BadRecurrence, match="time_zone: 'Mars/Olympus'"):
         await pool.store.reserve(a_reservation("mars", time_zone="Mars/Olympus"))
+    for spec, unknown in (
+        (a_reservation("typo", queues=("onwer",)), "queues: 'onwer' is no queue"),
+        (a_reservation("typo", clusters=("eu-9",)), "clusters: 'eu-9' is no cluster"),
+        (an_upkeep("n1"), "nodes: 'n1' is no node; `corral fleet nodes` lists them by their ids"),
+    ):
+        with pytest.raises(LookupError, match=unknown):
+            await pool.store.reserve(spec)
     assert not await pool.store.reservations()
 
 
@@ -199,10 +212,7 @@ async def test_maintenance_empties_its_nodes_and_gives_them_back(pool: Pool) -> 
     await pool.gets(a_view(), queues=QUEUES)
     await pool.arrive(a_spec("long", queue="guest", preemptible=False))
     await pool.runs("long")
-    upkeep = ReservationSpec(
-        id="upkeep", start=noon(HOUR), seconds=HOUR, purpose=Purpose.MAINTENANCE, nodes=("aws/n1",), reason="new firmware"
-    )
-    await pool.store.reserve(upkeep)
+    await pool.store.reserve(an_upkeep("aws/n1"))
     await pool.plan()
     pool.clock.move(HOUR - 90)
     assert (await pool.plan())["long"].state is State.STOPPING
