@@ -125,12 +125,18 @@ class _Pool:
             chosen = [node for node in self.nodes.values() if _is_named(booking, node)]
             return self._chosen(chosen, sum(node.total.milli for node in chosen), engagement)
         taken = {id for other in others if other.overlaps(opens_at, closes_at) for id in other.nodes}
+        before = frozenset(booking.nodes) if keeps else frozenset[str]()
+        wanted = (booking.spec.accelerators or 0) * WHOLE
+        kept = [self.nodes[id] for id in sorted(before - taken) if id in self.nodes]
+        if all(_may_serve(booking, node, closes_at) for node in kept) and len(set(map(_supply, kept))) == 1:
+            # They come first wherever they are enough, so that no other has to be looked at.
+            choice = self._of_supply(kept, wanted, engagement, before)
+            if not choice.missing:
+                return choice
         supplies: dict[Supply, list[Node]] = {}
         for node in self.nodes.values():
             if node.id not in taken and _may_serve(booking, node, closes_at):
-                supplies.setdefault((node.provider, node.region), []).append(node)
-        before = frozenset(booking.nodes) if keeps else frozenset[str]()
-        wanted = (booking.spec.accelerators or 0) * WHOLE
+                supplies.setdefault(_supply(node), []).append(node)
         choices = [
             (choice.missing, not before & set(choice.nodes), choice.disturbed, supply, choice)
             for supply, nodes in supplies.items()
@@ -140,6 +146,8 @@ class _Pool:
 
     def _of_supply(self, nodes: Iterable[Node], wanted: Amount, engagement: Engagement, before: frozenset[str]) -> _Choice:
         def order(node: Node) -> tuple[bool, bool, Amount, tuple[str, ...]]:
+            if node.id not in self.work:
+                return False, node.id not in before, 0, node.path
             return not self._is_clear(node, engagement), node.id not in before, self._disturbed(node, engagement), node.path
 
         chosen: list[Node] = []
@@ -152,10 +160,10 @@ class _Pool:
         return self._chosen(chosen, wanted, engagement)
 
     def _chosen(self, nodes: Sequence[Node], wanted: Amount, engagement: Engagement) -> _Choice:
-        clear = [node for node in nodes if self._is_clear(node, engagement)]
-        missing = max(0, wanted - sum(node.total.milli for node in clear))
+        blocked = [node for node in nodes if not self._is_clear(node, engagement)]
+        missing = max(0, wanted - sum(node.total.milli for node in nodes) + sum(node.total.milli for node in blocked))
         disturbed = sum(self._disturbed(node, engagement) for node in nodes)
-        cause = self._cause([node for node in nodes if node not in clear], nodes, wanted) if missing else ""
+        cause = self._cause(blocked, nodes, wanted) if missing else ""
         return _Choice(tuple(sorted(node.id for node in nodes)), missing, disturbed, cause)
 
     def _cause(self, blocked: Sequence[Node], nodes: Sequence[Node], wanted: Amount) -> str:
@@ -217,14 +225,13 @@ class _Pool:
 
     def stops(self, engaged: Engagements) -> tuple[Stop, ...]:
         """Notice to all work that must have left when its node is needed, as soon as it is due."""
-        found: dict[str, Stop] = {}
+        due: dict[str, Engagement] = {}
         for node_id, its in engaged.items():
             for active in self.work.get(node_id, ()):
-                due = [each for each in its if self._is_due(active, each)]
-                if due and active.attempt_id not in found:
-                    reason = Reason.NODE_CLOSES if due[0].evacuates else Reason.RESERVATION_OPENS
-                    found[active.attempt_id] = Stop(active.attempt_id, reason, f"its nodes are kept for {due[0].in_words}")
-        return tuple(found[attempt_id] for attempt_id in sorted(found))
+                for each in its:
+                    if self._is_due(active, each):
+                        due[active.attempt_id] = min(each, due.get(active.attempt_id, each))
+        return tuple(_stop(attempt_id, due[attempt_id]) for attempt_id in sorted(due))
 
     def _must_leave(self, active: Active, engagement: Engagement) -> bool:
         return (
@@ -259,6 +266,15 @@ class _Pool:
         if longest is None:
             return []
         return [each.opens_at - longest for each in {each for its in engaged.values() for each in its}]
+
+
+def _stop(attempt_id: str, engagement: Engagement) -> Stop:
+    reason = Reason.NODE_CLOSES if engagement.evacuates else Reason.RESERVATION_OPENS
+    return Stop(attempt_id, reason, f"its nodes are kept for {engagement.in_words}")
+
+
+def _supply(node: Node) -> Supply:
+    return node.provider, node.region
 
 
 def _is_leaving(active: Active) -> bool:
