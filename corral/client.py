@@ -290,6 +290,7 @@ class Corral:
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 static_summary=spec.summary,
                 memo={wire.DIGEST_MEMO: spec.digest},
+                priority=wire.STEERS,
                 result_type=ReservationAnswer,
             )
             if await (await handle.describe()).memo_value(wire.DIGEST_MEMO, default=None) != spec.digest:

@@ -95,7 +95,8 @@ def sift(request: Request, world: World, passing: Sequence[Filter] = PASSING_FIL
     asked = tuple([(group.skus, group.tolerations) for group in spec.groups])
     who = (spec.tenant, spec.queue) if world.law.articles else None
     closed = world.closed_to(spec) if passing else frozenset()
-    key = "sift", passing, request.target, spec.tolerations, who, asked, closed
+    ahead = frozenset(each for each in closed if world.now is not None and world.now < each.opens_at)
+    key = "sift", passing, request.target, spec.tolerations, who, asked, closed, ahead
     if (answer := world.remembered.get(key)) is None:
         answer = world.remembered[key] = _sifted(request, world, passing, closed)
     passed, refused = answer

@@ -271,4 +271,5 @@ async def _go_on_reserving(client: Client, settings: Settings, store: PostgresSt
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=spec.summary,
             memo={wire.DIGEST_MEMO: spec.digest},
+            priority=wire.STEERS,
         )
