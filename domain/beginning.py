@@ -16,7 +16,7 @@ from domain.quota import QuotaTree, Usage
 from domain.roll import Roll, Turnover
 from domain.snapshot import Snapshot
 from domain.workload import Active
-from domain.world import NOT_ENGAGED, World, coming, free_room, looks_ahead, tenants_of, with_uses
+from domain.world import NOT_ENGAGED, World, coming, free_room, looks_ahead, tenants_of, with_lingering, with_uses
 
 
 class Beginning:
@@ -68,6 +68,7 @@ class Beginning:
         else:
             last = last.with_free(self._free({node.id for node in self._changed}.union(self._limited)))
             usage = _usage(last.usage, tree, snapshot, moved)
+        usage = with_lingering(usage, snapshot.active)
         last = last.under(usage, snapshot.policy, {dataset.name: dataset for dataset in snapshot.datasets})
         self._last = last = replace(last, now=tree.now)
         for stock in last.classes.values():

@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, product
 from math import inf
 
 from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec, Reason, SlaTier, UserLimit, WorkloadSpec
@@ -414,6 +414,8 @@ class Usage:
     users: Mapping[tuple[str, User], Held] = field(default_factory=dict)
     committed: Mapping[Account, int] = field(default_factory=dict)
     """What running work will still use up of each balance."""
+    lingering: Mapping[tuple[str, str], Amount] = field(default_factory=dict)
+    """By node and name of a row, what work with notice still has: it counts for caps alone, until it has left."""
     rooms: dict[tuple[str, str, bool], Amount] = field(default_factory=dict, init=False, compare=False, repr=False)
     """Answers of `room`, remembered."""
 
@@ -432,7 +434,7 @@ class Usage:
         uses = dict(self.uses)
         for name in self.tree.names(sku):
             self._charge(uses, queue, name, amount, 0 if preemptible else amount)
-        return Usage(self.tree, uses, self._with_held(queue, user, amount, workloads), self.committed)
+        return Usage(self.tree, uses, self._with_held(queue, user, amount, workloads), self.committed, self.lingering)
 
     def committing(self, charges: Iterable[Charge], sign: int = 1) -> "Usage":
         """The same with what these charges will use up of budgets committed, or no longer so with a negative sign."""
@@ -442,6 +444,18 @@ class Usage:
                 more = balance.commitment(charge.milli, charge.hourly_cost, charge.seconds)
                 committed[account] = committed.get(account, 0) + sign * more
         return replace(self, committed=committed)
+
+    def with_lingering(self, charges: Iterable[Charge], before: Mapping[tuple[str, str], Amount] | None = None) -> "Usage":
+        """The same where work that has these charges, beside what lingered before, still has what it was told to leave."""
+        lingering = dict(before or {})
+        for charge in charges:
+            for node, name in product(self.tree.paths.get(charge.queue, ()), self.tree.names(charge.sku)):
+                lingering[node, name] = lingering.get((node, name), 0) + charge.milli
+        return replace(self, lingering=lingering)
+
+    def when_all_have_left(self) -> "Usage":
+        """The same once nobody with notice has anything any more."""
+        return replace(self, lingering={}) if self.lingering else self
 
     def _charge(self, uses: dict[tuple[str, str], Use], queue: str, name: str, amount: Amount, fixed: Amount) -> None:
         charge = amount
@@ -596,7 +610,7 @@ class Usage:
     def _below_caps(self, queue: str, sku: str) -> list[tuple[Amount, str]]:
         """What every cap from the queue to its root leaves, and whose cap that is."""
         return [
-            (standing.quota.cap - self.use(node, name).total, _called(node, name, sku))
+            (standing.quota.cap - self.use(node, name).total - self.lingering.get((node, name), 0), _called(node, name, sku))
             for node, name, standing in self._standings_above(queue, sku)
             if standing.quota.cap is not None
         ]

@@ -120,6 +120,7 @@ class World:
         engaged = engagements(snapshot.bookings, snapshot.nodes)
         world = cls.idle(snapshot.nodes, tree, free, policy=snapshot.policy, atlas=atlas, engaged=engaged, now=tree.now)
         usage = with_uses(world.usage, (active for active in snapshot.active if not active.preempted))
+        usage = with_lingering(usage, snapshot.active)
         datasets = {dataset.name: dataset for dataset in snapshot.datasets}
         return replace(world, usage=usage, datasets=datasets).expecting(coming(snapshot.active, nodes, free, tenants))
 
@@ -195,7 +196,8 @@ class World:
         touched = sorted(promised.keys() | left)
         coming = {node_id: then[node_id] - free.get(node_id, now[node_id]) for node_id in touched}
         stopping = self.stopped | {victim.attempt_id for victim in stopped}
-        return replace(self._with_rooms(free, coming), usage=later.usage, stopped=stopping)
+        usage = later.usage.with_lingering(charges_of_all(stopped), self.usage.lingering)
+        return replace(self._with_rooms(free, coming), usage=usage, stopped=stopping)
 
     def setting_aside(self, spec: WorkloadSpec, amounts: Mapping[str, Amount], placement: Placement) -> "World":
         """The world in which nobody else may have this much quota, by SKU, nor as many devices of the placement's nodes.
@@ -229,7 +231,8 @@ class World:
         more = {node_id: room - rooms[node_id] for node_id, room in freed_by(leaving, rooms).items()}
         coming = {node_id: self.coming[node_id] + room if node_id in self.coming else room for node_id, room in more.items()}
         charges = [charge for active in leaving for charge in charges_of(active.spec, active.placement, is_part=are_parts)]
-        return self._with_rooms({}, coming, usage=with_charges(self.usage, charges, sign=-1))
+        usage = with_charges(self.usage, charges, sign=-1).with_lingering(charges, self.usage.lingering)
+        return self._with_rooms({}, coming, usage=usage)
 
     def forked(self) -> "World":
         """The same world, apart from the worlds that come of this one: two that go on side by side do so at no cost."""
@@ -246,7 +249,9 @@ class World:
 
     def when_all_have_left(self) -> "World":
         """The world once every attempt with notice to leave has left; the world itself when none has notice."""
-        return replace(self, classes=self.later, coming={}) if self.coming else self
+        if not (self.coming or self.usage.lingering):
+            return self
+        return replace(self, classes=self.later, coming={}, usage=self.usage.when_all_have_left())
 
     def _with_rooms(
         self, rooms: Mapping[str, Room], coming: Mapping[str, Room] | None = None, *, usage: Usage | None = None
@@ -296,6 +301,16 @@ def with_uses(usage: Usage, actives: Iterable[Active], sign: int = 1) -> Usage:
     now = usage.tree.now
     charges = (charges_at(active, now) if now else charges_of(active.spec, active.placement) for active in actives)
     return with_charges(usage, chain.from_iterable(charges), sign)
+
+
+def with_lingering(usage: Usage, active: Iterable[Active]) -> Usage:
+    """The usage where those of the attempts that have notice still have what they were told to leave, and nobody else does."""
+    return usage.with_lingering(charges_of_all(each for each in active if each.preempted))
+
+
+def charges_of_all(active: Iterable[Active]) -> list[Charge]:
+    """What these attempts use of quota."""
+    return [charge for each in active for charge in charges_of(each.spec, each.placement)]
 
 
 def with_charges(usage: Usage, charges: Iterable[Charge], sign: int = 1) -> Usage:

@@ -263,3 +263,18 @@ def test_two_beneficiaries_share_what_one_victim_leaves() -> None:
     outcome = plan([NODE], runner("low", tier=SlaTier.BASIC), a_workload("one", gpus=4), a_workload("two", gpus=4))
     assert outcome.preempts == (("low.1", "one"),)
     assert why(outcome, "two").reason is Reason.WAITING_FOR_VICTIMS
+
+
+# Caps hold while victims leave
+
+
+@pytest.mark.parametrize(("cap", "starts"), [(8, False), (12, False), (16, True)])
+def test_what_work_with_notice_still_has_counts_for_the_cap_of_its_queue(cap: int, starts: bool) -> None:
+    fleet, queue = [a_node("a", gpus=8), a_node("b", gpus=8)], a_queue("research", 8, cap=cap)
+    victim = a_workload("victim", gpus=8, tier=SlaTier.BASIC, preemptible=True).on((fleet[0], 8))
+    urgent, other = a_workload("urgent", gpus=4, tier=SlaTier.PREMIUM), a_workload("other", gpus=4)
+    plan = schedule(a_snapshot(fleet, [queue], victim, urgent, other), NOON)
+    assert {decision.workload_id for decision in plan.decisions if isinstance(decision, StartAfter)} == {"urgent"}
+    assert ("other" in started(plan)) is starts
+    leaving = a_snapshot(fleet, [queue], victim.stopping(), other)
+    assert ("other" in started(schedule(leaving, NOON))) is (cap >= 12)
