@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 import uvloop
 
-from tests.chaos.driver import chaotic_pool, say_on_terminal
+from tests.chaos.driver import Chaos
 from tests.chaos.plan import Plan, planned
+from tests.chaos.pool import chaotic_pool
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -28,13 +29,14 @@ def main(
 
 
 async def _run(plan: Plan, directory: Path) -> int:
-    async with chaotic_pool(plan, directory, say_on_terminal) as chaos:
+    async with chaotic_pool(directory) as pool:
+        chaos = Chaos(pool, plan)
         await chaos.run()
-        broken = [*await chaos.pool.audit(), *await chaos.findings()]
+        broken = [*await pool.live.audit(), *await chaos.findings()]
         broken += [f"{fault} never struck" for fault in sorted(plan.faults) if not chaos.hits[fault]]
     for fault, times in sorted(chaos.hits.items()):
         print(f"{fault}: {times}")
-    print(f"{len(chaos.submitted)} workloads, {sum(chaos.hits.values())} faults, {len(broken)} findings")
+    print(f"{len(chaos.ends)} workloads, {sum(chaos.hits.values())} faults, {len(broken)} findings")
     for finding in broken:
         print(f"broken: {finding}", file=sys.stderr)
     return 1 if broken else 0

@@ -168,9 +168,8 @@ async def record(postgres: PostgresServer, temporal: str) -> AsyncIterator[async
     """The record of a pool whose work has ended undisturbed, with all that a witness saw."""
     async with running_pool(postgres, temporal, "witnessed") as pool:
         await pool.start_worker()
-        connection = await asyncpg.connect(pool.settings.database_url.replace("+asyncpg", ""))
         file = pool.directory / f"{pool.simulator}.sqlite"
-        await witness.install(connection, file)
+        await witness.install(pool.settings.database_url, file)
         await pool.corral.apply_queues(QUEUES)
         for spec, _ in LOAD:
             await pool.corral.submit(spec)
@@ -180,9 +179,9 @@ async def record(postgres: PostgresServer, temporal: str) -> AsyncIterator[async
         await pool.until_closed(ends)
         await eventually(lambda: _is_settled(pool), "everybody was told, and the provider has forgotten everything")
         await pool.supervisor.stop("worker")
-        await witness.testify(connection, pool.temporal, file, ends, ())
-        yield connection
-        await connection.close()
+        async with witness.connected(pool.settings.database_url) as connection:
+            await witness.testify(connection, pool.temporal, file, ends, ())
+            yield connection
 
 
 async def _is_settled(pool: LivePool) -> bool:

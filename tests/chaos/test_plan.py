@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.chaos.driver import DEEDS
+from tests.chaos.deeds import DEEDS
 from tests.chaos.faults import ORDERED, Fault
 from tests.chaos.plan import KINDS, planned
 

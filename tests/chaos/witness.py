@@ -2,8 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import asyncpg
@@ -49,9 +49,20 @@ BEGIN INSERT INTO witness VALUES (new.subject, new.kind, new.at, new.body); END;
 """
 
 
-async def install(connection: asyncpg.Connection, provider: Path) -> None:
-    """Begin to watch: the record at `connection`, and the simulated provider's file."""
-    await connection.execute(SCHEMA)
+@asynccontextmanager
+async def connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the record, given the address as SQLAlchemy wants it."""
+    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def install(database_url: str, provider: Path) -> None:
+    """Begin to watch: the record, and the simulated provider's file."""
+    async with connected(database_url) as connection:
+        await connection.execute(SCHEMA)
     with closing(sqlite3.connect(provider, timeout=10)) as file:
         file.executescript(REMEMBERED)
 
