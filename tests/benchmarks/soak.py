@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ import typer
 import uvloop
 
 from corral.api import Checkpoint, QuotaSpec, ReplicaGroup, SlaTier, Target, WorkloadSpec
+from corral.client import NotFound
 from tests.benchmarks import lifecycles
 from tests.benchmarks.figures import Figure, spread
 from tests.benchmarks.lifecycles import TASKS, Bench, a_workload, beside, burst
@@ -137,8 +139,7 @@ async def _preemptions(bench: Bench, number: int) -> AsyncIterator[Figure]:
         await _until(bench, "succeeded", beneficiaries)
         took += [float(row.seconds) for row in await bench.rows(_TOOK, beneficiaries=[spec.id for spec in beneficiaries])]
         victims = await _renewed(bench, victims)
-    for spec in victims:
-        await bench.corral.cancel(spec.id)
+    await _cancel_all(bench, victims)
     yield from_seconds("preemption, notice to beneficiary bound, median", statistics.quantiles(took, n=100)[49])
     yield from_seconds("preemption, notice to beneficiary bound, 99th percentile", statistics.quantiles(took, n=100)[98])
     yield Figure("preemption, of that the victim saves its work", "ms", spread([SAVING_SECONDS * 1000]))
@@ -154,8 +155,7 @@ _TOOK = """
 
 async def _renewed(bench: Bench, victims: Sequence[WorkloadSpec]) -> list[WorkloadSpec]:
     """New victims for the old ones, each of which gets notice once."""
-    for spec in victims:
-        await bench.corral.cancel(spec.id)
+    await _cancel_all(bench, victims)
     await _until(bench, "cancelled", victims)
     fresh = [_contested(SlaTier.BASIC, 3600) for _ in victims]
     await _submit_all(bench, fresh)
@@ -175,6 +175,12 @@ def _contested(tier: SlaTier, seconds: float) -> WorkloadSpec:
 
 async def _submit_all(bench: Bench, specs: Sequence[WorkloadSpec]) -> None:
     await asyncio.gather(*(bench.corral.submit(spec) for spec in specs))
+
+
+async def _cancel_all(bench: Bench, specs: Sequence[WorkloadSpec]) -> None:
+    for spec in specs:
+        with suppress(NotFound):  # it had ended by the first try, whose answer was lost
+            await bench.corral.cancel(spec.id)
 
 
 async def _until(bench: Bench, state: str, specs: Sequence[WorkloadSpec]) -> None:
