@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
 from typing import Any
 
 import uvloop
@@ -176,6 +175,15 @@ def unreliable_workloads(orders: Orders) -> type[wiring.TemporalWorkloads]:
     return UnreliableWorkloads
 
 
+def forgetful_worker(orders: Orders) -> Callable[..., Worker]:
+    """Temporal's worker, with one interceptor more than it is given."""
+
+    def make(*parts: Any, interceptors: Sequence[Interceptor] = (), **options: Any) -> Worker:
+        return Worker(*parts, interceptors=[*interceptors, Forgetful(orders)], **options)
+
+    return make
+
+
 class Forgetful(Interceptor):
     """Lets activities be executed again whose first execution was done, but not heard of."""
 
@@ -207,7 +215,7 @@ async def main() -> None:
     replacements: tuple[tuple[Any, str, Any], ...] = (
         (wiring, PostgresStore.__name__, mortal_store(orders)),
         (wiring, wiring.TemporalWorkloads.__name__, unreliable_workloads(orders)),
-        (wiring, Worker.__name__, partial(Worker, interceptors=[Forgetful(orders)])),
+        (wiring, Worker.__name__, forgetful_worker(orders)),
         (fleet_file, SimulatedProvider.__name__, unreliable_provider(orders)),
     )
     for module, name, replacement in replacements:
