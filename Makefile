@@ -8,7 +8,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --no-emit-index-url --generate-hashes
 	--custom-compile-command 'make lock' pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench lock clean
+.PHONY: help demo up test check bench chaos soak lock clean
 
 help:  ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -30,6 +30,12 @@ check: $(VENV)/installed  ## Check format, style, types and the direction of imp
 
 bench: $(VENV)/installed  ## Measure
 	@$(RUN) tests.benchmarks
+
+chaos: $(VENV)/installed  ## Let faults strike a pool at work; SEED=1 SECONDS=600 KEEP=directory
+	@$(RUN) tests.chaos --seed $(or $(SEED),1) --seconds $(or $(SECONDS),600) $(if $(KEEP),--keep "$(KEEP)")
+
+soak: $(VENV)/installed  ## Measure under a long load; WORKLOADS=10000
+	@$(RUN) tests.benchmarks.soak --workloads $(or $(WORKLOADS),10000)
 
 lock: $(VENV)/installed  ## Choose the newest versions that pyproject.toml allows
 	@$(VENV)/bin/pip install --quiet uv

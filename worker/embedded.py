@@ -47,6 +47,7 @@ TEMPORAL_OPTIONS = {
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
     "matching.enableFairness": "true",
+    "history.hostLevelCacheMaxSize": "2000",  # the default of 128,000 keeps workflows that have long ended: 0.1 MiB each
 }
 
 

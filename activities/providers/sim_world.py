@@ -163,7 +163,7 @@ class World:
             case Kind.RELEASED:
                 self._turn(change.subject, lambda run: run.released(at))
             case Kind.FORGOTTEN:
-                self._attempts.pop(change.subject, None)
+                self._forget(change.subject)
             case Kind.NODE_LOST:
                 self._lose(change.subject, FOR_EVER)
             case Kind.NODE_RECOVERED:
@@ -173,6 +173,12 @@ class World:
         self._attempts[run.attempt_id] = Attempt(run, timeline(run))
         self._occupy(run, 1)
         self._unfold(run.attempt_id)
+
+    def _forget(self, attempt_id: str) -> None:
+        """Drop an attempt. What ended it may have been forgotten with it before it was read here: it has ended all the same."""
+        attempt = self._attempts.pop(attempt_id, None)
+        if attempt is not None and not attempt.phase.is_over:
+            self._occupy(attempt.run, -1)
 
     def _turn(self, attempt_id: str, turned: Callable[[Run], Run]) -> None:
         attempt = self._attempts.get(attempt_id)

@@ -5,14 +5,15 @@ import statistics
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from temporalio.client import Client
 from temporalio.common import Priority, SearchAttributePair, TypedSearchAttributes
@@ -44,6 +45,7 @@ providers:
           - name: one
             nodes: [{sku: gpu, count: 64, accelerators: 8}]
 """
+QUOTAS = (QuotaSpec(sku="gpu", nominal=512),)
 
 
 @dataclass
@@ -56,27 +58,37 @@ class Bench:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, directory: Path) -> AsyncIterator["Bench"]:
-        """Servers, Corral's worker and the bare one, each in a process of its own."""
-        fleet = directory / "fleet.yaml"
-        fleet.write_text(FLEET)
-        async with own_stack(directory / "state", fleet_file=fleet) as stack:
+    async def running(
+        cls, directory: Path, fleet: str = FLEET, quotas: Sequence[QuotaSpec] = QUOTAS, **settings: object
+    ) -> AsyncIterator["Bench"]:
+        """Servers, Corral's worker and the bare one, each in a process of its own; `settings` by field name."""
+        fleet_file = directory / "fleet.yaml"
+        fleet_file.write_text(fleet)
+        async with own_stack(directory / "state", fleet_file=fleet_file, **settings) as stack:
             await upgrade(stack.settings.database_url)
             await stack.start_worker()
             await stack.supervisor.start(_bare_worker(stack, directory))
             temporal = await connect(stack.settings)
             corral = Corral(temporal, stack.settings.pool)
-            quota = QuotaSpec(sku="gpu", nominal=512)
-            await corral.apply_queues(QueueTree(queues=(QueueSpec(name="bench", quotas=(quota,)),)))
+            await corral.apply_queues(QueueTree(queues=(QueueSpec(name="bench", quotas=tuple(quotas)),)))
             yield cls(stack, temporal, corral)
 
     def cpu_seconds(self, *children: str) -> float:
         """CPU time that children and their children have used so far."""
         return sum(_cpu_of_tree(self.stack.supervisor.pid(child)) for child in children)
 
+    async def rows(self, query: str, **values: object) -> Sequence[Row[Any]]:
+        """What the record says."""
+        engine = create_async_engine(self.stack.settings.database_url)
+        try:
+            async with engine.connect() as connection:
+                return (await connection.execute(text(query), values)).all()
+        finally:
+            await engine.dispose()
+
     async def lifecycle(self) -> None:
         """One workload, from submission to its end."""
-        spec = _workload()
+        spec = a_workload()
         await self.corral.submit(spec)
         await self.corral.wait(spec.id)
 
@@ -101,7 +113,7 @@ class Bench:
         await handle.result()
 
 
-def _workload(**changes: object) -> WorkloadSpec:
+def a_workload(**changes: object) -> WorkloadSpec:
     values = {
         "id": f"bench-{uuid.uuid4()}",
         "queue": "bench",
@@ -174,21 +186,21 @@ async def throughput(bench: Bench) -> AsyncIterator[Figure]:
     for _ in range(PAIRS):
         await ours.burst(bench)
         await bare.burst(bench)
-    yield _beside("lifecycles", "per second", ours.rates, bare.rates)
-    yield _beside("cpu in all", "ms per lifecycle", ours.cpu_in_all, bare.cpu_in_all)
-    yield _beside("cpu of temporal", "ms per lifecycle", ours.cpu["temporal"], bare.cpu["temporal"])
-    yield _beside("cpu of the worker", "ms per lifecycle", ours.cpu["worker"], bare.cpu["bare"])
+    yield beside("lifecycles", "per second", ours.rates, bare.rates)
+    yield beside("cpu in all", "ms per lifecycle", ours.cpu_in_all, bare.cpu_in_all)
+    yield beside("cpu of temporal", "ms per lifecycle", ours.cpu["temporal"], bare.cpu["temporal"])
+    yield beside("cpu of the worker", "ms per lifecycle", ours.cpu["worker"], bare.cpu["bare"])
     yield Figure("cpu of postgres", "ms per lifecycle", spread(ours.cpu["postgres"]))
 
 
-def _beside(name: str, unit: str, ours: list[float], bare: list[float]) -> Figure:
+def beside(name: str, unit: str, ours: list[float], bare: list[float]) -> Figure:
     ratios = [mine / its for mine, its in zip(ours, bare, strict=True)]
     return Figure(name, unit, spread(ours), reference=spread(bare), ratio=spread(ratios))
 
 
 async def events(bench: Bench) -> AsyncIterator[Figure]:
     """History events of one lifecycle and of one bare workflow."""
-    spec = _workload()
+    spec = a_workload()
     await bench.corral.submit(spec)
     await bench.corral.wait(spec.id)
     handle = bench.temporal.get_workflow_handle(wire.workload_workflow_id(spec.id))
@@ -202,7 +214,7 @@ async def latency(bench: Bench) -> AsyncIterator[Figure]:
     waiting: list[asyncio.Task[object]] = []
     for _ in range(OPEN_LOOP_SECONDS * PER_SECOND):
         due = time.time() + 1 / PER_SECOND
-        spec = _workload()
+        spec = a_workload()
         submitted[spec.id] = time.time()
         await bench.corral.submit(spec)
         waiting.append(asyncio.create_task(bench.corral.wait(spec.id)))
@@ -217,20 +229,15 @@ async def latency(bench: Bench) -> AsyncIterator[Figure]:
 
 
 async def _walls(bench: Bench, kind: str) -> dict[str, datetime]:
-    engine = create_async_engine(bench.stack.settings.database_url)
-    try:
-        async with engine.connect() as connection:
-            query = text("SELECT workload_id, wall FROM events WHERE kind = :kind")
-            return {row.workload_id: row.wall for row in await connection.execute(query, {"kind": kind})}
-    finally:
-        await engine.dispose()
+    query = "SELECT workload_id, wall FROM events WHERE kind = :kind"
+    return {row.workload_id: row.wall for row in await bench.rows(query, kind=kind)}
 
 
 async def arrays(bench: Bench) -> AsyncIterator[Figure]:
     """Identical tasks per second, twenty to an array."""
 
     async def one() -> None:
-        spec = _workload(tasks=TASKS)
+        spec = a_workload(tasks=TASKS)
         await bench.corral.submit(spec)
         await bench.corral.wait(spec.id)
 

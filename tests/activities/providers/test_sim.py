@@ -224,6 +224,18 @@ async def test_time_goes_on_while_no_worker_runs(tmp_path: Path, clock: HandCloc
     assert (await look(a_simulation(tmp_path, clock))).at == after(60)
 
 
+async def test_what_ended_and_was_forgotten_while_another_process_looked_away_is_free_for_that_one_too(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    one, another = a_simulation(tmp_path, clock), a_simulation(tmp_path, clock)
+    await one.launch(an_order("first", seconds=1000))
+    assert (await look(another, "first")).phase is Phase.RUNNING
+    await one.release("first", 1)
+    await one.forget(["first"])
+
+    assert (await another.launch(an_order("second", workload="workload-2", seconds=60))).phase is Phase.RUNNING
+
+
 async def test_a_watch_keeps_up_with_a_hurrying_clock(tmp_path: Path) -> None:
     provider = a_simulation(tmp_path, FastClock(speed=1000))
     events = provider.watch()

@@ -1,0 +1,198 @@
+"""What the driver does to a pool, by the name of the fault: to its processes, its supply, and as people would."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from corral.api import QueueTree, StopPolicy, WorkloadSpec
+from corral.client import Conflict, NotFound
+from tests.chaos.faults import Fault
+from tests.chaos.plan import Strike, policy, queues
+from tests.chaos.pool import GLANCE_SECONDS, WORKERS, ChaoticPool, persistently
+from worker.embedded import POSTGRES, TEMPORAL
+
+One = TypeVar("One")
+
+FROZEN_SECONDS = 10.0
+"""Longer than an activity may be silent: what the frozen worker did is given to the other one, and done by both."""
+BRIEFLY_SECONDS = 3.0
+CANDIDATES_WITHIN_SECONDS = 20.0
+
+LIVE = ("waiting", "reserving", "reserved", "starting", "running", "stopping")
+
+
+class NobodyToStrike(Exception):
+    """A fault that found none whom it could befall."""
+
+
+@dataclass
+class Deeds:
+    """The deeds of one run."""
+
+    pool: ChaoticPool
+    submitted: dict[str, WorkloadSpec] = field(default_factory=dict)
+    doomed: set[str] = field(default_factory=set)
+    """Workloads that somebody wanted ended, and that may have ended so."""
+    _one_at_a_time: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    # Processes
+
+    async def kill_worker(self, strike: Strike) -> None:
+        await self._kill(chosen(WORKERS, strike.pick))
+
+    async def kill_temporal(self, _: Strike) -> None:
+        await self._kill(TEMPORAL)
+
+    async def kill_postgres(self, _: Strike) -> None:
+        await self._kill(POSTGRES)
+
+    async def freeze_worker(self, strike: Strike) -> None:
+        await self._freeze(chosen(WORKERS, strike.pick), FROZEN_SECONDS)
+
+    async def freeze_temporal(self, _: Strike) -> None:
+        await self._freeze(TEMPORAL, BRIEFLY_SECONDS)
+
+    async def _kill(self, name: str) -> None:
+        async with self._alone(name):
+            await self.pool.stack.kill(name)
+
+    async def _freeze(self, name: str, seconds: float) -> None:
+        async with self._alone(name):
+            frozen = self.pool.stack.supervisor.pid(name)
+            os.kill(frozen, signal.SIGSTOP)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                os.kill(frozen, signal.SIGCONT)
+
+    def _alone(self, name: str) -> asyncio.Lock:
+        return self._one_at_a_time.setdefault(name, asyncio.Lock())
+
+    # Supply
+
+    async def lose_node(self, strike: Strike) -> None:
+        await self._lose([chosen(await self.pool.busy_nodes(), strike.pick)], strike.seconds)
+
+    async def lose_cluster(self, strike: Strike) -> None:
+        query = "SELECT array_agg(name ORDER BY name) AS nodes FROM nodes GROUP BY cluster ORDER BY cluster"
+        await self._lose(chosen(await self.pool.rows(query), strike.pick)["nodes"], strike.seconds)
+
+    async def _lose(self, nodes: Sequence[str], seconds: float) -> None:
+        await self.pool.lose(nodes)
+        await asyncio.sleep(seconds)
+        await self.pool.recover(nodes)
+
+    async def drain_node(self, strike: Strike) -> None:
+        node = chosen(await self.pool.busy_nodes(), strike.pick)
+        await self.pool.cordon("drain", [node])
+        await asyncio.sleep(strike.seconds)
+        await self.pool.cordon("uncordon", [node])
+
+    # People
+
+    async def cancel(self, strike: Strike) -> None:
+        async def one(workload: str) -> None:
+            self.doomed.add(workload)
+            await persistently(lambda: self.pool.corral.cancel(workload, "chaos", key=f"cancel-{strike.at}"))
+
+        await self._to_one(strike, LIVE, one)
+
+    async def hold(self, strike: Strike) -> None:
+        """And release it; if it has not left its place by then, that is done when all is healed."""
+
+        async def one(workload: str) -> None:
+            await self.pool.hold(workload, f"hold-{strike.at}")
+            await asyncio.sleep(strike.seconds)
+            await self.pool.release(workload)
+
+        await self._to_one(strike, ("running", "starting", "reserving", "waiting"), one)
+
+    async def reprioritize(self, strike: Strike) -> None:
+        async def one(workload: str) -> None:
+            await persistently(lambda: self.pool.corral.reprioritize(workload, 9, key=f"first-{strike.at}"))
+
+        await self._to_one(strike, LIVE, one)
+
+    async def submit_again(self, strike: Strike) -> None:
+        spec = self.submitted[chosen(sorted(self.submitted), strike.pick)]
+        again = await persistently(lambda: self.pool.corral.submit(spec))
+        assert not again.created, f"{spec.id} was created twice"
+
+    async def cancel_workflow(self, strike: Strike) -> None:
+        async def one(workload: str) -> None:
+            self.doomed.add(workload)
+            await persistently(lambda: self.pool.live.handle(workload).cancel())
+
+        await self._to_one(strike, LIVE, one)
+
+    async def terminate_workflow(self, strike: Strike) -> None:
+        async def one(workload: str) -> None:
+            self.doomed.add(workload)
+            await persistently(lambda: self.pool.live.handle(workload).terminate("chaos"))
+
+        await self._to_one(strike, ("running", "waiting", "starting"), one)
+
+    async def change_quota(self, strike: Strike) -> None:
+        await persistently(lambda: self.pool.corral.apply_queues(queues(nominal=round(40 * strike.pick))))
+
+    async def drain_queue(self, strike: Strike) -> None:
+        """Everything in a queue leaves, and comes back when it is open again."""
+        queue = chosen([queue for queue in queues().queues if queue.parent], strike.pick)
+        stopped = QueueTree(queues=(queue.model_copy(update={"stop": StopPolicy.HOLD_AND_DRAIN}),))
+        await persistently(lambda: self.pool.corral.apply_queues(stopped))
+        await asyncio.sleep(strike.seconds)
+        await persistently(lambda: self.pool.corral.apply_queues(QueueTree(queues=(queue,))))
+
+    async def change_policy(self, strike: Strike) -> None:
+        """Another one, and after a while the first again."""
+        await persistently(lambda: self.pool.corral.apply_policy(policy(gentle=False)))
+        await asyncio.sleep(strike.seconds)
+        await persistently(lambda: self.pool.corral.apply_policy(policy()))
+
+    async def _to_one(self, strike: Strike, states: Sequence[str], deed: Callable[[str], Awaitable[None]]) -> None:
+        """Do something to one of the workloads in these states; to another one when that one has ended meanwhile.
+
+        Raises:
+            NobodyToStrike: there was none for a while.
+        """
+        give_up = time.monotonic() + CANDIDATES_WITHIN_SECONDS
+        while time.monotonic() < give_up:
+            rows = await self.pool.rows("SELECT id FROM workloads WHERE state = ANY($1) ORDER BY id", list(states))
+            ids = [row["id"] for row in rows if row["id"] not in self.doomed]
+            if ids:
+                try:
+                    return await deed(chosen(ids, strike.pick))
+                except (Conflict, NotFound):
+                    pass
+            await asyncio.sleep(GLANCE_SECONDS)
+        raise NobodyToStrike(f"no workload was {' or '.join(states)} for {CANDIDATES_WITHIN_SECONDS:g} seconds")
+
+
+DEEDS: Mapping[Fault, Callable[[Deeds, Strike], Awaitable[None]]] = {
+    Fault.WORKER_KILLED: Deeds.kill_worker,
+    Fault.WORKER_FROZEN: Deeds.freeze_worker,
+    Fault.TEMPORAL_KILLED: Deeds.kill_temporal,
+    Fault.TEMPORAL_FROZEN: Deeds.freeze_temporal,
+    Fault.POSTGRES_KILLED: Deeds.kill_postgres,
+    Fault.NODE_LOST: Deeds.lose_node,
+    Fault.CLUSTER_LOST: Deeds.lose_cluster,
+    Fault.NODE_DRAINED: Deeds.drain_node,
+    Fault.WORKLOAD_CANCELLED: Deeds.cancel,
+    Fault.WORKLOAD_HELD: Deeds.hold,
+    Fault.WORKLOAD_REPRIORITIZED: Deeds.reprioritize,
+    Fault.WORKLOAD_SUBMITTED_AGAIN: Deeds.submit_again,
+    Fault.WORKFLOW_CANCELLED: Deeds.cancel_workflow,
+    Fault.WORKFLOW_TERMINATED: Deeds.terminate_workflow,
+    Fault.QUOTA_CHANGED: Deeds.change_quota,
+    Fault.QUEUE_DRAINED: Deeds.drain_queue,
+    Fault.POLICY_CHANGED: Deeds.change_policy,
+}
+
+
+def chosen(among: Sequence[One], pick: float) -> One:
+    """The one at that part (from 0 to 1) of the way."""
+    return among[int(pick * len(among))]

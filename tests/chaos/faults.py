@@ -1,0 +1,114 @@
+"""The faults by name, and the orders by which a test's driver has the workers' connections misbehave."""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Fault(StrEnum):
+    """Everything that may strike. What a worker brings about itself is `ORDERED`; the driver does the rest."""
+
+    # Processes
+    WORKER_KILLED = "worker-killed"
+    WORKER_FROZEN = "worker-frozen"
+    TEMPORAL_KILLED = "temporal-killed"
+    TEMPORAL_FROZEN = "temporal-frozen"
+    POSTGRES_KILLED = "postgres-killed"
+    # A worker dies between a commit and whatever should follow it
+    DEATH_AFTER_ADMISSION = "death-after-admission"
+    DEATH_AFTER_ROUND = "death-after-round"
+    DEATH_AFTER_BEGIN = "death-after-begin"
+    DEATH_AFTER_LAUNCH = "death-after-launch"
+    DEATH_AFTER_SETTLEMENT = "death-after-settlement"
+    DEATH_AFTER_NOTICE = "death-after-notice"
+    # The connection to the provider
+    PROVIDER_CUT = "provider-cut"
+    PROVIDER_SLOW = "provider-slow"
+    LAUNCH_UNANSWERED = "launch-unanswered"
+    LAUNCH_REPEATED = "launch-repeated"
+    NOTICE_REPEATED = "notice-repeated"
+    EVENT_REPEATED = "event-repeated"
+    EVENT_LATE = "event-late"
+    # What Temporal delivers
+    SIGNAL_REPEATED = "signal-repeated"
+    SIGNAL_LATE = "signal-late"
+    SIGNAL_UNANSWERED = "signal-unanswered"
+    SIGNAL_UNSENT = "signal-unsent"
+    ADMISSION_AGAIN = "admission-again"
+    BINDING_AGAIN = "binding-again"
+    STOPPING_AGAIN = "stopping-again"
+    CHANGE_AGAIN = "change-again"
+    # The supply
+    NODE_LOST = "node-lost"
+    CLUSTER_LOST = "cluster-lost"
+    NODE_DRAINED = "node-drained"
+    # People
+    WORKLOAD_CANCELLED = "workload-cancelled"
+    WORKLOAD_HELD = "workload-held"
+    WORKLOAD_REPRIORITIZED = "workload-reprioritized"
+    WORKLOAD_SUBMITTED_AGAIN = "workload-submitted-again"
+    WORKFLOW_CANCELLED = "workflow-cancelled"
+    WORKFLOW_TERMINATED = "workflow-terminated"
+    QUOTA_CHANGED = "quota-changed"
+    QUEUE_DRAINED = "queue-drained"
+    POLICY_CHANGED = "policy-changed"
+
+
+ORDERED = frozenset(
+    {
+        *(Fault.DEATH_AFTER_ADMISSION, Fault.DEATH_AFTER_ROUND, Fault.DEATH_AFTER_BEGIN, Fault.DEATH_AFTER_LAUNCH),
+        *(Fault.DEATH_AFTER_SETTLEMENT, Fault.DEATH_AFTER_NOTICE),
+        *(Fault.PROVIDER_CUT, Fault.PROVIDER_SLOW, Fault.LAUNCH_UNANSWERED, Fault.LAUNCH_REPEATED),
+        *(Fault.NOTICE_REPEATED, Fault.EVENT_REPEATED, Fault.EVENT_LATE),
+        *(Fault.SIGNAL_REPEATED, Fault.SIGNAL_LATE, Fault.SIGNAL_UNANSWERED, Fault.SIGNAL_UNSENT),
+        *(Fault.ADMISSION_AGAIN, Fault.BINDING_AGAIN, Fault.STOPPING_AGAIN, Fault.CHANGE_AGAIN),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Faults that the next worker to come by is to bring about, once each, as files of a directory."""
+
+    directory: Path
+
+    def give(self, fault: Fault) -> None:
+        """Order one more fault of that kind."""
+        self._open.mkdir(parents=True, exist_ok=True)
+        self._taken.mkdir(parents=True, exist_ok=True)
+        number = sum(1 for folder in (self._open, self._taken) for _ in folder.glob(f"{fault}.*"))
+        (self._open / f"{fault}.{number}").touch()
+
+    def take(self, fault: Fault) -> bool:
+        """Whether the fault is to strike here and now; of several processes that ask, one is told so."""
+        for order in sorted(self._open.glob(f"{fault}.*")):
+            try:
+                order.rename(self._taken / order.name)
+            except FileNotFoundError:
+                continue
+            return True
+        return False
+
+    def withdraw(self) -> Counter[Fault]:
+        """Take back what nobody came by for; answers with how many of each that were."""
+        left = Counter(Fault(order.stem) for order in self._open.glob("*"))
+        for order in self._open.glob("*"):
+            order.unlink(missing_ok=True)
+        return left
+
+    def open(self) -> Counter[Fault]:
+        """Ordered faults that have not struck yet."""
+        return Counter(Fault(order.stem) for order in self._open.glob("*"))
+
+    def taken(self) -> Counter[Fault]:
+        """Ordered faults that have struck."""
+        return Counter(Fault(order.stem) for order in self._taken.glob("*"))
+
+    @property
+    def _open(self) -> Path:
+        return self.directory / "open"
+
+    @property
+    def _taken(self) -> Path:
+        return self.directory / "taken"

@@ -1,0 +1,173 @@
+"""A pool for faults to strike: servers of its own, two unreliable workers, a witness; and calls that outlast what strikes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import asyncpg
+import pytest
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.store.migrations import upgrade
+from corral.api import Cordon
+from corral.client import Conflict, Corral, NotFound, Unreachable
+from tests.chaos import witness
+from tests.chaos.faults import Orders
+from tests.chaos.plan import FLEET, SPEED, policy, queues
+from tests.end_to_end.pools import LivePool
+from tests.servers import Stack, own_stack
+from worker import supervision
+from worker.embedded import WORKER
+from worker.temporal_server import connect
+
+Answer = TypeVar("Answer")
+
+POOL = "chaos"
+WORKERS = (WORKER, "second")
+GLANCE_SECONDS = 0.3
+TRIES = 40
+
+
+async def persistently(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """The answer to a call that may be repeated, however often a server is away meanwhile.
+
+    Raises:
+        corral.client.Conflict, corral.client.NotFound: that is the answer.
+    """
+    for _ in range(TRIES):
+        try:
+            return await call()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise NotFound(error.message) from error
+        except (Unreachable, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pass
+        await asyncio.sleep(GLANCE_SECONDS)
+    return await call()
+
+
+@dataclass(frozen=True)
+class ChaoticPool:
+    """A live pool, asked as often as it takes."""
+
+    stack: Stack
+    live: LivePool
+
+    @property
+    def corral(self) -> Corral:
+        """The client."""
+        return self.live.corral
+
+    @property
+    def orders(self) -> Orders:
+        """What the workers are to bring about."""
+        return Orders(self.live.settings.state_dir / "orders")
+
+    @property
+    def provider_file(self) -> Path:
+        """The simulated world."""
+        return self.live.directory / f"{self.live.simulator}.sqlite"
+
+    async def rows(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """What the record says."""
+        return await persistently(lambda: self.live.rows(query, *arguments))
+
+    async def nodes(self) -> list[str]:
+        """The names of all nodes."""
+        return [row["name"] for row in await self.rows("SELECT name FROM nodes ORDER BY name")]
+
+    async def busy_nodes(self) -> list[str]:
+        """The nodes on which something runs, or all of them if nothing does."""
+        rows = await self.rows(
+            "SELECT DISTINCT n.name FROM nodes n JOIN allocations l ON l.node_id = n.id JOIN attempts a ON a.id = l.attempt_id"
+            " WHERE a.started_at IS NOT NULL AND a.ended_at IS NULL ORDER BY n.name"
+        )
+        return [row["name"] for row in rows] or await self.nodes()
+
+    async def cordon(self, action: str, nodes: Sequence[str]) -> None:
+        """Drain nodes, or put them back."""
+        order = Cordon(action=action, nodes=tuple(nodes), reason="chaos")
+        await persistently(lambda: self.corral.cordon(self.live.simulator, order))
+
+    async def lose(self, nodes: Sequence[str]) -> None:
+        """Let nodes be gone."""
+        world = await self.live.second_simulator()
+        try:
+            for node in nodes:
+                await world.lose_node(node)
+        finally:
+            await world.aclose()
+
+    async def recover(self, nodes: Sequence[str]) -> None:
+        """Let nodes be back."""
+        world = await self.live.second_simulator()
+        try:
+            for node in nodes:
+                await world.recover_node(node)
+        finally:
+            await world.aclose()
+
+    async def at_the_provider(self) -> list[str]:
+        """Attempts that the provider has not forgotten."""
+        world = await self.live.second_simulator()
+        try:
+            return [seen.attempt_id for seen in (await world.snapshot()).attempts]
+        finally:
+            await world.aclose()
+
+    async def hold(self, workload: str, key: str) -> None:
+        """Take a workload out of the line.
+
+        Raises:
+            corral.client.Conflict, corral.client.NotFound: it has ended.
+        """
+        await persistently(lambda: self.corral.hold(workload, "chaos", key=key))
+
+    async def release(self, workload: str) -> None:
+        """Put a held workload back in line; one that has not left yet, or has ended, is left as it is."""
+        try:
+            await persistently(lambda: self.corral.release(workload))
+        except (Conflict, NotFound):
+            return
+
+    async def release_all(self) -> None:
+        """Put everybody back in line who was held."""
+        for row in await self.rows("SELECT id FROM workloads WHERE state = 'suspended'"):
+            await self.release(row["id"])
+
+
+@asynccontextmanager
+async def chaotic_pool(directory: Path) -> AsyncIterator[ChaoticPool]:
+    """Servers and two unreliable workers with all their data below a directory, watched by a witness."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervision, "STARTS_PER_MINUTE", 1_000)  # these deaths are ordered
+        patch.setattr(supervision, "FIRST_PAUSE_SECONDS", 0.005)
+        async with own_stack(directory, **_settings(directory)) as stack:
+            await upgrade(stack.settings.database_url)
+            temporal = await connect(stack.settings)
+            pool = ChaoticPool(stack, LivePool(stack.settings, stack.supervisor, temporal, Corral(temporal, POOL)))
+            for name in WORKERS:
+                await pool.live.start_worker("-m", "tests.chaos.worker", name=name)
+            await witness.install(stack.settings.database_url, pool.provider_file)
+            await pool.corral.apply_queues(queues())
+            yield pool
+
+
+def _settings(directory: Path) -> dict[str, object]:
+    fleet, first_policy = directory / "fleet.yaml", directory / "policy.json"
+    fleet.write_text(FLEET.format(pool=POOL))
+    first_policy.write_text(policy().model_dump_json())
+    return {
+        "pool": POOL,
+        "clock_speed": SPEED,
+        "clock_origin": datetime.now(UTC),
+        "tick_seconds": 1,
+        "reconcile_seconds": 3,
+        "fleet_file": fleet,
+        "policy": str(first_policy),
+        "state_dir": directory,
+    }
