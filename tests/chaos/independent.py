@@ -74,8 +74,7 @@ CHECKS: Mapping[str, str] = {
         ON l.attempt_id = s.attempt_id AND l.node_id = s.node_id
         WHERE coalesce(s.claims, 0) <> (l.attempt_id IS NOT NULL)::int""",
     # Limits
-    # Work that has to make room for other work is not charged to its queue any more, though it runs on for its grace.
-    "no queue and no cohort ever ran more than its cap, beside work that has notice to make room": """
+    "no queue and no cohort ever ran more than its cap": """
         WITH RECURSIVE up AS (
             SELECT name AS leaf, name, parent FROM queues
             UNION ALL SELECT up.leaf, q.name, q.parent FROM up JOIN queues q ON q.name = up.parent),
@@ -83,10 +82,7 @@ CHECKS: Mapping[str, str] = {
             SELECT up.name, l.sku, moment.at, moment.sign * (SELECT sum(milli) FROM unnest(l.uses) AS use(milli)) AS milli
             FROM attempts a JOIN workloads w ON w.id = a.workload_id JOIN up ON up.leaf = w.queue
             JOIN allocations l ON l.attempt_id = a.id
-            CROSS JOIN LATERAL (SELECT CASE WHEN a.stop_as IN ('preempted', 'stopped', 'resized', 'migrated')
-                                            THEN least(greatest(a.stop_at, a.bound_at), a.ended_at)
-                                            ELSE a.ended_at END AS charged_until) AS bound
-            CROSS JOIN LATERAL (VALUES (a.bound_at, 1), (coalesce(charged_until, 'infinity'), -1)) AS moment(at, sign)
+            CROSS JOIN LATERAL (VALUES (a.bound_at, 1), (coalesce(a.ended_at, 'infinity'), -1)) AS moment(at, sign)
             WHERE a.bound_at IS NOT NULL),
         used AS (
             SELECT *, sum(milli) OVER (PARTITION BY name, sku ORDER BY at, milli ROWS UNBOUNDED PRECEDING) AS total

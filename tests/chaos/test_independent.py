@@ -72,7 +72,7 @@ CORRUPTIONS: tuple[tuple[str, str], ...] = (
     ),
     ("what is claimed is what the witness saw", "UPDATE allocations SET phase = 'claimed' WHERE attempt_id = 'seen-single.1'"),
     (
-        "no queue and no cohort ever ran more than its cap, beside work that has notice to make room",
+        "no queue and no cohort ever ran more than its cap",
         "UPDATE quotas SET nominal = 1000, cap = 1000 WHERE queue = 'cells' AND sku = 'a100'",
     ),
     ("an attempt has all of its replicas, once each", "UPDATE attempts SET replicas = 3 WHERE id = 'seen-gang.1'"),
