@@ -1,7 +1,6 @@
 """Endpoints: demand is told, the record holds the size that is wanted, rounds bring it about."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -12,10 +11,10 @@ from tests.activities.store.pool import Pool, a_spec, a_view
 RULES = Autoscale(target=10, minimum=0, most=6, step_down=6)
 
 
-async def runs_as_endpoint(pool: Pool, **fields: Any) -> None:
+async def runs_as_endpoint(pool: Pool, rules: Autoscale | None = RULES) -> None:
     """An endpoint `w` of one accelerator a replica that runs with one replica."""
     await pool.gets(a_view())
-    await pool.arrive(a_spec("w", **({"gpus": 1, "minimum": 0, "autoscale": RULES} | fields)))
+    await pool.arrive(a_spec("w", gpus=1, minimum=0, autoscale=rules))
     await pool.runs("w")
 
 
@@ -83,6 +82,6 @@ async def test_what_was_asleep_and_is_released_is_held_again_by_nobody_but_peopl
 
 
 async def test_only_endpoints_are_told_their_demand(pool: Pool) -> None:
-    await runs_as_endpoint(pool, autoscale=None)
+    await runs_as_endpoint(pool, rules=None)
     with pytest.raises(NotAllowed, match="workload 'w' does not follow demand; expected a spec with autoscale"):
         await tells(pool, 1)
