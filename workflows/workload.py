@@ -222,8 +222,8 @@ class WorkloadLifecycle:
 
     @workflow.update(name=wire.Update.DEMAND)
     async def demand(self, change: Demand) -> Acknowledgement:
-        """Let the wanted size follow demand; measured now, where nothing else is said."""
-        return await self._change("demand", demand=change.value, at=change.at or workflow.now())
+        """Let the wanted size follow demand."""
+        return await self._change("demand", demand=change.value, at=change.at)
 
     @workflow.update(name=wire.Update.CHECKPOINTED)
     async def checkpointed(self, change: Checkpointed) -> Acknowledgement:

@@ -120,7 +120,7 @@ async def is_held_released_and_cancelled(stage: Stage) -> tuple[Record, Workflow
 
 async def is_told_its_demand(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
     """An endpoint that runs while its demand rises and falls."""
-    record = a_record()
+    record = a_record(stopped_as=State.CANCELLED)
     handle = await stage.begins(record)
     await until_shown(stage, record, State.RUNNING)
     await stage.asks(record, "demand", Demand(value=40))
