@@ -1,6 +1,7 @@
 """Endpoints follow their demand: how many replicas they want, and how a round lets them have these."""
 
 import csv
+import math
 import os
 from collections.abc import Sequence
 from datetime import timedelta
@@ -148,20 +149,20 @@ def real_demand() -> list[tuple[float, float]]:
     return sorted((float(row["timestamp_anon"]), float(row["value"])) for row in rows)
 
 
-def test_the_demand_of_a_real_service_is_served_with_fewer_replicas_than_its_peak_needs() -> None:
+def test_a_real_services_demand_is_served_more_often_than_by_as_many_replicas_all_the_time() -> None:
     demand = _summed(real_demand())
-    peak = max(value for _, value in demand)
-    rules = Autoscale(target=peak / 20, minimum=1, most=20)
+    most_of_one = max(value for _, value in demand) / 20
+    rules = Autoscale(target=0.8 * most_of_one, minimum=1, most=20)  # a reserve of a fifth for what comes before the next look
     begin = NOON - timedelta(seconds=demand[0][0])
     course, found = Course.begin(1, NOON, NOON), []
     for seconds, value in demand[1:]:
-        found.append((course.wanted, value / rules.target))  # what is wanted already when that demand comes
+        found.append((course.wanted, value / most_of_one))  # what is wanted already when that demand comes
         course = followed(course, value, begin + timedelta(seconds=seconds), rules)
-    served = sum(wanted >= needed * (1 - rules.tolerance) for wanted, needed in found) / len(found)
+    served = sum(wanted >= needed for wanted, needed in found) / len(found)
     used = sum(wanted for wanted, _ in found) / len(found)
     print(f"served at {served:.1%} of {len(found)} times with {used:.2f} of 20 replicas")
-    assert served > 0.95
-    assert used < 0.7 * rules.most
+    fixed = sum(math.ceil(used) >= needed for _, needed in found) / len(found)
+    assert served > fixed
 
 
 def _summed(rows: Sequence[tuple[float, float]], seconds: int = 60) -> list[tuple[float, float]]:
