@@ -77,6 +77,8 @@ class Adjustment:
     group: str | None = None
     count: int | None = None
     minimum: int | None = None
+    demand: float | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,6 +303,33 @@ class Checkpoint(Model):
     grace_seconds: Annotated[StrictInt, Field(ge=0, le=86_400)] = 30
 
 
+class Autoscale(Model):
+    """How many replicas of the first group are wanted follows demand: one for each `target` of it, `minimum` to `most`.
+
+    Demand is whatever replicas share, such as requests at once or the length of a queue. While it is within `tolerance` of
+    what the present replicas are for, nothing changes. They become fewer when fewer would have done for all of
+    `down_window_seconds`, at most `step_down` at once; more when more were needed for all of `up_window_seconds`, at most to
+    the double or by `step_up` at once, whichever is more. Between two changes are `period_seconds`.
+    """
+
+    target: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+    minimum: Annotated[StrictInt, Field(ge=0, le=MAXIMUM_REPLICAS)] = 1
+    """With 0 it has nothing while there is no demand, and is put back in line as soon as there is some."""
+    most: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)]
+    tolerance: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
+    up_window_seconds: Annotated[Seconds, Field(le=3_600)] = 0
+    down_window_seconds: Annotated[Seconds, Field(le=3_600)] = 300
+    step_up: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] = 4
+    step_down: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] = 1
+    period_seconds: Annotated[Seconds, Field(le=3_600)] = 15
+
+    @model_validator(mode="after")
+    def _minimum_within_most(self) -> Self:
+        if self.minimum > self.most:
+            raise ValueError(f"minimum {self.minimum} exceeds most {self.most}")
+        return self
+
+
 class WorkloadSpec(Model):
     """What a service asks for. The `id` is the service's own key: submitting it twice is submitting it once.
 
@@ -317,6 +344,8 @@ class WorkloadSpec(Model):
     priority: Annotated[StrictInt, Field(ge=-1_000, le=1_000)] = 0
     groups: Annotated[tuple[ReplicaGroup, ...], Field(min_length=1, max_length=16)] = (ReplicaGroup(),)
     tasks: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] | None = None
+    autoscale: Autoscale | None = None
+    """An endpoint: its size follows the demand that it is told of."""
     targets: Annotated[tuple[Target, ...], Field(max_length=32)] = ()
     selection: Selection = Selection.ORDERED
     topology: Topology = Topology()
@@ -352,9 +381,21 @@ class WorkloadSpec(Model):
             raise ValueError(f"minimum_replicas {self.minimum_replicas} exceeds the {most} replicas of all groups together")
         if self.tasks is not None and any(target.count is not None for target in self.targets):
             raise ValueError("an array (tasks) takes no count in its targets")
+        if self.autoscale is not None:
+            self._may_follow_demand(self.autoscale)
         if len(set(self.datasets)) < len(self.datasets):
             raise ValueError("datasets: one is named twice; expected each once, as each is fetched once")
         return self
+
+    def _may_follow_demand(self, rules: Autoscale) -> None:
+        first = self.groups[0]
+        if self.tasks is not None or any(target.count is not None for target in self.targets):
+            raise ValueError("autoscale: what follows demand is no array (tasks), and takes no count in its targets")
+        if first.minimum != rules.minimum or first.count > rules.most:
+            raise ValueError(
+                f"autoscale: the first group has minimum {first.minimum} and count {first.count}; expected minimum "
+                f"{rules.minimum} (that of autoscale), and a count to begin with of at most {rules.most}"
+            )
 
     @property
     def digest(self) -> str:
@@ -834,6 +875,16 @@ class Resize(Model):
     count: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)]
     minimum: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] | None = None
     group: Identifier | None = None
+
+
+class Demand(Model):
+    """What an endpoint is to serve now, in the unit of its `autoscale.target`: requests at once, or the length of a queue.
+
+    `at` is when that was measured, now where absent; what is not newer than what is known already changes nothing.
+    """
+
+    value: Annotated[float, Field(ge=0, le=10**12, allow_inf_nan=False)]
+    at: AwareDatetime | None = None
 
 
 class Reprioritize(Model):

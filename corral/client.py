@@ -35,6 +35,7 @@ from corral.api import (
     Checkpointed,
     Cordon,
     DatasetStatus,
+    Demand,
     Explanation,
     FleetStatus,
     Hold,
@@ -374,6 +375,10 @@ class Corral:
     async def resize(self, workload: str, resize: Resize, *, key: str | None = None) -> Acknowledgement:
         """Change the size of a workload that does not run yet; one that has a hold gives it back, and waits again."""
         return await self._change(workload, wire.Update.RESIZE, resize, key)
+
+    async def demand(self, workload: str, demand: Demand, *, key: str | None = None) -> Acknowledgement:
+        """Tell an endpoint its demand, from which follows how many replicas it wants; the message says how many."""
+        return await self._change(workload, wire.Update.DEMAND, demand, key)
 
     async def checkpointed(self, workload: str, *, key: str | None = None) -> Acknowledgement:
         """Say that a workload's work is saved; one that has notice to leave is stopped at once, so that nobody waits longer."""

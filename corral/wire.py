@@ -72,6 +72,7 @@ class Update(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     RESIZE = "resize"
+    DEMAND = "demand"
     REPRIORITIZE = "reprioritize"
     CHECKPOINTED = "checkpointed"
 

@@ -100,6 +100,7 @@ ALLOWED: Mapping[str, frozenset[State]] = {
     "hold": LIVE - {State.SUSPENDED},
     "release": frozenset({State.SUSPENDED}),
     "resize": WITHOUT_CAPACITY | BEFORE_BINDING,
+    "demand": LIVE - {State.SUBMITTED},
     "reprioritize": LIVE,
     "expire": AT_A_PROVIDER,
     "checkpointed": frozenset({State.RUNNING, State.STOPPING}),

@@ -22,6 +22,7 @@ from domain.quality import quality
 from domain.reprieve import reprieved
 from domain.request import Kind, Request, requests
 from domain.reservations import settled
+from domain.resizing import resized
 from domain.snapshot import Snapshot
 from domain.turns import TakeTurns
 from domain.workload import Waiting
@@ -67,8 +68,10 @@ def schedule(
     lap("bound")
     turns = turns if once else defragmented(turns, snapshot, facts, take_turns)  # 7. moves that gain more than they cost
     lap("defragment")
+    turns = turns if once else resized(turns, facts)  # 8. endpoints follow their demand
+    lap("resize")
     waits = explain([workload for workload in turns.waiting if workload.id not in turns.answers], turns.world, facts)
-    answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 8. why the others wait
+    answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 9. why the others wait
     decisions = (*refused, *turns.moved, *answers, *waits)
     lap("explain")
     over_quota, unfinished = facts.protection.over_quota(), turns.unfinished or bool(keeps)

@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
         Acknowledgement,
         Cancel,
         Checkpointed,
+        Demand,
         Explanation,
         Hold,
         Release,
@@ -219,6 +220,11 @@ class WorkloadLifecycle:
         """Change the size of a workload that has no capacity."""
         return await self._change("resize", group=change.group, count=change.count, minimum=change.minimum)
 
+    @workflow.update(name=wire.Update.DEMAND)
+    async def demand(self, change: Demand) -> Acknowledgement:
+        """Let the wanted size follow demand."""
+        return await self._change("demand", demand=change.value, at=change.at)
+
     @workflow.update(name=wire.Update.CHECKPOINTED)
     async def checkpointed(self, change: Checkpointed) -> Acknowledgement:
         """Take note that the work is saved; what has notice to leave is stopped without waiting for the end of its grace."""
@@ -244,6 +250,10 @@ class WorkloadLifecycle:
     @resize.validator
     def _may_resize(self, change: Resize) -> None:
         self._require("resize")
+
+    @demand.validator
+    def _may_be_told_demand(self, change: Demand) -> None:
+        self._require("demand")
 
     @checkpointed.validator
     def _may_be_checkpointed(self, change: Checkpointed) -> None:

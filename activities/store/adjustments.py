@@ -10,6 +10,7 @@ from activities.answers import Adjustment
 from activities.ports import NotAllowed
 from activities.store import tables
 from activities.store.attempts import withdraw
+from activities.store.endpoints import awake, follow_demand
 from activities.store.leaving import note_checkpoint
 from activities.store.rows import Journal, WorkloadRow, locked, locked_workloads
 from corral.api import Outcome, State, WorkloadSpec
@@ -50,12 +51,14 @@ async def _hold(connection: AsyncConnection, journal: Journal, workload: Workloa
     await withdraw(connection, journal, workload.id, Outcome.SUSPENDED, asked.reason)
     if workload.id not in journal.workloads:
         return "not held: it has notice to leave for good"
+    if scaling := awake(workload):
+        journal.change(_after(journal, workload), **scaling)
     suspended = _after(journal, workload).state is State.SUSPENDED
     return "held until it is released" if suspended else "held; it leaves the line when it is observed stopped"
 
 
 async def _release(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
-    moved = journal.move(workload, State.WAITING, "released: back in line")
+    moved = journal.move(workload, State.WAITING, "released: back in line", **awake(workload))
     journal.account(moved, IntervalKind.WAITING)
     journal.tell(workload.id)
     return "released: back in line"
@@ -118,6 +121,7 @@ CHANGES: dict[str, Change] = {
     "hold": _hold,
     "release": _release,
     "resize": _resize,
+    "demand": follow_demand,
     "reprioritize": _reprioritize,
     "expire": _expire,
     "checkpointed": _checkpointed,

@@ -47,6 +47,7 @@ class WorkloadRow:
     outcome: str | None = None
     exit_code: int | None = None
     explanation: dict[str, Any] | None = None
+    scaling: dict[str, Any] | None = None
     changed: int = 0
     """The transaction that wrote it, as the record says; of no meaning in a row that is yet to be written."""
 

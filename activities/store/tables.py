@@ -164,6 +164,8 @@ workloads = Table(
     Column("outcome", Text),
     Column("exit_code", Integer),
     Column("explanation", JSONB),
+    # What an endpoint wants, and what was recommended of late.
+    Column("scaling", JSONB),
     _changed(),
     Index("ix_workloads_live", "state", postgresql_where=text("ended_at IS NULL")),
     Index("ix_workloads_submitted_at", text("submitted_at DESC")),

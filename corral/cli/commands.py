@@ -13,6 +13,7 @@ from corral import wire
 from corral.api import (
     Acknowledgement,
     Cancel,
+    Demand,
     Hold,
     Reprioritize,
     Resize,
@@ -272,6 +273,18 @@ def resize(
     """Change the size of a workload that has no capacity yet."""
     name, change = checked_id(workload), checked(Resize, count=count, minimum=minimum, group=group)
     _change(context, output, lambda corral: corral.resize(name, change))
+
+
+@app.command()
+def demand(
+    context: typer.Context,
+    workload: WorkloadId,
+    value: Annotated[float, typer.Argument(metavar="VALUE", help="In the unit of the spec's autoscale.target.")],
+    output: Output = None,
+) -> None:
+    """Tell an endpoint its demand, from which follows how many replicas it wants."""
+    name, told = checked_id(workload), checked(Demand, value=value)
+    _change(context, output, lambda corral: corral.demand(name, told))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

@@ -11,6 +11,7 @@ from corral.api import (
     Catalogue,
     Cordon,
     DatasetStatus,
+    Demand,
     Evidence,
     Explanation,
     Fix,
@@ -272,6 +273,9 @@ class FakeCorral(Corral):
 
     async def resize(self, workload: str, resize: Resize, *, key: str | None = None) -> Acknowledgement:
         return self._changed("resize", workload, resize)
+
+    async def demand(self, workload: str, demand: Demand, *, key: str | None = None) -> Acknowledgement:
+        return self._changed("demand", workload, demand)
 
     async def reprioritize(self, workload: str, priority: int, *, key: str | None = None) -> Acknowledgement:
         return self._changed("reprioritize", workload, priority)

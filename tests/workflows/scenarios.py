@@ -10,7 +10,7 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
 from corral import wire
-from corral.api import Cancel, Checkpointed, Hold, Reason, Release, Reprioritize, State
+from corral.api import Cancel, Checkpointed, Demand, Hold, Reason, Release, Reprioritize, State
 from domain.lifecycle import Leave
 from tests.workflows.stage import Record, Stage, a_record
 
@@ -118,6 +118,18 @@ async def is_held_released_and_cancelled(stage: Stage) -> tuple[Record, Workflow
     return record, handle
 
 
+async def is_told_its_demand(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """An endpoint that runs while its demand rises and falls."""
+    record = a_record(stopped_as=State.CANCELLED)
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    await stage.asks(record, "demand", Demand(value=40))
+    await stage.asks(record, "demand", Demand(value=0.5))
+    await stage.asks(record, "cancel", Cancel())
+    await handle.result()
+    return record, handle
+
+
 async def has_its_workflow_cancelled(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
     """Runs when Temporal is asked to cancel its workflow."""
     record = a_record(stopped_as=State.CANCELLED)
@@ -171,6 +183,7 @@ SCENARIOS: dict[str, Scenario] = {
         is_told_to_stay,
         says_that_it_is_saved,
         is_held_released_and_cancelled,
+        is_told_its_demand,
         has_its_workflow_cancelled,
         meets_an_outage,
         is_refused,

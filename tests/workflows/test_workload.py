@@ -172,6 +172,11 @@ async def test_people_may_hold_release_and_cancel(stage: Stage) -> None:
     assert (await handle.result()).state is State.CANCELLED
 
 
+async def test_an_endpoint_is_told_its_demand(stage: Stage) -> None:
+    record, _ = await scenarios.is_told_its_demand(stage)
+    assert record.calls == ["admit", "bind", "demand", "demand", "cancel", "stop"]
+
+
 async def test_a_change_that_is_asked_for_twice_with_one_key_is_done_once(stage: Stage) -> None:
     record = a_record(State.WAITING)
     await stage.begins(record)

@@ -7,7 +7,7 @@ import pytest
 
 from activities.answers import Adjustment
 from activities.ports import NotAllowed, Phase
-from corral.api import Outcome, SlaTier, State
+from corral.api import Autoscale, Outcome, SlaTier, State
 from domain.lifecycle import ALLOWED, LIVE
 from tests.activities.store.pool import Pool, a_spec, a_view
 
@@ -39,25 +39,27 @@ AFTER: Mapping[tuple[str, State], State] = {
     ("expire", State.RUNNING): State.STOPPING,
     ("expire", State.STOPPING): State.STOPPING,
     **{("reprioritize", state): state for state in LIVE},
+    **{("demand", state): state for state in LIVE - {State.SUBMITTED}},
 }
 
-ASKED: Mapping[str, dict[str, Any]] = {"resize": {"count": 2}, "reprioritize": {"priority": 7}}
+ASKED: Mapping[str, dict[str, Any]] = {"resize": {"count": 2}, "reprioritize": {"priority": 7}, "demand": {"demand": 30.0}}
+SPECS: Mapping[str, dict[str, Any]] = {"demand": {"minimum": 1, "autoscale": Autoscale(target=10, most=4)}}
 
 
-async def brought_to(pool: Pool, state: State) -> None:
+async def brought_to(pool: Pool, state: State, **fields: Any) -> None:
     """A workload `w` in that state."""
     await pool.gets(a_view())
     if state is State.REFUSED:
-        await pool.arrive(a_spec("w", queue="nobodys"))
+        await pool.arrive(a_spec("w", queue="nobodys", **fields))
     elif state is State.RESERVING:
         await pool.arrive(a_spec("victim"))
         await pool.runs("victim")
-        await pool.arrive(a_spec("w", tier=SlaTier.PREMIUM))
+        await pool.arrive(a_spec("w", tier=SlaTier.PREMIUM, **fields))
     elif state in {State.WAITING, State.SUSPENDED, State.CANCELLED}:
         await pool.orders("cordon", "n1")
-        await pool.arrive(a_spec("w"))
+        await pool.arrive(a_spec("w", **fields))
     else:
-        await pool.arrive(a_spec("w"))
+        await pool.arrive(a_spec("w", **fields))
     match state:
         case State.SUSPENDED:
             await pool.adjusts("hold", "w", "before")
@@ -81,7 +83,7 @@ async def brought_to(pool: Pool, state: State) -> None:
 async def test_a_change_is_done_once_in_the_states_that_allow_it_and_never_in_others(
     pool: Pool, verb: str, state: State
 ) -> None:
-    await brought_to(pool, state)
+    await brought_to(pool, state, **SPECS.get(verb, {}))
     before = await pool.dump(without=["pools"])
     if state in ALLOWED[verb]:
         done = await pool.adjusts(verb, "w", **ASKED.get(verb, {}))

@@ -1,0 +1,79 @@
+"""Resizing: running endpoints get the size that demand asks for, of what others leave idle."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from corral.api import State, WorkloadSpec
+from corral.policy import QuotaModel
+from domain.decision import Change, Reshape, StartAfter
+from domain.facts import Facts
+from domain.fleet import Placement
+from domain.openings import best_candidate, open_ranks, why_not_yet
+from domain.parts import counts_of, keys_of, less
+from domain.turns import Turns
+from domain.workload import Active, Waiting
+from domain.world import World
+
+
+def resized(turns: Turns, facts: Facts) -> Turns:
+    """The turns, after which endpoints shrink to what they want, or grow toward it.
+
+    Whoever waits has come first: growth takes what is idle, within quota, and nobody has to leave for it.
+    """
+    world, reshapes = turns.world, []
+    for active in _of_another_size(turns, facts):
+        if (reshape := _reshape(active, world, facts)) is not None:
+            world = world.promising(active.spec, reshape.placement, (active,))
+            reshapes.append(reshape)
+    if not reshapes:
+        return turns
+    frees = any(reshape.change is Change.SHRINK for reshape in reshapes)
+    unfinished = turns.unfinished or (frees and bool(turns.waiting))
+    return replace(turns, world=world, reshapes=(*turns.reshapes, *reshapes), unfinished=unfinished)
+
+
+def _of_another_size(turns: Turns, facts: Facts) -> Iterator[Active]:
+    """Running endpoints for which nothing else has been decided; those first that came first."""
+    reshaped = {reshape.attempt_id for reshape in turns.reshapes} | {stop.attempt_id for stop in turns.stops}
+    victims = {victim for move in turns.moved if isinstance(move, StartAfter) for victim in move.victims}
+    for active in sorted(facts.active.values(), key=lambda each: (each.submitted_at, each.id)):
+        follows = active.spec.autoscale is not None and active.state is State.RUNNING and not active.preempted
+        if follows and active.attempt_id not in reshaped | victims and _missing(active):
+            yield active
+
+
+def _missing(active: Active) -> int:
+    """Replicas of the first group that it wants beyond those it has; below zero: has beyond those it wants."""
+    group = active.spec.groups[0]
+    return group.count - counts_of(active.placement)[group.name]
+
+
+def _reshape(active: Active, world: World, facts: Facts) -> Reshape | None:
+    if _missing(active) < 0:
+        return _shrunk(active)
+    # The quota model `deserved` lets whatever is elastic grow by itself, in turn.
+    return None if facts.policy.rank.quota_model is QuotaModel.DESERVED else _grown(active, world, facts)
+
+
+def _shrunk(active: Active) -> Reshape | None:
+    """The last replicas leave."""
+    group = active.spec.groups[0]
+    mine = [key for key in keys_of(active.placement) if key[0] == group.name]
+    left = less(active.placement, active.spec, mine[group.count :])
+    return None if left is None else Reshape(active.attempt_id, Change.SHRINK, left)
+
+
+def _grown(active: Active, world: World, facts: Facts) -> Reshape | None:
+    """A place for more replicas than it has, if there is one once it has left its own."""
+    again = Waiting(active.id, _with_more_than(active.placement, active.spec), active.submitted_at, active.epoch)
+    if why_not_yet(again, facts) is not None:
+        return None
+    found = best_candidate(open_ranks(again, facts), world.without([active]))
+    return None if found is None else Reshape(active.attempt_id, Change.GROW, found.placement)
+
+
+def _with_more_than(placement: Placement, spec: WorkloadSpec) -> WorkloadSpec:
+    """The spec with one replica more than it has as the fewest of its first group, and all that they have of the others."""
+    has, first = counts_of(placement), spec.groups[0].name
+    groups = tuple(group.model_copy(update={"minimum": has[group.name] + (group.name == first)}) for group in spec.groups)
+    return spec.model_copy(update={"groups": groups})

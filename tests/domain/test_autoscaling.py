@@ -1,0 +1,173 @@
+"""Endpoints follow their demand: how many replicas they want, and how a round lets them have these."""
+
+import csv
+import math
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from corral.api import Autoscale, ReplicaGroup, WorkloadSpec
+from corral.policy import QuotaModel
+from domain.autoscaling import Course, followed
+from domain.decision import Change, Plan
+from domain.parts import counts_of
+from domain.round import schedule
+from domain.workload import Active
+from tests.builders import NOON, a_cohort, a_node, a_queue, a_snapshot, a_workload, by_model, started
+
+RULES = Autoscale(target=10, minimum=1, most=8)
+
+
+def wanted(rules: Autoscale, *told: tuple[int, float], begin: int = 1) -> list[int]:
+    """The sizes that follow from demands told at these seconds."""
+    course, found = Course.begin(begin, NOON, NOON), []
+    for seconds, demand in told:
+        course = followed(course, demand, NOON + timedelta(seconds=seconds), rules)
+        found.append(course.wanted)
+    return found
+
+
+def test_it_grows_as_soon_as_demand_rises() -> None:
+    assert wanted(RULES, (15, 35.0)) == [4]
+
+
+def test_it_grows_in_bounded_steps() -> None:
+    assert wanted(RULES, (15, 1000.0), (20, 1000.0), (30, 1000.0), begin=1) == [5, 5, 8]
+
+
+def test_it_shrinks_one_by_one_once_demand_was_low_for_the_whole_window() -> None:
+    assert wanted(RULES, (15, 40.0), (100, 5.0), (314, 5.0), (315, 5.0), (330, 5.0), begin=4) == [4, 4, 4, 3, 2]
+
+
+def test_a_rise_in_the_window_keeps_the_size() -> None:
+    assert wanted(RULES, (15, 5.0), (200, 40.0), (320, 5.0), (510, 5.0), begin=4) == [4, 4, 4, 3]
+
+
+def test_without_a_minimum_it_goes_to_nothing_and_is_woken_at_once() -> None:
+    rules = Autoscale(target=10, minimum=0, most=8)
+    assert wanted(rules, (300, 0.0), (301, 0.5)) == [0, 1]
+
+
+def test_a_minimum_stays_without_demand() -> None:
+    assert wanted(RULES, (1000, 0.0), (2000, 0.0)) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"groups": [{"count": 2}]}, "minimum None and count 2; expected minimum 1"),
+        ({"groups": [{"count": 9, "minimum": 1}]}, "count to begin with of at most 8"),
+        ({"groups": [{"minimum": 1}], "tasks": 4}, "no array"),
+        ({"groups": [{"minimum": 1}], "targets": [{"count": 4}]}, "no count in its targets"),
+    ],
+)
+def test_a_spec_that_could_not_follow_demand_is_refused(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        WorkloadSpec.model_validate({"id": "w", "queue": "q", "autoscale": RULES.model_dump()} | fields)
+
+
+def test_more_at_least_than_at_most_is_refused() -> None:
+    with pytest.raises(ValidationError, match="minimum 3 exceeds most 2"):
+        Autoscale(target=1, minimum=3, most=2)
+
+
+NODE = a_node("n", gpus=8)
+ALONE = [a_queue("research", nominal=8)]
+
+
+def an_endpoint(wants: int, has: int, **fields: Any) -> Active:
+    """An endpoint that runs with so many replicas, of one accelerator each, and wants so many."""
+    group = ReplicaGroup(count=wants, minimum=1)
+    return a_workload("endpoint", groups=[group], autoscale=RULES, **fields).on((NODE, has))
+
+
+def sizes(plan: Plan) -> list[tuple[Change, int]]:
+    return [(reshape.change, counts_of(reshape.placement)["main"]) for reshape in plan.reshapes]
+
+
+def test_what_runs_grows_to_the_size_that_is_wanted() -> None:
+    assert sizes(schedule(a_snapshot([NODE], ALONE, an_endpoint(5, has=2)), NOON)) == [(Change.GROW, 5)]
+
+
+def test_what_runs_shrinks_to_the_size_that_is_wanted() -> None:
+    assert sizes(schedule(a_snapshot([NODE], ALONE, an_endpoint(2, has=5)), NOON)) == [(Change.SHRINK, 2)]
+
+
+def test_what_has_its_size_is_left_alone() -> None:
+    assert sizes(schedule(a_snapshot([NODE], ALONE, an_endpoint(2, has=2)), NOON)) == []
+
+
+def test_work_that_is_no_endpoint_is_left_alone() -> None:
+    elastic = a_workload(groups=[ReplicaGroup(count=5, minimum=1)]).on((NODE, 2))
+    assert sizes(schedule(a_snapshot([NODE], ALONE, elastic), NOON)) == []
+
+
+def test_it_grows_as_far_as_there_is_room_and_nobody_leaves_for_it() -> None:
+    other = a_workload("other", gpus=4, priority=-10).on((a_node("n", gpus=8, used=2), 4))
+    plan = schedule(a_snapshot([NODE], ALONE, an_endpoint(8, has=2), other), NOON)
+    assert (sizes(plan), plan.preempts, plan.stops) == ([(Change.GROW, 4)], (), ())
+
+
+def test_whoever_waits_comes_before_its_growth() -> None:
+    plan = schedule(a_snapshot([NODE], ALONE, an_endpoint(8, has=2), a_workload("new", gpus=4)), NOON)
+    assert set(started(plan)) == {"new"}
+    assert sizes(plan) == [(Change.GROW, 4)]
+
+
+def test_it_borrows_what_is_beyond_its_queues_nominal_and_no_more_than_others_lend() -> None:
+    queues = a_cohort(a_queue("research", nominal=1), a_queue("lender", nominal=3))
+    assert sizes(schedule(a_snapshot([NODE], queues, an_endpoint(8, has=1)), NOON)) == [(Change.GROW, 4)]
+
+
+def test_what_it_borrows_is_taken_back_by_the_owner() -> None:
+    queues = a_cohort(a_queue("research", nominal=2), a_queue("owner", nominal=6))
+    wide = a_workload("mine", queue="owner", gpus=6)
+    plan = schedule(a_snapshot([NODE], queues, an_endpoint(8, has=8), wide, policy=by_model(QuotaModel.RANKED)), NOON)
+    assert sizes(plan) == [(Change.SHRINK, 2)]
+    assert [reshape.beneficiary for reshape in plan.reshapes] == ["mine"]
+
+
+@pytest.mark.parametrize("model", QuotaModel)
+def test_endpoints_follow_demand_under_every_quota_model(model: QuotaModel) -> None:
+    policy = by_model(model)
+    assert sizes(schedule(a_snapshot([NODE], ALONE, an_endpoint(5, has=2), policy=policy), NOON)) == [(Change.GROW, 5)]
+    assert sizes(schedule(a_snapshot([NODE], ALONE, an_endpoint(2, has=5), policy=policy), NOON)) == [(Change.SHRINK, 2)]
+
+
+def real_demand() -> list[tuple[float, float]]:
+    """Requests a second of a service over days, as (seconds, demand) in the order of time."""
+    path = Path(os.environ.get("CORRAL_DEMAND_TRACE", ""))
+    if not path.is_file():
+        pytest.skip("CORRAL_DEMAND_TRACE names no file; expected a CSV with timestamp_anon, value and request_type")
+    with path.open() as lines:
+        rows = [row for row in csv.DictReader(lines) if row["request_type"] == "Generative Requests"]
+    return sorted((float(row["timestamp_anon"]), float(row["value"])) for row in rows)
+
+
+def test_a_real_services_demand_is_served_more_often_than_by_as_many_replicas_all_the_time() -> None:
+    demand = _summed(real_demand())
+    most_of_one = max(value for _, value in demand) / 20
+    rules = Autoscale(target=0.8 * most_of_one, minimum=1, most=20)  # a reserve of a fifth for what comes before the next look
+    begin = NOON - timedelta(seconds=demand[0][0])
+    course, found = Course.begin(1, NOON, NOON), []
+    for seconds, value in demand[1:]:
+        found.append((course.wanted, value / most_of_one))  # what is wanted already when that demand comes
+        course = followed(course, value, begin + timedelta(seconds=seconds), rules)
+    served = sum(wanted >= needed for wanted, needed in found) / len(found)
+    used = sum(wanted for wanted, _ in found) / len(found)
+    print(f"served at {served:.1%} of {len(found)} times with {used:.2f} of 20 replicas")
+    fixed = sum(math.ceil(used) >= needed for _, needed in found) / len(found)
+    assert served > fixed
+
+
+def _summed(rows: Sequence[tuple[float, float]], seconds: int = 60) -> list[tuple[float, float]]:
+    """All that was told in each minute, together."""
+    minutes: dict[float, float] = {}
+    for at, value in rows:
+        minutes[at // seconds * seconds] = minutes.get(at // seconds * seconds, 0.0) + value
+    return sorted(minutes.items())

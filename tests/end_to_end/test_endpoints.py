@@ -1,0 +1,35 @@
+"""Endpoints of a live pool follow the demand that they are told of."""
+
+from corral.api import Autoscale, Demand, ReplicaGroup, State
+from tests.end_to_end.loads import a_workload, behaving
+from tests.end_to_end.pools import LivePool, eventually
+
+FOR_EVER = 1e6
+RULES = Autoscale(target=10, minimum=0, most=3, step_down=3, down_window_seconds=0, period_seconds=0)
+
+
+async def until_it_has(pool: LivePool, replicas: int) -> None:
+    """Until the endpoint runs with so many replicas."""
+
+    async def look() -> bool | None:
+        where = (status := await pool.corral.status("endpoint")).where
+        runs = status.state is State.RUNNING and where is not None
+        return (runs and where is not None and where.accelerators == replicas) or None
+
+    await eventually(look, f"the endpoint runs with {replicas} replicas")
+
+
+async def test_replicas_follow_as_demand_rises_falls_ends_and_comes_back(pool: LivePool) -> None:
+    group = ReplicaGroup(count=1, minimum=0)
+    await pool.corral.submit(a_workload("endpoint", groups=(group,), autoscale=RULES, parameters=behaving(FOR_EVER)))
+    await until_it_has(pool, 1)
+    for demand, replicas in ((28, 3), (15, 2)):
+        told = await pool.corral.demand("endpoint", Demand(value=demand))
+        assert told.message == f"{replicas} replicas wanted for a demand of {demand}"
+        await until_it_has(pool, replicas)
+    await pool.corral.demand("endpoint", Demand(value=0))
+    await pool.until("endpoint", State.SUSPENDED)
+    assert await pool.has_nothing_of("endpoint")
+    await pool.corral.demand("endpoint", Demand(value=5))
+    await until_it_has(pool, 1)
+    await pool.corral.cancel("endpoint")
