@@ -34,11 +34,12 @@ def resized(turns: Turns, facts: Facts) -> Turns:
 
 def _of_another_size(turns: Turns, facts: Facts) -> Iterator[Active]:
     """Running endpoints for which nothing else has been decided; those first that came first."""
-    reshaped = {reshape.attempt_id for reshape in turns.reshapes} | {stop.attempt_id for stop in turns.stops}
-    victims = {victim for move in turns.moved if isinstance(move, StartAfter) for victim in move.victims}
-    for active in sorted(facts.active.values(), key=lambda each: (each.submitted_at, each.id)):
-        follows = active.spec.autoscale is not None and active.state is State.RUNNING and not active.preempted
-        if follows and active.attempt_id not in reshaped | victims and _missing(active):
+    decided = {reshape.attempt_id for reshape in turns.reshapes} | {stop.attempt_id for stop in turns.stops}
+    decided |= {victim for move in turns.moved if isinstance(move, StartAfter) for victim in move.victims}
+    endpoints = [each for each in facts.active.values() if each.spec.autoscale is not None]
+    for active in sorted(endpoints, key=lambda each: (each.submitted_at, each.id)):
+        is_steady = active.state is State.RUNNING and not active.preempted
+        if is_steady and active.attempt_id not in decided and _missing(active):
             yield active
 
 
