@@ -7,7 +7,7 @@ import pytest
 
 from corral.api import Checkpoint, EvacuationChange, EvacuationOrder, EvacuationState, PlaceKind, State
 from corral.client import Conflict, NotFound
-from corral.wire import Steering
+from corral.wire import Steering, evacuation_workflow_id
 from tests.end_to_end.leaving import FOR_EVER, died_after, ends, is_in_order, patiently, until_state, whole_node
 from tests.end_to_end.loads import behaving
 from tests.end_to_end.pools import QUEUES, LivePool, running_pool
@@ -106,6 +106,23 @@ async def test_at_its_deadline_it_says_who_is_left(emptied: LivePool) -> None:
         -1
     ].message == "still here at the deadline of evacuation late: new firmware"
     await ends(pool, "emptied-late", 1)
+
+
+async def test_one_whose_workflow_was_terminated_goes_on_when_it_is_ordered_again(emptied: LivePool) -> None:
+    pool = emptied
+    stubborn = {"parameters": behaving(FOR_EVER, ignore_notice="true"), "checkpoint": Checkpoint(grace_seconds=3_600)}
+    await pool.corral.submit(whole_node("emptied-again", "t4", 2, **stubborn))
+    await pool.until("emptied-again", State.RUNNING)
+    order = an_order("again", await node_of(pool, "emptied-again"))
+    await pool.corral.evacuate(order)
+    await until_state(pool, "emptied-again", State.STOPPING)
+    await pool.temporal.get_workflow_handle(evacuation_workflow_id("again")).terminate("a test asks for it")
+
+    assert (await pool.corral.evacuate(order)).created
+    await ends(pool, "emptied-again", 1)
+    status = await pool.corral.evacuated("again")
+    assert (status.state, status.told) == (EvacuationState.DONE, 1)
+    assert [note.state for note in status.trail] == [EvacuationState.MOVING, EvacuationState.DONE]
 
 
 async def test_a_place_that_is_not_there_is_said_to_be_none(emptied: LivePool) -> None:
