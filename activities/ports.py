@@ -24,6 +24,9 @@ from corral.api import (
     Catalogue,
     Cordon,
     DatasetStatus,
+    EvacuationChange,
+    EvacuationOrder,
+    EvacuationStatus,
     FleetStatus,
     NodeStatus,
     QueueStatus,
@@ -36,6 +39,7 @@ from corral.api import (
 )
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import ReservationSpec, ReservationStatus
+from corral.wire import Steering
 from domain.decision import Plan
 from domain.fleet import Replica
 from domain.lifecycle import Leave
@@ -347,6 +351,27 @@ class Store(Protocol):
         Raises:
             LookupError: names the nodes that the provider does not have; nothing was changed.
         """
+
+    async def evacuate(self, order: EvacuationOrder) -> tuple[EvacuationStatus, list[Notice]]:
+        """Take an evacuation as far as it may go now: cordon its place, tell who is to leave next, note what is left.
+
+        Its steps are a transaction each; whichever has been done already changes nothing.
+
+        Raises:
+            NotAllowed: the id belongs to another evacuation.
+            LookupError: nothing of that name is there.
+        """
+
+    async def steer_evacuation(self, id: str, verb: Steering, change: EvacuationChange) -> EvacuationStatus:
+        """Pause, resume or abort an evacuation; to ask for what is so already changes nothing.
+
+        Raises:
+            NotAllowed: it is over.
+            LookupError: there is no such evacuation.
+        """
+
+    async def evacuations(self, limit: int) -> list[EvacuationStatus]:
+        """The newest evacuations, those under way first."""
 
     async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
         """Make the queues what the tree says.

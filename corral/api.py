@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -864,6 +864,119 @@ class Cordon(Model):
     action: Annotated[str, StringConstraints(pattern=r"^(cordon|drain|uncordon)$")]
     nodes: Annotated[tuple[Annotated[ShortName, StringConstraints(min_length=1)], ...], Field(min_length=1, max_length=1_000)]
     reason: Annotated[ShortText, StringConstraints(min_length=1)]
+
+
+class PlaceKind(StrEnum):
+    """What is evacuated, and so how it is named."""
+
+    NODE = "node"
+    """`PROVIDER/NODE`, which is the node's id."""
+    CLUSTER = "cluster"
+    """`PROVIDER/REGION/CLUSTER`."""
+    REGION = "region"
+    """`PROVIDER/REGION`."""
+
+
+class EvacuationOrder(Model):
+    """Empty a node, a cluster or a region of a provider: nothing new goes there, and what is there moves elsewhere.
+
+    Work of the lowest tier goes first, and at most `at_once` workloads are on their way out at a time. The deadline is in
+    seconds of the pool from the beginning.
+    """
+
+    id: Identifier
+    kind: PlaceKind
+    place: Annotated[ShortName, StringConstraints(pattern=r"^[^/\x00]+(/[^/\x00]+){1,2}$")]
+    reason: Annotated[ShortText, StringConstraints(min_length=1)]
+    who: Annotated[ShortName, StringConstraints(min_length=1)]
+    deadline_seconds: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_SECONDS)] = 4 * HOUR_SECONDS
+    at_once: Annotated[StrictInt, Field(ge=1, le=1_000)] = 10
+
+    @property
+    def deadline(self) -> timedelta:
+        """How long it may take."""
+        return timedelta(seconds=self.deadline_seconds)
+
+    @property
+    def digest(self) -> str:
+        """The same for the same order."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+class EvacuationState(StrEnum):
+    """How far an evacuation is."""
+
+    MOVING = "moving"
+    PAUSED = "paused"
+    """Nobody else is told to leave; nothing new goes there all the same."""
+    DONE = "done"
+    """Nothing is there any more, as observed."""
+    OVERDUE = "overdue"
+    """Its deadline came while something was still there."""
+    ABORTED = "aborted"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self in {EvacuationState.DONE, EvacuationState.OVERDUE, EvacuationState.ABORTED}
+
+
+class EvacuationChange(Model):
+    """Pause, resume or abort an evacuation: who asks for it, and why."""
+
+    who: Annotated[ShortName, StringConstraints(min_length=1)]
+    reason: Annotated[ShortText, StringConstraints(min_length=1)]
+
+
+class EvacuationNote(Model):
+    """A line of the trail of an evacuation: what happened, by whose order, and why. Without `who` it came by itself."""
+
+    at: AwareDatetime
+    state: EvacuationState
+    who: str = ""
+    reason: str = ""
+
+
+class EvacuationStatus(Model):
+    """How an evacuation stands; a higher version is newer.
+
+    `left` workloads are still there, of which `leaving` have notice; `told` were told to leave so far. `remaining` names the
+    first of those that are left.
+    """
+
+    order: EvacuationOrder
+    state: EvacuationState
+    version: int
+    began_at: AwareDatetime
+    deadline: AwareDatetime
+    ended_at: AwareDatetime | None = None
+    nodes: int
+    told: int
+    left: int
+    leaving: int
+    remaining: tuple[str, ...] = ()
+    trail: tuple[EvacuationNote, ...] = ()
+
+
+class EvacuationMove(Model):
+    """A workload that would have to leave, and what would become of it: where it would start, or why it would wait."""
+
+    workload: str
+    queue: str
+    tier: SlaTier
+    accelerators: float
+    to: str = ""
+    stops: int = 0
+    """How many other workloads would have to leave for it."""
+    reason: Reason | None = None
+    message: str = ""
+
+
+class EvacuationForecast(Model):
+    """What an evacuation would do to the pool as it is now."""
+
+    nodes: int
+    moves: tuple[EvacuationMove, ...]
 
 
 class Resize(Model):

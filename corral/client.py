@@ -24,7 +24,7 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import GrpcCompression, RPCError, RPCStatusCode, TLSConfig
 
 from corral import wire
@@ -36,6 +36,10 @@ from corral.api import (
     Cordon,
     DatasetStatus,
     Demand,
+    EvacuationChange,
+    EvacuationForecast,
+    EvacuationOrder,
+    EvacuationStatus,
     Explanation,
     FleetStatus,
     Hold,
@@ -401,6 +405,84 @@ class Corral:
                 wire.CORDON, order, id=key or str(uuid.uuid4()), result_type=list[NodeStatus], rpc_timeout=ANSWER_WITHIN
             )
             return nodes
+
+    async def foresee_evacuation(self, order: EvacuationOrder) -> EvacuationForecast:
+        """Tell who would have to leave, and where each would go or why it would wait; nothing is changed.
+
+        Raises:
+            NotFound: there is no such node, cluster or region.
+        """
+        return await self._ask(wire.Inquiry.FORESEE_EVACUATION, order, EvacuationForecast)
+
+    async def evacuate(self, order: EvacuationOrder) -> Submission:
+        """Begin to empty a node, a cluster or a region. The same order again is the same evacuation.
+
+        One whose workflow was terminated goes on when it is ordered again.
+
+        Raises:
+            Conflict: the id belongs to another evacuation.
+        """
+        handle = self._evacuation(order.id)
+        async with _plain_errors():
+            try:
+                await self._temporal.start_workflow(
+                    wire.EVACUATION,
+                    order,
+                    id=handle.id,
+                    task_queue=wire.pool_task_queue(self._pool),
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    static_summary=f"empties {order.kind} {order.place}: {order.reason}"[:200],
+                    memo={wire.DIGEST_MEMO: order.digest},
+                    priority=wire.STEERS,
+                )
+            except WorkflowAlreadyStartedError:
+                if await (await handle.describe()).memo_value(wire.DIGEST_MEMO, default=None) != order.digest:
+                    raise Conflict(f"id: {order.id!r} belongs to another evacuation; give this one an id of its own") from None
+                return Submission(order.id, created=False)
+        return Submission(order.id, created=True)
+
+    async def evacuations(self, limit: int = 20) -> list[EvacuationStatus]:
+        """List the newest evacuations, those under way first."""
+        return await self._ask(wire.Inquiry.EVACUATIONS, limit, list[EvacuationStatus])
+
+    async def steer_evacuation(
+        self, id: str, verb: wire.Steering, change: EvacuationChange, *, key: str | None = None
+    ) -> EvacuationStatus:
+        """Pause, resume or abort an evacuation that is under way.
+
+        Aborted, it gives back the nodes that it cordoned; who has been told to leave leaves all the same.
+
+        Raises:
+            NotFound: there is none of that id under way.
+            Conflict: it is over.
+        """
+        async with (
+            _plain_errors(missing=f"there is no evacuation {id!r} under way; `corral operations` lists them"),
+            _in_time(),
+        ):
+            status: EvacuationStatus = await self._evacuation(id).execute_update(
+                verb, change, id=key or str(uuid.uuid4()), result_type=EvacuationStatus, rpc_timeout=ANSWER_WITHIN
+            )
+            return status
+
+    async def evacuated(self, id: str) -> EvacuationStatus:
+        """Wait until an evacuation is over, however long that takes.
+
+        Raises:
+            NotFound: there is no such evacuation, or nothing was in its place.
+        """
+        async with _plain_errors(missing=f"there is no evacuation {id!r}"):
+            try:
+                return await self._evacuation(id).result()
+            except WorkflowFailureError as failure:
+                cause = failure.cause.cause if isinstance(failure.cause, ActivityError) else failure.cause
+                if isinstance(cause, ApplicationError):
+                    raise _FAILURES.get(cause.type or "", CorralError)(cause.message) from failure
+                raise CorralError(f"evacuation {id!r} has not come to its end: {failure.cause}") from failure
+
+    def _evacuation(self, id: str) -> WorkflowHandle[object, EvacuationStatus]:
+        return self._temporal.get_workflow_handle(wire.evacuation_workflow_id(id), result_type=EvacuationStatus)
 
     async def wait(self, workload: str) -> WorkloadResult:
         """Wait until a workload has ended, however long that takes.

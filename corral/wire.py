@@ -8,6 +8,7 @@ LIFECYCLE = "WorkloadLifecycle"
 ROUNDS = "SchedulingRounds"
 PROVIDER = "ProviderReconcile"
 RESERVATION = "ReservationLifecycle"
+EVACUATION = "Evacuation"
 
 DEFAULT_POOL = "main"
 
@@ -55,6 +56,11 @@ def provider_workflow_id(provider: str) -> str:
     return f"provider/{provider}"
 
 
+def evacuation_workflow_id(evacuation: str) -> str:
+    """The workflow that empties a node, a cluster or a region."""
+    return f"evacuation/{evacuation}"
+
+
 def pool_task_queue(pool: str) -> str:
     """Where workloads and planner of a pool run."""
     return f"pool-{pool}"
@@ -92,6 +98,18 @@ class Query(StrEnum):
     EXPLANATION = "explanation"
 
 
+class Steering(StrEnum):
+    """Updates by which an evacuation is steered. All take an `EvacuationChange`, and answer with an `EvacuationStatus`."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    ABORT = "abort"
+
+
+EVACUATION_STATUS = "status"
+"""The query by which an evacuation's workflow tells how it stands, as far as it knows."""
+
+
 class Inquiry(StrEnum):
     """Questions that the record answers: activities that services run by themselves."""
 
@@ -109,6 +127,8 @@ class Inquiry(StrEnum):
     RESERVATIONS = "inquiry.reservations"
     POLICIES = "inquiry.policies"
     APPLY_POLICY = "inquiry.apply-policy"
+    EVACUATIONS = "inquiry.evacuations"
+    FORESEE_EVACUATION = "inquiry.foresee-evacuation"
 
 
 CORDON = "cordon"

@@ -19,6 +19,7 @@ from activities.adjusting import Adjusting
 from activities.admission import Admission
 from activities.answers import Standing
 from activities.courier import Courier
+from activities.evacuating import Evacuating
 from activities.inquiry import Inquiry
 from activities.inventory import Inventory
 from activities.observing import Observer
@@ -38,12 +39,13 @@ from worker.policy_lint import first_policy
 from worker.settings import Settings
 from worker.temporal_server import connect
 from workflows.contracts import Signal
+from workflows.operations import Evacuation
 from workflows.provider import ProviderReconcile
 from workflows.reservation import ReservationLifecycle
 from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
 
-WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle)
+WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation)
 OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types", "opentelemetry")
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10
@@ -119,7 +121,8 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
             tick_seconds=settings.tick_seconds,
             reconcile_seconds=settings.reconcile_seconds,
         )
-        inquiry, adjusting, reserving = Inquiry(store), Adjusting(store, courier), Reserving(store)
+        inquiry, adjusting = Inquiry(store), Adjusting(store, courier)
+        reserving, evacuating = Reserving(store), Evacuating(store, courier)
         yield Parts(
             store=store,
             providers=providers,
@@ -133,6 +136,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 *(inquiry.datasets, inquiry.apply_datasets),
                 *(inquiry.policies, inquiry.apply_policy, inquiry.reservations),
                 *(reserving.reserve, reserving.advance, reserving.extend, reserving.cancel),
+                *(evacuating.keep_moving, evacuating.steer, evacuating.evacuations, evacuating.foresee),
             ),
             provider_activities=(placement.bind, placement.stop, placement.keep, inventory.watch, inventory.cordon),
         )

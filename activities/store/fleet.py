@@ -121,7 +121,7 @@ async def order(connection: AsyncConnection, provider: str, cordon: Cordon) -> l
         await connection.execute(
             update(tables.nodes)
             .where(tables.nodes.c.id.in_(ids))
-            .values(cordon=state, cordon_reason=cordon.reason if state else None)
+            .values(cordon=state, cordon_reason=cordon.reason if state else None, cordoned_by=None)
         )
     return missing
 

@@ -29,6 +29,7 @@ from activities.store import (
     attempts,
     audit,
     data,
+    evacuations,
     fleet,
     leaving,
     policies,
@@ -50,6 +51,9 @@ from corral.api import (
     Catalogue,
     Cordon,
     DatasetStatus,
+    EvacuationChange,
+    EvacuationOrder,
+    EvacuationStatus,
     FleetStatus,
     NodeStatus,
     QueueStatus,
@@ -64,6 +68,7 @@ from corral.api import (
 )
 from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import ReservationSpec, ReservationState, ReservationStatus
+from corral.wire import Steering
 from domain.lint.change import what_speaks_against
 from domain.snapshot import Snapshot
 
@@ -394,6 +399,53 @@ class PostgresStore:
             return await views.nodes(connection, ids)
 
         return (await self._write(work))[0]
+
+    async def evacuate(self, order: EvacuationOrder) -> tuple[EvacuationStatus, list[Notice]]:
+        """Take an evacuation as far as it may go now, and note where that is.
+
+        Raises:
+            LookupError: nothing of that name is there.
+            activities.ports.NotAllowed: the id belongs to another evacuation.
+        """
+
+        async def cordon(connection: AsyncConnection, journal: Journal) -> None:
+            if await evacuations.begin(connection, journal, order):
+                await self._supply_changed(connection, journal)
+
+        async def tell(connection: AsyncConnection, journal: Journal) -> None:
+            if await evacuations.tell_next(connection, journal, order):
+                await fleet.note_change(connection, self._pool)
+
+        async def note(connection: AsyncConnection, journal: Journal) -> EvacuationStatus:
+            return await evacuations.note_progress(connection, journal, order)
+
+        await self._write(cordon)
+        _, notices = await self._write(tell)
+        return (await self._write(note))[0], notices
+
+    async def steer_evacuation(self, id: str, verb: Steering, change: EvacuationChange) -> EvacuationStatus:
+        """Pause, resume or abort an evacuation, once.
+
+        Raises:
+            LookupError: there is no such evacuation.
+            activities.ports.NotAllowed: it is over.
+        """
+
+        async def work(connection: AsyncConnection, journal: Journal) -> EvacuationStatus:
+            status = await evacuations.steer(connection, journal, id, verb, change)
+            await self._supply_changed(connection, journal)
+            return status
+
+        return (await self._write(work))[0]
+
+    async def evacuations(self, limit: int) -> list[EvacuationStatus]:
+        """The newest evacuations, those under way first."""
+        async with self._engine.connect() as connection:
+            return await evacuations.evacuations(connection, limit)
+
+    async def _supply_changed(self, connection: AsyncConnection, journal: Journal) -> None:
+        await note_capacity(connection, journal.now)
+        await fleet.note_change(connection, self._pool)
 
     async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
         """Make the queues what the tree says.

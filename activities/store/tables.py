@@ -86,6 +86,8 @@ nodes = Table(
     Column("ready", Boolean, nullable=False),
     Column("cordon", Text),
     Column("cordon_reason", Text),
+    # The evacuation that cordoned it, as long as nobody has ordered anything else for the node.
+    Column("cordoned_by", Text),
     # Why nothing new goes there though it reports that it is ready: work on it does not stop.
     Column("suspect", Text),
     # Kept by a trigger on allocations, so that the checks below refuse oversubscription whoever writes.
@@ -404,6 +406,30 @@ penalties = Table(
     Column("milli_seconds", BigInteger, nullable=False),
     _changed(),
     CheckConstraint("kind = 'charge' AND milli_seconds > 0 OR kind = 'settlement' AND milli_seconds < 0", name="known_kind"),
+)
+
+evacuations = Table(
+    "evacuations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # The `EvacuationOrder`.
+    Column("terms", JSONB, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default="1"),
+    Column("began_at", Instant, nullable=False),
+    Column("deadline", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("nodes", Integer, nullable=False, server_default="0"),
+    Column("told", Integer, nullable=False, server_default="0"),
+    Column("left", Integer, nullable=False, server_default="0"),
+    Column("leaving", Integer, nullable=False, server_default="0"),
+    # The first of the workloads that are still there.
+    Column("remaining", ARRAY(Text), nullable=False),
+    # Who ordered what, when and why: `EvacuationNote`s, oldest first.
+    Column("trail", JSONB, nullable=False),
+    CheckConstraint("state IN ('moving', 'paused', 'done', 'overdue', 'aborted')", name="known_state"),
+    CheckConstraint("(ended_at IS NULL) = (state IN ('moving', 'paused'))", name="over_when_it_has_ended"),
+    Index("ix_evacuations_open", "began_at", postgresql_where=text("ended_at IS NULL")),
 )
 
 datasets = Table(

@@ -25,7 +25,7 @@ from corral.api import (
     WorkloadSpec,
     WorkloadStatus,
 )
-from corral.cli import data, reservations, steering, supply, tables, tenancy
+from corral.cli import data, operations, reservations, steering, supply, tables, tenancy
 from corral.cli.connection import Connection, Identity
 from corral.cli.documents import read_documents
 from corral.cli.exits import EPILOG, Commands, code_of_end
@@ -330,6 +330,8 @@ app.add_typer(steering.policy, name="policy")
 app.add_typer(supply.fleet, name="fleet")
 app.add_typer(reservations.reservation, name="reservation")
 app.command()(reservations.reserve)
+app.add_typer(operations.operations, name="operations")
+app.command()(operations.evacuate)
 app.command()(supply.rounds)
 app.command()(supply.cordon)
 app.command()(supply.drain)

@@ -6,6 +6,9 @@ from corral.api import (
     Acknowledgement,
     BudgetStatus,
     DatasetStatus,
+    EvacuationForecast,
+    EvacuationMove,
+    EvacuationStatus,
     Explanation,
     FleetStatus,
     NodeStatus,
@@ -351,6 +354,42 @@ def _node(node: NodeStatus) -> tuple[object, ...]:
     stops = node.interruptions_per_hour
     has = (node.accelerators, node.used, node.capacity_type, node.price, stops, node.maximum_replicas)
     return (*place, *has, node.available_until, ", ".join(node.kept_for) or None, labels, node.reason)
+
+
+def evacuations(statuses: Sequence[EvacuationStatus]) -> Page:
+    """One line for each evacuation."""
+    columns = (
+        *(ID, Column("KIND"), Column("PLACE"), STATE, *_numbers("NODES", "TOLD", "LEAVING", "LEFT")),
+        *(Column("DEADLINE", is_whole=True), Column("BY"), Column("REASON")),
+    )
+    return (table(columns, map(_evacuation, statuses)),)
+
+
+def _evacuation(status: EvacuationStatus) -> tuple[object, ...]:
+    order, numbers = status.order, (status.nodes, status.told, status.leaving, status.left)
+    return (order.id, order.kind, order.place, status.state, *numbers, status.deadline, order.who, order.reason)
+
+
+def evacuation(status: EvacuationStatus) -> Page:
+    """How one evacuation stands, who is left, and its trail."""
+    rows = ((note.at, note.state, note.who or None, note.reason or None) for note in status.trail)
+    trail = table((Column("AT", is_whole=True), STATE, Column("BY"), Column("REASON")), rows)
+    left = card({"Left": ", ".join(status.remaining) or None})
+    return (*evacuations([status]), *((left,) if status.remaining else ()), trail)
+
+
+def forecast(forecast: EvacuationForecast) -> Page:
+    """One line for each workload that would have to leave, in the order in which they would."""
+    columns = (
+        *(ID, Column("QUEUE"), Column("TIER", is_whole=True), *_numbers("ACCELERATORS"), Column("TO"), *_numbers("STOPS")),
+        *(Column("WAITS FOR"), Column("BECAUSE")),
+    )
+    return (table(columns, map(_move, forecast.moves)),)
+
+
+def _move(move: EvacuationMove) -> tuple[object, ...]:
+    who = (move.workload, move.queue, move.tier, move.accelerators)
+    return (*who, move.to or None, move.stops or None, move.reason, move.message or None)
 
 
 def submissions(submitted: Sequence[Submission]) -> Page:

@@ -12,12 +12,20 @@ from corral.api import (
     Cordon,
     DatasetStatus,
     Demand,
+    EvacuationChange,
+    EvacuationForecast,
+    EvacuationMove,
+    EvacuationNote,
+    EvacuationOrder,
+    EvacuationState,
+    EvacuationStatus,
     Evidence,
     Explanation,
     Fix,
     FixKind,
     FleetStatus,
     NodeStatus,
+    PlaceKind,
     QueuePreemption,
     QueueSpec,
     QueueStatus,
@@ -43,6 +51,7 @@ from corral.cli.session import Session
 from corral.client import Corral, CorralError, Submission, Unreachable
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyRecord
 from corral.reservation import Miss, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
+from corral.wire import Steering
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LONG_ID = "a-workload-whose-name-is-as-long-as-names-may-be-" + "x" * 50
@@ -164,6 +173,34 @@ NODES = [
         kept_for=("night",),
     )
 ]
+HEAT = EvacuationOrder(id="heat", kind=PlaceKind.REGION, place="cloud/north", reason="too hot", who="ada")
+AN_EVACUATION = EvacuationStatus(
+    order=HEAT,
+    state=EvacuationState.MOVING,
+    version=3,
+    began_at=NOON,
+    deadline=NOON,
+    nodes=2,
+    told=1,
+    left=2,
+    leaving=1,
+    remaining=("guest", "waiting"),
+    trail=(EvacuationNote(at=NOON, state=EvacuationState.MOVING, who="ada", reason="too \x1b[31mhot"),),
+)
+FORECAST = EvacuationForecast(
+    nodes=2,
+    moves=(
+        EvacuationMove(workload="guest", queue="team", tier=SlaTier.BASIC, accelerators=8, to="cloud/south 8 h100"),
+        EvacuationMove(
+            workload="stuck",
+            queue="team",
+            tier=SlaTier.PREMIUM,
+            accelerators=8,
+            reason=Reason.NOT_ENOUGH_FREE_ACCELERATORS,
+            message="no room",
+        ),
+    ),
+)
 DONE = Acknowledgement(state=State.WAITING, message="done")
 A_RESERVATION = ReservationSpec(
     id="night", start=NOON, seconds=3600, accelerators=16, sku="h100", queues=("team",), recurrence="FREQ=DAILY"
@@ -303,6 +340,24 @@ class FakeCorral(Corral):
     async def cancel_reservation(self, reservation: str, reason: str = "", *, key: str | None = None) -> ReservationAnswer:
         self._note("cancel_reservation", reservation, reason)
         return RESERVED
+
+    async def foresee_evacuation(self, order: EvacuationOrder) -> EvacuationForecast:
+        self._note("foresee_evacuation", order)
+        return FORECAST
+
+    async def evacuate(self, order: EvacuationOrder) -> Submission:
+        self._note("evacuate", order)
+        return Submission(order.id, created=True)
+
+    async def evacuations(self, limit: int = 20) -> list[EvacuationStatus]:
+        self._note("evacuations", limit)
+        return [AN_EVACUATION]
+
+    async def steer_evacuation(
+        self, id: str, verb: Steering, change: EvacuationChange, *, key: str | None = None
+    ) -> EvacuationStatus:
+        self._note(verb, id, change)
+        return AN_EVACUATION
 
     async def wait(self, workload: str) -> WorkloadResult:
         self._note("wait", workload)

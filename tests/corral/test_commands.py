@@ -12,6 +12,9 @@ from corral.api import (
     Cordon,
     Dataset,
     Demand,
+    EvacuationChange,
+    EvacuationOrder,
+    PlaceKind,
     QueueSpec,
     QueueTree,
     QuotaSpec,
@@ -27,10 +30,12 @@ from tests.corral.fakes import (
     A_RUNNING_WORKLOAD,
     A_WAITING_WORKLOAD,
     AN_ENDED_WORKLOAD,
+    AN_EVACUATION,
     DATASETS,
     DONE,
     EVENTS,
     FLEET,
+    FORECAST,
     LONG_ID,
     NODES,
     QUEUES,
@@ -47,6 +52,9 @@ A_CATALOGUE = b"datasets:\n  - {name: corpus, size_gib: 2048.5, regions: [north]
 THE_CATALOGUE = Catalogue(datasets=(Dataset(name="corpus", size_gib=2048.5, regions=("north",)),))
 ACTIVE_BASIC = WorkloadFilter(queue="team", state=State.WAITING, tier=SlaTier.BASIC, active_only=True, limit=7)
 SMALLER = Resize(count=4, minimum=2, group="main")
+
+SHORT = EvacuationOrder(id="heat", kind=PlaceKind.REGION, place="cloud/north", reason="hot", who="ada")
+BY_ADA = EvacuationChange(who="ada", reason="x")
 
 CASES = [
     ("list", ("workloads", WorkloadFilter()), [A_WAITING_WORKLOAD, A_RUNNING_WORKLOAD]),
@@ -81,6 +89,11 @@ CASES = [
     ("rounds --limit 1", ("rounds", 1), ROUNDS[:1]),
     ("cordon p n1 --reason x", ("cordon", "p", Cordon(action="cordon", nodes=("n1",), reason="x")), NODES),
     ("drain p n1 n2 --reason x", ("cordon", "p", Cordon(action="drain", nodes=("n1", "n2"), reason="x")), NODES),
+    ("evacuate region cloud/north --id heat --reason hot --by ada --dry-run", ("foresee_evacuation", SHORT), FORECAST),
+    ("operations --limit 5", ("evacuations", 5), [AN_EVACUATION]),
+    ("operations pause heat --reason x --by ada", ("pause", "heat", BY_ADA), AN_EVACUATION),
+    ("operations resume heat --reason x --by ada", ("resume", "heat", BY_ADA), AN_EVACUATION),
+    ("operations abort heat --reason x --by ada", ("abort", "heat", BY_ADA), AN_EVACUATION),
     ("uncordon p n1 --reason x", ("cordon", "p", Cordon(action="uncordon", nodes=("n1",), reason="x")), NODES),
 ]
 GIVEN = {"submit -": b"id: train\nqueue: team\n", "queue apply -": A_TREE, "data apply -": A_CATALOGUE}
@@ -297,3 +310,26 @@ def test_a_workload_that_has_ended_shows_how() -> None:
     lines = [line.split() for line in run(FakeCorral(AN_ENDED_WORKLOAD), "status", "w").stdout.splitlines()]
     assert ["Exit", "code", "0"] in lines
     assert ["Ended", "2026-01-31T12:00:00Z"] in lines
+
+
+def test_nobody_is_told_to_leave_before_a_person_knows_how_many_that_are() -> None:
+    corral = FakeCorral()
+    command = ["evacuate", "region", "cloud/north", "--id", "heat", "--reason", "hot", "--by", "ada"]
+    result = run(corral, *command)
+    assert result.exit_code == ExitCode.INVALID
+    assert result.stderr == (
+        "2 workloads on 2 nodes would have to leave region cloud/north, of which 1 have no place to go now; "
+        "nothing was changed: see them with --dry-run, or say --yes\n"
+    )
+    assert corral.asked == [("foresee_evacuation", SHORT)]
+    assert run(corral, *command, "--yes").exit_code == 0
+    assert corral.asked[-1] == ("evacuate", SHORT)
+
+
+def test_an_evacuation_takes_its_deadline_as_people_write_it() -> None:
+    corral = FakeCorral()
+    run(corral, *["evacuate", "node", "cloud/n1", "--reason", "hot", "--deadline", "90m", "--at-once", "3", "--yes"])
+    (_, (_, order)) = corral.asked
+    assert isinstance(order, EvacuationOrder)
+    assert (order.deadline_seconds, order.at_once, order.kind) == (5_400, 3, PlaceKind.NODE)
+    assert order.who

@@ -29,6 +29,9 @@ COMMANDS = [
     "cordon p n --reason r",
     "drain p n --reason r",
     "uncordon p n --reason r",
+    "evacuate node p/n --reason r",
+    "operations",
+    "operations abort o --reason r",
 ]
 ERRORS = [(CorralError("odd"), 1), (Invalid("bad"), 2), (NotFound("none"), 3), (Conflict("taken"), 4), (Unreachable("away"), 5)]
 
@@ -67,6 +70,11 @@ def test_wait_tells_by_its_code_how_the_workload_ended(state: State, code: int) 
         ("events w --after -1", "Invalid value for '--after'"),
         ("drain p n", "Missing option '--reason'"),
         ("drain p --reason r", "Missing argument 'NODE'"),
+        ("evacuate rack p/n --reason r", "'rack' is not one of"),
+        ("evacuate node n --reason r", 'place: "n" is not acceptable'),
+        ("evacuate node p/n --reason r --deadline soon", 'deadline: "soon" is not a length of time'),
+        ("evacuate node p/n --reason r --at-once 0", "at_once: 0 is too small"),
+        ("operations abort o", "Missing option '--reason'"),
         ("cancel w --reason " + "x" * 1001, "reason: has 1001 characters; expected at most 1000"),
         ("submit", "Missing argument 'FILE'"),
         ("sbmit", "No such command 'sbmit'"),

@@ -19,7 +19,7 @@ from activities.ports import LaunchSpec, Observation
 from activities.providers.local import LocalProvider
 from activities.providers.sim import SimulatedProvider
 from activities.store.postgres import PostgresStore
-from corral.api import State, WorkloadSpec
+from corral.api import EvacuationOrder, EvacuationStatus, State, WorkloadSpec
 from domain.lifecycle import Leave
 from worker import wiring
 from worker.settings import Settings, load_settings
@@ -73,6 +73,11 @@ def fate_of_stores(fate: Fate) -> type[PostgresStore]:
             for step in (Leave.SILENT, Leave.FORCED, Leave.STUCK):
                 fate.after(step, [notice.standing.workload for notice in notices if notice.standing.leave is step])
             return notices
+
+        async def evacuate(self, order: EvacuationOrder) -> tuple[EvacuationStatus, list[Notice]]:
+            answer = await super().evacuate(order)
+            fate.after("evacuate", [order.id])
+            return answer
 
         async def kept(self, key: AttemptKey, notice: int) -> list[Notice]:
             notices = await super().kept(key, notice)

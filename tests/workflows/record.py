@@ -7,32 +7,37 @@ record an old one anew only when no workflow of its kind can be running anywhere
 import asyncio
 import re
 import sys
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
 
 from tests.servers import running_temporal
+from tests.workflows.evacuations import EVACUATIONS
 from tests.workflows.reservation_scenarios import POOL, RESERVATION_SCENARIOS, a_fast_book
 from tests.workflows.scenarios import SCENARIOS
 from tests.workflows.stage import Stage, connected, open_stage
 
 HISTORIES = Path(__file__).parent / "histories"
 
+ON_A_STAGE: Mapping[str, Callable[[Stage], Awaitable[tuple[object, WorkflowHandle[Any, Any]]]]] = {**SCENARIOS, **EVACUATIONS}
+EVERY = (*ON_A_STAGE, *RESERVATION_SCENARIOS)
+"""The names of all scenarios."""
+
 
 async def record(names: list[str]) -> None:
     """Record the scenarios of these names, or those that have no history yet."""
-    every = [*SCENARIOS, *RESERVATION_SCENARIOS]
-    wanted = names or [name for name in every if not (HISTORIES / f"{name}.json").exists()]
+    wanted = names or [name for name in EVERY if not (HISTORIES / f"{name}.json").exists()]
     async with running_temporal() as address, open_stage(await connected(address)) as stage:
         for name in wanted:
-            handle = await (_workload(name, stage) if name in SCENARIOS else _reservation(name, stage.client))
+            handle = await (_on_stage(name, stage) if name in ON_A_STAGE else _reservation(name, stage.client))
             history = await handle.fetch_history()
             (HISTORIES / f"{name}.json").write_text(_without_traces_of_the_machine(history.to_json()) + "\n")
 
 
-async def _workload(name: str, stage: Stage) -> WorkflowHandle[Any, Any]:
-    return (await SCENARIOS[name](stage))[1]
+async def _on_stage(name: str, stage: Stage) -> WorkflowHandle[Any, Any]:
+    return (await ON_A_STAGE[name](stage))[1]
 
 
 async def _reservation(name: str, client: Client) -> WorkflowHandle[Any, Any]:

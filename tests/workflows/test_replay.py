@@ -5,10 +5,9 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from tests.workflows.record import HISTORIES
-from tests.workflows.reservation_scenarios import RESERVATION_SCENARIOS
-from tests.workflows.scenarios import SCENARIOS
+from tests.workflows.record import EVERY, HISTORIES
 from tests.workflows.stage import RUNNER
+from workflows.operations import Evacuation
 from workflows.reservation import ReservationLifecycle
 from workflows.workload import WorkloadLifecycle
 
@@ -16,7 +15,7 @@ RECORDED = sorted(path.stem for path in HISTORIES.glob("*.json"))
 
 
 def test_every_scenario_has_a_history() -> None:
-    assert sorted([*SCENARIOS, *RESERVATION_SCENARIOS]) == RECORDED
+    assert sorted(EVERY) == RECORDED
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -25,7 +24,9 @@ async def test_a_recorded_history_can_be_replayed(name: str) -> None:
     # The id is part of what a workflow does, so that each is replayed under the one that it had.
     history = WorkflowHistory(_id_of(history), history.events)
     replayer = Replayer(
-        workflows=[WorkloadLifecycle, ReservationLifecycle], workflow_runner=RUNNER, data_converter=pydantic_data_converter
+        workflows=[WorkloadLifecycle, ReservationLifecycle, Evacuation],
+        workflow_runner=RUNNER,
+        data_converter=pydantic_data_converter,
     )
     await replayer.replay_workflow(history)
 

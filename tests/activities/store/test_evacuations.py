@@ -1,0 +1,170 @@
+"""Evacuations in the record: who is told to leave, what is cordoned, and what is undone."""
+
+from typing import Any
+
+import pytest
+
+from activities.ports import NotAllowed, Phase
+from corral.api import (
+    EvacuationChange,
+    EvacuationOrder,
+    EvacuationState,
+    EvacuationStatus,
+    Outcome,
+    PlaceKind,
+    SlaTier,
+    State,
+)
+from corral.wire import Steering
+from tests.activities.store.pool import Pool, a_spec, a_view
+
+HEAT = EvacuationChange(who="ben", reason="it is cooler now")
+
+
+def an_order(id: str = "heat", place: str = "aws/eu/eu-1", kind: PlaceKind = PlaceKind.CLUSTER, **more: Any) -> EvacuationOrder:
+    return EvacuationOrder(id=id, kind=kind, place=place, reason="too hot", who="ada", **more)
+
+
+async def advances(pool: Pool, order: EvacuationOrder) -> EvacuationStatus:
+    """A step of an evacuation, by a process that knows nothing of those before."""
+    return (await pool.another_store().evacuate(order))[0]
+
+
+async def health(pool: Pool) -> dict[str, str]:
+    return {node.id.removeprefix("aws/"): node.health for node in await pool.store.nodes()}
+
+
+async def three_run(pool: Pool) -> None:
+    """Work of each tier on a node of its own in one cluster; there is another cluster, and nothing in it."""
+    await pool.gets(*(a_view(f"n{number}") for number in (1, 2, 3)))
+    await pool.arrive(*(a_spec(tier, tier=tier) for tier in SlaTier))
+    await pool.runs(*SlaTier)
+    await pool.gets(*(a_view(f"n{number}") for number in (1, 2, 3)), a_view("m1", cluster="eu-2"))
+
+
+async def test_the_lowest_tier_leaves_first_and_no_more_at_a_time_than_may(pool: Pool) -> None:
+    await three_run(pool)
+    status = await advances(pool, an_order(at_once=2))
+    assert (status.state, status.told, status.left, status.leaving) == (EvacuationState.MOVING, 2, 3, 2)
+    assert await pool.states("basic", "standard", "premium") == [State.STOPPING, State.STOPPING, State.RUNNING]
+    await pool.ends("basic", Phase.CANCELLED)
+    status = await advances(pool, an_order(at_once=2))
+    assert (status.told, status.left, status.leaving) == (3, 2, 2)
+    assert await pool.states("basic", "premium") == [State.WAITING, State.STOPPING]
+
+
+async def test_those_who_leave_go_elsewhere_and_it_is_done_when_nothing_is_seen_there(pool: Pool) -> None:
+    await three_run(pool)
+    await advances(pool, an_order())
+    await pool.plan()
+    for tier in SlaTier:
+        assert (await advances(pool, an_order())).state is EvacuationState.MOVING
+        await pool.ends(tier, Phase.CANCELLED)
+        assert await pool.outcomes(tier) == [Outcome.DRAINED]
+    status = await advances(pool, an_order())
+    assert (status.state, status.left, status.remaining) == (EvacuationState.DONE, 0, ())
+    await pool.plan()
+    assert list(await pool.phases("premium")) == ["m1"]
+    assert await health(pool) == {"m1": "ready", "n1": "cordoned", "n2": "cordoned", "n3": "cordoned"}
+    assert await pool.findings() == {}
+
+
+async def test_a_step_that_is_done_again_changes_nothing(pool: Pool) -> None:
+    await three_run(pool)
+    status = await advances(pool, an_order(at_once=1))
+    before = await pool.dump()
+    assert await advances(pool, an_order(at_once=1)) == status
+    assert await pool.dump() == before
+
+
+async def test_what_has_not_begun_gives_its_place_back_at_once(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("early"))
+    status = await advances(pool, an_order())
+    assert (status.state, status.told) == (EvacuationState.DONE, 1)
+    assert await pool.states("early") == [State.WAITING]
+
+
+async def test_a_node_that_comes_later_is_cordoned_as_well(pool: Pool) -> None:
+    await three_run(pool)
+    await advances(pool, an_order())
+    await pool.store.write_nodes("aws", [a_view("n4")], complete=False)
+    assert (await advances(pool, an_order())).nodes == 4
+    assert (await health(pool))["n4"] == "cordoned"
+
+
+async def test_a_paused_one_tells_nobody_else(pool: Pool) -> None:
+    await three_run(pool)
+    await advances(pool, an_order(at_once=1))
+    await pool.store.steer_evacuation("heat", Steering.PAUSE, HEAT)
+    await pool.ends("basic", Phase.CANCELLED)
+    assert (await advances(pool, an_order(at_once=1))).state is EvacuationState.PAUSED
+    assert await pool.state("standard") is State.RUNNING
+    await pool.store.steer_evacuation("heat", Steering.RESUME, HEAT)
+    assert (await advances(pool, an_order(at_once=1))).told == 2
+    assert await pool.state("standard") is State.STOPPING
+
+
+async def test_aborted_it_gives_back_what_it_cordoned_and_nobody_else_did(pool: Pool) -> None:
+    await three_run(pool)
+    await pool.orders("cordon", "n1")
+    await advances(pool, an_order(at_once=1))
+    await pool.orders("drain", "n2")
+    status = await pool.store.steer_evacuation("heat", Steering.ABORT, HEAT)
+    assert status.state is EvacuationState.ABORTED
+    assert await health(pool) == {"m1": "ready", "n1": "cordoned", "n2": "draining", "n3": "ready"}
+    assert await advances(pool, an_order(at_once=1)) == status, "nothing more comes of it"
+    assert (await health(pool))["n3"] == "ready"
+
+
+async def test_what_another_evacuation_needs_stays_cordoned(pool: Pool) -> None:
+    await three_run(pool)
+    await advances(pool, an_order(at_once=1))
+    await advances(pool, an_order("fire", "aws/n3", PlaceKind.NODE))
+    await pool.store.steer_evacuation("heat", Steering.ABORT, HEAT)
+    assert await health(pool) == {"m1": "ready", "n1": "ready", "n2": "ready", "n3": "cordoned"}
+    await pool.store.steer_evacuation("fire", Steering.ABORT, HEAT)
+    assert (await health(pool))["n3"] == "ready"
+
+
+async def test_at_its_deadline_it_names_who_is_left_and_tells_them(pool: Pool) -> None:
+    await three_run(pool)
+    await advances(pool, an_order(at_once=1, deadline_seconds=600))
+    pool.clock.move(600)
+    status = await advances(pool, an_order(at_once=1, deadline_seconds=600))
+    assert (status.state, status.left) == (EvacuationState.OVERDUE, 3)
+    assert status.remaining == ("basic", "premium", "standard")
+    events = await pool.store.events("premium", 0)
+    assert events[-1].message == "still here at the deadline of evacuation heat: too hot"
+    assert (await health(pool))["n1"] == "cordoned", "somebody has to decide what becomes of it"
+
+
+async def test_the_trail_says_who_ordered_what_and_why(pool: Pool) -> None:
+    await three_run(pool)
+    await advances(pool, an_order())
+    for verb in (Steering.PAUSE, Steering.PAUSE, Steering.RESUME, Steering.ABORT):
+        await pool.store.steer_evacuation("heat", verb, HEAT)
+    (status,) = await pool.store.evacuations(10)
+    assert [(note.state, note.who) for note in status.trail] == [
+        (EvacuationState.MOVING, "ada"),
+        (EvacuationState.PAUSED, "ben"),
+        (EvacuationState.MOVING, "ben"),
+        (EvacuationState.ABORTED, "ben"),
+    ]
+    with pytest.raises(NotAllowed, match="pause: evacuation 'heat' is aborted already"):
+        await pool.store.steer_evacuation("heat", Steering.PAUSE, HEAT)
+
+
+async def test_an_id_is_of_one_evacuation(pool: Pool) -> None:
+    await three_run(pool)
+    await advances(pool, an_order())
+    with pytest.raises(NotAllowed, match="'heat' belongs to another evacuation"):
+        await advances(pool, an_order(place="aws/eu", kind=PlaceKind.REGION))
+
+
+async def test_there_must_be_such_a_place(pool: Pool) -> None:
+    await three_run(pool)
+    with pytest.raises(LookupError, match="there is no region 'aws/eu-1'"):
+        await advances(pool, an_order(place="aws/eu-1", kind=PlaceKind.REGION))
+    with pytest.raises(LookupError, match="no evacuation 'cold'"):
+        await pool.store.steer_evacuation("cold", Steering.PAUSE, HEAT)

@@ -1,0 +1,134 @@
+"""A node of a live pool is emptied, though the worker dies right after it has told the first to leave; and one that is not."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from corral.api import Checkpoint, EvacuationChange, EvacuationOrder, EvacuationState, PlaceKind, State
+from corral.client import Conflict, NotFound
+from corral.wire import Steering, evacuation_workflow_id
+from tests.end_to_end.leaving import FOR_EVER, died_after, ends, is_in_order, patiently, until_state, whole_node
+from tests.end_to_end.loads import behaving
+from tests.end_to_end.pools import QUEUES, LivePool, running_pool
+from tests.servers import PostgresServer
+from worker import supervision
+
+ENOUGH = EvacuationChange(who="ben", reason="not needed any more")
+
+
+@pytest.fixture(scope="module")
+async def emptied(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePool]:
+    """A pool whose worker dies once, after the first step of an evacuation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # this death is ordered
+        async with running_pool(postgres, temporal, "emptied") as pool:
+            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "evacuate")
+            pool.remember_launches()
+            await pool.corral.apply_queues(QUEUES)
+            yield pool
+
+
+def an_order(id: str, node: str, **more: Any) -> EvacuationOrder:
+    return EvacuationOrder(id=id, kind=PlaceKind.NODE, place=node, reason="new firmware", who="ada", **more)
+
+
+async def node_of(pool: LivePool, workload: str) -> str:
+    """The node on which the latest attempt of a workload has its room."""
+    query = "SELECT node_id FROM allocations a JOIN workloads w ON a.attempt_id = w.id || '.' || w.epoch WHERE w.id = $1"
+    node: str = await pool.value(query, workload)
+    return node
+
+
+async def health(pool: LivePool, node: str) -> str:
+    (found,) = [each for each in await patiently(pool.corral.nodes) if each.id == node]
+    return found.health
+
+
+async def test_it_is_done_though_the_worker_dies_in_the_midst(emptied: LivePool) -> None:
+    pool = emptied
+    await pool.corral.submit(whole_node("emptied-moves", "v100", parameters=behaving(FOR_EVER, checkpoint_every_seconds=10)))
+    await pool.until("emptied-moves", State.RUNNING)
+    node = await node_of(pool, "emptied-moves")
+    order = an_order("firmware-evacuate", node)
+
+    (move,) = (await pool.corral.foresee_evacuation(order)).moves
+    assert (move.workload, move.to) == ("emptied-moves", f"{pool.simulator}/east 4 v100")
+    assert (await pool.corral.evacuate(order)).created
+    await died_after(pool, "evacuate")
+
+    assert not (await patiently(lambda: pool.corral.evacuate(order))).created
+    status = await pool.corral.evacuated(order.id)
+    assert (status.state, status.told, status.left) == (EvacuationState.DONE, 1, 0)
+    await until_state(pool, "emptied-moves", State.RUNNING)
+    assert await node_of(pool, "emptied-moves") != node
+    assert [attempt["outcome"] for attempt in await pool.attempts("emptied-moves")] == ["drained", None]
+    assert await health(pool, node) == "cordoned"
+    await is_in_order(pool)
+    await ends(pool, "emptied-moves", 2)
+
+
+async def test_aborted_it_gives_the_node_back_and_the_id_stays_taken(emptied: LivePool) -> None:
+    pool = emptied
+    stubborn = behaving(FOR_EVER, ignore_notice="true")
+    await pool.corral.submit(whole_node("emptied-stays", "l4", parameters=stubborn, checkpoint=Checkpoint(grace_seconds=3_600)))
+    await pool.until("emptied-stays", State.RUNNING)
+    node = await node_of(pool, "emptied-stays")
+    await pool.corral.evacuate(an_order("mistake", node))
+    await until_state(pool, "emptied-stays", State.STOPPING)
+    assert await health(pool, node) == "cordoned"
+
+    status = await pool.corral.steer_evacuation("mistake", Steering.ABORT, ENOUGH)
+    assert status.state is EvacuationState.ABORTED
+    assert await pool.corral.evacuated("mistake") == status
+    assert await health(pool, node) == "ready"
+    with pytest.raises(Conflict, match="belongs to another evacuation"):
+        await pool.corral.evacuate(an_order("mistake", node, at_once=2))
+    with pytest.raises(NotFound, match="no evacuation 'mistake' under way"):
+        await pool.corral.steer_evacuation("mistake", Steering.PAUSE, ENOUGH)
+    await ends(pool, "emptied-stays", 1)
+
+
+async def test_at_its_deadline_it_says_who_is_left(emptied: LivePool) -> None:
+    pool = emptied
+    stubborn = behaving(FOR_EVER, ignore_notice="true")
+    await pool.corral.submit(
+        whole_node("emptied-late", "a100", parameters=stubborn, checkpoint=Checkpoint(grace_seconds=3_600))
+    )
+    await pool.until("emptied-late", State.RUNNING)
+    node = await node_of(pool, "emptied-late")
+    await pool.corral.evacuate(an_order("late", node, deadline_seconds=600))
+    status = await pool.corral.evacuated("late")
+    assert (status.state, status.left, status.remaining) == (EvacuationState.OVERDUE, 1, ("emptied-late",))
+    (listed, *_) = await pool.corral.evacuations()
+    assert listed.order.id == "late"
+    assert (await pool.corral.events("emptied-late"))[
+        -1
+    ].message == "still here at the deadline of evacuation late: new firmware"
+    await ends(pool, "emptied-late", 1)
+
+
+async def test_one_whose_workflow_was_terminated_goes_on_when_it_is_ordered_again(emptied: LivePool) -> None:
+    pool = emptied
+    stubborn = {"parameters": behaving(FOR_EVER, ignore_notice="true"), "checkpoint": Checkpoint(grace_seconds=3_600)}
+    await pool.corral.submit(whole_node("emptied-again", "t4", 2, **stubborn))
+    await pool.until("emptied-again", State.RUNNING)
+    order = an_order("again", await node_of(pool, "emptied-again"))
+    await pool.corral.evacuate(order)
+    await until_state(pool, "emptied-again", State.STOPPING)
+    await pool.temporal.get_workflow_handle(evacuation_workflow_id("again")).terminate("a test asks for it")
+
+    assert (await pool.corral.evacuate(order)).created
+    await ends(pool, "emptied-again", 1)
+    status = await pool.corral.evacuated("again")
+    assert (status.state, status.told) == (EvacuationState.DONE, 1)
+    assert [note.state for note in status.trail] == [EvacuationState.MOVING, EvacuationState.DONE]
+
+
+async def test_a_place_that_is_not_there_is_said_to_be_none(emptied: LivePool) -> None:
+    order = an_order("nowhere", "emptied-sim/no-such-node")
+    with pytest.raises(NotFound, match="there is no node 'emptied-sim/no-such-node'"):
+        await emptied.corral.foresee_evacuation(order)
+    await emptied.corral.evacuate(order)
+    with pytest.raises(NotFound, match="there is no node 'emptied-sim/no-such-node'"):
+        await emptied.corral.evacuated("nowhere")
