@@ -399,8 +399,11 @@ class WorkloadSpec(Model):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the spec in canonical JSON, in hexadecimal: two specs are the same when their digests are."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of the spec in canonical JSON, in hexadecimal: two specs are the same when their digests are.
+
+        What is left at its default is left out, so that a field that a later version adds changes no digest.
+        """
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
     @property
     def summary(self) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from corral.api import ReplicaGroup, WorkloadSpec
 from corral.client import Invalid
 from tests.corral.fakes import FakeCorral, run
 
@@ -194,3 +195,10 @@ def test_what_only_the_record_can_check_is_told_with_its_place() -> None:
     result = run(corral, "queue", "apply", "-", given=b"queues: [{name: a, parent: all}]")
     assert result.stderr.splitlines() == ["<stdin>:1:20: queues[0].parent: 'all' is no queue", "nothing was changed"]
     assert result.exit_code == 2
+
+
+def test_what_is_said_as_it_would_be_anyway_makes_no_other_spec() -> None:
+    short = WorkloadSpec(id="w", queue="research", groups=(ReplicaGroup(accelerators=1),))
+    long = short.model_copy(update={"priority": 0, "targets": (), "groups": (ReplicaGroup(accelerators=1, count=1),)})
+    assert long.digest == short.digest
+    assert short.model_copy(update={"priority": 1}).digest != short.digest

@@ -402,7 +402,7 @@ async def test_a_round_keeps_how_good_it_is_and_what_took_how_long(pool: Pool) -
     assert (newest.started, newest.started_accelerators, newest.bound, newest.gap) == (1, 8, 8, 0)
     assert (newest.method, newest.improved, newest.moved, newest.fallback) == ("greedy", 0, 0, None)
     assert (newest.worst_region_before, newest.worst_region_after) == (1.375, 1.375)
-    assert set(newest.milliseconds) == {"read", "refuse", "turns", "improve", "bound", "defragment", "explain"}
+    assert set(newest.milliseconds) == {"read", "refuse", "turns", "improve", "bound", "defragment", "resize", "explain"}
 
 
 async def test_the_newest_round_comes_first_and_rounds_of_older_versions_have_no_figures(pool: Pool) -> None:
