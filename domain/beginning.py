@@ -86,7 +86,7 @@ class Beginning:
             return
         if not looks_ahead(world.policy):
             atlas.remembered.pop(OUTLOOK, None)
-        elif self._fleet is None or census.needs != self._needs:
+        elif self._fleet is None or OUTLOOK not in atlas.remembered or census.needs != self._needs:
             self._fleet, self._needs = self._fleet or IdleFleet.of(tuple(self._nodes.values())), dict(census.needs)
             atlas.remembered[OUTLOOK] = Outlook.for_needs(self._fleet, self._needs)
 

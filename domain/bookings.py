@@ -85,7 +85,7 @@ class Engagement:
         left = self.notice_at(spec, limits) - now
         if spec.maximum_runtime_seconds is not None and timedelta(seconds=spec.maximum_runtime_seconds) <= left:
             return True
-        return spec.preemptible and timedelta(seconds=limits.shortest_loan_seconds) <= left
+        return spec.preemptible and left > timedelta() and timedelta(seconds=limits.shortest_loan_seconds) <= left
 
     @property
     def in_words(self) -> str:

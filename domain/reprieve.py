@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain
 
 from corral.api import State
 from corral.policy import QuotaModel
+from domain.bookings import closed_to, engagements
 from domain.decision import Keep
 from domain.fleet import Node, Room
 from domain.quota import QuotaTree, Usage
+from domain.reservations import settled
 from domain.snapshot import Snapshot
 from domain.standing import standing
 from domain.workload import Active
@@ -18,13 +21,15 @@ from domain.world import with_uses
 def reprieved(snapshot: Snapshot, now: datetime) -> tuple[Snapshot, tuple[Keep, ...]]:
     """Let those stay who leave for nobody any more, the highest in rank first; the snapshot in which they do.
 
-    Room that was set aside for one to go on in another shape is given up. Nobody else has it before the next round.
+    Room that was set aside for one to go on in another shape is given up. Nobody else has it before the next round. Whoever
+    sits where somebody else has reserved so soon that it would have to be told again at once goes on leaving.
     """
     doomed = [active for active in snapshot.active if active.beneficiary is not None]
     there = {active.attempt_id for active in snapshot.active} if doomed else set()
     idle = [active for active in doomed if active.beneficiary not in there]
     if not idle:
         return snapshot, ()
+    engaged = engagements(settled(snapshot, now).snapshot.bookings, snapshot.nodes)
     stays = [active for active in snapshot.active if not active.preempted and active.state is not State.STOPPING]
     nodes, tree = {node.id: node for node in snapshot.nodes}, _tree(snapshot, now)
     keeps: dict[str, Keep] = {}
@@ -32,7 +37,9 @@ def reprieved(snapshot: Snapshot, now: datetime) -> tuple[Snapshot, tuple[Keep, 
         others = [active for active in stays if active.id != victim.id]
         in_place = victim.staying()
         sits_on = [nodes[share.node_id] for share in victim.placement.shares if share.node_id in nodes]
-        if _has_room([*others, in_place], sits_on) and _has_quota(victim, others, tree):
+        kept_for = chain.from_iterable(engaged.get(node.id, ()) for node in sits_on)
+        may_stay = not closed_to(victim.spec, kept_for, tree.paths, now, snapshot.policy.limits)
+        if may_stay and _has_room([*others, in_place], sits_on) and _has_quota(victim, others, tree):
             stays = [*others, in_place]
             keeps[victim.attempt_id] = Keep(victim.attempt_id, victim.beneficiary or "")
     kept = {active.id: active for active in stays if active.attempt_id in keeps}

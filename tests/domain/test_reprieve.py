@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import SlaTier, State
+from corral.reservation import Purpose
 from domain.decision import Keep
 from domain.reprieve import reprieved
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from domain.workload import Active
-from tests.builders import NOON, a_node, a_queue, a_snapshot, a_workload
+from tests.builders import NOON, a_booking, a_node, a_queue, a_snapshot, a_workload
 
 NODE = a_node("a")
 EARLIER = NOON - timedelta(seconds=60)
@@ -121,3 +122,11 @@ def test_whoever_could_stay_beside_them_does(snapshot: Snapshot) -> None:
             mine[device] + sum(active.placement.shares[0].room.devices[device] for active in stays) > 1_000
             for device in range(8)
         )
+
+
+def test_a_node_that_closes_before_it_could_be_told_anew_keeps_nobody() -> None:
+    for opens_in, stays in ((15, []), (7200, ["v.1"])):
+        closing = a_booking(purpose=Purpose.MAINTENANCE, nodes=("a",), opens_in=opens_in)
+        snapshot = replace(a_snapshot([NODE], [a_queue("research", 100)], leaving("v", 8)), bookings=(closing,))
+        assert [keep.attempt_id for keep in reprieved(snapshot, NOON)[1]] == stays
+        assert not schedule(snapshot, NOON).stops, "its notice stands, and nobody is told twice"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import BudgetSpec, BudgetUnit, SlaTier, Target
-from corral.policy import QuotaModel
+from corral.policy import Policy, QuotaModel
 from domain.beginning import Beginning
 from domain.budgets import ONE
 from domain.entitlement import Entitlement, within_quota
@@ -66,7 +66,10 @@ def _everybody_may_wait(snapshot: Snapshot, random: Random) -> Snapshot:
 
 
 def _the_policy_changed(snapshot: Snapshot, random: Random) -> Snapshot:
-    return replace(snapshot, policy=by_model(random.choice(list(QuotaModel))))
+    """To another one and back, among others."""
+    policy = by_model(random.choice(list(QuotaModel)))
+    goals = policy.goals.model_copy(update={"fragmentation": random.choice((0.0, policy.goals.fragmentation))})
+    return replace(snapshot, policy=policy.model_copy(update={"goals": goals}))
 
 
 def check(snapshots: list[Snapshot]) -> None:
@@ -115,6 +118,14 @@ def test_when_a_queue_comes_to_be_beyond_a_soft_budget() -> None:
     work = [a_workload("w", gpus=4, tier=SlaTier.PREMIUM), a_workload("other", queue="sales", gpus=4)]
     before = a_snapshot([a_node("a", used=4)], [soft, a_queue("sales", 8)], *work)
     check([before, replace(before, spent={("research", 0): 20 * ONE[BudgetUnit.ACCELERATOR_HOURS]}), before])
+
+
+def test_when_a_goal_is_given_up_and_taken_up_again() -> None:
+    on = Policy()
+    off = on.model_copy(update={"goals": on.goals.model_copy(update={"fragmentation": 0.0})})
+    fleet = [a_node("a", gpus=4, used=2), a_node("b", gpus=4, used=1)]
+    pool = a_snapshot(fleet, [a_queue("research", 40)], a_workload("big", gpus=2), a_workload("w", gpus=1))
+    check([replace(pool, policy=policy) for policy in (on, off, on)])
 
 
 def test_when_a_target_opens() -> None:
