@@ -34,7 +34,7 @@ LOOPBACK = "127.0.0.1"
 DATABASE = "corral"
 """Name of the embedded database, and of the role that owns it."""
 
-NOT_OURS = frozenset({"CORRAL_CASES", "CORRAL_DEMAND_TRACE"})
+NOT_OURS = frozenset({"CORRAL_CASES"})
 """Variables with our prefix that tests read and a worker passes over."""
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -139,16 +138,17 @@ def test_endpoints_follow_demand_under_every_quota_model(model: QuotaModel) -> N
     assert sizes(schedule(a_snapshot([NODE], ALONE, an_endpoint(2, has=5), policy=policy), NOON)) == [(Change.SHRINK, 2)]
 
 
+TRACE = Path(__file__).parents[3] / "shared" / "data" / "genai2026" / "qps.csv"
+
+
 def real_demand() -> list[tuple[float, float]]:
     """Requests a second of a service over days, as (seconds, demand) in the order of time."""
-    path = Path(os.environ.get("CORRAL_DEMAND_TRACE", ""))
-    if not path.is_file():
-        pytest.skip("CORRAL_DEMAND_TRACE names no file; expected a CSV with timestamp_anon, value and request_type")
-    with path.open() as lines:
+    with TRACE.open() as lines:
         rows = [row for row in csv.DictReader(lines) if row["request_type"] == "Generative Requests"]
     return sorted((float(row["timestamp_anon"]), float(row["value"])) for row in rows)
 
 
+@pytest.mark.skipif(not TRACE.is_file(), reason=f"the published trace is not at {TRACE}")
 def test_a_real_services_demand_is_served_more_often_than_by_as_many_replicas_all_the_time() -> None:
     demand = _summed(real_demand())
     most_of_one = max(value for _, value in demand) / 20
