@@ -40,6 +40,7 @@ class Memory:
         """Look at what has changed; first of all in every round."""
         self._moved, waiting = self.census.take(snapshot)
         self._beginning.take(snapshot, self._moved)
+        # Work of which all targets have opened by now is of one kind again.
         gone = {each.id for each in waiting.gone}
         self.kinds = {id: kind for id, kind in self.kinds.items() if id not in gone and not depends_on_the_hour(kind)}
 

@@ -12,11 +12,6 @@ class Turnover(NamedTuple, Generic[T]):
     gone: list[T]
     come: list[T]
 
-    @property
-    def number(self) -> int:
-        """How many in all."""
-        return len(self.gone) + len(self.come)
-
 
 class Roll(Generic[T]):
     """Values that cannot change, told apart by which object they are: one that is the same has not changed."""

@@ -128,6 +128,17 @@ def test_when_a_goal_is_given_up_and_taken_up_again() -> None:
     check([replace(pool, policy=policy) for policy in (on, off, on)])
 
 
+def test_when_quota_is_cut_below_what_waiting_work_could_once_have_had() -> None:
+    work, full = a_workload("w", gpus=8), [a_node("a", used=8)]
+    before = a_snapshot(full, [a_queue("research", 8)], work)
+    check([before, replace(before, queues=(a_queue("research", 4),))])
+
+
+def test_when_a_name_comes_back_with_another_wish() -> None:
+    full, queue = [a_node("a", used=8)], a_queue("research", 64)
+    check([a_snapshot(full, [queue], a_workload("w", gpus=gpus)) for gpus in (1, 16)])
+
+
 def test_when_a_target_opens() -> None:
     targets = [Target(skus=("a100",)), Target(skus=("h100",), after_seconds=90)]
     later = a_workload("later", gpus=4, targets=targets, submitted_at=NOON)
