@@ -19,8 +19,8 @@ demo: $(VENV)/installed  ## See Corral at work on a simulated fleet; TRACE=file 
 up: $(VENV)/installed  ## Run PostgreSQL, Temporal and a worker on this machine, until Ctrl-C
 	@$(RUN) worker up
 
-test: $(VENV)/installed  ## Run all tests
-	@$(RUN) pytest
+test: $(VENV)/installed  ## Run all tests; JOBS=3 files at a time
+	@$(RUN) pytest --numprocesses $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/installed  ## Check format, style, types and the direction of imports
 	@$(VENV)/bin/ruff format --check .

@@ -8,6 +8,7 @@ from activities.answers import AttemptKey, Standing
 from activities.batching import Batcher
 from activities.courier import Courier
 from activities.errors import REFUSALS, final_failures, is_refusal
+from activities.liveness import staying_alive
 from activities.observing import LAST_SEQUENCE, Observer
 from activities.ports import Clock, LaunchSpec, Observation, Phase, Provider, ProviderError, StopOrder, Store
 from domain.lifecycle import AT_ONCE
@@ -27,6 +28,7 @@ class Placement:
         self._bindings: Batcher[AttemptKey, LaunchSpec | None] = Batcher(store.begin_bindings)
 
     @activity.defn(name="placement.bind")
+    @staying_alive()
     async def bind(self, key: AttemptKey) -> Standing:
         """Launch an attempt whose hold is in force; answers how the workload stands then.
 
@@ -45,6 +47,7 @@ class Placement:
         return await self._observer.note(observation, answered=True) or await self._standing(key)
 
     @activity.defn(name="placement.stop")
+    @staying_alive()
     async def stop(self, key: AttemptKey) -> Standing:
         """Give an attempt notice to leave, with the grace that it asked for, or stop it at once where that is over.
 
@@ -56,6 +59,7 @@ class Placement:
         return await self._standing(key)
 
     @activity.defn(name="placement.keep")
+    @staying_alive()
     async def keep(self, key: AttemptKey) -> Standing:
         """Take the last notice of an attempt back, so that it runs on."""
         order = await self._store.stop_order(key)

@@ -34,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.lifecycle import AT_ONCE, objection
     from workflows.contracts import HandOver, Signal
-    from workflows.policies import ONE_CALL, UNTIL_IT_WORKS, quick
+    from workflows.policies import HEARTBEAT, ONE_CALL, UNTIL_IT_WORKS, quick
 
 LOOK_AGAIN = timedelta(minutes=10)
 """A workload that waits looks at the record that often, in case a signal was lost."""
@@ -107,6 +107,7 @@ class WorkloadLifecycle:
             args=[AttemptKey(self._workload, epoch)],
             task_queue=wire.provider_task_queue(provider),
             start_to_close_timeout=ONE_CALL,
+            heartbeat_timeout=HEARTBEAT,
             retry_policy=UNTIL_IT_WORKS,
             summary=summary,
         )

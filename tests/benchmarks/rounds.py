@@ -134,7 +134,7 @@ class Bench:
         took = (time.perf_counter() - began) * 1000
         keys = [AttemptKey(id, 1) for id in placed]
         await store.begin_bindings(keys)
-        await store.settle([self._seen(key, Phase.RUNNING) for key in keys])
+        await store.settle([self.seen(key, Phase.RUNNING) for key in keys])
         self.running += keys
         return took
 
@@ -142,10 +142,11 @@ class Bench:
         """A hundredth of what runs ends; answers how many workloads are to arrive as a hundredth of those who wait."""
         part = max(1, self.size.running // 100)
         over, self.running = self.running[:part], self.running[part:]
-        await store.settle([self._seen(key, Phase.SUCCEEDED) for key in over])
+        await store.settle([self.seen(key, Phase.SUCCEEDED) for key in over])
         return max(1, self.size.waiting // 100)
 
-    def _seen(self, key: AttemptKey, phase: Phase) -> Observation:
+    def seen(self, key: AttemptKey, phase: Phase) -> Observation:
+        """A report that an attempt is in a phase now."""
         now = self.clock.now()
         return Observation(f"{key.workload}.{key.epoch}", key.epoch, phase, next(self.ids), now, started_at=now)
 

@@ -81,6 +81,7 @@ def test_without_what_seals_keys_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         ("a:not base64", "key 'a': base64 is expected"),
         ("a:c2hvcnQ=", "key 'a': 32 bytes are expected, as base64; these are 5"),
     ],
+    ids=["nothing", "no id", "an id only", "an id with a space", "an id twice", "not base64", "too short"],
 )
 def test_keys_that_cannot_be_used_are_told_without_the_key(text: str, expected: str) -> None:
     with pytest.raises(ValueError, match=expected) as refused:
