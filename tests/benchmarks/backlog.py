@@ -33,7 +33,8 @@ _MORE = text("""
 
 
 async def more_wait(bench: Bench, number: int) -> None:
-    """Let as many wait in all, each like one of a thousand that were submitted."""
+    """Let as many wait in all, each like one of a thousand that were submitted and told why they wait."""
+    await bench.arrive(bench.a_store(), Decider().decide, 0)
     async with bench.engine.begin() as connection:
         await connection.execute(_MORE, {"copies": number // 1_000 - 1})
     async with bench.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:

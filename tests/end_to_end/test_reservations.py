@@ -16,6 +16,8 @@ from tests.end_to_end.pools import QUEUES, LivePool, eventually, oversubscribed,
 from tests.servers import PostgresServer
 
 SLOWLY = 20
+AFTER_A_KILL = 800
+"""Forty seconds of the wall's: longer than it takes to start another worker on a machine with much to do."""
 FOR_EVER = 1e6
 
 
@@ -53,7 +55,7 @@ async def until_open(pool: LivePool, id: str) -> None:
 async def test_what_is_lent_is_back_when_the_window_opens_and_is_lent_again_when_it_is_over(pool: LivePool) -> None:
     await pool.corral.submit(on_l4("lent-to", checkpoint=Checkpoint(grace_seconds=20)))
     await pool.until("lent-to", State.RUNNING)
-    spec = a_reservation(pool, "evening", 300, accelerators=4, sku="l4", workloads=("evening-work",))
+    spec = a_reservation(pool, "evening", AFTER_A_KILL, accelerators=4, sku="l4", workloads=("evening-work",))
     assert (await pool.corral.reserve(spec)).state is ReservationState.PLANNED
     assert (await pool.corral.reserve(spec)).state is ReservationState.PLANNED, "twice is once"
     with pytest.raises(Conflict, match="id: 'evening' belongs to another reservation"):
