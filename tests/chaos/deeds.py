@@ -6,10 +6,12 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TypeVar
 
-from corral.api import QueueTree, StopPolicy, WorkloadSpec
+from corral.api import Demand, EvacuationOrder, PlaceKind, QueueTree, StopPolicy, WorkloadSpec
 from corral.client import Conflict, NotFound
+from corral.reservation import Purpose, ReservationSpec
 from tests.chaos.faults import Fault
 from tests.chaos.plan import Strike, policy, queues
 from tests.chaos.pool import GLANCE_SECONDS, WORKERS, ChaoticPool, persistently
@@ -153,15 +155,65 @@ class Deeds:
         await asyncio.sleep(strike.seconds)
         await persistently(lambda: self.pool.corral.apply_policy(policy()))
 
-    async def _to_one(self, strike: Strike, states: Sequence[str], deed: Callable[[str], Awaitable[None]]) -> None:
-        """Do something to one of the workloads in these states; to another one when that one has ended meanwhile.
+    async def change_demand(self, strike: Strike) -> None:
+        """Much more of it, and after a while hardly any."""
+
+        async def one(workload: str) -> None:
+            for demand, key in ((round(10 + 40 * strike.pick), "more"), (5, "less")):
+                told = Demand(value=demand)
+                await persistently(lambda told=told, key=key: self.pool.corral.demand(workload, told, key=f"{key}-{strike.at}"))  # type: ignore[misc]
+                await asyncio.sleep(strike.seconds)
+
+        await self._to_one(strike, ("running", "starting", "waiting"), one, "endpoint-%")
+
+    async def reserve_capacity(self, strike: Strike) -> None:
+        """Of a queue, soon, for a while."""
+        queue = chosen([queue.name for queue in queues().queues if queue.parent], strike.pick)
+        await self._reserve(strike, 60, {"accelerators": 8, "sku": "h100", "queues": (queue,)})
+
+    async def maintain_node(self, strike: Strike) -> None:
+        node = chosen(await self.pool.rows("SELECT id FROM nodes ORDER BY id"), strike.pick)["id"]
+        await self._reserve(strike, 90, {"purpose": Purpose.MAINTENANCE, "nodes": (node,)})
+
+    async def _reserve(self, strike: Strike, opens_in: float, what: Mapping[str, object]) -> None:
+        async def from_now_on() -> None:
+            start = self.pool.live.settings.clock().now() + timedelta(seconds=opens_in)
+            given = {"id": f"chaos-{strike.at:.2f}", "start": start, "seconds": 1_200, "reason": "chaos", **what}
+            await self.pool.corral.reserve(ReservationSpec.model_validate(given))
+
+        try:
+            await persistently(from_now_on)
+        except Conflict:
+            return  # one whose answer was lost has been written
+
+    async def evacuate_cluster(self, strike: Strike) -> None:
+        """And think better of it."""
+        clusters = await self.pool.rows(
+            "SELECT DISTINCT provider || '/' || region || '/' || cluster AS place FROM nodes ORDER BY 1"
+        )
+        order = EvacuationOrder(
+            id=f"chaos-{strike.at:.2f}",
+            kind=PlaceKind.CLUSTER,
+            place=chosen(clusters, strike.pick)["place"],
+            reason="chaos",
+            who="chaos",
+        )
+        await persistently(lambda: self.pool.corral.evacuate(order))
+        await asyncio.sleep(strike.seconds)
+        await self.pool.abort_evacuation(order.id)
+
+    async def _to_one(
+        self, strike: Strike, states: Sequence[str], deed: Callable[[str], Awaitable[None]], named: str = "%"
+    ) -> None:
+        """Do something to one of the workloads in these states, and so named; to another one when that has ended meanwhile.
 
         Raises:
             NobodyToStrike: there was none for a while.
         """
         give_up = time.monotonic() + CANDIDATES_WITHIN_SECONDS
         while time.monotonic() < give_up:
-            rows = await self.pool.rows("SELECT id FROM workloads WHERE state = ANY($1) ORDER BY id", list(states))
+            query = "SELECT id FROM workloads WHERE state = ANY($1) AND id LIKE $2 ORDER BY id"
+            rows = await self.pool.rows(query, list(states), named)
             ids = [row["id"] for row in rows if row["id"] not in self.doomed]
             if ids:
                 try:
@@ -190,6 +242,10 @@ DEEDS: Mapping[Fault, Callable[[Deeds, Strike], Awaitable[None]]] = {
     Fault.QUOTA_CHANGED: Deeds.change_quota,
     Fault.QUEUE_DRAINED: Deeds.drain_queue,
     Fault.POLICY_CHANGED: Deeds.change_policy,
+    Fault.DEMAND_CHANGED: Deeds.change_demand,
+    Fault.CAPACITY_RESERVED: Deeds.reserve_capacity,
+    Fault.NODE_MAINTAINED: Deeds.maintain_node,
+    Fault.CLUSTER_EVACUATED: Deeds.evacuate_cluster,
 }
 
 

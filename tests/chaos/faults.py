@@ -53,6 +53,10 @@ class Fault(StrEnum):
     QUOTA_CHANGED = "quota-changed"
     QUEUE_DRAINED = "queue-drained"
     POLICY_CHANGED = "policy-changed"
+    DEMAND_CHANGED = "demand-changed"
+    CAPACITY_RESERVED = "capacity-reserved"
+    NODE_MAINTAINED = "node-maintained"
+    CLUSTER_EVACUATED = "cluster-evacuated"
 
 
 ORDERED = frozenset(

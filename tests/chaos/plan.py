@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from corral.api import Checkpoint, QueueTree, ReplicaGroup, SlaTier, State, Target, Topology, WorkloadSpec
+from corral.api import Autoscale, Checkpoint, QueueTree, ReplicaGroup, SlaTier, State, Target, Topology, WorkloadSpec
 from corral.policy import Disruption, Policy, Rank
 from tests.chaos.faults import Fault
 
@@ -180,6 +180,15 @@ def endless(random: Random, id: str) -> tuple[WorkloadSpec, State]:
     return _spec(random, id, "a100", maximum_runtime_seconds=200, parameters=for_ever), State.FAILED
 
 
+def endpoint(random: Random, id: str) -> tuple[WorkloadSpec, State]:
+    """Has as many replicas as its demand needs, until its time is over."""
+    rules = Autoscale(target=10, minimum=1, most=4, step_down=4, down_window_seconds=20, period_seconds=10)
+    for_ever = _behaving(random, runtime_seconds=10**6)
+    groups = (ReplicaGroup(count=1, minimum=1),)
+    more = {"groups": groups, "autoscale": rules, "maximum_runtime_seconds": 1_500, "parameters": for_ever}
+    return _spec(random, id, "a100", **more), State.FAILED
+
+
 def astray(random: Random, id: str) -> tuple[WorkloadSpec, State]:
     return _spec(random, id, "a100", queue="nowhere"), State.REFUSED
 
@@ -188,7 +197,7 @@ Kind = Callable[[Random, str], tuple[WorkloadSpec, State]]
 
 KINDS: tuple[tuple[Kind, int], ...] = (
     *((guest, 3), (gang, 3), (elastic, 2), (prime, 4), (single, 5), (array, 2)),
-    *((either, 1), (stubborn, 1), (failing, 1), (endless, 1), (astray, 1)),
+    *((either, 1), (stubborn, 1), (failing, 1), (endless, 1), (endpoint, 2), (astray, 1)),
 )
 """Kinds of work, and how often each comes."""
 

@@ -13,8 +13,9 @@ import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.store.migrations import upgrade
-from corral.api import Cordon
+from corral.api import Cordon, EvacuationChange
 from corral.client import Conflict, Corral, NotFound, Unreachable
+from corral.wire import Steering
 from tests.chaos import witness
 from tests.chaos.faults import Orders
 from tests.chaos.plan import FLEET, SPEED, policy, queues
@@ -92,6 +93,21 @@ class ChaoticPool:
         """Drain nodes, or put them back."""
         order = Cordon(action=action, nodes=tuple(nodes), reason="chaos")
         await persistently(lambda: self.corral.cordon(self.live.simulator, order))
+
+    async def abort_evacuation(self, id: str) -> None:
+        """Abort an evacuation that is not over."""
+        change = EvacuationChange(who="chaos", reason="all is well")
+        try:
+            await persistently(lambda: self.corral.steer_evacuation(id, Steering.ABORT, change, key=f"abort-{id}"))
+        except (Conflict, NotFound):
+            return
+
+    async def cancel_reservation(self, id: str) -> None:
+        """Cancel a reservation that is not over."""
+        try:
+            await persistently(lambda: self.corral.cancel_reservation(id, "all is well", key=f"cancel-{id}"))
+        except (Conflict, NotFound):
+            return
 
     async def lose(self, nodes: Sequence[str]) -> None:
         """Let nodes be gone."""

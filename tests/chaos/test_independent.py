@@ -1,11 +1,13 @@
 """The independent check finds each kind of corruption, one row at a time, in a record that is sound without it."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import asyncpg
 import pytest
 
-from corral.api import ReplicaGroup, State
+from corral.api import Cordon, EvacuationOrder, PlaceKind, ReplicaGroup, State
+from corral.reservation import ReservationSpec
 from tests.chaos import witness
 from tests.chaos.independent import CHECKS, findings
 from tests.end_to_end.loads import a_gang, a_workload, behaving
@@ -89,6 +91,22 @@ CORRUPTIONS: tuple[tuple[str, str], ...] = (
         "UPDATE workloads SET tasks_done = 4 WHERE id = 'seen-array'",
     ),
     ("no attempt is open", "UPDATE attempts SET ended_at = NULL WHERE id = 'seen-single.1'"),
+    (
+        "no reservation is kept any more, and each window that opened short of something says why",
+        "UPDATE reservations SET ended_at = NULL, state = 'open' WHERE id = 'seen-window'",
+    ),
+    (
+        "no reservation is kept any more, and each window that opened short of something says why",
+        "UPDATE reservations SET missing = 1000, cause = '' WHERE id = 'seen-window'",
+    ),
+    (
+        "no evacuation is under way, and none has a node cordoned",
+        "UPDATE evacuations SET ended_at = NULL, state = 'moving' WHERE id = 'seen-emptied'",
+    ),
+    (
+        "no evacuation is under way, and none has a node cordoned",
+        "UPDATE nodes SET cordoned_by = 'seen-emptied' WHERE id = (SELECT min(id) FROM nodes)",
+    ),
     ("no hold is in force", "UPDATE holds SET ended_at = NULL WHERE attempt_id = 'seen-single.1'"),
     ("no allocation is left", "UPDATE allocations SET phase = 'promised' WHERE attempt_id = 'seen-single.1'"),
     (
@@ -177,11 +195,26 @@ async def record(postgres: PostgresServer, temporal: str) -> AsyncIterator[async
         for id, state in ends.items():
             await pool.until(id, state)
         await pool.until_closed(ends)
+        await kept_and_emptied(pool)
         await eventually(lambda: _is_settled(pool), "everybody was told, and the provider has forgotten everything")
         await pool.supervisor.stop("worker")
         async with witness.connected(pool.settings.database_url) as connection:
             await witness.testify(connection, pool.temporal, file, ends, ())
             yield connection
+
+
+async def kept_and_emptied(pool: LivePool) -> None:
+    """A window was reserved, and given up; a node was emptied, and is back."""
+    start = pool.settings.clock().now() + timedelta(seconds=600)
+    window = {"id": "seen-window", "start": start, "seconds": 60, "sku": "l4", "accelerators": 4, "queues": ("cells",)}
+    await pool.corral.reserve(ReservationSpec.model_validate(window))
+    await pool.corral.cancel_reservation("seen-window")
+    (node,) = [node for node in await pool.corral.nodes() if node.sku == "l4"]
+    order = EvacuationOrder(id="seen-emptied", kind=PlaceKind.NODE, place=node.id, reason="a test", who="ada")
+    await pool.corral.evacuate(order)
+    await pool.corral.evacuated(order.id)
+    name = node.id.removeprefix(f"{pool.simulator}/")
+    await pool.corral.cordon(pool.simulator, Cordon(action="uncordon", nodes=(name,), reason="it is done"))
 
 
 async def _is_settled(pool: LivePool) -> bool:

@@ -37,6 +37,8 @@ SPEED = 100
 """How much faster than the wall's the time of these pools runs."""
 PATIENCE_SECONDS = 120.0
 GLANCE_SECONDS = 0.1
+LAST_LINES = 40
+"""Of each log, where a pool did not come to where it should."""
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -332,5 +334,24 @@ async def running_pool(
         settings = Settings.model_validate(given | {"temporal_address": temporal, "database_url": url} | dict(also))
         async with Supervisor(settings.state_dir) as supervisor:
             client = await connect(settings)
-            yield LivePool(settings, supervisor, client, Corral(client, pool))
+            live = LivePool(settings, supervisor, client, Corral(client, pool))
+            try:
+                yield live
+            except AssertionError:
+                print(await how_it_stands(live), file=sys.stderr)
+                raise
     await postgres.drop_database(url)
+
+
+async def how_it_stands(pool: LivePool) -> str:
+    """For whoever has to find out why a pool did not come to where it should: what is open, and the workers' last lines."""
+    query = (
+        "SELECT w.id, w.state, w.epoch, w.version, w.since, w.not_before, a.id AS attempt, a.held_at, a.bound_at, a.started_at"
+        " FROM workloads w LEFT JOIN attempts a ON a.workload_id = w.id AND a.ended_at IS NULL WHERE w.ended_at IS NULL"
+    )
+    rows = [str(dict(row)) for row in await pool.rows(query)]
+    untold = [str(dict(row)) for row in await pool.rows("SELECT * FROM outbox WHERE delivered IS NULL")]
+    logs = [
+        line for log in sorted(pool.settings.state_dir.glob("log/*")) for line in log.read_text().splitlines()[-LAST_LINES:]
+    ]
+    return "\n".join(("Open:", *rows, "Not told:", *untold, "Last lines:", *logs))
