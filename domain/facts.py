@@ -14,6 +14,7 @@ from domain.disruption import Elastic, elastic_by_sku
 from domain.disruption_budgets import allowances
 from domain.fairness import FairShares
 from domain.memory import Memory
+from domain.muster import Muster
 from domain.protection import Protection, Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
 from domain.request import Kind, kind
@@ -50,6 +51,8 @@ class Facts:
     able: set[Kind] = field(default_factory=set, compare=False, repr=False)
     """Kinds of which it is known that one could run on an idle fleet."""
     turn_kinds: dict[str, Kind] = field(default_factory=dict, compare=False, repr=False)
+    muster: Muster = field(default_factory=Muster, compare=False, repr=False)
+    """Work to which something may be done, as the planner knows it from the last rounds."""
 
     def kind(self, workload: Waiting) -> Kind:
         """What the room for a workload depends on, remembered."""
@@ -106,6 +109,7 @@ class Facts:
             engagements=frozenset(chain.from_iterable(engaged.values())),
             kinds={} if engaged else memory.kinds,
             able=memory.able,
+            muster=memory.muster,
         )
 
 

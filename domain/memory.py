@@ -7,6 +7,7 @@ was worked out of others is worked out anew.
 from domain.beginning import Beginning
 from domain.census import Census
 from domain.entitlement import Entitlement
+from domain.muster import Muster
 from domain.quota import QuotaTree
 from domain.request import Kind, depends_on_the_hour
 from domain.roll import Turnover
@@ -26,7 +27,7 @@ class Memory:
 
     def forget(self) -> None:
         """Begin anew; whatever ends a round in the middle may have left half of it behind."""
-        self.census, self.entitlement = Census(), Entitlement()
+        self.census, self.entitlement, self.muster = Census(), Entitlement(), Muster()
         self.kinds: dict[str, Kind] = {}
         """What is asked for, by workload id, where that does not depend on the hour."""
         self.able: set[Kind] = set()

@@ -62,6 +62,8 @@ class Atlas:
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._nodes = tuple(nodes)
+        self.node_numbers: Mapping[str, int] = {node.id: number for number, node in enumerate(self._nodes)}
+        """A number for each node, by its id."""
         self._numbers: dict[str, dict[tuple[str, ...], int]] = {}
         self.remembered: dict[Hashable, Any] = {}
         """What is known of the fleet besides, by name."""
@@ -161,6 +163,7 @@ class _Ground:
     def __init__(self, nodes: tuple[Node, ...], atlas: Atlas) -> None:
         self.nodes, self.atlas = nodes, atlas
         self.places = {node.id: place for place, node in enumerate(nodes)}
+        self.numbers = np.array([atlas.node_numbers[node.id] for node in nodes], np.intp)
         levels = {node.levels for node in nodes}
         self.levels = levels.pop() if len(levels) == 1 else None
         self.limits_replicas = any(node.maximum_replicas is not None for node in nodes)
@@ -432,6 +435,11 @@ class Stock(Sequence[NodeRoom]):
     def domains(self, level: str) -> Places:
         """The number of each node's domain, by place, in the atlas of the fleet."""
         return self._shelf.ground.domains(level)
+
+    @property
+    def node_numbers(self) -> Places:
+        """The number of each node, by place, in the atlas of the fleet."""
+        return self._shelf.ground.numbers
 
     def domain_count(self, level: str) -> int:
         """How many domains of a level the fleet has."""
