@@ -166,6 +166,8 @@ class _Ground:
         self.numbers = np.array([atlas.node_numbers[node.id] for node in nodes], np.intp)
         levels = {node.levels for node in nodes}
         self.levels = levels.pop() if len(levels) == 1 else None
+        self.devices = sum(len(node.total.devices) for node in nodes)
+        self.cheapest = min((node.price for node in nodes), default=0)
         self.limits_replicas = any(node.maximum_replicas is not None for node in nodes)
         self._domains: dict[str, Places] = {}
 
@@ -413,6 +415,16 @@ class Stock(Sequence[NodeRoom]):
         return self.column("milli", attrgetter("milli"))
 
     @property
+    def milli_in_all(self) -> int:
+        """Free thousandths on all nodes."""
+        return self.total("milli", attrgetter("milli"))
+
+    @property
+    def devices_in_all(self) -> int:
+        """Devices on all nodes, free or not."""
+        return self._shelf.ground.devices
+
+    @property
     def cpu_milli(self) -> Numbers:
         """Free thousandths of a core of every node, by place."""
         return self.column("cpu", attrgetter("room.cpu_milli"))
@@ -431,6 +443,11 @@ class Stock(Sequence[NodeRoom]):
     def price(self) -> Numbers:
         """The price of every node, by place."""
         return self.column("price", attrgetter("node.price"))
+
+    @property
+    def cheapest(self) -> int:
+        """The lowest price of any node."""
+        return self._shelf.ground.cheapest
 
     def domains(self, level: str) -> Places:
         """The number of each node's domain, by place, in the atlas of the fleet."""
