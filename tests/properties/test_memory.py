@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from domain import herd
 from domain.beginning import Beginning
 from domain.budgets import ONE
 from domain.entitlement import Entitlement, within_quota
+from domain.facts import Facts
 from domain.isolation import schedule_around
 from domain.memory import Memory
 from domain.quota import QuotaTree
@@ -20,7 +22,7 @@ from domain.round import schedule
 from domain.snapshot import Snapshot
 from tests.benchmarks.pools import Size, a_pool
 from tests.benchmarks.turnover import a_little_later, carried_out
-from tests.builders import NOON, a_booking, a_node, a_queue, a_snapshot, a_workload, seconds
+from tests.builders import LONG_AGO, NOON, a_booking, a_node, a_queue, a_snapshot, a_workload, seconds
 from tests.properties.changes import a_change
 from tests.properties.situations import STABLE, worlds
 
@@ -102,12 +104,36 @@ def test_when_a_target_opens() -> None:
     check([a_snapshot([a_node("a", gpus=4)], [a_queue("research", 8)], later, a_workload("w", gpus=1))] * ROUNDS)
 
 
+def test_work_comes_to_be_alike_when_all_its_targets_have_opened() -> None:
+    targets, memory = [Target(skus=("a100",)), Target(skus=("h100",), after_seconds=90)], Memory()
+    work = [a_workload(f"w{age}", targets=targets, submitted_at=NOON - seconds(age)) for age in (0, 10)]
+    pool = a_snapshot([a_node("a", used=8)], [a_queue("research", 8)], *work)
+    kinds = []
+    for later in (0, 200):
+        facts = Facts.of(pool, NOON + seconds(later), memory)
+        kinds.append(len({facts.kind(workload) for workload in pool.waiting}))
+    assert kinds == [2, 1]
+
+
 def test_when_nodes_come_to_be_kept_for_a_reservation() -> None:
     fleet, queues = [a_node("a"), a_node("b")], [a_queue("research", 16), a_queue("owner", 16)]
     free = a_snapshot(fleet, queues, a_workload("stays", gpus=8, preemptible=False), a_workload("own", queue="owner", gpus=8))
     asked = replace(free, bookings=(a_booking(opens_in=100, hours=0.02),))
     kept = replace(free, bookings=(replace(asked.bookings[0], nodes=("b",)),))
     check([free, asked, kept, kept, free])
+
+
+def test_when_of_two_that_are_alike_only_the_shorter_still_ends_before_a_reservation() -> None:
+    ends: dict[str, Any] = {"preemptible": False, "maximum_runtime_seconds": 7_000}
+    opens = replace(a_booking(opens_in=7_200), nodes=("a",))
+    node, waiting = a_node("a"), [a_workload("long", gpus=8, submitted_at=LONG_AGO - seconds(9), **ends)]
+    waiting.append(a_workload("short", gpus=8, **(ends | {"maximum_runtime_seconds": 1_000})))
+    runner = a_workload("runner", gpus=8, preemptible=False, maximum_runtime_seconds=600).on((node, 8), started_at=NOON)
+    full = replace(a_snapshot([node], [a_queue("research", 16), a_queue("owner", 8)], runner, *waiting), bookings=(opens,))
+    check([full, *[replace(full, active=(), nodes=(node,))] * ROUNDS])
+    assert [each.workload_id for each in schedule(replace(full, active=(), nodes=(node,)), NOON + seconds(240)).starts] == [
+        "short"
+    ]
 
 
 def test_after_a_round_that_failed_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
