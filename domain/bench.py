@@ -103,7 +103,7 @@ class Bench:
     facts: Facts
     starts: Mapping[str, Seated]
     nodes: Mapping[str, Node]
-    known: dict[Kind, Sequence[Offer]]
+    known: dict[tuple[Kind, tuple[int | None, ...]], Sequence[Offer]]
 
     @classmethod
     def of(cls, world: World, facts: Facts, started: Iterable[tuple[Waiting, Start]]) -> "Bench":
@@ -118,7 +118,7 @@ class Bench:
 
     def offers(self, workload: Waiting, requests: Sequence[Request]) -> Sequence[Offer]:
         """Where these requests of a workload may go."""
-        key = *self.kind(workload), tuple(request.index for request in requests)
+        key = self.kind(workload), tuple(request.index for request in requests)
         if key not in self.known:
             self.known[key] = [offer for request in requests for offer in offers(request, sift(request, self.world))]
         return self.known[key]

@@ -176,20 +176,24 @@ def elastic_by_sku(protection: Protection) -> dict[str, tuple[Elastic, ...]]:
     """
     by_sku: dict[str, list[Elastic]] = {}
     for _, active in sorted(protection.active.items()):
-        if active.preempted or active.state not in STOPPABLE_STATES or not _may_have_surplus(active):
+        if active.preempted or active.state not in STOPPABLE_STATES:
             continue
-        if (spare := surplus(active)).in_all:
+        if (spare := surplus_if_any(active)) is not None:
             for sku in active.placement.by_sku:
-                by_sku.setdefault(sku, []).append(_elastic(Stoppable(active, protection), spare))
+                by_sku.setdefault(sku, []).append(elastic(Stoppable(active, protection), spare))
     return {sku: tuple(found) for sku, found in by_sku.items()}
 
 
-def _may_have_surplus(active: Active) -> bool:
-    """A quick look: hardly any work is elastic."""
-    return any(group.fewest < group.count for group in active.spec.groups)
+def surplus_if_any(active: Active) -> Surplus | None:
+    """What the attempt may lose and still run, or none where that is nothing; hardly any work is elastic."""
+    if all(group.fewest >= group.count for group in active.spec.groups):
+        return None
+    spare = surplus(active)
+    return spare if spare.in_all else None
 
 
-def _elastic(victim: Stoppable, spare: Surplus) -> Elastic:
+def elastic(victim: Stoppable, spare: Surplus) -> Elastic:
+    """The work with what it may lose."""
     placed = ((share.node_id, replica) for share in victim.active.placement.shares for replica in share.replicas)
     spared = [(node_id, replica) for node_id, replica in placed if spare.by_group.get(replica.group)]
     last_first = tuple(sorted(spared, key=lambda each: (-each[1].index, each[1].group)))

@@ -125,7 +125,8 @@ class _Left:
 
     def of(self, sku: str) -> Amount:
         """How much of a SKU."""
-        return min([self._left[name] for name in self.rows.get(sku, ())], default=0)
+        rows = self.rows.get(sku, ())
+        return self._left[rows[0]] if len(rows) == 1 else min([self._left[name] for name in rows], default=0)
 
     def take(self, taken: Taken) -> Amount:
         """Take this away; tells how much it is."""
@@ -177,8 +178,12 @@ class _Line:
         return dict.fromkeys([ask.id for ask in self._asks]) if own is None else self._covered(own, now)
 
     def _covered(self, own: _Own, now: datetime) -> dict[str, Amount | None]:
-        left = _Left(own)
-        return {ask.id: 0 if left.is_used_up else left.take(ask.taken(left, now)) for ask in self._asks}
+        left, covered = _Left(own), dict[str, Amount | None]()
+        for place, ask in enumerate(self._asks):
+            if left.is_used_up:
+                return covered | dict.fromkeys([ask.id for ask in self._asks[place:]], 0)
+            covered[ask.id] = left.take(ask.taken(left, now))
+        return covered
 
 
 def _precedence(demand: Demand) -> Precedence:

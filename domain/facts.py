@@ -14,9 +14,10 @@ from domain.disruption import Elastic, elastic_by_sku
 from domain.disruption_budgets import allowances
 from domain.fairness import FairShares
 from domain.memory import Memory
+from domain.muster import Muster
 from domain.protection import Protection, Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
-from domain.request import Kind, kind
+from domain.request import Kind, Kinds, alike
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
 from domain.world import World
@@ -46,22 +47,25 @@ class Facts:
     """What nodes are kept for."""
     remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """Answers about what no decision changes, by question."""
-    kinds: dict[str, Kind] = field(default_factory=dict, compare=False, repr=False)
+    kinds: Kinds = field(default_factory=Kinds, compare=False, repr=False)
     able: set[Kind] = field(default_factory=set, compare=False, repr=False)
     """Kinds of which it is known that one could run on an idle fleet."""
-    turn_kinds: dict[str, Kind] = field(default_factory=dict, compare=False, repr=False)
+    turn_kinds: Kinds = field(default_factory=Kinds, compare=False, repr=False)
+    muster: Muster = field(default_factory=Muster, compare=False, repr=False)
+    """Work to which something may be done, as the planner knows it from the last rounds."""
 
     def kind(self, workload: Waiting) -> Kind:
         """What the room for a workload depends on, remembered."""
-        if (known := self.kinds.get(workload.id)) is None:
+        if (known := self.kinds.known(workload.id)) is None:
             closed = closed_to(workload.spec, self.engagements, self.tree.paths, self.now, self.policy.limits)
-            known = self.kinds[workload.id] = (closed, *kind(workload, self.now, self.tree))
+            asks = alike(workload, self.now, self.tree)
+            known = self.kinds.tell(workload.id, (closed, asks), depends_on_the_hour=asks.depends_on_the_hour)
         return known
 
     def turn_kind(self, workload: Waiting) -> Kind:
         """The same with what its right to have others stopped depends on."""
-        if (known := self.turn_kinds.get(workload.id)) is None:
-            known = self.turn_kinds[workload.id] = self.kind(workload), self.protection.looks_at(workload)
+        if (known := self.turn_kinds.known(workload.id)) is None:
+            known = self.turn_kinds.tell(workload.id, (self.kind(workload), self.protection.looks_at(workload)))
         return known
 
     @property
@@ -104,8 +108,9 @@ class Facts:
             protection=protection,
             fair=_fair_shares(snapshot, tree, memory),
             engagements=frozenset(chain.from_iterable(engaged.values())),
-            kinds={} if engaged else memory.kinds,
+            kinds=memory.kinds.apart() if engaged else memory.kinds,
             able=memory.able,
+            muster=memory.muster,
         )
 
 

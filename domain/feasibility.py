@@ -92,14 +92,18 @@ def sift(request: Request, world: World, passing: Sequence[Filter] = PASSING_FIL
     No decision changes the answer, so that it is remembered for all who ask for the same.
     """
     spec = request.spec
-    asked = tuple([(group.skus, group.tolerations) for group in spec.groups])
     who = (spec.tenant, spec.queue) if world.law.articles else None
     closed = world.closed_to(spec) if passing else frozenset()
     ahead = frozenset(each for each in closed if world.now is not None and world.now < each.opens_at)
-    key = "sift", passing, request.target, spec.tolerations, who, asked, closed, ahead
-    if (answer := world.remembered.get(key)) is None:
-        answer = world.remembered[key] = _sifted(request, world, passing, closed)
-    passed, refused = answer
+    asked = request.target, spec.groups, spec.tolerations
+    at_a_glance = ("sift", passing, who, closed, ahead, *map(id, asked))
+    if (seen := world.remembered.get(at_a_glance)) is None:
+        groups = tuple([(group.skus, group.tolerations) for group in spec.groups])
+        key = "sift", passing, request.target, spec.tolerations, who, groups, closed, ahead
+        if (answer := world.remembered.get(key)) is None:
+            answer = world.remembered[key] = _sifted(request, world, passing, closed)
+        seen = world.remembered[at_a_glance] = answer, asked  # who holds them is sure that nothing else gets their ids
+    (passed, refused), _ = seen
     return Sifted(passed, refused, request, world)
 
 

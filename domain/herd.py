@@ -9,17 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from corral.api import WHOLE, SlaTier
-from domain.disruption import Elastic, Means
+from corral.api import WHOLE
+from domain.disruption import Elastic, Means, elastic
 from domain.facts import Facts
 from domain.fleet import NODE_LEVEL, Amount
-from domain.protection import Stoppable
+from domain.muster import BASIC, NOBODY, STRONGEST, Columns, Mask, are_stoppable, dearness, strengths, tiers_run_as
+from domain.protection import Protection, Stoppable
 from domain.quota import Usage
 from domain.request import Gang, Request
-from domain.standing import TIERS, Standing, standing
-from domain.stock import NodeRoom, Numbers, Places, Stock, in_order, parts_of
+from domain.standing import Standing, standing
+from domain.stock import Atlas, NodeRoom, Numbers, Places, Stock, in_order, parts_of
 from domain.world import Nodes, Supply, World
 
 LARGE = 64
@@ -31,24 +31,19 @@ SPARE_NODES = 12
 SPARE_DOMAINS = 3
 """In how many domains a gang that must sit in one is tried."""
 
-Mask = NDArray[np.bool_]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Herd:
-    """All work on one SKU that may be stopped or shrunk, a row for each of its nodes; the lowest first."""
+    """All work on one SKU that may be stopped or shrunk now, a row for each of its nodes; the lowest first."""
 
-    victims: Sequence[Stoppable]
+    columns: Columns
+    protection: Protection
     numbers: Mapping[str, int]
-    """The place of each victim, by its attempt."""
-    elastic: Sequence[Elastic | None]
+    """The place of each attempt, by its id."""
     is_stoppable: Mask
-    """By victim."""
-    owner: Places
-    """By row, whose it is."""
-    node_ids: Sequence[str]
-    """By row."""
-    milli: Numbers
+    """By attempt."""
+    is_there: Mask
+    """By row, whether anything at all may be done to its owner now."""
     strength: Numbers
     """By row, its standing as one number."""
     shrunk: Numbers
@@ -57,53 +52,58 @@ class Herd:
     """By row, the standing at which it would lose."""
     dearness: Numbers
     """By row, what it costs to stop its owner, by accelerator."""
-    queue: Places
+    queue: Numbers
+    """By row, as the muster counts queues."""
     queues: Mapping[str, int]
     places: dict[tuple[int, ...], Places] = field(default_factory=dict)
     """By row, the place of its node in some stocks, remembered by the fleet that these are of; below zero elsewhere."""
+    seen: dict[int, Stoppable] = field(default_factory=dict)
+    """Attempts that somebody has looked at, by place."""
 
     @classmethod
-    def of(cls, sku: str, facts: Facts) -> "Herd":
+    def of(cls, columns: Columns, queues: Mapping[str, int], protection: Protection) -> "Herd":
         """The herd of a SKU."""
-        elastic = {each.victim.active.attempt_id: each for each in facts.elastic.get(sku, ())}
-        stoppable = {each.active.attempt_id: each for each in facts.stoppable.get(sku, ())}
-        victims = [*stoppable.values(), *(each.victim for id, each in elastic.items() if id not in stoppable)]
-        rows = [(at, share) for at, victim in enumerate(victims) for share in victim.active.placement.shares]
-        owner = np.fromiter((at for at, _ in rows), np.intp, len(rows))
-        queues = {name: number for number, name in enumerate(sorted({victim.queue for victim in victims}))}
-
-        strengths = _Strengths()
-        specs, runs_as = [victim.active.spec for victim in victims], facts.protection.runs_as
-
-        def by_victim(values: Sequence[int]) -> Numbers:
-            return np.array(values, np.int64)[owner] if rows else np.zeros(0, np.int64)
-
+        policy, now, owner = protection.policy, protection.now, columns.owner
+        tier, priority, is_elastic = columns.field("tier"), columns.field("priority"), columns.field("elastic") > 0
+        is_stoppable = are_stoppable(columns, policy, now)
         return cls(
-            victims=victims,
-            numbers={victim.active.attempt_id: at for at, victim in enumerate(victims)},
-            elastic=[elastic.get(victim.active.attempt_id) for victim in victims],
-            is_stoppable=np.array([victim.active.attempt_id in stoppable for victim in victims], np.bool_),
-            owner=owner,
-            node_ids=[share.node_id for _, share in rows],
-            milli=np.fromiter((share.room.milli for _, share in rows), np.int64, len(rows)),
-            strength=by_victim([strengths[spec.tier, spec.priority] for spec in specs]),
-            shrunk=by_victim(
-                [
-                    strengths[TIERS[-1], victim.active.spec.priority] if victim.active.attempt_id in elastic else STRONGEST
-                    for victim in victims
-                ]
-            ),
-            level=by_victim([strengths[runs_as(victim.active), victim.active.spec.priority] for victim in victims]),
-            dearness=by_victim(
-                [facts.protection.stop_cost(victim.active) * WHOLE // max(1, victim.active.milli) for victim in victims]
-            ),
-            queue=by_victim([queues[victim.queue] for victim in victims]).astype(np.intp),
+            columns=columns,
+            protection=protection,
+            numbers={each.attempt_id: at for at, each in enumerate(columns.active)},
+            is_stoppable=is_stoppable,
+            is_there=(is_stoppable | is_elastic)[owner],
+            strength=strengths(tier, priority)[owner],
+            shrunk=np.where(is_elastic, strengths(np.full_like(tier, BASIC), priority), STRONGEST)[owner],
+            level=strengths(tiers_run_as(columns, protection), priority)[owner],
+            dearness=dearness(columns, policy, now)[owner],
+            queue=columns.field("queue")[owner],
             queues=queues,
         )
 
+    @property
+    def owner(self) -> Places:
+        """By row, whose it is."""
+        return self.columns.owner
+
+    @property
+    def milli(self) -> Numbers:
+        """By row."""
+        return self.columns.milli
+
+    def victim(self, at: int) -> Stoppable:
+        """One of the attempts."""
+        if at not in self.seen:
+            self.seen[at] = Stoppable(self.columns.active[at], self.protection)
+        return self.seen[at]
+
+    def elastic(self, at: int) -> Elastic | None:
+        """What one of the attempts could do without, if anything."""
+        spare = self.columns.surplus[at]
+        return None if spare is None else elastic(self.victim(at), spare)
+
     def rows_of(self, attempts: Iterable[str]) -> Mask:
         """Whether each row is of one of these attempts."""
-        named = np.zeros(len(self.victims), np.bool_)
+        named = np.zeros(len(self.columns.active), np.bool_)
         named[[self.numbers[id] for id in attempts if id in self.numbers]] = True
         return named[self.owner]
 
@@ -111,22 +111,12 @@ class Herd:
         """By row, where its node stands when these stocks stand side by side; below zero where it is in none of them."""
         key = tuple(id(part.nodes) for part in parts)
         if key not in self.places:
-            known: dict[str, int] = {}
+            places, first = np.full(len(parts[0].atlas.node_numbers) + 1, -1), 0
             for part in parts:
-                known |= {node.id: len(known) + place for place, node in enumerate(part.nodes)}
-            self.places[key] = np.fromiter((known.get(id, -1) for id in self.node_ids), np.intp, len(self.node_ids))
+                places[part.node_numbers] = np.arange(first, first + len(part))
+                first += len(part)
+            self.places[key] = places[self.columns.node]
         return self.places[key]
-
-
-STRONGEST = 2**40
-
-
-class _Strengths(dict[tuple[SlaTier, int], int]):
-    """The number of every standing that was asked for, by tier and priority: work differs in few of them."""
-
-    def __missing__(self, key: tuple[SlaTier, int]) -> int:
-        number = self[key] = as_number(standing(*key))
-        return number
 
 
 def as_number(its: Standing) -> int:
@@ -151,7 +141,7 @@ def near(request: Request, supply: Supply, nodes: Nodes, later: World, facts: Fa
     parts = parts_of(nodes)
     if len(nodes) <= LARGE or not parts or request.gang.names_skus or later.usage.tree.kin(supply.sku):
         return Near(nodes, facts.stoppable.get(supply.sku, ()), facts.elastic.get(supply.sku, ()))
-    herd = _herd(supply.sku, facts)
+    herd = herd_of(supply.sku, parts[0].atlas, facts)
     sight = _Sight.of(request, supply, parts, herd, later, facts)
     picked = sight.nodes()
     of_quota = sight.for_quota()
@@ -161,15 +151,19 @@ def near(request: Request, supply: Supply, nodes: Nodes, later: World, facts: Fa
     entries = _entries(parts, picked)
     return Near(
         in_order(entries),
-        [herd.victims[at] for at in owners if herd.is_stoppable[at]],
-        [each for at in owners if (each := herd.elastic[at]) is not None],
+        [herd.victim(at) for at in owners if herd.is_stoppable[at]],
+        [each for at in owners if (each := herd.elastic(at)) is not None],
     )
 
 
-def _herd(sku: str, facts: Facts) -> Herd:
+def herd_of(sku: str, atlas: Atlas, facts: Facts) -> Herd:
+    """The herd of a SKU on the fleet of an atlas, remembered for the round."""
+    if (columns := facts.remembered.get("muster")) is None:
+        columns = facts.remembered["muster"] = facts.muster.take(facts.active.values(), atlas)
     known = facts.remembered.get(("herd", sku))
     if not isinstance(known, Herd):
-        known = facts.remembered["herd", sku] = Herd.of(sku, facts)
+        known = Herd.of(columns.get(sku, NOBODY), facts.muster.queues, facts.protection)
+        facts.remembered["herd", sku] = known
     return known
 
 
@@ -206,11 +200,11 @@ class _Sight:
         lends = np.zeros(len(herd.queues) + 1, np.bool_)
         lends[[herd.queues[name] for name in _borrowers(request, supply.sku, usage) if name in herd.queues]] = True
         yields = np.minimum(herd.strength, herd.shrunk) if may.stop else herd.shrunk
-        takes = (is_own & (yields < mine)) | (~is_own & lends[herd.queue])
+        takes = herd.is_there & ((is_own & (yields < mine)) | (~is_own & lends[herd.queue]))
         free = np.concatenate([part.milli for part in parts])
         moves = np.zeros_like(takes)
         if may.migrate and gang.minimum_milli <= int(free.sum()):
-            moves = ~takes & (herd.strength <= mine)
+            moves = herd.is_there & ~takes & (herd.strength <= mine)
         if later.stopped:
             gone = herd.rows_of(later.stopped)
             takes, moves = takes & ~gone, moves & ~gone

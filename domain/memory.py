@@ -7,15 +7,16 @@ was worked out of others is worked out anew.
 from domain.beginning import Beginning
 from domain.census import Census
 from domain.entitlement import Entitlement
+from domain.muster import Muster
 from domain.quota import QuotaTree
-from domain.request import Kind, depends_on_the_hour
+from domain.request import Kind, Kinds
 from domain.roll import Turnover
 from domain.snapshot import Snapshot
 from domain.workload import Active
 from domain.world import World
 
-MOST_ABLE = 65_536
-"""Kinds; with more than that they are asked anew, so that a planner that runs for months does not grow."""
+MOST_KINDS = 65_536
+"""Of workloads; with more than that they are asked anew, so that a planner that runs for months does not grow."""
 
 
 class Memory:
@@ -26,9 +27,9 @@ class Memory:
 
     def forget(self) -> None:
         """Begin anew; whatever ends a round in the middle may have left half of it behind."""
-        self.census, self.entitlement = Census(), Entitlement()
-        self.kinds: dict[str, Kind] = {}
-        """What is asked for, by workload id, where that does not depend on the hour."""
+        self.census, self.entitlement, self.muster = Census(), Entitlement(), Muster()
+        self.kinds = Kinds()
+        """What is asked for, where that does not depend on the hour."""
         self.able: set[Kind] = set()
         """Kinds of which one could run on an idle fleet."""
         self._beginning = Beginning()
@@ -41,16 +42,15 @@ class Memory:
         self._moved, waiting = self.census.take(snapshot)
         self._beginning.take(snapshot, self._moved)
         # Work of which all targets have opened by now is of one kind again.
-        gone = {each.id for each in waiting.gone}
-        self.kinds = {id: kind for id, kind in self.kinds.items() if id not in gone and not depends_on_the_hour(kind)}
+        self.kinds.forget(each.id for each in waiting.gone)
 
     def idle(self, tree: QuotaTree, snapshot: Snapshot) -> World:
         """The world in which nothing runs; what was worked out for another one, or under other rules, is forgotten."""
         idle = self._beginning.idle(tree, snapshot)
         rules = snapshot.policy, snapshot.queues, snapshot.is_complete
-        if idle.classes is not self._fleet or rules != self._rules or len(self.able) > MOST_ABLE:
+        if idle.classes is not self._fleet or rules != self._rules or len(self.kinds) > MOST_KINDS:
             self._fleet, self._rules = idle.classes, rules
-            self.kinds, self.able = {}, set()
+            self.kinds, self.able = Kinds(), set()
         return idle
 
     def world(self, snapshot: Snapshot, tree: QuotaTree) -> World:

@@ -94,8 +94,8 @@ class Outlook:
         """The same of many nodes, by size and by node: each state is looked up once, however many nodes are in it."""
         states = [self._state(entry) for entry in entries]
         numbers = {state: number for number, state in enumerate(dict.fromkeys(states))}
-        examples = dict(zip(states, entries, strict=True))
-        costs: Numbers = np.stack([self._costs(examples[state]) for state in numbers], axis=1)
+        self._look_at({state: entry for state, entry in zip(states, entries, strict=True) if state not in self._known})
+        costs: Numbers = np.stack([self._known[state].costs[:, 0] for state in numbers], axis=1)
         return np.ascontiguousarray(costs[:, [numbers[state] for state in states]])
 
     def _state(self, entry: NodeRoom) -> State:
@@ -103,11 +103,17 @@ class Outlook:
         return entry.node.sku, room.devices, room.cpu_milli, room.memory_mib if self._sees_memory else min(0, room.memory_mib)
 
     def _of(self, entry: NodeRoom) -> Losses:
-        state, room = self._state(entry), entry.room
-        if (known := self._known.get(state)) is None:
-            here = rooms_of([(entry.node.sku, room)], self._skus, self._width)
-            known = self._known[state] = losses(self._demand, self._wanted, here)
-        return known
+        if (state := self._state(entry)) not in self._known:
+            self._look_at({state: entry})
+        return self._known[state]
+
+    def _look_at(self, examples: Mapping[State, NodeRoom]) -> None:
+        """Work out what replicas cost on nodes in these states, all at once."""
+        if examples:
+            here = rooms_of([(entry.node.sku, entry.room) for entry in examples.values()], self._skus, self._width)
+            found = losses(self._demand, self._wanted, here)
+            for at, state in enumerate(examples):
+                self._known[state] = Losses(found.costs[:, at : at + 1], found.devices[:, at : at + 1])
 
 
 def outlook_of(stock: Stock) -> Outlook | None:

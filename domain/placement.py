@@ -136,7 +136,18 @@ def why_not_on(
     for sku, needed in gang.least_by_sku(supply.sku).items():
         if (no_quota := usage.refusal(spec, sku, needed)) is not None:
             return no_quota
-    return _too_dear(request, nodes, usage, profile) or why_no_room(gang, nodes, profile)
+    return _too_dear(request, nodes, usage, profile) or _known_why_no_room(gang, nodes, profile)
+
+
+def _known_why_no_room(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Rejection:
+    """The same as `why_no_room`, remembered by the nodes: many ask for the same."""
+    if not (parts := parts_of(nodes)):
+        return why_no_room(gang, nodes, profile)
+    remembered, key = parts[0].remembered, ("why no room", gang, profile, parts[1:])
+    if (known := remembered.get(key)) is None:
+        known = remembered[key] = why_no_room(gang, nodes, profile)
+    rejection: Rejection = known
+    return rejection
 
 
 def _too_dear(request: Request, nodes: Nodes, usage: Usage, profile: TopologyProfile) -> Rejection | None:
@@ -149,6 +160,15 @@ def _too_dear(request: Request, nodes: Nodes, usage: Usage, profile: TopologyPro
 
 def has_room(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile.BEST_FIT) -> bool:
     """Whether `lay_out` finds room; mostly known without laying the gang out."""
+    if not (parts := parts_of(nodes)):
+        return _has_room(gang, nodes, profile)
+    remembered, key = parts[0].remembered, ("has room", gang, profile, parts[1:])
+    if (known := remembered.get(key)) is None:
+        known = remembered[key] = _has_room(gang, nodes, profile)
+    return bool(known)
+
+
+def _has_room(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> bool:
     known = sieve.has_room(gang, nodes, profile)
     return lay_out(gang, nodes, profile) is not None if known is None else known
 
@@ -168,8 +188,18 @@ def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile
     return layout
 
 
+def is_too_small(gang: Gang, nodes: Nodes) -> bool:
+    """Whether the nodes are `surely_too_small` for the gang, remembered by them: most that waits finds it so."""
+    if not (parts := parts_of(nodes)):
+        return surely_too_small(gang, nodes)
+    remembered, key = parts[0].remembered, ("too small", gang, parts[1:])
+    if (known := remembered.get(key)) is None:
+        known = remembered[key] = surely_too_small(gang, nodes)
+    return bool(known)
+
+
 def _laid_out(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Layout | None:
-    if surely_too_small(gang, nodes):
+    if is_too_small(gang, nodes):
         return None
     if looks_ahead(gang, parts := parts_of(nodes), profile):
         return _where_it_costs_least(gang, parts)

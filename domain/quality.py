@@ -38,7 +38,7 @@ def quality(turns: Turns, gains: Gains, waiting: Sequence[Waiting], before: Worl
 
 def _is_full(world: World) -> bool:
     """Whether nothing at all is free."""
-    return not any(entry.milli for traits, nodes in world.classes.items() if traits.health is Health.READY for entry in nodes)
+    return not any(nodes.milli.any() for traits, nodes in world.classes.items() if traits.health is Health.READY)
 
 
 def _bound(counted: Tally, after: World, started: Sequence[tuple[Waiting, Start]], facts: Facts) -> Amount:

@@ -136,7 +136,7 @@ class _Pass:
 
     def answers(self) -> dict[str, Explanation]:
         """Why work waits that would move if it were not for its place in line, by workload id."""
-        known: dict[Kind, Explanation | None] = {}
+        known: dict[tuple[Kind, bool], Explanation | None] = {}
         view = View.of(self.world)
         answers = {}
         for workload in self.others:

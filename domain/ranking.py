@@ -47,7 +47,7 @@ class Line:
             if not lane.members:
                 continue
             if (now := self._rank(lane, usage)) <= rank:
-                _, workload = lane.members.popleft()
+                workload = lane.members.popleft()
                 self._led[workload.id] = lane
                 if lane.members and not lane.is_strict:
                     heappush(self._heap, (self._rank(lane, usage), lane))
@@ -66,7 +66,7 @@ class Line:
         lane = self._led[workload.id]
         if lane.is_strict:
             return []
-        members, lane.members = [workload for _, workload in lane.members], deque()
+        members, lane.members = list(lane.members), deque()
         return members
 
     def again(self, usage: Usage) -> None:
@@ -77,31 +77,32 @@ class Line:
     def left(self) -> list[Waiting]:
         """Those who had no turn."""
         lanes = {id(lane): lane for lane in (*(lane for _, lane in self._heap), *self._strict.values())}
-        return [workload for lane in lanes.values() for _, workload in lane.members]
+        return [workload for lane in lanes.values() for workload in lane.members]
 
     def _lanes(self, waiting: Iterable[Waiting]) -> Iterable["_Lane"]:
         members: dict[Hashable, list[Waiting]] = {}
-        for workload in waiting:
+        for workload in sorted(waiting, key=_age):
             queue = workload.spec.queue
             alike = ("strict", queue) if _is_strict(queue, self._facts) else self._facts.turn_kind(workload)
             members.setdefault(alike, []).append(workload)
         for found in members.values():
             queue = found[0].spec.queue
-            in_turn = sorted((_place(each, self._facts), each) for each in found)
-            lane = _Lane(queue, deque(in_turn), _is_strict(queue, self._facts))
-            if lane.is_strict:
+            if is_strict := _is_strict(queue, self._facts):
+                found.sort(key=lambda workload: _place(workload, self._facts))
+            lane = _Lane(queue, deque(found), is_strict)
+            if is_strict:
                 self._strict[queue] = lane
             yield lane
 
     def _rank(self, lane: "_Lane", usage: Usage) -> Rank:
         """The rank of a lane's first workload, remembered while neither that nor what its queue uses changes."""
-        standing, place = self._seen.standing(lane.queue, usage), lane.members[0][0]
-        if lane.ranked is None or lane.ranked[0] is not place or lane.ranked[1] is not standing:
-            lane.ranked = place, standing, self._ranked(lane, standing, usage)
+        standing, first = self._seen.standing(lane.queue, usage), lane.members[0]
+        if lane.ranked is None or lane.ranked[0] is not first or lane.ranked[1] is not standing:
+            lane.ranked = first, standing, self._ranked(lane, standing, usage)
         return lane.ranked[2]
 
     def _ranked(self, lane: "_Lane", standing: "_Standing", usage: Usage) -> Rank:
-        tier, priority, submitted_at, id = lane.members[0][0]
+        tier, priority, submitted_at, id = _place(lane.members[0], self._facts)
         is_within = lane.queue not in self._facts.tree.overspent and any(
             standing.is_within(wish, usage) for wish in lane.wishes(self._facts)
         )
@@ -180,17 +181,20 @@ class _Wish(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """Workloads that have their turns one after the other; of a strict queue all that wait in it, whatever they ask for."""
+    """Workloads that have their turns one after the other; of a strict queue all that wait in it, whatever they ask for.
+
+    Of a kind all have one tier and one priority, so that they go by age, whatever waiting adds to that.
+    """
 
     queue: str
-    members: deque[tuple[Place, Waiting]]
+    members: deque[Waiting]
     is_strict: bool
-    ranked: tuple[Place, _Standing, Rank] | None = None
+    ranked: tuple[Waiting, _Standing, Rank] | None = None
     _asked: tuple[Waiting, list[_Wish]] | None = None
 
     def wishes(self, facts: Facts) -> list[_Wish]:
         """What its first workload may have by now; of a kind all ask for the same, and it opens to them at once."""
-        first = self.members[0][1]
+        first = self.members[0]
         if self._asked is None or (self.is_strict and self._asked[0] is not first):
             waited = (facts.now - first.submitted_at).total_seconds()
             opened = [wish for wish in form(first).wishes if wish.target.after_seconds <= waited]
@@ -199,11 +203,15 @@ class _Lane:
 
     def __lt__(self, other: "_Lane") -> bool:
         """Ranks are never equal, for they end with an id."""
-        return self.members[0][0][-1] < other.members[0][0][-1]
+        return self.members[0].id < other.members[0].id
 
 
 def _is_strict(queue: str, facts: Facts) -> bool:
     return queue in facts.queues and facts.queues[queue].ordering is Ordering.STRICT_FIFO
+
+
+def _age(workload: Waiting) -> tuple[datetime, str]:
+    return workload.submitted_at, workload.id
 
 
 def _place(workload: Waiting, facts: Facts) -> Place:

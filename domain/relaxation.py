@@ -11,14 +11,17 @@ from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
+
 from corral.api import WHOLE, ReplicaGroup, StopPolicy
 from domain.facts import Facts
 from domain.feasibility import sift
 from domain.fleet import Amount, Health
 from domain.placement import domains
 from domain.quota import Usage
-from domain.request import requests
+from domain.request import Kind, requests
 from domain.solver import Programme, Variable, least_possible
+from domain.stock import Stock
 from domain.workload import Waiting
 from domain.world import Supply, Traits, World
 
@@ -55,7 +58,7 @@ def tally(waiting: Iterable[Waiting], facts: Facts) -> Tally:
         if any(facts.queues[queue].stop is not StopPolicy.OPEN for queue in path)
     }
     found: dict[Hashable, tuple[Waiting, int]] = {}
-    for workload in waiting:
+    for workload, alike in _of_each_kind(waiting, facts):
         spec = workload.spec
         is_late = spec.earliest_start is not None and facts.now < spec.earliest_start
         if not is_late and spec.queue not in stopped and (opened := _opened(workload, facts.now)):
@@ -63,8 +66,18 @@ def tally(waiting: Iterable[Waiting], facts: Facts) -> Tally:
             asks = (spec.queue, spec.tenant, spec.preemptible, spec.targets, spec.tolerations)
             key = (*asks, tuple(map(_replicas, spec.groups)), spec.topology, left, opened)
             example, number = found.get(key, (workload, 0))
-            found[key] = example, number + 1
+            found[key] = example, number + alike
     return tuple(found.values())
+
+
+def _of_each_kind(waiting: Iterable[Waiting], facts: Facts) -> Tally:
+    """The first of every kind, and how many there are of it."""
+    examples: dict[Kind, Waiting] = {}
+    numbers: Counter[Kind] = Counter()
+    for workload in waiting:
+        examples.setdefault(alike := facts.kind(workload), workload)
+        numbers[alike] += 1
+    return [(workload, numbers[alike]) for alike, workload in examples.items()]
 
 
 def _replicas(group: ReplicaGroup) -> Hashable:
@@ -105,7 +118,6 @@ class Rooms:
     """How many replicas of a size fit in one topology domain of a class of nodes; remembered while a demand is counted."""
 
     world: World
-    _domains: dict[tuple[Traits, str | None], list[Counter[int]]] = field(default_factory=dict)
     _most: dict[tuple[Traits, str | None, int], int] = field(default_factory=dict)
 
     def hold(self, workload: Waiting, homes: Sequence[Homes]) -> bool:
@@ -128,19 +140,18 @@ class Rooms:
 
     def _most_in_one(self, home: Traits, level: str | None, size: int) -> int:
         if (home, level, size) not in self._most:
-            slots = (
-                sum(number * (whole // size) for whole, number in counts.items()) for counts in self._by_domain(home, level)
-            )
-            self._most[home, level, size] = max(slots, default=0)
+            self._most[home, level, size] = _most_slots(self.world.classes[home], level, size)
         return self._most[home, level, size]
 
-    def _by_domain(self, home: Traits, level: str | None) -> list[Counter[int]]:
-        """How many nodes of each domain have how many whole devices."""
-        if (home, level) not in self._domains:
-            nodes = self.world.classes[home]
-            places = [nodes] if level is None else domains(nodes, level)
-            self._domains[home, level] = [Counter(entry.whole for entry in place) for place in places]
-        return self._domains[home, level]
+
+def _most_slots(nodes: Stock, level: str | None, size: int) -> int:
+    """How many replicas of so many devices nodes take: all of them, or those of one domain of a level."""
+    slots = nodes.whole // size
+    if level is None:
+        return int(slots.sum())
+    if nodes.has_level(level):
+        return int(np.bincount(nodes.domains(level), weights=slots).max(initial=0))
+    return max((sum(entry.whole // size for entry in place) for place in domains(nodes, level)), default=0)
 
 
 def merged(one: Demand, other: Demand) -> Demand:
@@ -160,8 +171,7 @@ def _homes(workload: Waiting, world: World, facts: Facts) -> tuple[Homes, ...]:
 
 
 def _price(traits: Traits, world: World) -> tuple[int, Traits]:
-    nodes = world.classes[traits]
-    return nodes[0].node.price if nodes else 0, traits
+    return world.classes[traits].cheapest, traits
 
 
 def most_milli(wanted: Demand, world: World) -> Amount | None:
@@ -191,8 +201,8 @@ def _fit(programme: Programme, seats: Seats, world: World) -> None:
         by_home[home].append((lot, variable))
     for home, guests in by_home.items():
         nodes = world.classes[home]
-        programme.require(((variable, lot.milli) for lot, variable in guests), most=sum(entry.milli for entry in nodes))
-        _hold(programme, [(lot.milli // WHOLE, variable) for lot, variable in guests], Counter(entry.whole for entry in nodes))
+        programme.require(((variable, lot.milli) for lot, variable in guests), most=nodes.milli_in_all)
+        _hold(programme, [(lot.milli // WHOLE, variable) for lot, variable in guests], Counter(nodes.whole.tolist()))
 
 
 def _hold(programme: Programme, guests: Iterable[tuple[int, Variable]], whole: Whole) -> None:
@@ -265,9 +275,9 @@ def region_supply(world: World) -> tuple[dict[str, Amount], dict[str, Amount]]:
     used: Counter[str] = Counter()
     for traits, nodes in world.classes.items():
         if traits.health is Health.READY:
-            total = sum(len(entry.node.total.devices) for entry in nodes) * WHOLE
+            total = nodes.devices_in_all * WHOLE
             supply[traits.supply.region] += total
-            used[traits.supply.region] += total - sum(entry.milli for entry in nodes)
+            used[traits.supply.region] += total - nodes.milli_in_all
     return dict(supply), dict(used)
 
 

@@ -1,6 +1,6 @@
 """What a workload asks for under one of its targets."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -425,22 +425,76 @@ def ranked(opened: Sequence[Request]) -> list[Sequence[Request]]:
     return [(request,) for request in opened]
 
 
-Kind = tuple[Hashable, ...]
+class Kind:
+    """What a decision depends on: workloads of one kind get the same answer in the same world.
+
+    A kind is equal to itself alone, so that it is looked up at once; `Kinds` sees to it that there is one of each.
+    """
+
+    __slots__ = ("depends_on_the_hour",)
+
+    def __init__(self, *, depends_on_the_hour: bool) -> None:
+        self.depends_on_the_hour = depends_on_the_hour
+        """Whether a workload may be of another kind later on."""
 
 
-def depends_on_the_hour(kind: Kind) -> bool:
-    """Whether a workload may be of another kind later on."""
-    *_, earliest, opened = kind
-    return not (earliest is None and opened is None)
+class Kinds:
+    """The kinds of workloads, by their ids, and by what makes a kind."""
+
+    def __init__(self) -> None:
+        self._by_values: dict[Hashable, Kind] = {}
+        self._by_workload: dict[str, Kind] = {}
+        self._passing: set[str] = set()
+        """Workloads that may be of another kind later on."""
+
+    def __len__(self) -> int:
+        return len(self._by_values)
+
+    def apart(self) -> "Kinds":
+        """The same kinds, where it is not yet known of any workload of which it is."""
+        other = Kinds()
+        other._by_values = self._by_values
+        return other
+
+    def known(self, workload_id: str) -> Kind | None:
+        """The kind of a workload, if it has been told."""
+        return self._by_workload.get(workload_id)
+
+    def tell(self, workload_id: str, values: Hashable, *, depends_on_the_hour: bool = False) -> Kind:
+        """The kind of a workload for which these values count."""
+        if (kind := self._by_values.get(values)) is None:
+            kind = self._by_values[values] = Kind(depends_on_the_hour=depends_on_the_hour)
+        if kind.depends_on_the_hour:
+            self._passing.add(workload_id)
+        self._by_workload[workload_id] = kind
+        return kind
+
+    def forget(self, workload_ids: Iterable[str]) -> None:
+        """Let it be asked anew of these, and of all that depend on the hour."""
+        for workload_id in (*workload_ids, *self._passing):
+            self._by_workload.pop(workload_id, None)
+        self._passing = set()
 
 
-def kind(workload: Waiting, now: datetime, tree: QuotaTree) -> Kind:
-    """What a decision depends on: workloads of one kind get the same answer in the same world."""
+class Alike(NamedTuple):
+    """What makes workloads alike: whatever a decision looks at in them, and what of that depends on the hour."""
+
+    lasting: tuple[Hashable, ...]
+    earliest: datetime | None
+    opened: tuple[datetime, ...] | None
+
+    @property
+    def depends_on_the_hour(self) -> bool:
+        """Whether it may be another one later on."""
+        return not (self.earliest is None and self.opened is None)
+
+
+def alike(workload: Waiting, now: datetime, tree: QuotaTree) -> Alike:
+    """What a decision looks at in a workload."""
     spec, asked = workload.spec, form(workload)
     came = workload.submitted_at
     opened = tuple([max(came + timedelta(seconds=delay), now) for delay in asked.delays or (0,)])
-    earliest = spec.earliest_start if spec.earliest_start and spec.earliest_start > now else None
-    return (
+    lasting = (
         spec.queue,
         spec.tenant,
         tree.looks_at(spec),
@@ -449,6 +503,9 @@ def kind(workload: Waiting, now: datetime, tree: QuotaTree) -> Kind:
         spec.preemptible,
         spec.selection,
         asked,
-        earliest,
+    )
+    return Alike(
+        lasting,
+        spec.earliest_start if spec.earliest_start and spec.earliest_start > now else None,
         opened if asked.delays or came > now else None,
     )

@@ -62,6 +62,8 @@ class Atlas:
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._nodes = tuple(nodes)
+        self.node_numbers: Mapping[str, int] = {node.id: number for number, node in enumerate(self._nodes)}
+        """A number for each node, by its id."""
         self._numbers: dict[str, dict[tuple[str, ...], int]] = {}
         self.remembered: dict[Hashable, Any] = {}
         """What is known of the fleet besides, by name."""
@@ -161,8 +163,11 @@ class _Ground:
     def __init__(self, nodes: tuple[Node, ...], atlas: Atlas) -> None:
         self.nodes, self.atlas = nodes, atlas
         self.places = {node.id: place for place, node in enumerate(nodes)}
+        self.numbers = np.array([atlas.node_numbers[node.id] for node in nodes], np.intp)
         levels = {node.levels for node in nodes}
         self.levels = levels.pop() if len(levels) == 1 else None
+        self.devices = sum(len(node.total.devices) for node in nodes)
+        self.cheapest = min((node.price for node in nodes), default=0)
         self.limits_replicas = any(node.maximum_replicas is not None for node in nodes)
         self._domains: dict[str, Places] = {}
 
@@ -410,6 +415,16 @@ class Stock(Sequence[NodeRoom]):
         return self.column("milli", attrgetter("milli"))
 
     @property
+    def milli_in_all(self) -> int:
+        """Free thousandths on all nodes."""
+        return self.total("milli", attrgetter("milli"))
+
+    @property
+    def devices_in_all(self) -> int:
+        """Devices on all nodes, free or not."""
+        return self._shelf.ground.devices
+
+    @property
     def cpu_milli(self) -> Numbers:
         """Free thousandths of a core of every node, by place."""
         return self.column("cpu", attrgetter("room.cpu_milli"))
@@ -429,9 +444,19 @@ class Stock(Sequence[NodeRoom]):
         """The price of every node, by place."""
         return self.column("price", attrgetter("node.price"))
 
+    @property
+    def cheapest(self) -> int:
+        """The lowest price of any node."""
+        return self._shelf.ground.cheapest
+
     def domains(self, level: str) -> Places:
         """The number of each node's domain, by place, in the atlas of the fleet."""
         return self._shelf.ground.domains(level)
+
+    @property
+    def node_numbers(self) -> Places:
+        """The number of each node, by place, in the atlas of the fleet."""
+        return self._shelf.ground.numbers
 
     def domain_count(self, level: str) -> int:
         """How many domains of a level the fleet has."""

@@ -169,8 +169,8 @@ class World:
     def with_(self, spec: WorkloadSpec, placement: Placement, *, is_part: bool = False) -> "World":
         """The world after the workload has been given free capacity, or more of it beside what it has (a part)."""
         rooms = self.rooms
-        taken = {share.node_id: rooms[share.node_id] - share.room for share in placement.shares}
-        cost = sum(share.room.milli * self.prices[share.node_id] for share in placement.shares)
+        taken = {node_id: rooms[node_id] - room for node_id, room in _rooms(placement, rooms)}
+        cost = sum(share.room.milli * self.prices.get(share.node_id, 0) for share in placement.shares)
         charges = charges_of(spec, placement, cost, length_of(spec), is_part=is_part)
         return self._with_rooms(taken, usage=with_charges(self.usage, charges))
 
@@ -190,9 +190,9 @@ class World:
         stopped = tuple(victims)
         later = self.when_all_have_left().without(stopped).with_(spec, placement, is_part=is_part)
         now, then = self.rooms, later.rooms
-        promised = {share.node_id: share.room for share in placement.shares}
+        promised = dict(_rooms(placement, now))
         free = {node_id: _not_negative(now[node_id] - room) for node_id, room in promised.items()}
-        left = {node_id for victim in stopped for node_id, _ in _rooms(victim, now)}
+        left = {node_id for victim in stopped for node_id, _ in _rooms(victim.placement, now)}
         touched = sorted(promised.keys() | left)
         coming = {node_id: then[node_id] - free.get(node_id, now[node_id]) for node_id in touched}
         stopping = self.stopped | {victim.attempt_id for victim in stopped}
@@ -330,16 +330,16 @@ def freed_by(leaving: Iterable[Active], rooms: Mapping[str, Room]) -> dict[str, 
     """The room that each of these nodes has once the attempts have left it; nodes that they do not touch are left out."""
     freed: dict[str, Room] = {}
     for active in leaving:
-        for node_id, room in _rooms(active, rooms):
+        for node_id, room in _rooms(active.placement, rooms):
             freed[node_id] = freed.get(node_id, rooms[node_id]) + room
     return freed
 
 
-def _rooms(active: Active, rooms: Mapping[str, Room]) -> Iterable[tuple[str, Room]]:
-    """What the attempt has on nodes that still exist as it knew them: a node may come back with fewer devices."""
+def _rooms(placement: Placement, rooms: Mapping[str, Room]) -> Iterable[tuple[str, Room]]:
+    """What is placed on nodes that still exist as they were known: a node may come back with fewer devices."""
     return (
         (share.node_id, share.room)
-        for share in active.placement.shares
+        for share in placement.shares
         if share.node_id in rooms and len(rooms[share.node_id].devices) == len(share.room.devices)
     )
 
@@ -376,7 +376,7 @@ def coming(active: Iterable[Active], nodes: Mapping[str, Node], free: Mapping[st
     totals = {id: _with_replicas(nodes[id].total, nodes[id].most_replicas) for id in touched if id in nodes}
     leaving: dict[str, Room] = {}
     for each in going:
-        for node_id, room in _rooms(each, totals):
+        for node_id, room in _rooms(each.placement, totals):
             leaving[node_id] = leaving[node_id] + room if node_id in leaving else room
     return {
         node_id: _not_negative(least(room, _unclaimed(node_id, totals, free, tenants))) for node_id, room in leaving.items()
@@ -392,7 +392,7 @@ def _unclaimed(node_id: str, totals: Mapping[str, Room], free: Mapping[str, Room
     left = totals[node_id] - free[node_id]
     for active in tenants[node_id]:
         if not _is_going(active):
-            for its, room in _rooms(active, totals):
+            for its, room in _rooms(active.placement, totals):
                 left = left - room if its == node_id else left
     return left
 

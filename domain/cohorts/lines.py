@@ -59,8 +59,7 @@ class Lines:
         self._parked.clear()
 
     def _kind(self, workload: Waiting) -> Kind:
-        facts = self._setting.facts
-        return *facts.kind(workload), *facts.protection.looks_at(workload)
+        return self._setting.facts.turn_kind(workload)
 
 
 def _place_in_line(workload: Waiting) -> tuple[object, ...]:

@@ -227,6 +227,20 @@ def test_a_beneficiary_gets_its_minimum_and_no_more() -> None:
     assert decision.placement.replicas == 2
 
 
+@pytest.mark.parametrize("left_of_it", [[], [a_node("shrunk", gpus=2, used=2)]], ids=["vanished", "resized"])
+def test_elastic_work_with_a_replica_on_a_node_that_is_not_what_it_was_makes_room_where_it_can(left_of_it: list[Node]) -> None:
+    shrunk, node = a_node("shrunk", gpus=4), a_node("a", gpus=4)
+    elastic = a_workload("elastic", count=5, minimum=1, tier=SlaTier.BASIC).on((shrunk, 1), (node, 4))
+    lost, kept = elastic.placement.shares
+    kept = replace(kept, replicas=tuple(replace(each, index=1 + each.index) for each in kept.replicas))
+    elastic = replace(elastic, placement=replace(elastic.placement, shares=(lost, kept)))
+    pool = a_snapshot([node], OWN, elastic, a_workload("w", gpus=2, tier=SlaTier.PREMIUM))
+    plan = schedule(replace(pool, nodes=(*pool.nodes, *left_of_it)), NOON)
+    (reshape,) = plan.reshapes
+    assert [share.node_id for share in reshape.placement.shares] == ["shrunk", "a"]
+    assert sum(len(share.replicas) for share in reshape.placement.shares) == 3
+
+
 def test_a_victim_is_taken_once() -> None:
     contenders = [a_workload("one", gpus=8), a_workload("two", gpus=8)]
     assert len(plan([NODE], runner("low", tier=SlaTier.BASIC), *contenders).preempts) == 1

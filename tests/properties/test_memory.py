@@ -2,17 +2,19 @@
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import BudgetSpec, BudgetUnit, SlaTier, Target
-from corral.policy import Policy, QuotaModel
+from corral.policy import Policy
+from domain import herd
 from domain.beginning import Beginning
 from domain.budgets import ONE
 from domain.entitlement import Entitlement, within_quota
-from domain.fleet import Health
+from domain.facts import Facts
 from domain.isolation import schedule_around
 from domain.memory import Memory
 from domain.quota import QuotaTree
@@ -20,56 +22,11 @@ from domain.round import schedule
 from domain.snapshot import Snapshot
 from tests.benchmarks.pools import Size, a_pool
 from tests.benchmarks.turnover import a_little_later, carried_out
-from tests.builders import NOON, a_booking, a_node, a_queue, a_snapshot, a_workload, by_model, seconds
+from tests.builders import LONG_AGO, NOON, a_booking, a_node, a_queue, a_snapshot, a_workload, seconds
+from tests.properties.changes import a_change
 from tests.properties.situations import STABLE, worlds
 
 ROUNDS = 4
-
-
-def some(random: Random, number: int) -> int:
-    return random.randrange(number) if number else 0
-
-
-def a_change(snapshot: Snapshot, random: Random) -> Snapshot:
-    """The pool after something has happened to it that no round decided."""
-    happenings = (_somebody_went, _a_node_failed, _a_node_went, _a_queue_was_edited, _everybody_may_wait, _the_policy_changed)
-    return random.choice(happenings)(snapshot, random)
-
-
-def _somebody_went(snapshot: Snapshot, random: Random) -> Snapshot:
-    active, waiting = list(snapshot.active), list(snapshot.waiting)
-    del active[some(random, len(active)) :], waiting[some(random, len(waiting)) :]
-    return replace(snapshot, active=tuple(active), waiting=tuple(waiting))
-
-
-def _a_node_failed(snapshot: Snapshot, random: Random) -> Snapshot:
-    at = some(random, len(snapshot.nodes))
-    nodes = [replace(node, health=Health.LOST) if at == place else node for place, node in enumerate(snapshot.nodes)]
-    return replace(snapshot, nodes=tuple(nodes))
-
-
-def _a_node_went(snapshot: Snapshot, random: Random) -> Snapshot:
-    at = some(random, len(snapshot.nodes))
-    return replace(snapshot, nodes=(*snapshot.nodes[:at], *snapshot.nodes[at + 1 :]))
-
-
-def _a_queue_was_edited(snapshot: Snapshot, random: Random) -> Snapshot:
-    at = some(random, len(snapshot.queues))
-    edited = snapshot.queues[at].model_copy(update={"weight": 7, "quotas": snapshot.queues[at].quotas[:1]})
-    return replace(snapshot, queues=(*snapshot.queues[:at], edited, *snapshot.queues[at + 1 :]))
-
-
-def _everybody_may_wait(snapshot: Snapshot, random: Random) -> Snapshot:
-    """Only some have a turn."""
-    at = some(random, len(snapshot.waiting))
-    return replace(snapshot, waiting=snapshot.waiting[:at], bystanders=(*snapshot.bystanders, *snapshot.waiting[at:]))
-
-
-def _the_policy_changed(snapshot: Snapshot, random: Random) -> Snapshot:
-    """To another one and back, among others."""
-    policy = by_model(random.choice(list(QuotaModel)))
-    goals = policy.goals.model_copy(update={"fragmentation": random.choice((0.0, policy.goals.fragmentation))})
-    return replace(snapshot, policy=policy.model_copy(update={"goals": goals}))
 
 
 def check(snapshots: list[Snapshot]) -> None:
@@ -96,7 +53,9 @@ def test_between_worlds_that_have_nothing_to_do_with_each_other(snapshots: list[
     check(snapshots)
 
 
-def test_while_a_pool_lives_on_its_own_decisions() -> None:
+@pytest.mark.parametrize("large", [herd.LARGE, 0])
+def test_while_a_pool_lives_on_its_own_decisions(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(herd, "LARGE", large)
     snapshot, memory, now = a_pool(Size(500, waiting=80)), Memory(), NOON
     for number in range(ROUNDS):
         plan = schedule(snapshot, now, memory=memory)
@@ -145,12 +104,36 @@ def test_when_a_target_opens() -> None:
     check([a_snapshot([a_node("a", gpus=4)], [a_queue("research", 8)], later, a_workload("w", gpus=1))] * ROUNDS)
 
 
+def test_work_comes_to_be_alike_when_all_its_targets_have_opened() -> None:
+    targets, memory = [Target(skus=("a100",)), Target(skus=("h100",), after_seconds=90)], Memory()
+    work = [a_workload(f"w{age}", targets=targets, submitted_at=NOON - seconds(age)) for age in (0, 10)]
+    pool = a_snapshot([a_node("a", used=8)], [a_queue("research", 8)], *work)
+    kinds = []
+    for later in (0, 200):
+        facts = Facts.of(pool, NOON + seconds(later), memory)
+        kinds.append(len({facts.kind(workload) for workload in pool.waiting}))
+    assert kinds == [2, 1]
+
+
 def test_when_nodes_come_to_be_kept_for_a_reservation() -> None:
     fleet, queues = [a_node("a"), a_node("b")], [a_queue("research", 16), a_queue("owner", 16)]
     free = a_snapshot(fleet, queues, a_workload("stays", gpus=8, preemptible=False), a_workload("own", queue="owner", gpus=8))
     asked = replace(free, bookings=(a_booking(opens_in=100, hours=0.02),))
     kept = replace(free, bookings=(replace(asked.bookings[0], nodes=("b",)),))
     check([free, asked, kept, kept, free])
+
+
+def test_when_of_two_that_are_alike_only_the_shorter_still_ends_before_a_reservation() -> None:
+    ends: dict[str, Any] = {"preemptible": False, "maximum_runtime_seconds": 7_000}
+    opens = replace(a_booking(opens_in=7_200), nodes=("a",))
+    node, waiting = a_node("a"), [a_workload("long", gpus=8, submitted_at=LONG_AGO - seconds(9), **ends)]
+    waiting.append(a_workload("short", gpus=8, **(ends | {"maximum_runtime_seconds": 1_000})))
+    runner = a_workload("runner", gpus=8, preemptible=False, maximum_runtime_seconds=600).on((node, 8), started_at=NOON)
+    full = replace(a_snapshot([node], [a_queue("research", 16), a_queue("owner", 8)], runner, *waiting), bookings=(opens,))
+    check([full, *[replace(full, active=(), nodes=(node,))] * ROUNDS])
+    assert [each.workload_id for each in schedule(replace(full, active=(), nodes=(node,)), NOON + seconds(240)).starts] == [
+        "short"
+    ]
 
 
 def test_after_a_round_that_failed_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
