@@ -8,6 +8,7 @@ from activities.advice import searched
 from activities.errors import final_failures
 from activities.ports import Store
 from corral.api import (
+    Acknowledgement,
     Catalogue,
     DatasetStatus,
     FleetStatus,
@@ -78,6 +79,12 @@ class Inquiry:
         """A workload's history after an event, oldest first."""
         await self.status(workload)
         return await self._store.events(workload, after)
+
+    @activity.defn(name=Name.CHANGE)
+    async def change(self, workload: str, verb: str, key: str) -> list[Acknowledgement]:
+        """What was done for whoever asked for a change by that key; nothing where nobody has."""
+        answer = await self._store.done(verb, workload, key)
+        return [] if answer is None else [Acknowledgement(state=answer.standing.state, message=answer.message)]
 
     @activity.defn(name=Name.QUEUES)
     async def queues(self) -> list[QueueStatus]:

@@ -321,6 +321,9 @@ class Store(Protocol):
             LookupError: there is no such workload.
         """
 
+    async def done(self, verb: str, workload: str, key: str) -> Adjusted | None:
+        """What was done of a change that somebody asked for by that key, and how the workload stands now."""
+
     async def keep_house(self) -> list[Notice]:
         """End attempts whose hold expired, give notice to work on draining nodes, and urge on what leaves too slowly."""
 

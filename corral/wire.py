@@ -117,6 +117,7 @@ class Inquiry(StrEnum):
     EXPLAIN = "inquiry.explain"
     WORKLOADS = "inquiry.workloads"
     EVENTS = "inquiry.events"
+    CHANGE = "inquiry.change"
     QUEUES = "inquiry.queues"
     FLEET = "inquiry.fleet"
     NODES = "inquiry.nodes"

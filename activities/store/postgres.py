@@ -293,6 +293,13 @@ class PostgresStore:
             raise LookupError(asked.workload)
         return Adjusted(message, standing), notices
 
+    async def done(self, verb: str, workload: str, key: str) -> Adjusted | None:
+        """What was done of a change that somebody asked for by that key, and how the workload stands now."""
+        async with self._engine.connect() as connection:
+            message = await adjustments.done(connection, verb, workload, key)
+        standing = await self.standing(workload) if message is not None else None
+        return None if message is None or standing is None else Adjusted(message, standing)
+
     async def keep_house(self) -> list[Notice]:
         """End attempts whose hold expired, give notice to work on draining nodes, and urge on what leaves too slowly."""
         async with self._engine.connect() as connection:

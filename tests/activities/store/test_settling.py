@@ -327,9 +327,10 @@ async def _ledger(pool: Pool, workload: str) -> list[Interval]:
 async def test_an_attempt_whose_end_is_seen_late_is_not_charged_for_what_began_since(bound: Pool, is_start_seen: bool) -> None:
     if is_start_seen:
         await bound.seen(await bound.observation("train", Phase.RUNNING, at=noon(5), started=noon(5)))
-    for covered, at in ((True, 30), (False, 40)):
+    beyond, within = Plan((), over_quota=frozenset({"train"})), Plan(())
+    for plan, at in ((beyond, 30), (within, 40)):
         bound.clock.time = noon(at)
-        await bound.decided(lambda _, now=covered: Plan((), over_quota=frozenset({"train"} if now else ())))
+        await bound.store.round([], lambda _, __, plan=plan: (plan, {}), "planner")  # type: ignore[misc]
     bound.clock.time = noon(60)
 
     await bound.ends("train", Phase.LOST, at=noon(20), started=noon(5))
