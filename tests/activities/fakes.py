@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from activities.answers import Standing
 from activities.courier import Courier
@@ -39,9 +40,17 @@ class FakeProvider:
     fails_after_launching: bool = False
     events: list[Event] = field(default_factory=list)
     starts_as: Phase = Phase.RUNNING
+    leases: dict[str, datetime] = field(default_factory=dict)
+    """The last lease that was sent to each cluster, whether or not it answers."""
+    silent: set[str] = field(default_factory=set)
+    """Clusters that do not answer."""
+    is_silent: bool = False
+    """Nothing of it answers."""
 
     async def snapshot(self) -> ProviderSnapshot:
-        return ProviderSnapshot(tuple(self.nodes), tuple(self.attempts.values()), self.complete, self.pool.clock.now())
+        return ProviderSnapshot(
+            tuple(self.nodes), tuple(self.attempts.values()), self.complete, self.pool.clock.now(), frozenset(self.silent)
+        )
 
     async def watch(self) -> AsyncIterator[Event]:
         for event in self.events:
@@ -57,6 +66,13 @@ class FakeProvider:
         if self.failures:
             raise self.failures.pop()
         return self.attempts[order.attempt_id]
+
+    async def renew(self, leases: Mapping[str, datetime | None]) -> frozenset[str]:
+        self.calls.append(f"renew {' '.join(sorted(leases))}")
+        if self.is_silent:
+            raise ProviderError(ErrorClass.UNAVAILABLE, "no answer")
+        self.leases |= {place: until for place, until in leases.items() if until is not None}
+        return frozenset(leases.keys() - self.silent)
 
     async def status(self, attempts: Collection[str]) -> Mapping[str, Observation]:
         return {id: self.attempts[id] for id in attempts if id in self.attempts}
