@@ -10,6 +10,7 @@ from activities.ports import Store
 from corral.api import (
     Acknowledgement,
     Catalogue,
+    ClusterStatus,
     DatasetStatus,
     FleetStatus,
     NodeStatus,
@@ -100,6 +101,11 @@ class Inquiry:
     async def nodes(self) -> list[NodeStatus]:
         """All nodes as last observed."""
         return await self._store.nodes()
+
+    @activity.defn(name=Name.CLUSTERS)
+    async def clusters(self) -> list[ClusterStatus]:
+        """All clusters: whether they answer, since when, and why that is believed."""
+        return await self._store.clusters()
 
     @activity.defn(name=Name.ROUNDS)
     async def rounds(self, limit: int) -> list[RoundStatus]:

@@ -12,16 +12,19 @@ from activities.answers import (
     Adjusted,
     Adjustment,
     AttemptKey,
+    Judgement,
     Notice,
     OpenAttempt,
     ReservationChange,
     ReservationStanding,
     Standing,
+    Unreleased,
 )
 from corral.api import (
     WHOLE,
     CapacityType,
     Catalogue,
+    ClusterStatus,
     Cordon,
     DatasetStatus,
     EvacuationChange,
@@ -42,6 +45,7 @@ from corral.reservation import ReservationSpec, ReservationStatus
 from corral.wire import Steering
 from domain.decision import Plan
 from domain.fleet import Replica
+from domain.leases import LeaseTerms
 from domain.lifecycle import Leave
 from domain.snapshot import Snapshot
 
@@ -374,6 +378,26 @@ class Store(Protocol):
 
     async def write_nodes(self, provider: str, views: Sequence[NodeView], *, complete: bool) -> None:
         """Write what a provider reports of its nodes; of a complete report, missing nodes are not ready any more."""
+
+    async def grant_leases(self, provider: str, terms: LeaseTerms) -> Mapping[str, datetime | None]:
+        """Write down the leases that a provider's clusters are about to be sent, by `region/cluster`; none: it gets none.
+
+        No cluster may be sent a later one than what is written.
+        """
+
+    async def judge_clusters(
+        self, provider: str, terms: LeaseTerms, *, asked_at: datetime, answered: Collection[str]
+    ) -> tuple[Judgement, list[Notice]]:
+        """Believe which of a provider's clusters have answered what they were asked at a time, with all that follows."""
+
+    async def unreleased(self, provider: str) -> list[Unreleased]:
+        """What a provider's clusters ran when they were lost, and has not been released there since."""
+
+    async def note_released(self, attempts: Collection[str]) -> None:
+        """Note that attempts have been seen gone where they were lost, and can never start there any more."""
+
+    async def clusters(self) -> list[ClusterStatus]:
+        """All clusters that have ever been asked whether they answer."""
 
     async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
         """Cordon, drain or uncordon nodes.

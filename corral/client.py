@@ -33,6 +33,7 @@ from corral.api import (
     Cancel,
     Catalogue,
     Checkpointed,
+    ClusterStatus,
     Cordon,
     DatasetStatus,
     Demand,
@@ -359,6 +360,10 @@ class Corral:
     async def nodes(self) -> list[NodeStatus]:
         """List the nodes as last observed."""
         return await self._ask(wire.Inquiry.NODES, None, list[NodeStatus])
+
+    async def clusters(self) -> list[ClusterStatus]:
+        """List the clusters: whether they answer, since when, and what becomes of their work if they do not."""
+        return await self._ask(wire.Inquiry.CLUSTERS, None, list[ClusterStatus])
 
     async def rounds(self, limit: int = 20) -> list[RoundStatus]:
         """List the newest rounds that changed something, the last one first."""

@@ -121,6 +121,7 @@ class Inquiry(StrEnum):
     QUEUES = "inquiry.queues"
     FLEET = "inquiry.fleet"
     NODES = "inquiry.nodes"
+    CLUSTERS = "inquiry.clusters"
     ROUNDS = "inquiry.rounds"
     APPLY_QUEUES = "inquiry.apply-queues"
     DATASETS = "inquiry.datasets"

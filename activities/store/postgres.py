@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -17,17 +18,20 @@ from activities.answers import (
     Adjusted,
     Adjustment,
     AttemptKey,
+    Judgement,
     Notice,
     OpenAttempt,
     ReservationChange,
     ReservationStanding,
     Standing,
+    Unreleased,
 )
 from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation, StopOrder
 from activities.store import (
     adjustments,
     attempts,
     audit,
+    clusters,
     data,
     evacuations,
     fleet,
@@ -49,6 +53,7 @@ from activities.store.steps import RoundTimes, Steps, pass_over
 from corral.api import (
     WHOLE,
     Catalogue,
+    ClusterStatus,
     Cordon,
     DatasetStatus,
     EvacuationChange,
@@ -69,6 +74,7 @@ from corral.api import (
 from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import ReservationSpec, ReservationState, ReservationStatus
 from corral.wire import Steering
+from domain.leases import LeaseTerms, Reach
 from domain.lint.change import what_speaks_against
 from domain.snapshot import Snapshot
 
@@ -323,10 +329,28 @@ class PostgresStore:
             columns.provider == provider, columns.ended_at.is_(None), columns.bound_at.is_not(None)
         )
         async with self._engine.connect() as connection:
+            clusters = await self._clusters_of_open(connection, provider)
             return [
-                OpenAttempt(row.id, AttemptKey(row.workload_id, row.epoch), row.started_at is not None, row.stop_at is not None)
+                OpenAttempt(
+                    id=row.id,
+                    key=AttemptKey(row.workload_id, row.epoch),
+                    has_run=row.started_at is not None,
+                    is_leaving=row.stop_at is not None,
+                    clusters=clusters.get(row.id, frozenset()),
+                )
                 for row in await connection.execute(query)
             ]
+
+    async def _clusters_of_open(self, connection: AsyncConnection, provider: str) -> dict[str, frozenset[str]]:
+        rooms, nodes, columns = tables.allocations.c, tables.nodes.c, tables.attempts.c
+        query = (
+            select(rooms.attempt_id, func.array_agg((nodes.region + "/" + nodes.cluster).distinct()).label("clusters"))
+            .join(tables.nodes, nodes.id == rooms.node_id)
+            .join(tables.attempts, columns.id == rooms.attempt_id)
+            .where(columns.provider == provider, columns.ended_at.is_(None), columns.bound_at.is_not(None))
+            .group_by(rooms.attempt_id)
+        )
+        return {row.attempt_id: frozenset(row.clusters) for row in await connection.execute(query)}
 
     async def stops_due(self, provider: str, older_than_seconds: float) -> list[AttemptKey]:
         """Attempts at a provider that were to stop some (wall) time ago, and have not been observed gone."""
@@ -388,6 +412,47 @@ class PostgresStore:
                 await fleet.note_change(connection, self._pool)
 
         await self._write(work)
+
+    # Clusters
+
+    async def grant_leases(self, provider: str, terms: LeaseTerms) -> Mapping[str, datetime | None]:
+        """Write down the leases that a provider's clusters are about to be sent, by `region/cluster`."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> Mapping[str, datetime | None]:
+            return await clusters.grant(connection, provider, journal.now, terms)
+
+        return (await self._write(work))[0]
+
+    async def judge_clusters(
+        self, provider: str, terms: LeaseTerms, *, asked_at: datetime, answered: Collection[str]
+    ) -> tuple[Judgement, list[Notice]]:
+        """Believe which of a provider's clusters have answered, with all that follows."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> bool:
+            is_news = await clusters.judge(connection, journal, provider, terms, asked_at=asked_at, answered=answered)
+            if is_news:
+                await self._supply_changed(connection, journal)
+            return is_news
+
+        is_news, notices = await self._write(work)
+        numbers = Counter(each.state for each in await self.clusters() if each.provider == provider)
+        words = ", ".join(f"{numbers[reach]} {reach}" for reach in Reach if numbers[reach])
+        return Judgement(f"clusters: {words or 'none'}", is_news), notices
+
+    async def unreleased(self, provider: str) -> list[Unreleased]:
+        """What a provider's clusters ran when they were lost, and has not been released there since."""
+        async with self._engine.connect() as connection:
+            return await clusters.unreleased(connection, provider)
+
+    async def note_released(self, attempts: Collection[str]) -> None:
+        """Note that attempts have been seen gone where they were lost."""
+        async with self._engine.begin() as connection:
+            await clusters.note_released(connection, attempts)
+
+    async def clusters(self) -> list[ClusterStatus]:
+        """All clusters that have ever been asked."""
+        async with self._engine.connect() as connection:
+            return await clusters.statuses(connection)
 
     async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
         """Cordon, drain or uncordon nodes.

@@ -106,6 +106,7 @@ class Chaos:
 
     async def _heal(self) -> None:
         """Let everything be as it was before the faults."""
+        await self.pool.join(await self.pool.clusters())
         nodes = await self.pool.nodes()
         await self.pool.recover(nodes)
         await self.pool.cordon("uncordon", nodes)
