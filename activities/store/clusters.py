@@ -30,7 +30,6 @@ async def grant(connection: AsyncConnection, provider: str, now: datetime, terms
 
     What is written is never less than what may arrive: so much is known of a cluster that never answers again.
     """
-    await _know_new_ones(connection, provider, now)
     leases: dict[str, datetime | None] = {}
     for row in await _locked(connection, provider):
         lease = granted(_lease_of(row), now, terms)
@@ -39,13 +38,17 @@ async def grant(connection: AsyncConnection, provider: str, now: datetime, terms
     return leases
 
 
-async def _know_new_ones(connection: AsyncConnection, provider: str, now: datetime) -> None:
+async def know_new_ones(connection: AsyncConnection, provider: str, now: datetime) -> None:
+    """Write down the clusters of a provider's nodes that are not known yet; nodes that come to one are what it is."""
     id = func.concat_ws("/", _NODES.provider, _NODES.region, _NODES.cluster)
     known = select(_CLUSTERS.id).where(_CLUSTERS.provider == provider)
     found = select(id, _NODES.provider, _NODES.region, _NODES.cluster, literal(now, tables.Instant)).distinct()
     columns = ["id", "provider", "region", "name", "since"]
     new = found.where(_NODES.provider == provider, id.not_in(known))
     await connection.execute(insert(tables.clusters).from_select(columns, new))
+    reach = func.nullif(_CLUSTERS.reach, Reach.REACHABLE)
+    among = and_(_CLUSTERS.provider == provider, _CLUSTERS.id == id, _NODES.reach.is_distinct_from(reach))
+    await connection.execute(update(tables.nodes).where(among).values(reach=reach))
 
 
 async def judge(
@@ -243,6 +246,13 @@ async def statuses(connection: AsyncConnection) -> list[ClusterStatus]:
         .order_by(_CLUSTERS.id)
     )
     return [_status(row) for row in await connection.execute(query)]
+
+
+async def in_words(connection: AsyncConnection, provider: str) -> str:
+    """How many of a provider's clusters are what."""
+    query = select(_CLUSTERS.reach, func.count().label("n")).where(_CLUSTERS.provider == provider).group_by(_CLUSTERS.reach)
+    numbers = {row.reach: row.n for row in await connection.execute(query)}
+    return "clusters: " + (", ".join(f"{numbers[reach]} {reach}" for reach in Reach if reach in numbers) or "none")
 
 
 def _status(row: Row[Any]) -> ClusterStatus:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -74,7 +73,7 @@ from corral.api import (
 from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import ReservationSpec, ReservationState, ReservationStatus
 from corral.wire import Steering
-from domain.leases import LeaseTerms, Reach
+from domain.leases import LeaseTerms
 from domain.lint.change import what_speaks_against
 from domain.snapshot import Snapshot
 
@@ -408,6 +407,7 @@ class PostgresStore:
         async def work(connection: AsyncConnection, journal: Journal) -> None:
             first = complete and await fleet.seen(connection, provider, journal.now)
             if await fleet.write_nodes(connection, provider, views, complete=complete) or first:
+                await clusters.know_new_ones(connection, provider, journal.now)
                 await note_capacity(connection, journal.now)
                 await fleet.note_change(connection, self._pool)
 
@@ -428,16 +428,13 @@ class PostgresStore:
     ) -> tuple[Judgement, list[Notice]]:
         """Believe which of a provider's clusters have answered, with all that follows."""
 
-        async def work(connection: AsyncConnection, journal: Journal) -> bool:
+        async def work(connection: AsyncConnection, journal: Journal) -> Judgement:
             is_news = await clusters.judge(connection, journal, provider, terms, asked_at=asked_at, answered=answered)
             if is_news:
                 await self._supply_changed(connection, journal)
-            return is_news
+            return Judgement(await clusters.in_words(connection, provider), is_news)
 
-        is_news, notices = await self._write(work)
-        numbers = Counter(each.state for each in await self.clusters() if each.provider == provider)
-        words = ", ".join(f"{numbers[reach]} {reach}" for reach in Reach if numbers[reach])
-        return Judgement(f"clusters: {words or 'none'}", is_news), notices
+        return await self._write(work)
 
     async def unreleased(self, provider: str) -> list[Unreleased]:
         """What a provider's clusters ran when they were lost, and has not been released there since."""

@@ -361,6 +361,16 @@ async def test_the_loss_of_a_cluster_is_counted_with_what_it_cost(crew: Crew) ->
     assert rows[0]["lost"] == 1000 * lost
 
 
+async def test_a_node_that_comes_to_a_suspect_cluster_is_suspect_like_the_others(crew: Crew) -> None:
+    crew.provider.silent.add(HERE)
+    await crew.renews(31)
+    await reports(crew, *crew.provider.nodes, a_view("new"), a_view("moved", cluster="eu-2"))
+    assert await health(crew) == {"here": "suspect", "there": "ready", "new": "suspect", "moved": "ready"}
+    await reports(crew, *crew.provider.nodes[:3], a_view("moved"))
+    assert (await health(crew))["moved"] == "suspect"
+    assert await crew.pool.findings() == {}
+
+
 async def test_work_that_wants_a_lost_cluster_waits_for_it_and_is_not_refused(crew: Crew) -> None:
     await reports(crew, *crew.provider.nodes, a_view("rare", sku="b200", cluster="eu-3"))
     await crew.pool.store.apply_queues(QueueTree(queues=(a_queue("research", 1_000, sku="b200"),)))

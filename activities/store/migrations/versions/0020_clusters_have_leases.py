@@ -32,6 +32,10 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("until <= fenced_at", name=op.f("ck_clusters_fenced_after_its_lease")),
     )
+    op.execute("""
+        INSERT INTO clusters (id, provider, region, name, since)
+        SELECT DISTINCT concat_ws('/', provider, region, cluster), provider, region, cluster, coalesce(seen_at, registered_at)
+        FROM nodes JOIN providers ON providers.name = nodes.provider""")
     op.add_column("nodes", sa.Column("reach", sa.Text))
     op.create_check_constraint(op.f("ck_nodes_known_reach"), "nodes", "reach IN ('suspect', 'lost', 'returned')")
     op.add_column("attempts", sa.Column("unreleased_in", sa.Text))
