@@ -161,6 +161,7 @@ class Reason(StrEnum):
     # Why work that has to leave has not left, and what it has is free for nobody.
     PROVIDER_DOES_NOT_ANSWER = "ProviderDoesNotAnswer"
     DOES_NOT_STOP = "DoesNotStop"
+    CLUSTER_DOES_NOT_ANSWER = "ClusterDoesNotAnswer"
     # Why running work is not stopped for other work.
     MINIMUM_RUNTIME = "MinimumRuntime"
     ALREADY_STOPPED_FOR_IT = "AlreadyStoppedForIt"
@@ -818,6 +819,39 @@ class NodeStatus(Model):
     kept_for: tuple[str, ...] = ()
     """Reservations in whose present or next window it is kept."""
     reason: str = ""
+
+
+class ClusterNote(Model):
+    """A line of the trail of a cluster: what it became, and why."""
+
+    at: AwareDatetime
+    state: str
+    reason: str = ""
+
+
+class ClusterStatus(Model):
+    """One cluster: whether it answers (`reachable`, `suspect`, `lost`, `returned`), since when, and why that is believed.
+
+    `lost_at` is when a suspect one is lost, unless it answers before. `workloads` have a place there; `unreleased` attempts
+    ran there when it was lost, and have not been seen gone there since. `losses` is how often it was lost.
+    """
+
+    id: str
+    provider: str
+    region: str
+    cluster: str
+    state: str
+    since: AwareDatetime
+    reason: str = ""
+    heard_at: AwareDatetime | None = None
+    leased_until: AwareDatetime | None = None
+    lost_at: AwareDatetime | None = None
+    nodes: int = 0
+    accelerators: int = 0
+    workloads: int = 0
+    unreleased: int = 0
+    losses: int = 0
+    trail: tuple[ClusterNote, ...] = ()
 
 
 class FleetStatus(Model):

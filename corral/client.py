@@ -33,6 +33,7 @@ from corral.api import (
     Cancel,
     Catalogue,
     Checkpointed,
+    ClusterStatus,
     Cordon,
     DatasetStatus,
     Demand,
@@ -360,6 +361,10 @@ class Corral:
         """List the nodes as last observed."""
         return await self._ask(wire.Inquiry.NODES, None, list[NodeStatus])
 
+    async def clusters(self) -> list[ClusterStatus]:
+        """List the clusters: whether they answer, since when, and what becomes of their work if they do not."""
+        return await self._ask(wire.Inquiry.CLUSTERS, None, list[ClusterStatus])
+
     async def rounds(self, limit: int = 20) -> list[RoundStatus]:
         """List the newest rounds that changed something, the last one first."""
         return await self._ask(wire.Inquiry.ROUNDS, limit, list[RoundStatus])
@@ -503,8 +508,20 @@ class Corral:
         return self._temporal.get_workflow_handle(wire.workload_workflow_id(workload))
 
     async def _change(self, workload: str, update: wire.Update, change: Model, key: str | None) -> Acknowledgement:
+        key = key or str(uuid.uuid4())
         async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"), _in_time():
-            return await _again_while_not_ready(partial(self._update, workload, update, change, key or str(uuid.uuid4())))
+            try:
+                return await _again_while_not_ready(partial(self._update, workload, update, change, key))
+            except (RPCError, WorkflowUpdateFailedError) as error:
+                if not _is_refused(error) or (done := await self._done(workload, update, key)) is None:
+                    raise
+                return done
+
+    async def _done(self, workload: str, update: wire.Update, key: str) -> Acknowledgement | None:
+        """What came of an earlier try of a change, whose answer was lost: by it the workload may have ended since."""
+        await self._handle(workload).describe()
+        answers: list[Acknowledgement] = await self._ask(wire.Inquiry.CHANGE, [workload, update, key], list[Acknowledgement])
+        return answers[0] if answers else None
 
     async def _update(self, workload: str, update: wire.Update, change: Model, key: str) -> Acknowledgement:
         answer: Acknowledgement = await self._handle(workload).execute_update(
@@ -524,6 +541,13 @@ class Corral:
                 priority=wire.ASKS,
             )
             return told
+
+
+def _is_refused(error: RPCError | WorkflowUpdateFailedError) -> bool:
+    """Whether a change came too late for its workload."""
+    if isinstance(error, RPCError):
+        return error.status is RPCStatusCode.NOT_FOUND
+    return isinstance(error.cause, ApplicationError) and error.cause.type == wire.Failure.NOT_ALLOWED
 
 
 def _search_attributes(spec: WorkloadSpec) -> TypedSearchAttributes:

@@ -22,6 +22,7 @@ from activities.courier import Courier
 from activities.evacuating import Evacuating
 from activities.inquiry import Inquiry
 from activities.inventory import Inventory
+from activities.leasing import Leasing
 from activities.observing import Observer
 from activities.placement import Placement
 from activities.ports import Provider
@@ -49,6 +50,7 @@ WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, Reservation
 OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types", "opentelemetry")
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10
+RENEWALS_BEFORE_SUSPICION = 3
 SINGLETONS_EVERY_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
@@ -113,6 +115,8 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
         observer = Observer(store, courier)
         placement = Placement(store, providers, observer, courier, clock)
         inventory = Inventory(store, providers, observer, placement, courier, reconcile_seconds=settings.reconcile_seconds)
+        renew_seconds = settings.suspect_seconds / RENEWALS_BEFORE_SUSPICION
+        leasing = Leasing(store, providers, courier, clock, settings.lease_terms(), renew_seconds=renew_seconds)
         rounds = Rounds(
             store,
             courier,
@@ -131,14 +135,17 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 adjusting.apply,
                 adjusting.standing,
                 rounds.keep_deciding,
-                *(inquiry.status, inquiry.explain, inquiry.workloads, inquiry.events, inquiry.queues),
-                *(inquiry.fleet, inquiry.nodes, inquiry.rounds, inquiry.apply_queues),
+                *(inquiry.status, inquiry.explain, inquiry.workloads, inquiry.events, inquiry.change),
+                *(inquiry.queues, inquiry.fleet, inquiry.nodes, inquiry.clusters, inquiry.rounds, inquiry.apply_queues),
                 *(inquiry.datasets, inquiry.apply_datasets),
                 *(inquiry.policies, inquiry.apply_policy, inquiry.reservations),
                 *(reserving.reserve, reserving.advance, reserving.extend, reserving.cancel),
                 *(evacuating.keep_moving, evacuating.steer, evacuating.evacuations, evacuating.foresee),
             ),
-            provider_activities=(placement.bind, placement.stop, placement.keep, inventory.watch, inventory.cordon),
+            provider_activities=(
+                *(placement.bind, placement.stop, placement.keep),
+                *(inventory.watch, inventory.cordon, leasing.keep),
+            ),
         )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -17,17 +17,20 @@ from activities.answers import (
     Adjusted,
     Adjustment,
     AttemptKey,
+    Judgement,
     Notice,
     OpenAttempt,
     ReservationChange,
     ReservationStanding,
     Standing,
+    Unreleased,
 )
 from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation, StopOrder
 from activities.store import (
     adjustments,
     attempts,
     audit,
+    clusters,
     data,
     evacuations,
     fleet,
@@ -49,6 +52,7 @@ from activities.store.steps import RoundTimes, Steps, pass_over
 from corral.api import (
     WHOLE,
     Catalogue,
+    ClusterStatus,
     Cordon,
     DatasetStatus,
     EvacuationChange,
@@ -69,6 +73,7 @@ from corral.api import (
 from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import ReservationSpec, ReservationState, ReservationStatus
 from corral.wire import Steering
+from domain.leases import LeaseTerms
 from domain.lint.change import what_speaks_against
 from domain.snapshot import Snapshot
 
@@ -293,6 +298,13 @@ class PostgresStore:
             raise LookupError(asked.workload)
         return Adjusted(message, standing), notices
 
+    async def done(self, verb: str, workload: str, key: str) -> Adjusted | None:
+        """What was done of a change that somebody asked for by that key, and how the workload stands now."""
+        async with self._engine.connect() as connection:
+            message = await adjustments.done(connection, verb, workload, key)
+        standing = await self.standing(workload) if message is not None else None
+        return None if message is None or standing is None else Adjusted(message, standing)
+
     async def keep_house(self) -> list[Notice]:
         """End attempts whose hold expired, give notice to work on draining nodes, and urge on what leaves too slowly."""
         async with self._engine.connect() as connection:
@@ -316,10 +328,28 @@ class PostgresStore:
             columns.provider == provider, columns.ended_at.is_(None), columns.bound_at.is_not(None)
         )
         async with self._engine.connect() as connection:
+            clusters = await self._clusters_of_open(connection, provider)
             return [
-                OpenAttempt(row.id, AttemptKey(row.workload_id, row.epoch), row.started_at is not None, row.stop_at is not None)
+                OpenAttempt(
+                    id=row.id,
+                    key=AttemptKey(row.workload_id, row.epoch),
+                    has_run=row.started_at is not None,
+                    is_leaving=row.stop_at is not None,
+                    clusters=clusters.get(row.id, frozenset()),
+                )
                 for row in await connection.execute(query)
             ]
+
+    async def _clusters_of_open(self, connection: AsyncConnection, provider: str) -> dict[str, frozenset[str]]:
+        rooms, nodes, columns = tables.allocations.c, tables.nodes.c, tables.attempts.c
+        query = (
+            select(rooms.attempt_id, func.array_agg((nodes.region + "/" + nodes.cluster).distinct()).label("clusters"))
+            .join(tables.nodes, nodes.id == rooms.node_id)
+            .join(tables.attempts, columns.id == rooms.attempt_id)
+            .where(columns.provider == provider, columns.ended_at.is_(None), columns.bound_at.is_not(None))
+            .group_by(rooms.attempt_id)
+        )
+        return {row.attempt_id: frozenset(row.clusters) for row in await connection.execute(query)}
 
     async def stops_due(self, provider: str, older_than_seconds: float) -> list[AttemptKey]:
         """Attempts at a provider that were to stop some (wall) time ago, and have not been observed gone."""
@@ -377,10 +407,49 @@ class PostgresStore:
         async def work(connection: AsyncConnection, journal: Journal) -> None:
             first = complete and await fleet.seen(connection, provider, journal.now)
             if await fleet.write_nodes(connection, provider, views, complete=complete) or first:
+                await clusters.know_new_ones(connection, provider, journal.now)
                 await note_capacity(connection, journal.now)
                 await fleet.note_change(connection, self._pool)
 
         await self._write(work)
+
+    # Clusters
+
+    async def grant_leases(self, provider: str, terms: LeaseTerms) -> Mapping[str, datetime | None]:
+        """Write down the leases that a provider's clusters are about to be sent, by `region/cluster`."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> Mapping[str, datetime | None]:
+            return await clusters.grant(connection, provider, journal.now, terms)
+
+        return (await self._write(work))[0]
+
+    async def judge_clusters(
+        self, provider: str, terms: LeaseTerms, *, asked_at: datetime, answered: Collection[str]
+    ) -> tuple[Judgement, list[Notice]]:
+        """Believe which of a provider's clusters have answered, with all that follows."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> Judgement:
+            is_news = await clusters.judge(connection, journal, provider, terms, asked_at=asked_at, answered=answered)
+            if is_news:
+                await self._supply_changed(connection, journal)
+            return Judgement(await clusters.in_words(connection, provider), is_news)
+
+        return await self._write(work)
+
+    async def unreleased(self, provider: str) -> list[Unreleased]:
+        """What a provider's clusters ran when they were lost, and has not been released there since."""
+        async with self._engine.connect() as connection:
+            return await clusters.unreleased(connection, provider)
+
+    async def note_released(self, attempts: Collection[str]) -> None:
+        """Note that attempts have been seen gone where they were lost."""
+        async with self._engine.begin() as connection:
+            await clusters.note_released(connection, attempts)
+
+    async def clusters(self) -> list[ClusterStatus]:
+        """All clusters that have ever been asked."""
+        async with self._engine.connect() as connection:
+            return await clusters.statuses(connection)
 
     async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
         """Cordon, drain or uncordon nodes.

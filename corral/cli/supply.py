@@ -31,6 +31,14 @@ def list_nodes(context: typer.Context, watch: Watch = False, interval: Interval 
     Session.of(context, output).follow(lambda corral: corral.nodes(), View(tables.nodes), Watching(watch, interval))
 
 
+def clusters(context: typer.Context, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
+    """List the clusters: whether they answer, since when and why, and when work of a suspect one is started elsewhere.
+
+    With -o json also what became of each of late.
+    """
+    Session.of(context, output).follow(lambda corral: corral.clusters(), View(tables.clusters), Watching(watch, interval))
+
+
 def rounds(
     context: typer.Context,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 20,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from corral.api import (
     Acknowledgement,
     BudgetStatus,
+    ClusterStatus,
     DatasetStatus,
     EvacuationForecast,
     EvacuationMove,
@@ -354,6 +355,22 @@ def _node(node: NodeStatus) -> tuple[object, ...]:
     stops = node.interruptions_per_hour
     has = (node.accelerators, node.used, node.capacity_type, node.price, stops, node.maximum_replicas)
     return (*place, *has, node.available_until, ", ".join(node.kept_for) or None, labels, node.reason)
+
+
+def clusters(statuses: Sequence[ClusterStatus]) -> Page:
+    """One line for each cluster."""
+    columns = (
+        *(Column("CLUSTER"), STATE, Column("SINCE", is_whole=True), Column("HEARD", is_whole=True)),
+        *(Column("LEASED UNTIL", is_whole=True), Column("LOST AT", is_whole=True)),
+        *(*_numbers("NODES", "ACCELERATORS", "WORKLOADS", "UNRELEASED", "LOSSES"), Column("REASON")),
+    )
+    return (table(columns, map(_cluster, statuses)),)
+
+
+def _cluster(cluster: ClusterStatus) -> tuple[object, ...]:
+    times = (cluster.since, cluster.heard_at, cluster.leased_until, cluster.lost_at)
+    numbers = (cluster.nodes, cluster.accelerators, cluster.workloads, cluster.unreleased, cluster.losses)
+    return (cluster.id, cluster.state, *times, *numbers, cluster.reason)
 
 
 def evacuations(statuses: Sequence[EvacuationStatus]) -> Page:

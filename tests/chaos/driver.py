@@ -110,6 +110,7 @@ class Chaos:
             await self.pool.abort_evacuation(row["id"])
         for row in await self.pool.rows("SELECT id FROM reservations WHERE ended_at IS NULL"):
             await self.pool.cancel_reservation(row["id"])
+        await self.pool.join(await self.pool.clusters())
         nodes = await self.pool.nodes()
         await self.pool.recover(nodes)
         await self.pool.cordon("uncordon", nodes)

@@ -127,6 +127,28 @@ class ChaoticPool:
         finally:
             await world.aclose()
 
+    async def clusters(self) -> list[str]:
+        """All clusters, as `region/cluster`."""
+        rows = await self.rows("SELECT DISTINCT region || '/' || cluster AS place FROM nodes ORDER BY place")
+        return [row["place"] for row in rows]
+
+    async def cut(self, cluster: str) -> None:
+        """Let a cluster and its provider not hear of each other."""
+        world = await self.live.second_simulator()
+        try:
+            await world.cut_cluster(cluster)
+        finally:
+            await world.aclose()
+
+    async def join(self, clusters: Sequence[str]) -> None:
+        """Let clusters answer again."""
+        world = await self.live.second_simulator()
+        try:
+            for cluster in clusters:
+                await world.join_cluster(cluster)
+        finally:
+            await world.aclose()
+
     async def at_the_provider(self) -> list[str]:
         """Attempts that the provider has not forgotten."""
         world = await self.live.second_simulator()
@@ -183,6 +205,10 @@ def _settings(directory: Path) -> dict[str, object]:
         "clock_origin": datetime.now(UTC),
         "tick_seconds": 1,
         "reconcile_seconds": 3,
+        "suspect_seconds": 2,
+        "lease_seconds": 15,
+        "lease_grace_seconds": 0.5,
+        "lease_skew_seconds": 0.5,
         "fleet_file": fleet,
         "policy": str(first_policy),
         "state_dir": directory,

@@ -9,6 +9,8 @@ from corral.api import (
     Acknowledgement,
     CapacityType,
     Catalogue,
+    ClusterNote,
+    ClusterStatus,
     Cordon,
     DatasetStatus,
     Demand,
@@ -119,6 +121,24 @@ QUEUES = [
     ),
 ]
 FLEET = [FleetStatus(provider="cloud", region="north", sku="h100", nodes=2, ready_nodes=1, accelerators=16, used=8.5)]
+CLUSTERS = [
+    ClusterStatus(
+        id="cloud/north/c1",
+        provider="cloud",
+        region="north",
+        cluster="c1",
+        state="suspect",
+        since=NOON,
+        reason="it has not answered for a while",
+        heard_at=NOON - timedelta(seconds=31),
+        leased_until=NOON + timedelta(seconds=570),
+        lost_at=NOON + timedelta(seconds=610),
+        nodes=2,
+        accelerators=16,
+        workloads=3,
+        trail=(ClusterNote(at=NOON, state="suspect", reason="it has not answered for a while"),),
+    )
+]
 ROUNDS = [
     RoundStatus(
         id=12,
@@ -294,6 +314,10 @@ class FakeCorral(Corral):
     async def rounds(self, limit: int = 20) -> list[RoundStatus]:
         self._note("rounds", limit)
         return ROUNDS[:limit]
+
+    async def clusters(self) -> list[ClusterStatus]:
+        self._note("clusters")
+        return CLUSTERS
 
     async def nodes(self) -> list[NodeStatus]:
         self._note("nodes")

@@ -31,6 +31,7 @@ from tests.corral.fakes import (
     A_WAITING_WORKLOAD,
     AN_ENDED_WORKLOAD,
     AN_EVACUATION,
+    CLUSTERS,
     DATASETS,
     DONE,
     EVENTS,
@@ -82,6 +83,7 @@ CASES = [
     ("data apply -", ("apply_datasets", THE_CATALOGUE), DATASETS),
     ("fleet", ("fleet",), FLEET),
     ("fleet nodes", ("nodes",), NODES),
+    ("clusters", ("clusters",), CLUSTERS),
     ("reservation list", ("reservations",), RESERVATIONS),
     ("reservation show night", ("reservation", "night"), RESERVATIONS[0]),
     ("reservation extend night --seconds 60", ("extend_reservation", "night", 60), RESERVED),
@@ -184,6 +186,19 @@ def test_work_that_leaves_its_place_says_where_it_goes_on(command: str) -> None:
 def test_nodes_show_what_they_say_of_themselves() -> None:
     line = run(FakeCorral(), "fleet", "nodes").stdout.splitlines()[1].split()
     assert line[-5:] == ["4", "-", "night", "disk=nvme", "-"]
+
+
+def test_clusters_show_what_they_are_and_why() -> None:
+    header, line = run(FakeCorral(), "clusters").stdout.splitlines()
+    assert header.split()[:3] == ["CLUSTER", "STATE", "SINCE"]
+    assert line.split()[:2] == ["cloud/north/c1", "suspect"]
+    assert line.endswith("2  16  3  0  0  it has not answered for a while") or line.split()[-12:-7] == [
+        "2",
+        "16",
+        "3",
+        "0",
+        "0",
+    ]
 
 
 def test_data_show_where_they_are_and_what_is_odd_about_them() -> None:

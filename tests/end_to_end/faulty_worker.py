@@ -14,12 +14,13 @@ from typing import Any
 
 import uvloop
 
-from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, Standing
+from activities.answers import Adjusted, Adjustment, AttemptKey, Judgement, Notice, Standing
 from activities.ports import LaunchSpec, Observation
 from activities.providers.local import LocalProvider
 from activities.providers.sim import SimulatedProvider
 from activities.store.postgres import PostgresStore
 from corral.api import EvacuationOrder, EvacuationStatus, State, WorkloadSpec
+from domain.leases import Reach
 from domain.lifecycle import Leave
 from worker import wiring
 from worker.settings import Settings, load_settings
@@ -77,6 +78,12 @@ def fate_of_stores(fate: Fate) -> type[PostgresStore]:
         async def evacuate(self, order: EvacuationOrder) -> tuple[EvacuationStatus, list[Notice]]:
             answer = await super().evacuate(order)
             fate.after("evacuate", [order.id])
+            return answer
+
+        async def judge_clusters(self, provider: str, *terms: Any, **heard: Any) -> tuple[Judgement, list[Notice]]:
+            answer = await super().judge_clusters(provider, *terms, **heard)
+            for step in (Reach.SUSPECT, Reach.LOST, Reach.RETURNED):
+                fate.after(step, [each.state for each in await self.clusters()])
             return answer
 
         async def kept(self, key: AttemptKey, notice: int) -> list[Notice]:
