@@ -909,6 +909,8 @@ class EvacuationOrder(Model):
 class EvacuationState(StrEnum):
     """How far an evacuation is."""
 
+    AWAITING = "awaiting-approval"
+    """Somebody has to approve it first; nothing is changed before."""
     MOVING = "moving"
     PAUSED = "paused"
     """Nobody else is told to leave; nothing new goes there all the same."""
@@ -917,25 +919,28 @@ class EvacuationState(StrEnum):
     OVERDUE = "overdue"
     """Its deadline came while something was still there."""
     ABORTED = "aborted"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    """Nobody has approved it in time."""
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more comes of it."""
-        return self in {EvacuationState.DONE, EvacuationState.OVERDUE, EvacuationState.ABORTED}
+        return self not in {EvacuationState.AWAITING, EvacuationState.MOVING, EvacuationState.PAUSED}
 
 
-class EvacuationChange(Model):
-    """Pause, resume or abort an evacuation: who asks for it, and why."""
+class OperationChange(Model):
+    """Steer an operation: who asks for it, and why."""
 
     who: Annotated[ShortName, StringConstraints(min_length=1)]
     reason: Annotated[ShortText, StringConstraints(min_length=1)]
 
 
-class EvacuationNote(Model):
-    """A line of the trail of an evacuation: what happened, by whose order, and why. Without `who` it came by itself."""
+class OperationNote(Model):
+    """A line of the trail of an operation: the state it came to, by whose order, and why. Without `who` it came by itself."""
 
     at: AwareDatetime
-    state: EvacuationState
+    state: str
     who: str = ""
     reason: str = ""
 
@@ -944,7 +949,7 @@ class EvacuationStatus(Model):
     """How an evacuation stands; a higher version is newer.
 
     `left` workloads are still there, of which `leaving` have notice; `told` were told to leave so far. `remaining` names the
-    first of those that are left.
+    first of those that are left. One that has to be approved says in `needs` why, and has its `deadline` for that first.
     """
 
     order: EvacuationOrder
@@ -958,7 +963,8 @@ class EvacuationStatus(Model):
     left: int
     leaving: int
     remaining: tuple[str, ...] = ()
-    trail: tuple[EvacuationNote, ...] = ()
+    needs: str = ""
+    trail: tuple[OperationNote, ...] = ()
 
 
 class EvacuationMove(Model):
@@ -980,6 +986,34 @@ class EvacuationForecast(Model):
 
     nodes: int
     moves: tuple[EvacuationMove, ...]
+
+
+class OperationKind(StrEnum):
+    """What operators order that takes its time."""
+
+    EVACUATION = "evacuation"
+    POLICY = "policy-roll-out"
+    QUEUES = "queue-edit"
+
+
+class OperationStatus(Model):
+    """An operation of any kind as the record keeps it: by whom and why, how far it is in words, and all that happened.
+
+    Until `due_at` it has to be approved, or has time, or is watched.
+    """
+
+    id: str
+    kind: OperationKind
+    subject: str
+    state: str
+    version: int
+    who: str
+    reason: str
+    began_at: AwareDatetime
+    due_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    message: str = ""
+    trail: tuple[OperationNote, ...] = ()
 
 
 class Resize(Model):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import Checkpoint, EvacuationChange, EvacuationOrder, EvacuationState, PlaceKind, State
+from corral.api import Checkpoint, EvacuationOrder, EvacuationState, OperationChange, PlaceKind, State
 from corral.client import Conflict, NotFound
 from corral.wire import Steering, evacuation_workflow_id
 from tests.end_to_end.leaving import FOR_EVER, died_after, ends, is_in_order, patiently, until_state, whole_node
@@ -14,7 +14,7 @@ from tests.end_to_end.pools import QUEUES, LivePool, running_pool
 from tests.servers import PostgresServer
 from worker import supervision
 
-ENOUGH = EvacuationChange(who="ben", reason="not needed any more")
+ENOUGH = OperationChange(who="ben", reason="not needed any more")
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +78,14 @@ async def test_aborted_it_gives_the_node_back_and_the_id_stays_taken(emptied: Li
     await until_state(pool, "emptied-stays", State.STOPPING)
     assert await health(pool, node) == "cordoned"
 
-    status = await pool.corral.steer_evacuation("mistake", Steering.ABORT, ENOUGH)
-    assert status.state is EvacuationState.ABORTED
-    assert await pool.corral.evacuated("mistake") == status
+    status = await pool.corral.steer_operation("mistake", Steering.ABORT, ENOUGH)
+    assert status.state == EvacuationState.ABORTED
+    assert (await pool.corral.evacuated("mistake")).version == status.version
     assert await health(pool, node) == "ready"
-    with pytest.raises(Conflict, match="belongs to another evacuation"):
+    with pytest.raises(Conflict, match="belongs to another operation"):
         await pool.corral.evacuate(an_order("mistake", node, at_once=2))
-    with pytest.raises(NotFound, match="no evacuation 'mistake' under way"):
-        await pool.corral.steer_evacuation("mistake", Steering.PAUSE, ENOUGH)
+    with pytest.raises(NotFound, match="no operation 'mistake' under way"):
+        await pool.corral.steer_operation("mistake", Steering.PAUSE, ENOUGH)
     await ends(pool, "emptied-stays", 1)
 
 

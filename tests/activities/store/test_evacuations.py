@@ -6,10 +6,10 @@ import pytest
 
 from activities.ports import NotAllowed, Phase
 from corral.api import (
-    EvacuationChange,
     EvacuationOrder,
     EvacuationState,
     EvacuationStatus,
+    OperationChange,
     Outcome,
     PlaceKind,
     SlaTier,
@@ -18,7 +18,7 @@ from corral.api import (
 from corral.wire import Steering
 from tests.activities.store.pool import Pool, a_spec, a_view
 
-HEAT = EvacuationChange(who="ben", reason="it is cooler now")
+HEAT = OperationChange(who="ben", reason="it is cooler now")
 
 
 def an_order(id: str = "heat", place: str = "aws/eu/eu-1", kind: PlaceKind = PlaceKind.CLUSTER, **more: Any) -> EvacuationOrder:
@@ -158,7 +158,7 @@ async def test_the_trail_says_who_ordered_what_and_why(pool: Pool) -> None:
 async def test_an_id_is_of_one_evacuation(pool: Pool) -> None:
     await three_run(pool)
     await advances(pool, an_order())
-    with pytest.raises(NotAllowed, match="'heat' belongs to another evacuation"):
+    with pytest.raises(NotAllowed, match="'heat' belongs to another operation"):
         await advances(pool, an_order(place="aws/eu", kind=PlaceKind.REGION))
 
 
