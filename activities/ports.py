@@ -351,7 +351,7 @@ class Store(Protocol):
         """Cordon, drain or uncordon nodes.
 
         Raises:
-            LookupError: names the nodes that the provider does not have; nothing was changed.
+            LookupError: names what the provider does not have; nothing was changed.
         """
 
     async def evacuate(self, order: EvacuationOrder) -> tuple[EvacuationStatus, list[Notice]]:

@@ -861,14 +861,6 @@ class RoundStatus(Model):
     milliseconds: dict[str, float] = {}
 
 
-class Cordon(Model):
-    """Nodes that shall accept nothing new (`cordon`), empty themselves (`drain`) or come back (`uncordon`)."""
-
-    action: Annotated[str, StringConstraints(pattern=r"^(cordon|drain|uncordon)$")]
-    nodes: Annotated[tuple[Annotated[ShortName, StringConstraints(min_length=1)], ...], Field(min_length=1, max_length=1_000)]
-    reason: Annotated[ShortText, StringConstraints(min_length=1)]
-
-
 class PlaceKind(StrEnum):
     """What is evacuated, and so how it is named."""
 
@@ -880,6 +872,33 @@ class PlaceKind(StrEnum):
     """`PROVIDER/REGION`."""
 
 
+Place = Annotated[ShortName, StringConstraints(pattern=r"^[^/\x00]+(/[^/\x00]+){1,2}$")]
+"""How a node, a cluster or a region is named: see `PlaceKind`."""
+
+
+class Cordon(Model):
+    """Nodes that shall accept nothing new (`cordon`), empty themselves (`drain`) or come back (`uncordon`).
+
+    All nodes of a `place` can only come back: what empties one is an evacuation.
+    """
+
+    action: Annotated[str, StringConstraints(pattern=r"^(cordon|drain|uncordon)$")]
+    nodes: Annotated[tuple[Annotated[ShortName, StringConstraints(min_length=1)], ...], Field(max_length=1_000)] = ()
+    kind: PlaceKind | None = None
+    place: Place | None = None
+    reason: Annotated[ShortText, StringConstraints(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if (self.kind is None) != (self.place is None):
+            raise ValueError("a place needs its kind, node, cluster or region, and a kind its place")
+        if bool(self.nodes) == bool(self.place):
+            raise ValueError("expected either nodes, or a place")
+        if self.place and self.action != "uncordon":
+            raise ValueError(f"{self.action}: a place can only be uncordoned as a whole; evacuate it instead")
+        return self
+
+
 class EvacuationOrder(Model):
     """Empty a node, a cluster or a region of a provider: nothing new goes there, and what is there moves elsewhere.
 
@@ -889,7 +908,7 @@ class EvacuationOrder(Model):
 
     id: Identifier
     kind: PlaceKind
-    place: Annotated[ShortName, StringConstraints(pattern=r"^[^/\x00]+(/[^/\x00]+){1,2}$")]
+    place: Place
     reason: Annotated[ShortText, StringConstraints(min_length=1)]
     who: Annotated[ShortName, StringConstraints(min_length=1)]
     deadline_seconds: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_SECONDS)] = 4 * HOUR_SECONDS

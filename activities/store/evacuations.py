@@ -3,16 +3,14 @@
 Every step is found from the record itself, so that a step which is done again finds what the first has done.
 """
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.elements import ColumnElement
 
 from activities.ports import NotAllowed
-from activities.store import orders, tables
+from activities.store import fleet, orders, tables
 from activities.store.attempts import withdraw
 from activities.store.rows import Journal
 from corral.api import (
@@ -23,7 +21,6 @@ from corral.api import (
     OperationKind,
     OperationNote,
     Outcome,
-    PlaceKind,
     SlaTier,
 )
 from corral.policy import Approvals
@@ -183,25 +180,19 @@ def _status(row: Row[Any]) -> EvacuationStatus:
 # Places
 
 
-def _is_inside(order: EvacuationOrder) -> ColumnElement[bool]:
-    nodes = tables.nodes.c
-    paths: Mapping[PlaceKind, ColumnElement[str]] = {
-        PlaceKind.NODE: nodes.id,
-        PlaceKind.CLUSTER: func.concat_ws("/", nodes.provider, nodes.region, nodes.cluster),
-        PlaceKind.REGION: func.concat_ws("/", nodes.provider, nodes.region),
-    }
-    return paths[order.kind] == order.place
-
-
 async def _inside(connection: AsyncConnection, order: EvacuationOrder) -> list[str]:
-    return list(await connection.scalars(select(tables.nodes.c.id).where(_is_inside(order)).order_by(tables.nodes.c.id)))
+    return list(
+        await connection.scalars(
+            select(tables.nodes.c.id).where(fleet.is_inside(order.kind, order.place)).order_by(tables.nodes.c.id)
+        )
+    )
 
 
 async def _cordon(connection: AsyncConnection, order: EvacuationOrder) -> bool:
     reason = f"evacuation {order.id} of {order.kind} {order.place}: {order.reason}"
     cordoned = await connection.execute(
         update(tables.nodes)
-        .where(_is_inside(order), tables.nodes.c.cordon.is_(None))
+        .where(fleet.is_inside(order.kind, order.place), tables.nodes.c.cordon.is_(None))
         .values(cordon=Health.CORDONED, cordon_reason=reason, cordoned_by=order.id)
     )
     return cordoned.rowcount > 0
@@ -227,7 +218,12 @@ async def _residents(connection: AsyncConnection, order: EvacuationOrder) -> lis
         .join(tables.workloads, workloads.id == attempts.workload_id)
         .join(tables.allocations, rooms.attempt_id == attempts.id)
         .join(tables.nodes, tables.nodes.c.id == rooms.node_id)
-        .where(attempts.ended_at.is_(None), attempts.follows.is_(None), rooms.phase != "released", _is_inside(order))
+        .where(
+            attempts.ended_at.is_(None),
+            attempts.follows.is_(None),
+            rooms.phase != "released",
+            fleet.is_inside(order.kind, order.place),
+        )
         .order_by(workloads.id)
     )
     return [

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.ports import NotAllowed
 from activities.store import tables
-from corral.api import EvacuationOrder, Model, OperationKind, OperationNote, OperationStatus
+from corral.api import EvacuationOrder, EvacuationState, Model, OperationKind, OperationNote, OperationStatus
 from corral.rollout import RolloutOrder
 
 Order = EvacuationOrder | RolloutOrder
@@ -34,6 +34,9 @@ class Progress(Model):
         """As the record keeps it."""
         return self.model_dump(mode="json") | {"message": self.message}
 
+
+AWAITING = EvacuationState.AWAITING
+"""The same for every kind of operation."""
 
 _COLUMNS = tables.orders.c
 
@@ -132,4 +135,5 @@ def _status(row: Row[Any]) -> OperationStatus:
     names = ("id", "kind", "subject", "state", "version", "began_at", "due_at", "ended_at", "trail")
     said = {name: getattr(row, name) for name in names}
     terms, progress = row.terms, row.progress
-    return OperationStatus(**said, who=terms["who"], reason=terms["reason"], message=progress.get("message", ""))
+    message = progress["needs"] if row.state == AWAITING else progress["message"]
+    return OperationStatus(**said, who=terms["who"], reason=terms["reason"], message=message)

@@ -393,16 +393,12 @@ class PostgresStore:
         """Cordon, drain or uncordon nodes.
 
         Raises:
-            LookupError: names the nodes that the provider does not have; nothing was changed.
+            LookupError: names what the provider does not have; nothing was changed.
         """
 
         async def work(connection: AsyncConnection, journal: Journal) -> list[NodeStatus]:
-            if missing := await fleet.order(connection, provider, order):
-                raise LookupError(", ".join(missing))
-            await note_capacity(connection, journal.now)
-            await fleet.note_change(connection, self._pool)
-            prefix = f"{provider}/"
-            ids = [node if node.startswith(prefix) else prefix + node for node in order.nodes]
+            ids = await fleet.order(connection, provider, order)
+            await self._supply_changed(connection, journal)
             return await views.nodes(connection, ids)
 
         return (await self._write(work))[0]

@@ -59,6 +59,7 @@ SMALLER = Resize(count=4, minimum=2, group="main")
 
 SHORT = EvacuationOrder(id="heat", kind=PlaceKind.REGION, place="cloud/north", reason="hot", who="ada")
 BY_ADA = OperationChange(who="ada", reason="x")
+BACK = Cordon(action="uncordon", kind=PlaceKind.REGION, place="p/r", reason="x")
 ROLL_OUT = RolloutOrder(
     id="r",
     change=Change(policy=Policy()),
@@ -126,6 +127,7 @@ CASES = [
         ("roll_out", EDIT),
         [Submission("q", created=True)],
     ),
+    ("uncordon --region p/r --reason x", ("cordon", "p", BACK), NODES),
     ("uncordon p n1 --reason x", ("cordon", "p", Cordon(action="uncordon", nodes=("n1",), reason="x")), NODES),
 ]
 GIVEN = {
