@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,11 +13,17 @@ from temporalio.client import (
     ActivityFailureError,
     Client,
     Interceptor,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleInfo,
+    ScheduleListInfo,
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
+from temporalio.client import ScheduleSpec as TimesOfSchedule
 from temporalio.common import (
     SearchAttributePair,
     TypedSearchAttributes,
@@ -63,6 +69,7 @@ from corral.api import (
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import Extend, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
 from corral.rollout import Change, RolloutOrder, RolloutStatus, WhatIf
+from corral.schedule import ScheduleSpec, ScheduleStatus
 from corral.sealing import CannotUnseal, data_converter, is_sealed
 
 ANSWER_WITHIN = timedelta(seconds=30)
@@ -513,6 +520,59 @@ class Corral:
             await handle.execute_update(verb, change, id=key or str(uuid.uuid4()), rpc_timeout=ANSWER_WITHIN)
         return await self.operation(id)
 
+    async def schedule(self, spec: ScheduleSpec) -> list[ScheduleStatus]:
+        """Let Temporal order an operation at each time of a schedule, unless the last one of it is still under way.
+
+        Raises:
+            Conflict: there is a schedule of that id already.
+            Invalid: Temporal does not take its times.
+        """
+        facts = spec.model_dump(include={"cron", "time_zone", "who", "reason"}) | {"subject": spec.subject, "pool": self._pool}
+        action = ScheduleActionStartWorkflow(
+            wire.RECURRING,
+            spec,
+            id=f"recurring/{spec.id}",
+            task_queue=wire.pool_task_queue(self._pool),
+            static_summary=f"{spec.subject}, {spec.cron} {spec.time_zone}"[:200],
+            priority=wire.STEERS,
+        )
+        times = TimesOfSchedule(cron_expressions=[spec.cron], time_zone_name=spec.time_zone)
+        async with _plain_errors():
+            try:
+                handle = await self._temporal.create_schedule(
+                    wire.schedule_id(spec.id), Schedule(action, times), memo=facts, rpc_timeout=ANSWER_WITHIN
+                )
+            except ScheduleAlreadyRunningError:
+                known = f"id: there is a schedule {spec.id!r} already; remove it first (`corral schedule remove {spec.id}`)"
+                raise Conflict(known) from None
+            except RPCError as error:
+                if error.status is RPCStatusCode.INVALID_ARGUMENT:
+                    raise Invalid(f"cron, time_zone: {error.message}") from error
+                raise
+            return [_scheduled(spec.id, facts, (await handle.describe()).info)]
+
+    async def schedules(self) -> list[ScheduleStatus]:
+        """List the schedules of the pool. Temporal may take some seconds to list what is new."""
+        prefix, found = wire.schedule_id(""), []
+        async with _plain_errors():
+            async for each in await self._temporal.list_schedules():
+                facts = await each.memo()
+                if each.info and each.id.startswith(prefix) and facts.get("pool") == self._pool:
+                    found.append(_scheduled(each.id.removeprefix(prefix), facts, each.info))
+        return sorted(found, key=lambda status: status.id)
+
+    async def unschedule(self, id: str) -> list[ScheduleStatus]:
+        """Remove a schedule; what it has ordered goes on. Answers with the schedule as it was.
+
+        Raises:
+            NotFound: there is no such schedule.
+        """
+        handle = self._temporal.get_schedule_handle(wire.schedule_id(id))
+        async with _plain_errors(missing=f"there is no schedule {id!r}; `corral schedule list` lists them"):
+            known = await handle.describe()
+            await handle.delete()
+            return [_scheduled(id, await known.memo(), known.info)]
+
     async def evacuated(self, id: str) -> EvacuationStatus:
         """Wait until an evacuation is over, however long that takes.
 
@@ -592,6 +652,12 @@ def _search_attributes(spec: WorkloadSpec) -> TypedSearchAttributes:
             SearchAttributePair(wire.PRIORITY, spec.priority),
         ]
     )
+
+
+def _scheduled(id: str, facts: Mapping[str, str], info: ScheduleInfo | ScheduleListInfo) -> ScheduleStatus:
+    last = info.recent_actions[-1].started_at if info.recent_actions else None
+    said = {name: value for name, value in facts.items() if name != "pool"}
+    return ScheduleStatus(id=id, next_at=next(iter(info.next_action_times), None), last_at=last, **said)
 
 
 async def _again_while_not_ready(call: Callable[[], Awaitable[Answer]]) -> Answer:

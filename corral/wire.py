@@ -10,6 +10,7 @@ PROVIDER = "ProviderReconcile"
 RESERVATION = "ReservationLifecycle"
 EVACUATION = "Evacuation"
 ROLLOUT = "Rollout"
+RECURRING = "Recurring"
 
 DEFAULT_POOL = "main"
 
@@ -65,6 +66,11 @@ def evacuation_workflow_id(evacuation: str) -> str:
 def rollout_workflow_id(rollout: str) -> str:
     """The workflow that rolls out a policy or queues."""
     return f"rollout/{rollout}"
+
+
+def schedule_id(schedule: str) -> str:
+    """The schedule, as Temporal knows it, of an operation that is ordered again and again."""
+    return f"schedule/{schedule}"
 
 
 def pool_task_queue(pool: str) -> str:

@@ -42,12 +42,13 @@ from worker.temporal_server import connect
 from workflows.contracts import Signal
 from workflows.evacuation import Evacuation
 from workflows.provider import ProviderReconcile
+from workflows.recurring import Recurring
 from workflows.reservation import ReservationLifecycle
 from workflows.rollout import Rollout
 from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
 
-WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation, Rollout)
+WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation, Rollout, Recurring)
 OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types", "opentelemetry")
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10

@@ -25,7 +25,7 @@ from corral.api import (
     WorkloadSpec,
     WorkloadStatus,
 )
-from corral.cli import data, operations, reservations, rollouts, steering, supply, tables, tenancy
+from corral.cli import data, operations, reservations, rollouts, schedules, steering, supply, tables, tenancy
 from corral.cli.connection import Connection, Identity
 from corral.cli.documents import read_documents
 from corral.cli.exits import EPILOG, Commands, code_of_end
@@ -336,6 +336,7 @@ app.add_typer(reservations.reservation, name="reservation")
 app.command()(reservations.reserve)
 app.add_typer(operations.operations, name="operations")
 app.command()(operations.evacuate)
+app.add_typer(schedules.schedule, name="schedule")
 app.command()(supply.rounds)
 app.command()(supply.cordon)
 app.command()(supply.drain)

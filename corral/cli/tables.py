@@ -27,6 +27,7 @@ from corral.client import Submission
 from corral.policy import PolicyRecord
 from corral.reservation import ReservationAnswer, ReservationStatus
 from corral.rollout import Effect, WhatIf
+from corral.schedule import ScheduleStatus
 
 ID = Column("ID")
 STATE = Column("STATE", is_whole=True)
@@ -384,6 +385,21 @@ def what_if(found: WhatIf) -> Page:
 def _effect(effect: Effect) -> tuple[object, ...]:
     who = (effect.workload or None, effect.queue, effect.tier)
     return (effect.kind, *who, effect.accelerators, effect.message)
+
+
+def schedules(statuses: Sequence[ScheduleStatus]) -> Page:
+    """One line for each schedule."""
+    columns = (
+        ID,
+        Column("WHAT"),
+        Column("CRON"),
+        Column("ZONE"),
+        Column("NEXT", is_whole=True),
+        Column("BY"),
+        Column("REASON"),
+    )
+    rows = ((s.id, s.subject, s.cron, s.time_zone, s.next_at, s.who, s.reason) for s in statuses)
+    return (table(columns, rows),)
 
 
 def forecast(forecast: EvacuationForecast) -> Page:

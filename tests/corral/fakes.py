@@ -52,6 +52,7 @@ from corral.client import Corral, CorralError, Submission, Unreachable
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyRecord
 from corral.reservation import Miss, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
 from corral.rollout import Change, Effect, EffectKind, RolloutOrder, Surroundings, WhatIf
+from corral.schedule import ScheduleSpec, ScheduleStatus
 from corral.wire import Steering
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -187,6 +188,17 @@ AN_OPERATION = OperationStatus(
     message="2 nodes: 2 workloads are left, 1 of them leaving; 1 were told to",
     trail=(OperationNote(at=NOON, state=EvacuationState.MOVING, who="ada", reason="too \x1b[31mhot"),),
 )
+SCHEDULES = [
+    ScheduleStatus(
+        id="nightly",
+        subject="evacuate cluster cloud/north/c1",
+        cron="0 2 * * 0",
+        time_zone="UTC",
+        who="ada",
+        reason="patches",
+        next_at=NOON,
+    )
+]
 A_WHAT_IF = WhatIf(
     token="0123456789abcdef",
     surroundings=Surroundings(
@@ -375,6 +387,18 @@ class FakeCorral(Corral):
     async def roll_out(self, order: RolloutOrder) -> Submission:
         self._note("roll_out", order)
         return Submission(order.id, created=True)
+
+    async def schedule(self, spec: ScheduleSpec) -> list[ScheduleStatus]:
+        self._note("schedule", spec)
+        return SCHEDULES
+
+    async def schedules(self) -> list[ScheduleStatus]:
+        self._note("schedules")
+        return SCHEDULES
+
+    async def unschedule(self, id: str) -> list[ScheduleStatus]:
+        self._note("unschedule", id)
+        return SCHEDULES
 
     async def operations(self, limit: int = 20) -> list[OperationStatus]:
         self._note("operations", limit)

@@ -28,6 +28,7 @@ from corral.cli.exits import ExitCode
 from corral.client import Conflict, Submission
 from corral.policy import Policy
 from corral.rollout import Change, Conditions, RolloutOrder
+from corral.schedule import RecurringEvacuation, ScheduleSpec
 from corral.wire import Steering
 from tests.corral.fakes import (
     A_RUNNING_WORKLOAD,
@@ -46,6 +47,7 @@ from tests.corral.fakes import (
     RESERVATIONS,
     RESERVED,
     ROUNDS,
+    SCHEDULES,
     FakeCorral,
     run,
 )
@@ -59,6 +61,20 @@ SMALLER = Resize(count=4, minimum=2, group="main")
 
 SHORT = EvacuationOrder(id="heat", kind=PlaceKind.REGION, place="cloud/north", reason="hot", who="ada")
 BY_ADA = OperationChange(who="ada", reason="x")
+A_SCHEDULE = b"""
+id: nightly
+cron: 0 2 * * 0
+reason: patches
+who: ada
+evacuate: {kind: cluster, place: cloud/north/c1}
+"""
+NIGHTLY = ScheduleSpec(
+    id="nightly",
+    cron="0 2 * * 0",
+    reason="patches",
+    who="ada",
+    evacuate=RecurringEvacuation(kind=PlaceKind.CLUSTER, place="cloud/north/c1"),
+)
 BACK = Cordon(action="uncordon", kind=PlaceKind.REGION, place="p/r", reason="x")
 ROLL_OUT = RolloutOrder(
     id="r",
@@ -127,12 +143,16 @@ CASES = [
         ("roll_out", EDIT),
         [Submission("q", created=True)],
     ),
+    ("schedule create -", ("schedule", NIGHTLY), SCHEDULES),
+    ("schedule list", ("schedules",), SCHEDULES),
+    ("schedule remove nightly", ("unschedule", "nightly"), SCHEDULES),
     ("uncordon --region p/r --reason x", ("cordon", "p", BACK), NODES),
     ("uncordon p n1 --reason x", ("cordon", "p", Cordon(action="uncordon", nodes=("n1",), reason="x")), NODES),
 ]
 GIVEN = {
     "submit -": b"id: train\nqueue: team\n",
     "data apply -": A_CATALOGUE,
+    "schedule create -": A_SCHEDULE,
     **{command: A_TREE for command, _, _ in CASES if command.startswith("queue") and " - " in f"{command} "},
 }
 
@@ -400,3 +420,12 @@ def test_the_trail_of_an_operation_is_shown_line_by_line() -> None:
     assert "region cloud/north" in shown
     assert "too hot" in shown
     assert "\x1b" not in shown
+
+
+def test_the_example_of_a_schedule_is_one() -> None:
+    corral = FakeCorral()
+    file = Path(__file__).parents[2] / "examples" / "schedule.yaml"
+    assert run(corral, "schedule", "create", str(file)).exit_code == 0
+    ((_, spec),) = corral.asked
+    assert isinstance(spec, ScheduleSpec)
+    assert spec.subject == "roll out policy quiet"

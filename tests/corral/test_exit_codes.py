@@ -74,6 +74,8 @@ def test_wait_tells_by_its_code_how_the_workload_ended(state: State, code: int) 
         ("uncordon p --reason r", "expected a provider and its nodes, or one of --cluster and --region"),
         ("uncordon p n --region p/r --reason r", "expected a provider and its nodes, or one of --cluster and --region"),
         ("uncordon --region r --reason r", 'place: "r" is not acceptable'),
+        ("schedule create", "Missing argument 'FILE'"),
+        ("schedule remove", "Missing argument 'ID'"),
         ("evacuate rack p/n --reason r", "'rack' is not one of"),
         ("evacuate node n --reason r", 'place: "n" is not acceptable'),
         ("evacuate node p/n --reason r --deadline soon", 'deadline: "soon" is not a length of time'),

@@ -15,6 +15,7 @@ from corral import wire
 from corral.api import OperationChange, OperationNote
 from corral.policy import Policy
 from corral.rollout import Change, Readings, RolloutOrder, RolloutState, RolloutStatus
+from corral.schedule import RecurringRollout, ScheduleSpec
 from corral.wire import Steering
 from domain.watching import objection
 from tests.workflows.scenarios import ends_cancelled
@@ -47,6 +48,8 @@ class Desk:
     breach_after: float | None = None
     order: RolloutOrder = field(default_factory=an_order)
     status: RolloutStatus | None = None
+    orders: list[RolloutOrder] = field(default_factory=list)
+    """Those that were begun, as often as somebody asked."""
     calls: list[str] = field(default_factory=list)
     troubles: list[Exception] = field(default_factory=list)
     """Failures that steps meet before they work."""
@@ -57,6 +60,7 @@ class Desk:
     @activity.defn(name="rolling_out.begin")
     async def begin(self, order: RolloutOrder) -> RolloutStatus:
         await self._step("begin")
+        self.orders.append(order)
         if self.status is None:
             await self._becomes(RolloutState.AWAITING if self.needs else RolloutState.WATCHING)
         self.begun.set()
@@ -208,6 +212,21 @@ async def has_its_rollout_cancelled(stage: Stage, desk: Desk) -> WorkflowHandle[
     return handle
 
 
+async def is_ordered_by_a_schedule(stage: Stage, desk: Desk) -> WorkflowHandle[Any, Any]:
+    """What a schedule starts orders a roll-out, and is there until that is over."""
+    spec = ScheduleSpec(
+        id=desk.order.id,
+        cron="0 20 * * *",
+        reason="night",
+        who="ada",
+        roll_out=RecurringRollout(policy=desk.order.change.policy),
+    )
+    queue = wire.pool_task_queue(stage.name)
+    handle = await stage.client.start_workflow(wire.RECURRING, spec, id=f"recurring/{spec.id}", task_queue=queue)
+    await handle.result()
+    return handle
+
+
 ROLLOUTS: dict[str, Scenario] = {
     drive.__name__: alone(drive)
     for drive in (
@@ -216,6 +235,7 @@ ROLLOUTS: dict[str, Scenario] = {
         rollout_is_approved_too_late,
         rollout_is_aborted,
         has_its_rollout_cancelled,
+        is_ordered_by_a_schedule,
     )
 }
 

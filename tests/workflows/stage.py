@@ -25,6 +25,7 @@ from worker.wiring import TemporalWorkloads
 from workflows.contracts import HandOver
 from workflows.evacuation import Evacuation
 from workflows.provider import ProviderReconcile
+from workflows.recurring import Recurring
 from workflows.reservation import ReservationLifecycle
 from workflows.rollout import Rollout
 from workflows.rounds import SchedulingRounds
@@ -236,7 +237,15 @@ async def open_stage(
             Worker(
                 client,
                 task_queue=wire.pool_task_queue(name),
-                workflows=[WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation, Rollout],
+                workflows=[
+                    WorkloadLifecycle,
+                    SchedulingRounds,
+                    ProviderReconcile,
+                    ReservationLifecycle,
+                    Evacuation,
+                    Rollout,
+                    Recurring,
+                ],
                 activities=[stage.admit, stage.apply, stage.look, *others],
                 workflow_runner=RUNNER,
                 max_cached_workflows=cached,

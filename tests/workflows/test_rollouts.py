@@ -34,6 +34,14 @@ async def test_each_comes_to_its_end(stage: Stage, scenario: str, end: RolloutSt
         assert (await handle.result()).version == desk.status.version
 
 
+async def test_what_a_schedule_starts_is_over_when_its_roll_out_is(stage: Stage) -> None:
+    desk, handle = await ROLLOUTS["is_ordered_by_a_schedule"](stage)
+    (order,) = desk.orders
+    assert await handle.result() == order.id
+    assert desk.status is not None
+    assert desk.status.state is RolloutState.DONE
+
+
 # Time
 
 
