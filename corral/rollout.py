@@ -55,7 +55,7 @@ class Change(Model):
     def _queues(self) -> tuple[QueueSpec, ...]:
         return self.queues.queues if self.queues else ()
 
-    def now(self, policy: Policy, queues: Iterable[QueueSpec]) -> "Change | None":
+    def as_it_is(self, policy: Policy, queues: Iterable[QueueSpec]) -> "Change | None":
         """What is in force of that which it changes: what brings it back. None where it only adds queues."""
         if self.policy is not None:
             return Change(policy=policy)

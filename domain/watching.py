@@ -51,7 +51,7 @@ def breach(conditions: Conditions, before: Readings, now: Readings) -> str:
 
 def in_force(change: Change, policy: Policy, queues: Iterable[QueueSpec]) -> str:
     """What tells apart what is in force of that which a change is about."""
-    known = change.now(policy, queues)
+    known = change.as_it_is(policy, queues)
     return known.digest if known else ""
 
 

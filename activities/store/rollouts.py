@@ -1,5 +1,6 @@
 """Roll-outs in the record: what was ordered, what it was to do, what was in force before, and how it goes."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -94,7 +95,7 @@ async def begin(world: World, order: RolloutOrder) -> Row[Any]:
     if (row := await orders.find(world.connection, order)) is not None:
         return row
     try:
-        found = what_if(order.change, world.snapshot, world.now)
+        found = await asyncio.to_thread(what_if, order.change, world.snapshot, world.now)
     except QuotaError as error:
         return await _ends_at_once(world, order, RolloutState.REFUSED, str(error))
     if refusals := [str(finding) for finding in found.findings if finding.refuses]:
@@ -103,11 +104,12 @@ async def begin(world: World, order: RolloutOrder) -> Row[Any]:
         return await _ends_at_once(world, order, RolloutState.STALE, _stale(different))
     progress = Progress(needs=found.needs, surroundings=found.surroundings, hurt=found.hurt, foreseen=found.counts)
     expires_at = world.now + timedelta(seconds=world.snapshot.policy.approvals.expires_seconds)
-    note = world.note(RolloutState.AWAITING, order.reason, order.who)
+    state = RolloutState.AWAITING if found.needs else RolloutState.WATCHING
+    note = world.note(state, order.reason, order.who)
     row = await orders.write(
         world.connection, order, order.change.kind, order.change.subject, note, due_at=expires_at, progress=progress
     )
-    return row if found.needs else await _apply(world, row, world.note(RolloutState.WATCHING, "nobody has to approve it"))
+    return row if found.needs else await _apply(world, row)
 
 
 async def _different(world: World, order: RolloutOrder, found: WhatIf) -> Sequence[str]:
@@ -180,27 +182,27 @@ _STEERED = {
 async def _approved(world: World, row: Row[Any], order: RolloutOrder, change: OperationChange) -> Row[Any]:
     progress = _progress(row)
     try:
-        found = what_if(order.change, world.snapshot, world.now)
+        found = await asyncio.to_thread(what_if, order.change, world.snapshot, world.now)
     except QuotaError as error:
         return await _ends(world, row, RolloutState.STALE, _stale([str(error)]))
     different = what_changed(progress.surroundings, progress.hurt, found)
     different += [str(finding) for finding in found.findings if finding.refuses]
     if different:
         return await _ends(world, row, RolloutState.STALE, _stale(different))
-    return await _apply(world, row, world.note(RolloutState.WATCHING, change.reason, change.who))
+    note = world.note(RolloutState.WATCHING, change.reason, change.who)
+    return await _apply(world, await orders.changed(world.connection, row, orders.becomes(row, note)))
 
 
-async def _apply(world: World, row: Row[Any], note: OperationNote) -> Row[Any]:
-    """Put the change in force."""
+async def _apply(world: World, row: Row[Any]) -> Row[Any]:
+    """Put the change of one that is to be watched from now on in force."""
     order, snapshot = RolloutOrder.model_validate(row.terms), world.snapshot
-    before = order.change.now(snapshot.policy, snapshot.queues)
+    before = order.change.as_it_is(snapshot.policy, snapshot.queues)
     at_first = await _readings(world, world.now)
     applied = await _put(world, order.change, order.who, f"roll-out {order.id}: {order.reason}")
     found = {"before": before, "applied": applied, "applied_at": world.now, "at_first": at_first, "readings": at_first}
     progress = _progress(row).model_copy(update=found)
     until = world.now + timedelta(seconds=order.watch_seconds)
-    values = orders.becomes(row, note) | {"due_at": until, "progress": progress.kept}
-    row = await orders.changed(world.connection, row, values)
+    row = await orders.changed(world.connection, row, {"due_at": until, "progress": progress.kept})
     return row if order.watch_seconds else await _ends(world, row, RolloutState.DONE, "it was not to be watched")
 
 
@@ -255,13 +257,11 @@ async def _readings(world: World, since: datetime) -> Readings:
     undecided = select(func.count()).where(
         columns.ended_at.is_(None), columns.explanation["reason"].astext == Reason.INTERNAL_ERROR
     )
-    return readings(
-        world.snapshot,
-        since,
-        world.now,
-        refused=await world.connection.scalar(refused) or 0,
-        undecided=await world.connection.scalar(undecided) or 0,
-    )
+    counts = {
+        "refused": await world.connection.scalar(refused) or 0,
+        "undecided": await world.connection.scalar(undecided) or 0,
+    }
+    return await asyncio.to_thread(readings, world.snapshot, since, world.now, **counts)
 
 
 def _progress(row: Row[Any]) -> Progress:
