@@ -488,7 +488,6 @@ class PostgresStore:
     async def _rolling_out(self, step: Callable[[rollouts.World], Awaitable[Row[Any]]]) -> RolloutStatus:
         async def work(connection: AsyncConnection, snapshot: Snapshot, now: datetime) -> RolloutStatus:
             row = await step(rollouts.World(connection, self._pool, snapshot, now))
-            await fleet.note_change(connection, self._pool)
             return rollouts.status_of(row, self._next_look(row, now))
 
         return await self._on_snapshot(work)

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.ports import NotAllowed
-from activities.store import orders, policies, queues, tables
+from activities.store import fleet, orders, policies, queues, tables
 from activities.store.snapshots import read_queues
 from corral.api import OperationChange, OperationKind, OperationNote, Reason, State
 from corral.policy import PolicyOrder
@@ -216,6 +216,7 @@ async def _put(world: World, change: Change, who: str, why: str) -> str:
     else:
         assert change.queues is not None, "a change is one of the two"
         await queues.apply(connection, change.queues, policy, world.now)
+    await fleet.note_change(connection, world.pool)
     return in_force(change, policy, await read_queues(connection))
 
 
