@@ -7,6 +7,7 @@ from temporalio import activity
 
 from activities.courier import Courier
 from activities.errors import final_failures
+from activities.liveness import staying_alive
 from activities.ports import Store
 from corral.api import EvacuationForecast, EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange
 from corral.wire import Inquiry, Steering
@@ -42,6 +43,7 @@ class Evacuating:
         return status
 
     @activity.defn(name="evacuating.steer")
+    @staying_alive()
     async def steer(self, id: str, verb: Steering, change: OperationChange) -> EvacuationStatus:
         """Pause, resume or abort an evacuation."""
         with final_failures():

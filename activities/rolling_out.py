@@ -6,6 +6,7 @@ import logging
 from temporalio import activity
 
 from activities.errors import final_failures
+from activities.liveness import staying_alive
 from activities.ports import Store
 from corral.api import OperationChange, OperationStatus
 from corral.rollout import Change, RolloutOrder, RolloutState, RolloutStatus, WhatIf
@@ -22,12 +23,14 @@ class RollingOut:
         self._store = store
 
     @activity.defn(name="rolling_out.begin")
+    @staying_alive()
     async def begin(self, order: RolloutOrder) -> RolloutStatus:
         """Write a roll-out down, and apply it unless somebody has to approve it first."""
         with final_failures():
             return await self._store.begin_rollout(order)
 
     @activity.defn(name="rolling_out.advance")
+    @staying_alive()
     async def advance(self, id: str) -> RolloutStatus:
         """Do what is due of a roll-out."""
         with final_failures():
@@ -37,6 +40,7 @@ class RollingOut:
         return status
 
     @activity.defn(name="rolling_out.steer")
+    @staying_alive()
     async def steer(self, id: str, verb: Steering, change: OperationChange) -> RolloutStatus:
         """Approve, reject or abort a roll-out."""
         with final_failures():

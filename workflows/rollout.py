@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from corral.rollout import RolloutOrder, RolloutState, RolloutStatus, in_words
     from corral.wire import Steering
     from domain.watching import objection
-    from workflows.policies import A_STRETCH, UNTIL_IT_WORKS
+    from workflows.policies import A_STRETCH, HEARTBEAT, UNTIL_IT_WORKS
     from workflows.steering import Steered
 
 LOOK_AGAIN = timedelta(days=1)
@@ -61,7 +61,12 @@ class Rollout(Steered[RolloutStatus]):
         """Take a step. Cancelled, it goes on: only what has been done to its end can be undone."""
         self._step = asyncio.create_task(
             workflow.execute_activity_method(
-                step, about, start_to_close_timeout=A_STRETCH, retry_policy=UNTIL_IT_WORKS, summary=summary
+                step,
+                about,
+                start_to_close_timeout=A_STRETCH,
+                heartbeat_timeout=HEARTBEAT,
+                retry_policy=UNTIL_IT_WORKS,
+                summary=summary,
             )
         )
         self._learn(await asyncio.shield(self._step))
