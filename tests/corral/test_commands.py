@@ -420,12 +420,3 @@ def test_the_trail_of_an_operation_is_shown_line_by_line() -> None:
     assert "region cloud/north" in shown
     assert "too hot" in shown
     assert "\x1b" not in shown
-
-
-def test_the_example_of_a_schedule_is_one() -> None:
-    corral = FakeCorral()
-    file = Path(__file__).parents[2] / "examples" / "schedule.yaml"
-    assert run(corral, "schedule", "create", str(file)).exit_code == 0
-    ((_, spec),) = corral.asked
-    assert isinstance(spec, ScheduleSpec)
-    assert spec.subject == "roll out policy quiet"
