@@ -27,11 +27,12 @@ from corral.api import (
     ClusterStatus,
     Cordon,
     DatasetStatus,
-    EvacuationChange,
     EvacuationOrder,
     EvacuationStatus,
     FleetStatus,
     NodeStatus,
+    OperationChange,
+    OperationStatus,
     QueueStatus,
     QueueTree,
     RoundStatus,
@@ -42,6 +43,7 @@ from corral.api import (
 )
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import ReservationSpec, ReservationStatus
+from corral.rollout import Change, RolloutOrder, RolloutStatus, WhatIf
 from corral.wire import Steering
 from domain.decision import Plan
 from domain.fleet import Replica
@@ -403,7 +405,7 @@ class Store(Protocol):
         """Cordon, drain or uncordon nodes.
 
         Raises:
-            LookupError: names the nodes that the provider does not have; nothing was changed.
+            LookupError: names what the provider does not have; nothing was changed.
         """
 
     async def evacuate(self, order: EvacuationOrder) -> tuple[EvacuationStatus, list[Notice]]:
@@ -412,20 +414,48 @@ class Store(Protocol):
         Its steps are a transaction each; whichever has been done already changes nothing.
 
         Raises:
-            NotAllowed: the id belongs to another evacuation.
+            NotAllowed: the id belongs to another operation.
             LookupError: nothing of that name is there.
         """
 
-    async def steer_evacuation(self, id: str, verb: Steering, change: EvacuationChange) -> EvacuationStatus:
-        """Pause, resume or abort an evacuation; to ask for what is so already changes nothing.
+    async def steer_evacuation(self, id: str, verb: Steering, change: OperationChange) -> EvacuationStatus:
+        """Pause, resume, abort, approve or reject an evacuation; to ask for what is so already changes nothing.
 
         Raises:
-            NotAllowed: it is over.
+            NotAllowed: it is over, or its state or the person does not allow it.
             LookupError: there is no such evacuation.
         """
 
     async def evacuations(self, limit: int) -> list[EvacuationStatus]:
         """The newest evacuations, those under way first."""
+
+    async def operations(self, id: str | None, limit: int) -> list[OperationStatus]:
+        """The newest operations of all kinds, those under way first, or the one of that id."""
+
+    async def remember_what_if(self, change: Change, found: WhatIf) -> None:
+        """Keep what the token of a what-if stands for, for a day."""
+
+    async def begin_rollout(self, order: RolloutOrder) -> RolloutStatus:
+        """Write a roll-out down, and apply it if the pool is as its token has it and nobody has to approve it; once.
+
+        Raises:
+            NotAllowed: the id belongs to another operation, or the token to another change.
+        """
+
+    async def advance_rollout(self, id: str) -> RolloutStatus:
+        """Do what is due of a roll-out: let it expire, look how it goes, take it back, or end it.
+
+        Raises:
+            LookupError: there is no such roll-out.
+        """
+
+    async def steer_rollout(self, id: str, verb: Steering, change: OperationChange) -> RolloutStatus:
+        """Approve, reject or abort a roll-out; to ask for what is so already changes nothing.
+
+        Raises:
+            NotAllowed: it is over, or its state or the person does not allow it.
+            LookupError: there is no such roll-out.
+        """
 
     async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
         """Make the queues what the tree says.

@@ -895,14 +895,6 @@ class RoundStatus(Model):
     milliseconds: dict[str, float] = {}
 
 
-class Cordon(Model):
-    """Nodes that shall accept nothing new (`cordon`), empty themselves (`drain`) or come back (`uncordon`)."""
-
-    action: Annotated[str, StringConstraints(pattern=r"^(cordon|drain|uncordon)$")]
-    nodes: Annotated[tuple[Annotated[ShortName, StringConstraints(min_length=1)], ...], Field(min_length=1, max_length=1_000)]
-    reason: Annotated[ShortText, StringConstraints(min_length=1)]
-
-
 class PlaceKind(StrEnum):
     """What is evacuated, and so how it is named."""
 
@@ -914,6 +906,33 @@ class PlaceKind(StrEnum):
     """`PROVIDER/REGION`."""
 
 
+Place = Annotated[ShortName, StringConstraints(pattern=r"^[^/\x00]+(/[^/\x00]+){1,2}$")]
+"""How a node, a cluster or a region is named: see `PlaceKind`."""
+
+
+class Cordon(Model):
+    """Nodes that shall accept nothing new (`cordon`), empty themselves (`drain`) or come back (`uncordon`).
+
+    All nodes of a `place` can only come back: what empties one is an evacuation.
+    """
+
+    action: Annotated[str, StringConstraints(pattern=r"^(cordon|drain|uncordon)$")]
+    nodes: Annotated[tuple[Annotated[ShortName, StringConstraints(min_length=1)], ...], Field(max_length=1_000)] = ()
+    kind: PlaceKind | None = None
+    place: Place | None = None
+    reason: Annotated[ShortText, StringConstraints(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if (self.kind is None) != (self.place is None):
+            raise ValueError("a place needs its kind, node, cluster or region, and a kind its place")
+        if bool(self.nodes) == bool(self.place):
+            raise ValueError("expected either nodes, or a place")
+        if self.place and self.action != "uncordon":
+            raise ValueError(f"{self.action}: a place can only be uncordoned as a whole; evacuate it instead")
+        return self
+
+
 class EvacuationOrder(Model):
     """Empty a node, a cluster or a region of a provider: nothing new goes there, and what is there moves elsewhere.
 
@@ -923,7 +942,7 @@ class EvacuationOrder(Model):
 
     id: Identifier
     kind: PlaceKind
-    place: Annotated[ShortName, StringConstraints(pattern=r"^[^/\x00]+(/[^/\x00]+){1,2}$")]
+    place: Place
     reason: Annotated[ShortText, StringConstraints(min_length=1)]
     who: Annotated[ShortName, StringConstraints(min_length=1)]
     deadline_seconds: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_SECONDS)] = 4 * HOUR_SECONDS
@@ -943,6 +962,8 @@ class EvacuationOrder(Model):
 class EvacuationState(StrEnum):
     """How far an evacuation is."""
 
+    AWAITING = "awaiting-approval"
+    """Somebody has to approve it first; nothing is changed before."""
     MOVING = "moving"
     PAUSED = "paused"
     """Nobody else is told to leave; nothing new goes there all the same."""
@@ -951,25 +972,28 @@ class EvacuationState(StrEnum):
     OVERDUE = "overdue"
     """Its deadline came while something was still there."""
     ABORTED = "aborted"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    """Nobody has approved it in time."""
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more comes of it."""
-        return self in {EvacuationState.DONE, EvacuationState.OVERDUE, EvacuationState.ABORTED}
+        return self not in {EvacuationState.AWAITING, EvacuationState.MOVING, EvacuationState.PAUSED}
 
 
-class EvacuationChange(Model):
-    """Pause, resume or abort an evacuation: who asks for it, and why."""
+class OperationChange(Model):
+    """Steer an operation: who asks for it, and why."""
 
     who: Annotated[ShortName, StringConstraints(min_length=1)]
     reason: Annotated[ShortText, StringConstraints(min_length=1)]
 
 
-class EvacuationNote(Model):
-    """A line of the trail of an evacuation: what happened, by whose order, and why. Without `who` it came by itself."""
+class OperationNote(Model):
+    """A line of the trail of an operation: the state it came to, by whose order, and why. Without `who` it came by itself."""
 
     at: AwareDatetime
-    state: EvacuationState
+    state: str
     who: str = ""
     reason: str = ""
 
@@ -978,7 +1002,7 @@ class EvacuationStatus(Model):
     """How an evacuation stands; a higher version is newer.
 
     `left` workloads are still there, of which `leaving` have notice; `told` were told to leave so far. `remaining` names the
-    first of those that are left.
+    first of those that are left. One that has to be approved says in `needs` why, and has its `deadline` for that first.
     """
 
     order: EvacuationOrder
@@ -992,7 +1016,8 @@ class EvacuationStatus(Model):
     left: int
     leaving: int
     remaining: tuple[str, ...] = ()
-    trail: tuple[EvacuationNote, ...] = ()
+    needs: str = ""
+    trail: tuple[OperationNote, ...] = ()
 
 
 class EvacuationMove(Model):
@@ -1014,6 +1039,34 @@ class EvacuationForecast(Model):
 
     nodes: int
     moves: tuple[EvacuationMove, ...]
+
+
+class OperationKind(StrEnum):
+    """What operators order that takes its time."""
+
+    EVACUATION = "evacuation"
+    POLICY = "policy-roll-out"
+    QUEUES = "queue-edit"
+
+
+class OperationStatus(Model):
+    """An operation of any kind as the record keeps it: by whom and why, how far it is in words, and all that happened.
+
+    Until `due_at` it has to be approved, or has time, or is watched.
+    """
+
+    id: str
+    kind: OperationKind
+    subject: str
+    state: str
+    version: int
+    who: str
+    reason: str
+    began_at: AwareDatetime
+    due_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    message: str = ""
+    trail: tuple[OperationNote, ...] = ()
 
 
 class Resize(Model):

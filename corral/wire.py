@@ -9,6 +9,8 @@ ROUNDS = "SchedulingRounds"
 PROVIDER = "ProviderReconcile"
 RESERVATION = "ReservationLifecycle"
 EVACUATION = "Evacuation"
+ROLLOUT = "Rollout"
+RECURRING = "Recurring"
 
 DEFAULT_POOL = "main"
 
@@ -61,6 +63,16 @@ def evacuation_workflow_id(evacuation: str) -> str:
     return f"evacuation/{evacuation}"
 
 
+def rollout_workflow_id(rollout: str) -> str:
+    """The workflow that rolls out a policy or queues."""
+    return f"rollout/{rollout}"
+
+
+def schedule_id(schedule: str) -> str:
+    """The schedule, as Temporal knows it, of an operation that is ordered again and again."""
+    return f"schedule/{schedule}"
+
+
 def pool_task_queue(pool: str) -> str:
     """Where workloads and planner of a pool run."""
     return f"pool-{pool}"
@@ -99,15 +111,17 @@ class Query(StrEnum):
 
 
 class Steering(StrEnum):
-    """Updates by which an evacuation is steered. All take an `EvacuationChange`, and answer with an `EvacuationStatus`."""
+    """Updates by which operations are steered. All take an `OperationChange`, and answer with the operation's status."""
 
     PAUSE = "pause"
     RESUME = "resume"
     ABORT = "abort"
+    APPROVE = "approve"
+    REJECT = "reject"
 
 
-EVACUATION_STATUS = "status"
-"""The query by which an evacuation's workflow tells how it stands, as far as it knows."""
+OPERATION_STATUS = "status"
+"""The query by which the workflow of an operation tells how it stands, as far as it knows."""
 
 
 class Inquiry(StrEnum):
@@ -131,6 +145,8 @@ class Inquiry(StrEnum):
     APPLY_POLICY = "inquiry.apply-policy"
     EVACUATIONS = "inquiry.evacuations"
     FORESEE_EVACUATION = "inquiry.foresee-evacuation"
+    WHAT_IF = "inquiry.what-if"
+    OPERATIONS = "inquiry.operations"
 
 
 CORDON = "cordon"

@@ -27,6 +27,7 @@ from activities.observing import Observer
 from activities.placement import Placement
 from activities.ports import Provider
 from activities.reserving import Reserving
+from activities.rolling_out import RollingOut
 from activities.rounds import Rounds
 from activities.store.postgres import PostgresStore
 from corral import wire
@@ -40,13 +41,15 @@ from worker.policy_lint import first_policy
 from worker.settings import Settings
 from worker.temporal_server import connect
 from workflows.contracts import Signal
-from workflows.operations import Evacuation
+from workflows.evacuation import Evacuation
 from workflows.provider import ProviderReconcile
+from workflows.recurring import Recurring
 from workflows.reservation import ReservationLifecycle
+from workflows.rollout import Rollout
 from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
 
-WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation)
+WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation, Rollout, Recurring)
 OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types", "opentelemetry")
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10
@@ -126,7 +129,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
             reconcile_seconds=settings.reconcile_seconds,
         )
         inquiry, adjusting = Inquiry(store), Adjusting(store, courier)
-        reserving, evacuating = Reserving(store), Evacuating(store, courier)
+        reserving, evacuating, rolling_out = Reserving(store), Evacuating(store, courier), RollingOut(store)
         yield Parts(
             store=store,
             providers=providers,
@@ -141,6 +144,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 *(inquiry.policies, inquiry.apply_policy, inquiry.reservations),
                 *(reserving.reserve, reserving.advance, reserving.extend, reserving.cancel),
                 *(evacuating.keep_moving, evacuating.steer, evacuating.evacuations, evacuating.foresee),
+                *(rolling_out.begin, rolling_out.advance, rolling_out.steer, rolling_out.what_if, rolling_out.operations),
             ),
             provider_activities=(
                 *(placement.bind, placement.stop, placement.keep),

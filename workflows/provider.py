@@ -78,7 +78,7 @@ class ProviderReconcile:
                 task_queue=wire.provider_task_queue(provider),
                 start_to_close_timeout=ONE_CALL,
                 retry_policy=UNTIL_IT_WORKS,
-                summary=f"{order.action} {len(order.nodes)} nodes: {order.reason[:80]}",
+                summary=f"{order.action} {order.place or f'{len(order.nodes)} nodes'}: {order.reason[:80]}",
             )
         except ActivityError as error:
             raise error.cause if isinstance(error.cause, ApplicationError) else error from None

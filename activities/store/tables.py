@@ -443,28 +443,43 @@ penalties = Table(
     CheckConstraint("kind = 'charge' AND milli_seconds > 0 OR kind = 'settlement' AND milli_seconds < 0", name="known_kind"),
 )
 
-evacuations = Table(
-    "evacuations",
+orders = Table(
+    "orders",
     metadata,
+    # What operators ordered that takes its time: evacuations and roll-outs (`corral.api.OperationKind`).
     Column("id", Text, primary_key=True),
-    # The `EvacuationOrder`.
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    # The order itself.
     Column("terms", JSONB, nullable=False),
     Column("state", Text, nullable=False),
     Column("version", BigInteger, nullable=False, server_default="1"),
     Column("began_at", Instant, nullable=False),
-    Column("deadline", Instant, nullable=False),
+    # Until when it has to be approved, or has time, or is watched.
+    Column("due_at", Instant),
     Column("ended_at", Instant),
-    Column("nodes", Integer, nullable=False, server_default="0"),
-    Column("told", Integer, nullable=False, server_default="0"),
-    Column("left", Integer, nullable=False, server_default="0"),
-    Column("leaving", Integer, nullable=False, server_default="0"),
-    # The first of the workloads that are still there.
-    Column("remaining", ARRAY(Text), nullable=False),
-    # Who ordered what, when and why: `EvacuationNote`s, oldest first.
+    # What only its kind knows.
+    Column("progress", JSONB, nullable=False),
+    # Who ordered what, when and why: `OperationNote`s, oldest first.
     Column("trail", JSONB, nullable=False),
-    CheckConstraint("state IN ('moving', 'paused', 'done', 'overdue', 'aborted')", name="known_state"),
-    CheckConstraint("(ended_at IS NULL) = (state IN ('moving', 'paused'))", name="over_when_it_has_ended"),
-    Index("ix_evacuations_open", "began_at", postgresql_where=text("ended_at IS NULL")),
+    CheckConstraint("kind IN ('evacuation', 'policy-roll-out', 'queue-edit')", name="known_kind"),
+    CheckConstraint(
+        "(ended_at IS NULL) = (state IN ('awaiting-approval', 'moving', 'paused', 'watching'))", name="over_when_it_has_ended"
+    ),
+    Index("ix_orders_open", "began_at", postgresql_where=text("ended_at IS NULL")),
+)
+
+what_ifs = Table(
+    "what_ifs",
+    metadata,
+    # What tokens stand for, as long as they are good for something.
+    Column("token", Text, primary_key=True),
+    Column("at", Instant, nullable=False),
+    # The `Change` by its digest, the `Surroundings`, and who would be worse off.
+    Column("change", Text, nullable=False),
+    Column("surroundings", JSONB, nullable=False),
+    Column("hurt", Names, nullable=False),
+    Index("ix_what_ifs_at", "at"),
 )
 
 datasets = Table(

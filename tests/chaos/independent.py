@@ -122,8 +122,8 @@ CHECKS: Mapping[str, str] = {
     "no reservation is kept any more, and each window that opened short of something says why": """
         SELECT id || ': ' || state || ', ' || missing || ' missing' FROM reservations
         WHERE ended_at IS NULL OR missing > 0 AND cause = ''""",
-    "no evacuation is under way, and none has a node cordoned": """
-        SELECT e.id || ': ' || e.state || ', ' || coalesce(n.id, 'no node') FROM evacuations e
+    "no operation is under way, and none has a node cordoned": """
+        SELECT e.id || ': ' || e.state || ', ' || coalesce(n.id, 'no node') FROM orders e
         LEFT JOIN nodes n ON n.cordoned_by = e.id WHERE e.ended_at IS NULL OR n.id IS NOT NULL""",
     "no hold is in force": "SELECT attempt_id FROM holds WHERE ended_at IS NULL",
     "no allocation is left": """

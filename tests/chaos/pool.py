@@ -13,7 +13,7 @@ import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.store.migrations import upgrade
-from corral.api import Cordon, EvacuationChange
+from corral.api import Cordon, OperationChange
 from corral.client import Conflict, Corral, NotFound, Unreachable
 from corral.wire import Steering
 from tests.chaos import witness
@@ -96,9 +96,9 @@ class ChaoticPool:
 
     async def abort_evacuation(self, id: str) -> None:
         """Abort an evacuation that is not over."""
-        change = EvacuationChange(who="chaos", reason="all is well")
+        change = OperationChange(who="chaos", reason="all is well")
         try:
-            await persistently(lambda: self.corral.steer_evacuation(id, Steering.ABORT, change, key=f"abort-{id}"))
+            await persistently(lambda: self.corral.steer_operation(id, Steering.ABORT, change, key=f"abort-{id}"))
         except (Conflict, NotFound):
             return
 

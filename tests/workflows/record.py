@@ -17,12 +17,17 @@ from tests.servers import running_temporal
 from tests.workflows.evacuations import EVACUATIONS
 from tests.workflows.providers import PROVIDERS
 from tests.workflows.reservation_scenarios import POOL, RESERVATION_SCENARIOS, a_fast_book
+from tests.workflows.rollouts import ROLLOUTS
 from tests.workflows.scenarios import SCENARIOS
 from tests.workflows.stage import Stage, connected, open_stage
 
 HISTORIES = Path(__file__).parent / "histories"
 
-ON_A_STAGE: Mapping[str, Callable[[Stage], Awaitable[tuple[object, WorkflowHandle[Any, Any]]]]] = {**SCENARIOS, **EVACUATIONS}
+ON_A_STAGE: Mapping[str, Callable[[Stage], Awaitable[tuple[object, WorkflowHandle[Any, Any]]]]] = {
+    **SCENARIOS,
+    **EVACUATIONS,
+    **ROLLOUTS,
+}
 EVERY = (*ON_A_STAGE, *RESERVATION_SCENARIOS, *PROVIDERS)
 """The names of all scenarios."""
 

@@ -23,9 +23,11 @@ from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, Leave, objection
 from tests.activities.store.pool import a_spec
 from worker.wiring import TemporalWorkloads
 from workflows.contracts import HandOver
-from workflows.operations import Evacuation
+from workflows.evacuation import Evacuation
 from workflows.provider import ProviderReconcile
+from workflows.recurring import Recurring
 from workflows.reservation import ReservationLifecycle
+from workflows.rollout import Rollout
 from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
 
@@ -235,7 +237,15 @@ async def open_stage(
             Worker(
                 client,
                 task_queue=wire.pool_task_queue(name),
-                workflows=[WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation],
+                workflows=[
+                    WorkloadLifecycle,
+                    SchedulingRounds,
+                    ProviderReconcile,
+                    ReservationLifecycle,
+                    Evacuation,
+                    Rollout,
+                    Recurring,
+                ],
                 activities=[stage.admit, stage.apply, stage.look, *others],
                 workflow_runner=RUNNER,
                 max_cached_workflows=cached,
