@@ -146,6 +146,7 @@ async def rolls_out(pool: LivePool, id: str, **more: Any) -> RolloutOrder:
     token = (await patiently(lambda: pool.corral.what_if(change))).token
     order = RolloutOrder(id=id, change=change, token=token, reason="a quiet night", who="ada", **more)
     assert (await pool.corral.roll_out(order)).created
+    await eventually(lambda: is_in_force(pool, id), f"{id} is in force")
     return order
 
 
@@ -172,6 +173,7 @@ async def test_it_is_taken_back_once_though_the_worker_dies_when_it_has_seen_the
     pool, (before, *_) = emptied, await names(emptied)
     await rolls_out(pool, "calm-taken-back", conditions=Conditions(refused=0), watch_seconds=86_400)
     await pool.corral.submit(whole_node("emptied-never", "no-such-sku"))
+    await until_state(pool, "emptied-never", State.REFUSED)
     await died_after(pool, "taken-back")
     status = await pool.corral.rolled_out("calm-taken-back")
     assert (status.state, status.trail[-1].reason) == (
@@ -184,7 +186,6 @@ async def test_it_is_taken_back_once_though_the_worker_dies_when_it_has_seen_the
 async def test_aborted_it_is_taken_back_once_though_the_worker_dies_then(emptied: LivePool) -> None:
     pool, (before, *_) = emptied, await names(emptied)
     await rolls_out(pool, "calm-steered", watch_seconds=86_400)
-    await eventually(lambda: is_in_force(pool, "calm-steered"), "the policy is in force")
     status = await patiently(lambda: pool.corral.steer_operation("calm-steered", Steering.ABORT, ENOUGH, key="once"))
     await died_after(pool, "steered")
     assert (status.state, status.trail[-1].who) == (RolloutState.ABORTED, "ben")
