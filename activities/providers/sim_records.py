@@ -36,6 +36,9 @@ class Kind(StrEnum):
     FORGOTTEN = "forgotten"
     NODE_LOST = "node-lost"
     NODE_RECOVERED = "node-recovered"
+    ORDERED = "ordered"
+    ABANDONED = "abandoned"
+    NODE_REMOVED = "node-removed"
 
 
 FENCES = (Kind.RELEASED, Kind.FORGOTTEN)
@@ -44,7 +47,7 @@ FENCES = (Kind.RELEASED, Kind.FORGOTTEN)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that was done; `subject` is an attempt or a node, `at` seconds since 1970 in the pool's time."""
+    """One thing that was done; `subject` is an attempt, a node or an order, `at` seconds since 1970 in the pool's time."""
 
     sequence: int
     at: float

@@ -10,7 +10,7 @@ from itertools import count
 from pydantic import TypeAdapter
 
 from activities.ports import ErrorClass, NodeView, Observation, Phase, ProviderError
-from activities.providers.sim_fleet import SimulatedFaults
+from activities.providers.sim_fleet import SimulatedFaults, SimulatedNodePool
 from activities.providers.sim_life import Occupied, Run, Timeline, Told, saved_seconds, timeline
 from activities.providers.sim_records import Change, Kind
 from corral.api import WHOLE
@@ -22,6 +22,26 @@ TOLD = TypeAdapter(Told)
 """How what an attempt was told about leaving is written down, in JSON; in older worlds its grace alone."""
 
 FOR_EVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """An order for nodes that was taken: so many of those asked for will be there at that time."""
+
+    id: str
+    node_pool: str
+    nodes: int
+    comes: int
+    ready_at: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The nodes that come of it."""
+        return tuple(f"{self.id.rpartition('/')[2]}-{index}" for index in range(self.comes))
+
+
+ORDERED = TypeAdapter(Ordered)
+"""How an order is written down, in JSON."""
 
 
 def as_datetime(seconds: float) -> datetime:
@@ -71,17 +91,20 @@ class World:
     empties it.
     """
 
-    def __init__(self, nodes: Sequence[NodeView], faults: SimulatedFaults) -> None:
+    def __init__(self, nodes: Sequence[NodeView], faults: SimulatedFaults, pools: Sequence[SimulatedNodePool] = ()) -> None:
         self.events: list[Observation | NodeView] = []
         self.sequence = 0
         self.now = 0.0
         self.nodes = {node.name: node for node in nodes}
         self._names = tuple(self.nodes)
         self._faults = faults
+        self._pools = {pool.name: pool for pool in pools}
         self._attempts: dict[str, Attempt] = {}
         self._attempts_on: dict[str, set[str]] = {name: set() for name in self.nodes}
         self._used = {node.name: [0] * node.accelerators for node in nodes}
         self._down_until: dict[str, float] = {}
+        self.orders: dict[str, Ordered] = {}
+        self.abandoned: set[str] = set()
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._tie = count()
 
@@ -168,6 +191,34 @@ class World:
                 self._lose(change.subject, FOR_EVER)
             case Kind.NODE_RECOVERED:
                 self._recover(change.subject)
+            case Kind.ORDERED:
+                self._order(ORDERED.validate_json(change.body))
+            case Kind.ABANDONED:
+                self.abandoned.add(change.subject)
+            case Kind.NODE_REMOVED:
+                self._remove(change.subject)
+
+    def has_work(self, name: str) -> bool:
+        """An attempt that is not over has a place on the node."""
+        return bool(self._attempts_on.get(name))
+
+    def _order(self, ordered: Ordered) -> None:
+        self.orders[ordered.id] = ordered
+        self._plan(ordered.ready_at, partial(self._deliver, ordered))
+
+    def _deliver(self, ordered: Ordered) -> None:
+        pool = self._pools.get(ordered.node_pool)
+        if ordered.id in self.abandoned or pool is None:
+            return  # the fleet was configured anew and the pool is gone
+        for name in ordered.names:
+            self.nodes[name] = node = pool.view(name, ordered.id)
+            self._attempts_on[name], self._used[name] = set(), [0] * node.accelerators
+            self.events.append(node)
+
+    def _remove(self, name: str) -> None:
+        if (node := self.nodes.pop(name, None)) is not None:
+            self._attempts_on.pop(name)
+            self.events.append(replace(node, ready=False))
 
     def _launch(self, run: Run) -> None:
         self._attempts[run.attempt_id] = Attempt(run, timeline(run))
