@@ -11,7 +11,9 @@ from corral.api import (
     Catalogue,
     DatasetStatus,
     FleetStatus,
+    NodePoolStatus,
     NodeStatus,
+    ProvisioningStatus,
     QueueStatus,
     QueueTree,
     Reason,
@@ -93,6 +95,16 @@ class Inquiry:
     async def nodes(self) -> list[NodeStatus]:
         """All nodes as last observed."""
         return await self._store.nodes()
+
+    @activity.defn(name=Name.NODE_POOLS)
+    async def node_pools(self) -> list[NodePoolStatus]:
+        """What providers can add, and how far each pool is from what is wanted of it."""
+        return await self._store.node_pools()
+
+    @activity.defn(name=Name.PROVISIONINGS)
+    async def provisionings(self, limit: int) -> list[ProvisioningStatus]:
+        """The newest orders for nodes, those under way first."""
+        return await self._store.provisionings(limit)
 
     @activity.defn(name=Name.ROUNDS)
     async def rounds(self, limit: int) -> list[RoundStatus]:

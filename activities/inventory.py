@@ -12,7 +12,18 @@ from activities.courier import Courier
 from activities.errors import final_failures
 from activities.observing import LAST_SEQUENCE, Observer
 from activities.placement import Placement
-from activities.ports import Beat, Event, NodeView, Observation, Phase, Provider, ProviderSnapshot, Store
+from activities.ports import (
+    Beat,
+    Event,
+    NodeView,
+    Observation,
+    Phase,
+    Provider,
+    ProviderSnapshot,
+    Provisioner,
+    Store,
+    as_provisioner,
+)
 from corral.api import Cordon, NodeStatus
 
 GATHER_SECONDS = 0.005
@@ -94,6 +105,19 @@ class Inventory:
         for key in await self._store.stops_due(source.name, self._reconcile_seconds):
             await self._placement.stop(key)
         await self._keep(snapshot, open_before)
+        if (provisioner := as_provisioner(source)) is not None:
+            await self._compare_growth(provisioner, snapshot)
+
+    async def _compare_growth(self, source: Provisioner, snapshot: ProviderSnapshot) -> None:
+        """Write down what could be added and how far orders are; end those of nobody, and nodes that should be gone."""
+        await self._store.write_node_pools(source.name, await source.node_pools())
+        for order in await self._store.write_deliveries(source.name, await source.provisionings()):
+            log.warning("order %s at %s is nobody's; abandoning it", order, source.name)
+            await source.abandon(order)
+        added = {node.name for node in snapshot.nodes if node.provisioning is not None}
+        if added and (left := await self._store.given_back_but_there(source.name, added)):
+            log.warning("%s still has nodes that it took away: %s", source.name, ", ".join(left))
+            await source.deprovision(left)
 
     async def _keep(self, snapshot: ProviderSnapshot, open_before: Sequence[OpenAttempt]) -> None:
         """Take notices back that are in force at the provider, and were not in the record even before the provider was seen."""

@@ -1,7 +1,7 @@
 """What activities need from the world: a record, providers, a clock, and the workflows of the workloads."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +12,7 @@ from activities.answers import (
     Adjusted,
     Adjustment,
     AttemptKey,
+    FleetStep,
     Notice,
     OpenAttempt,
     ReservationChange,
@@ -28,7 +29,9 @@ from corral.api import (
     EvacuationOrder,
     EvacuationStatus,
     FleetStatus,
+    NodePoolStatus,
     NodeStatus,
+    ProvisioningStatus,
     QueueStatus,
     QueueTree,
     RoundStatus,
@@ -43,6 +46,8 @@ from corral.wire import Steering
 from domain.decision import Plan
 from domain.fleet import Replica
 from domain.lifecycle import Leave
+from domain.nodepools import Course
+from domain.provisioning import FleetPlan
 from domain.snapshot import Snapshot
 
 
@@ -335,6 +340,9 @@ class NotAllowed(Exception):
     """A workload's state does not allow a change; the message says which state does."""
 
 
+Grow = Callable[[Snapshot, Mapping[str, Course], Collection[str], datetime], Awaitable[FleetPlan]]
+"""Plans the fleet's growth from the courses of its node pools and the pools that are closed for now."""
+
 Decide = Callable[[Snapshot, datetime], tuple[Plan, Mapping[str, float]]]
 """Decides one round, and tells the milliseconds of its steps."""
 
@@ -445,6 +453,42 @@ class Store(Protocol):
 
     async def evacuations(self, limit: int) -> list[EvacuationStatus]:
         """The newest evacuations, those under way first."""
+
+    async def write_node_pools(self, provider: str, views: Sequence[NodePoolView]) -> None:
+        """Write what a provider can add."""
+
+    async def write_deliveries(self, provider: str, views: Sequence[ProvisioningView]) -> list[str]:
+        """Believe how far a provider is with its orders; answers with those that are none of this record."""
+
+    async def given_back_but_there(self, provider: str, names: Collection[str]) -> list[str]:
+        """Those of the nodes that the provider has taken away, as it said."""
+
+    async def grow(self, plan: Grow) -> list[FleetStep]:
+        """Take the fleet's growth as far as it may go now; answers with what providers are to be asked for that."""
+
+    async def order_to_ask(self, order: str) -> ProvisionOrder | None:
+        """An order as its provider is to be asked for it; none when it is over."""
+
+    async def order_taken(self, order: str) -> None:
+        """Note that a provider has taken an order."""
+
+    async def order_failed(self, order: str, reason: str) -> None:
+        """Close an order that its provider refuses, and order nothing from the same pool for a while."""
+
+    async def order_abandoned(self, order: str) -> None:
+        """Note that nothing more can come of an order."""
+
+    async def nodes_to_give_back(self, provider: str, names: Collection[str]) -> list[str]:
+        """Those of the nodes that are still to leave, and have no work."""
+
+    async def nodes_given_back(self, provider: str, names: Collection[str]) -> None:
+        """Note that a provider has taken nodes away."""
+
+    async def node_pools(self) -> list[NodePoolStatus]:
+        """What providers can add, and how far each pool is from what is wanted of it."""
+
+    async def provisionings(self, limit: int) -> list[ProvisioningStatus]:
+        """The newest orders for nodes, those under way first."""
 
     async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
         """Make the queues what the tree says.

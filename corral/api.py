@@ -819,6 +819,58 @@ class NodeStatus(Model):
     """When its block ends, and what runs there has left."""
     kept_for: tuple[str, ...] = ()
     """Reservations in whose present or next window it is kept."""
+    node_pool: str | None = None
+    reason: str = ""
+
+
+class NodePoolStatus(Model):
+    """Like nodes that a provider adds and takes away as work needs them.
+
+    `needed` have work or would get some now; `desired` there shall be; there are `nodes`, of which work can use those that
+    are `ready`, and `coming` are on their way, the first of them `since`. After a `failure` nothing is ordered before
+    `paused_until`. Dollars are those of one node.
+    """
+
+    id: str
+    region: str
+    sku: str
+    accelerators: int
+    capacity_type: CapacityType
+    dollars_per_hour: float
+    lead_seconds: int
+    minimum: int
+    maximum: int
+    needed: int
+    desired: int
+    nodes: int
+    ready: int
+    coming: int
+    since: datetime | None = None
+    why: str = ""
+    paused_until: datetime | None = None
+    failure: str = ""
+
+
+class DeliveryState(StrEnum):
+    """How an order for nodes stands: `failed` when its provider gives no more, `given-up` when it took too long."""
+
+    COMING = "coming"
+    ARRIVED = "arrived"
+    FAILED = "failed"
+    GIVEN_UP = "given-up"
+
+
+class ProvisioningStatus(Model):
+    """An order for nodes: for whom, and what came of it."""
+
+    id: str
+    node_pool: str
+    nodes: int
+    arrived: int
+    state: DeliveryState
+    ordered_at: datetime
+    ended_at: datetime | None = None
+    why: str = ""
     reason: str = ""
 
 

@@ -44,7 +44,9 @@ from corral.api import (
     FleetStatus,
     Hold,
     Model,
+    NodePoolStatus,
     NodeStatus,
+    ProvisioningStatus,
     QueueStatus,
     QueueTree,
     Release,
@@ -359,6 +361,14 @@ class Corral:
     async def nodes(self) -> list[NodeStatus]:
         """List the nodes as last observed."""
         return await self._ask(wire.Inquiry.NODES, None, list[NodeStatus])
+
+    async def node_pools(self) -> list[NodePoolStatus]:
+        """List the node pools: what providers can add, what is wanted of it, what is there and what is on its way."""
+        return await self._ask(wire.Inquiry.NODE_POOLS, None, list[NodePoolStatus])
+
+    async def provisionings(self, limit: int = 20) -> list[ProvisioningStatus]:
+        """List the newest orders for nodes, those under way first."""
+        return await self._ask(wire.Inquiry.PROVISIONINGS, limit, list[ProvisioningStatus])
 
     async def rounds(self, limit: int = 20) -> list[RoundStatus]:
         """List the newest rounds that changed something, the last one first."""

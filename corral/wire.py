@@ -9,6 +9,7 @@ ROUNDS = "SchedulingRounds"
 PROVIDER = "ProviderReconcile"
 RESERVATION = "ReservationLifecycle"
 EVACUATION = "Evacuation"
+GROWTH = "FleetGrowth"
 
 DEFAULT_POOL = "main"
 
@@ -59,6 +60,11 @@ def provider_workflow_id(provider: str) -> str:
 def evacuation_workflow_id(evacuation: str) -> str:
     """The workflow that empties a node, a cluster or a region."""
     return f"evacuation/{evacuation}"
+
+
+def growth_workflow_id(pool: str) -> str:
+    """The workflow by which the fleet of a pool grows and shrinks."""
+    return f"growth/{pool}"
 
 
 def pool_task_queue(pool: str) -> str:
@@ -120,6 +126,8 @@ class Inquiry(StrEnum):
     QUEUES = "inquiry.queues"
     FLEET = "inquiry.fleet"
     NODES = "inquiry.nodes"
+    NODE_POOLS = "inquiry.node-pools"
+    PROVISIONINGS = "inquiry.provisionings"
     ROUNDS = "inquiry.rounds"
     APPLY_QUEUES = "inquiry.apply-queues"
     DATASETS = "inquiry.datasets"

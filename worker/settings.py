@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     reconcile_seconds: PositiveSeconds = Field(
         20, description="how often record, providers and workflows are compared whole, in seconds of the wall"
     )
+    growth_seconds: PositiveSeconds = Field(
+        5, description="how often the growth of the fleet is planned anew, in seconds of the wall"
+    )
     sandbox: bool = Field(False, description="run workflows in Temporal's sandbox: slower, but strict")
     workflow_pollers: int = Field(40, ge=2, le=1_000, description="how many requests for workflow tasks a worker keeps open")
     log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")

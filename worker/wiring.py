@@ -20,6 +20,7 @@ from activities.admission import Admission
 from activities.answers import Standing
 from activities.courier import Courier
 from activities.evacuating import Evacuating
+from activities.growing import Growing
 from activities.inquiry import Inquiry
 from activities.inventory import Inventory
 from activities.observing import Observer
@@ -39,13 +40,14 @@ from worker.policy_lint import first_policy
 from worker.settings import Settings
 from worker.temporal_server import connect
 from workflows.contracts import Signal
+from workflows.growth import FleetGrowth
 from workflows.operations import Evacuation
 from workflows.provider import ProviderReconcile
 from workflows.reservation import ReservationLifecycle
 from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
 
-WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation)
+WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation, FleetGrowth)
 OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types", "opentelemetry")
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10
@@ -123,6 +125,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
         )
         inquiry, adjusting = Inquiry(store), Adjusting(store, courier)
         reserving, evacuating = Reserving(store), Evacuating(store, courier)
+        growing = Growing(store, providers, look_seconds=settings.growth_seconds)
         yield Parts(
             store=store,
             providers=providers,
@@ -133,12 +136,16 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 rounds.keep_deciding,
                 *(inquiry.status, inquiry.explain, inquiry.workloads, inquiry.events, inquiry.queues),
                 *(inquiry.fleet, inquiry.nodes, inquiry.rounds, inquiry.apply_queues),
+                *(inquiry.node_pools, inquiry.provisionings, growing.keep_planning),
                 *(inquiry.datasets, inquiry.apply_datasets),
                 *(inquiry.policies, inquiry.apply_policy, inquiry.reservations),
                 *(reserving.reserve, reserving.advance, reserving.extend, reserving.cancel),
                 *(evacuating.keep_moving, evacuating.steer, evacuating.evacuations, evacuating.foresee),
             ),
-            provider_activities=(placement.bind, placement.stop, placement.keep, inventory.watch, inventory.cordon),
+            provider_activities=(
+                *(placement.bind, placement.stop, placement.keep),
+                *(inventory.watch, inventory.cordon, growing.carry_out),
+            ),
         )
 
 
@@ -242,7 +249,7 @@ async def _keep_singletons(client: Client, settings: Settings, parts: Parts) -> 
 
 
 async def start_singletons(client: Client, settings: Settings, providers: Mapping[str, Provider]) -> None:
-    """Start the planner and one reconciler a provider, unless they run already."""
+    """Start the planners of rounds and of growth, and one reconciler a provider, unless they run already."""
     queue = wire.pool_task_queue(settings.pool)
     await client.start_workflow(
         wire.ROUNDS,
@@ -250,6 +257,14 @@ async def start_singletons(client: Client, settings: Settings, providers: Mappin
         task_queue=queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         static_summary=f"plans the pool {settings.pool}",
+        priority=wire.STEERS,
+    )
+    await client.start_workflow(
+        wire.GROWTH,
+        id=wire.growth_workflow_id(settings.pool),
+        task_queue=queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary=f"lets the fleet of the pool {settings.pool} grow and shrink",
         priority=wire.STEERS,
     )
     for provider in providers:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, or_, select, update
+from sqlalchemy import and_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -66,7 +66,9 @@ def _upsert_node() -> Any:
     statement = insert(tables.nodes)
     now, new = tables.nodes.c, statement.excluded
     values: dict[str, Any] = {name: new[name] for name in _OBSERVED}
+    # One that was given back does not come again, whatever an older report says; its name is never used for another.
     # A node that reports less than is in use there keeps that much, until it is free.
+    values["ready"] = and_(new.ready, now.given_back_at.is_(None))
     values["cpu_milli"] = func.greatest(new.cpu_milli, now.cpu_use)
     values["memory_mib"] = func.greatest(new.memory_mib, now.memory_use)
     values["maximum_replicas"] = case((new.maximum_replicas.is_not(None), func.greatest(new.maximum_replicas, now.replica_use)))
@@ -80,7 +82,7 @@ def _upsert_node() -> Any:
 
 _OBSERVED = (
     *("region", "cluster", "sku", "topology", "capacity_type", "price", "interruptions", "available_until", "taints"),
-    *("labels", "ready"),
+    *("labels", "ready", "node_pool", "provisioning"),
 )
 
 
@@ -104,6 +106,8 @@ def _values(provider: str, view: NodeView) -> dict[str, Any]:
         "labels": [list(pair) for pair in view.labels],
         "maximum_replicas": view.maximum_replicas,
         "ready": view.ready,
+        "node_pool": None if view.node_pool is None else f"{provider}/{view.node_pool}",
+        "provisioning": view.provisioning,
         "device_use": [0] * view.accelerators,
     }
 

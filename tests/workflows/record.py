@@ -15,13 +15,18 @@ from temporalio.client import Client, WorkflowHandle
 
 from tests.servers import running_temporal
 from tests.workflows.evacuations import EVACUATIONS
+from tests.workflows.growth import GROWTHS
 from tests.workflows.reservation_scenarios import POOL, RESERVATION_SCENARIOS, a_fast_book
 from tests.workflows.scenarios import SCENARIOS
 from tests.workflows.stage import Stage, connected, open_stage
 
 HISTORIES = Path(__file__).parent / "histories"
 
-ON_A_STAGE: Mapping[str, Callable[[Stage], Awaitable[tuple[object, WorkflowHandle[Any, Any]]]]] = {**SCENARIOS, **EVACUATIONS}
+ON_A_STAGE: Mapping[str, Callable[[Stage], Awaitable[tuple[object, WorkflowHandle[Any, Any]]]]] = {
+    **SCENARIOS,
+    **EVACUATIONS,
+    **GROWTHS,
+}
 EVERY = (*ON_A_STAGE, *RESERVATION_SCENARIOS)
 """The names of all scenarios."""
 

@@ -23,6 +23,7 @@ from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, Leave, objection
 from tests.activities.store.pool import a_spec
 from worker.wiring import TemporalWorkloads
 from workflows.contracts import HandOver
+from workflows.growth import FleetGrowth
 from workflows.operations import Evacuation
 from workflows.provider import ProviderReconcile
 from workflows.reservation import ReservationLifecycle
@@ -235,7 +236,14 @@ async def open_stage(
             Worker(
                 client,
                 task_queue=wire.pool_task_queue(name),
-                workflows=[WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation],
+                workflows=[
+                    WorkloadLifecycle,
+                    SchedulingRounds,
+                    ProviderReconcile,
+                    ReservationLifecycle,
+                    Evacuation,
+                    FleetGrowth,
+                ],
                 activities=[stage.admit, stage.apply, stage.look, *others],
                 workflow_runner=RUNNER,
                 max_cached_workflows=cached,

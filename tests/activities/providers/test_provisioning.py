@@ -16,7 +16,7 @@ from activities.providers.sim_fleet import (
     SimulatedNodePool,
     SimulatedRegion,
 )
-from tests.activities.providers.worlds import HandClock, an_order, local, told
+from tests.activities.providers.worlds import NO_FAULTS, HandClock, an_order, local, told
 
 LEAD_SECONDS = 60
 
@@ -53,11 +53,11 @@ def a_simulation(path: Path, clock: HandClock, faults: SimulatedFaults, availabl
     return SimulatedProvider(path / "world.sqlite", fleet, clock, faults=faults)
 
 
-def simulated(path: Path, available: int | None = None, **faults: float) -> Growing:
+def simulated(path: Path, faults: SimulatedFaults = NO_FAULTS, available: int | None = None) -> Growing:
     clock = HandClock()
 
     def open_again() -> Provisioner:
-        return a_simulation(path, clock, SimulatedFaults(**faults), available)
+        return a_simulation(path, clock, faults, available)
 
     return Growing(open_again(), open_again, clock.move)
 
@@ -166,7 +166,7 @@ async def test_a_node_with_work_is_not_taken_away_nor_any_other_with_it(growing:
 
 
 async def test_an_order_whose_answer_is_lost_is_found_by_its_id(tmp_path: Path) -> None:
-    growing = simulated(tmp_path, lost_answer=1.0)
+    growing = simulated(tmp_path, SimulatedFaults(lost_answer=1.0))
     assert await refusal(growing.provider, a_request()) is ErrorClass.UNAVAILABLE
     assert [order.id for order in await growing.provider.provisionings()] == ["sim/burst-1"]
     assert len(await growing.comes(a_request())) == 2
@@ -174,14 +174,14 @@ async def test_an_order_whose_answer_is_lost_is_found_by_its_id(tmp_path: Path) 
 
 @pytest.mark.parametrize(("fault", "come"), [("failed_provisioning", 0), ("partial_provisioning", 1)])
 async def test_a_simulated_order_may_bring_nothing_or_a_part(tmp_path: Path, fault: str, come: int) -> None:
-    growing = simulated(tmp_path, **{fault: 1.0})
+    growing = simulated(tmp_path, SimulatedFaults.model_validate({fault: 1.0}))
     assert len(await growing.comes(a_request())) == come
     (order,) = await growing.provider.provisionings()
     assert (order.delivery, order.reason) == (Delivery.FAILED, f"{come} of 2 nodes could be had")
 
 
 async def test_a_simulated_order_may_be_slow(tmp_path: Path) -> None:
-    growing = simulated(tmp_path, slow_provisioning=1.0, slow_provisioning_seconds=600)
+    growing = simulated(tmp_path, SimulatedFaults(slow_provisioning=1.0, slow_provisioning_seconds=600))
     assert await growing.comes(a_request()) == []
     growing.passes(600)
     assert len(await growing.names()) == 2
