@@ -324,7 +324,7 @@ class FakeCorral(Corral):
         self._note("node_pools")
         return NODE_POOLS
 
-    async def provisionings(self, limit: int) -> list[ProvisioningStatus]:
+    async def provisionings(self, limit: int = 20) -> list[ProvisioningStatus]:
         self._note("provisionings", limit)
         return ORDERS
 
