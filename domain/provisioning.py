@@ -165,6 +165,8 @@ def _settled(snapshot: Snapshot, closed: Collection[str], now: datetime) -> Snap
     """
     snapshot, means = decided_fast(snapshot), Means.left(snapshot.nodes, snapshot.policy.growth)
     here = replace(snapshot, nodes=tuple(map(_arrived, snapshot.nodes)))
+    if not (here.waiting or _hungry(here)):
+        return here
     settled = _after(here, turns_alone(here, now), now)
     pools = [pool for pool in snapshot.node_pools if pool.id not in closed]
     while pools and (settled.waiting or _hungry(settled)):
