@@ -269,6 +269,7 @@ attempts = Table(
     Index("ix_attempts_beneficiary", "beneficiary", postgresql_where=text("beneficiary IS NOT NULL")),
     Index("ix_attempts_stop_at", "stop_at", postgresql_where=text("beneficiary IS NOT NULL")),
     Index("ix_attempts_moved_at", "stop_at", postgresql_where=text("stop_as = 'migrated'")),
+    Index("ix_attempts_resized_at", "stop_at", postgresql_where=text("stop_as = 'resized'")),
     Index("ix_attempts_leaving", "leave_at", postgresql_where=text("ended_at IS NULL AND leave IS NOT NULL")),
     Index("ix_attempts_open", "provider", postgresql_where=text("ended_at IS NULL")),
 )

@@ -3,21 +3,23 @@
 import csv
 import math
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from corral.api import Autoscale, ReplicaGroup, WorkloadSpec
-from corral.policy import QuotaModel
+from corral.api import Autoscale, ReplicaGroup, SlaTier, WorkloadSpec
+from corral.policy import DisruptionBudget, Limits, Policy, QuotaModel
 from domain.autoscaling import Course, followed
 from domain.decision import Change, Plan
+from domain.disruption_budgets import ForcedStop
 from domain.parts import counts_of
 from domain.round import schedule
 from domain.workload import Active
-from tests.builders import NOON, a_cohort, a_node, a_queue, a_snapshot, a_workload, by_model, started
+from tests.builders import NOON, a_cohort, a_node, a_queue, a_snapshot, a_workload, by_model, seconds, started
 
 RULES = Autoscale(target=10, minimum=1, most=8)
 
@@ -25,8 +27,8 @@ RULES = Autoscale(target=10, minimum=1, most=8)
 def wanted(rules: Autoscale, *told: tuple[int, float], begin: int = 1) -> list[int]:
     """The sizes that follow from demands told at these seconds."""
     course, found = Course.begin(begin, NOON, NOON), []
-    for seconds, demand in told:
-        course = followed(course, demand, NOON + timedelta(seconds=seconds), rules)
+    for after, demand in told:
+        course = followed(course, demand, NOON + timedelta(seconds=after), rules)
         found.append(course.wanted)
     return found
 
@@ -155,9 +157,9 @@ def test_a_real_services_demand_is_served_more_often_than_by_as_many_replicas_al
     rules = Autoscale(target=0.8 * most_of_one, minimum=1, most=20)  # a reserve of a fifth for what comes before the next look
     begin = NOON - timedelta(seconds=demand[0][0])
     course, found = Course.begin(1, NOON, NOON), []
-    for seconds, value in demand[1:]:
+    for after, value in demand[1:]:
         found.append((course.wanted, value / most_of_one))  # what is wanted already when that demand comes
-        course = followed(course, value, begin + timedelta(seconds=seconds), rules)
+        course = followed(course, value, begin + timedelta(seconds=after), rules)
     served = sum(wanted >= needed for wanted, needed in found) / len(found)
     used = sum(wanted for wanted, _ in found) / len(found)
     print(f"served at {served:.1%} of {len(found)} times with {used:.2f} of 20 replicas")
@@ -171,3 +173,25 @@ def _summed(rows: Sequence[tuple[float, float]], seconds: int = 60) -> list[tupl
     for at, value in rows:
         minutes[at // seconds * seconds] = minutes.get(at // seconds * seconds, 0.0) + value
     return sorted(minutes.items())
+
+
+def under(stops: int) -> Policy:
+    """The policy with a budget of so many disruptions an hour."""
+    return Policy(limits=Limits(disruption_budgets=(DisruptionBudget(stops=stops),)))
+
+
+def a_change(at: datetime) -> ForcedStop:
+    return ForcedStop("endpoint.0", "endpoint", "research", SlaTier.STANDARD, at, for_itself=True)
+
+
+def test_a_change_of_size_waits_until_disruption_budgets_allow_it() -> None:
+    late, early = [a_change(NOON - seconds(60))], [a_change(NOON - seconds(4_000))]
+    assert sizes(schedule(a_snapshot([NODE], ALONE, an_endpoint(5, has=2), policy=under(1), stops=late), NOON)) == []
+    grown = schedule(a_snapshot([NODE], ALONE, an_endpoint(5, has=2), policy=under(1), stops=early), NOON)
+    assert sizes(grown) == [(Change.GROW, 5)]
+
+
+def test_of_two_that_would_change_one_does_where_budgets_allow_no_more() -> None:
+    other = replace(an_endpoint(1, has=2), id="later", attempt_id="later.1", submitted_at=NOON)
+    plan = schedule(a_snapshot([NODE], ALONE, an_endpoint(2, has=3), other, policy=under(1)), NOON)
+    assert [reshape.attempt_id for reshape in plan.reshapes] == ["endpoint.1"]

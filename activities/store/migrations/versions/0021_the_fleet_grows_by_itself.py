@@ -1,4 +1,7 @@
-"""Providers add nodes: which pools of nodes they have, what was ordered of them, and which nodes came of it and left again."""
+"""Providers add nodes: which pools of nodes they have, what was ordered of them, and which nodes came of it and left again.
+
+Changes of size are looked up by their time, as moves are: disruption budgets count them.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -57,9 +60,11 @@ def upgrade() -> None:
     op.create_index(
         "ix_nodes_provisioning", "nodes", ["provisioning"], postgresql_where=sa.text("provisioning IS NOT NULL")
     )
+    op.create_index("ix_attempts_resized_at", "attempts", ["stop_at"], postgresql_where=sa.text("stop_as = 'resized'"))
 
 
 def downgrade() -> None:
+    op.drop_index("ix_attempts_resized_at", "attempts")
     op.drop_index("ix_nodes_provisioning", "nodes")
     for name in ("given_back_at", "provisioning", "node_pool"):
         op.drop_column("nodes", name)
