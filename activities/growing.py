@@ -9,12 +9,12 @@ from temporalio import activity
 
 from activities.answers import FleetStep, StepKind
 from activities.errors import final_failures, is_refusal
+from activities.liveness import staying_alive
 from activities.ports import Provider, ProviderError, Provisioner, Store, as_provisioner
 from domain.nodepools import Course
 from domain.provisioning import FleetPlan, fleet_plan
 from domain.snapshot import Snapshot
 
-BEAT_SECONDS = 2.0
 REST = 4
 """So many times as long as a look took nobody looks again: on a large pool it must not keep rounds from being decided."""
 
@@ -30,22 +30,20 @@ class Growing:
         self._look_seconds = look_seconds
 
     @activity.defn(name="growing.keep_planning")
+    @staying_alive()
     async def keep_planning(self, seconds: float) -> list[FleetStep]:
         """Plan for a while, or until a provider is to be asked for something; answers with what that is."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        beating = asyncio.create_task(_beat())
-        try:
-            while True:
-                began = loop.time()
-                steps = await self._store.grow(_planned)
-                if steps or loop.time() >= until or activity.is_worker_shutdown():
-                    return steps
-                await asyncio.sleep(max(self._look_seconds, REST * (loop.time() - began)))
-        finally:
-            beating.cancel()
+        while True:
+            began = loop.time()
+            steps = await self._store.grow(_planned)
+            if steps or loop.time() >= until or activity.is_worker_shutdown():
+                return steps
+            await asyncio.sleep(max(self._look_seconds, REST * (loop.time() - began)))
 
     @activity.defn(name="growing.carry_out")
+    @staying_alive()
     async def carry_out(self, step: FleetStep) -> str:
         """Ask a provider for what the record still wants of it; answers in words with what came of that.
 
@@ -84,13 +82,6 @@ class Growing:
             await provider.deprovision(leaving)
             await self._store.nodes_given_back(provider.name, leaving)
         return f"{len(leaving)} nodes given back"
-
-
-async def _beat() -> None:
-    """Tell that this worker lives: to plan for a large pool may take longer than anybody waits for that."""
-    while True:
-        activity.heartbeat()
-        await asyncio.sleep(BEAT_SECONDS)
 
 
 async def _planned(snapshot: Snapshot, courses: Mapping[str, Course], closed: Collection[str], now: datetime) -> FleetPlan:

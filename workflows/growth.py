@@ -46,6 +46,7 @@ class FleetGrowth:
                 task_queue=wire.provider_task_queue(step.provider),
                 start_to_close_timeout=ONE_CALL,
                 schedule_to_close_timeout=A_FEW_CALLS,
+                heartbeat_timeout=HEARTBEAT,
                 retry_policy=TWICE_OR_SO,
                 summary=step.in_words,
             )

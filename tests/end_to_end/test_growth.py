@@ -8,7 +8,7 @@ import pytest
 
 from corral.api import DeliveryState, NodePoolStatus, QuotaSpec, ReplicaGroup, State
 from corral.policy import Growth
-from tests.end_to_end.leaving import died_after, is_in_order, patiently, whole_node
+from tests.end_to_end.leaving import FOR_EVER, died_after, is_in_order, patiently, whole_node
 from tests.end_to_end.loads import behaving
 from tests.end_to_end.pools import QUEUES, WITHOUT_PROMISES, LivePool, eventually, running_pool
 from tests.servers import PostgresServer
@@ -48,7 +48,7 @@ async def test_nodes_come_once_though_the_worker_dies_and_leave_when_nobody_uses
     pool = growing
     await eventually(lambda: pool.value("SELECT count(*) = 2 FROM node_pools"), "the node pools are known")
     gang = (ReplicaGroup(count=2, accelerators=4),)
-    await pool.corral.submit(whole_node("growing-gang", "gh200", groups=gang, parameters=behaving(200)))
+    await pool.corral.submit(whole_node("growing-gang", "gh200", groups=gang, parameters=behaving(FOR_EVER)))
     await died_after(pool, "burst-1")
     await pool.until("growing-gang", State.RUNNING)
 
@@ -58,7 +58,8 @@ async def test_nodes_come_once_though_the_worker_dies_and_leave_when_nobody_uses
     assert (order.nodes, order.why) == (2, "for growing-gang")
     assert (await of(pool, "burst")).nodes == 2
 
-    await pool.until("growing-gang", State.SUCCEEDED)
+    await pool.corral.cancel("growing-gang")
+    await pool.until_closed(["growing-gang"])
 
     async def all_are_gone() -> bool:
         world = await pool.second_simulator()
