@@ -80,6 +80,8 @@ class Adjustment:
     minimum: int | None = None
     demand: float | None = None
     at: datetime | None = None
+    requests: int = 0
+    bad: int = 0
 
 
 @dataclass(frozen=True, slots=True)

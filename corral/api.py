@@ -324,6 +324,13 @@ class Autoscale(Model):
     step_up: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] = 4
     step_down: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] = 1
     period_seconds: Annotated[Seconds, Field(le=3_600)] = 15
+    objective: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    """The share of requests that is to be served well. The others are its error budget: see `docs/endpoints.md`."""
+    burn_rate: Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)] = 14.4
+    """More replicas are wanted when the budget is used up so many times as fast as the objective allows, in both windows."""
+    burn_window_seconds: Annotated[Seconds, Field(ge=60, le=86_400)] = 3_600
+    burn_check_seconds: Annotated[Seconds, Field(ge=10, le=3_600)] = 300
+    """The short window: it says that the budget is still burning, and how long a step is given to show its effect."""
 
     @model_validator(mode="after")
     def _minimum_within_most(self) -> Self:
@@ -1055,6 +1062,15 @@ class Demand(Model):
 
     value: Annotated[float, Field(ge=0, le=10**12, allow_inf_nan=False)]
     at: AwareDatetime | None = None
+    requests: Annotated[StrictInt, Field(ge=0, le=10**12)] = 0
+    """Requests that have ended since this was told last, and of these the ones that were not served well."""
+    bad: Annotated[StrictInt, Field(ge=0, le=10**12)] = 0
+
+    @model_validator(mode="after")
+    def _bad_are_some_of_them(self) -> Self:
+        if self.bad > self.requests:
+            raise ValueError(f"bad {self.bad} exceeds requests {self.requests}")
+        return self
 
 
 class Reprioritize(Model):

@@ -74,6 +74,7 @@ CASES = [
     ("release w", ("release", "w"), DONE),
     ("resize w --count 4 --minimum 2 --group main", ("resize", "w", SMALLER), DONE),
     ("demand w 37.5", ("demand", "w", Demand(value=37.5)), DONE),
+    ("demand w 37.5 --requests 9 --bad 2", ("demand", "w", Demand(value=37.5, requests=9, bad=2)), DONE),
     ("reprioritize w -5", ("reprioritize", "w", -5), DONE),
     ("wait w", ("wait", "w"), WorkloadResult(id="w", state=State.SUCCEEDED, exit_code=0)),
     ("submit -", ("submit", "train"), [Submission("train", created=True)]),

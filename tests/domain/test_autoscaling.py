@@ -195,3 +195,54 @@ def test_of_two_that_would_change_one_does_where_budgets_allow_no_more() -> None
     other = replace(an_endpoint(1, has=2), id="later", attempt_id="later.1", submitted_at=NOON)
     plan = schedule(a_snapshot([NODE], ALONE, an_endpoint(2, has=3), other, policy=under(1)), NOON)
     assert [reshape.attempt_id for reshape in plan.reshapes] == ["endpoint.1"]
+
+
+STRICT = Autoscale(target=10, minimum=1, most=20, step_up=2, objective=0.99, burn_window_seconds=3_600, burn_check_seconds=300)
+
+
+def sizes_while(served: Sequence[tuple[int, int, int]], rules: Autoscale = STRICT, begin: int = 4) -> list[int]:
+    """The sizes when demand fits what there is, and so many requests, some of them bad, have ended by these seconds."""
+    course, found = Course.begin(begin, NOON - timedelta(hours=2), NOON - timedelta(hours=2)), []
+    for after, requests, bad in served:
+        at = NOON + timedelta(seconds=after)
+        course = followed(course, course.wanted * 10, at, rules, requests=requests, bad=bad)
+        found.append(course.wanted)
+    return found
+
+
+def test_an_error_budget_that_burns_in_both_windows_asks_for_a_step_more() -> None:
+    assert sizes_while([(0, 100, 15)]) == [6]
+    assert sizes_while([(0, 100, 14)]) == [4]
+
+
+def test_the_next_step_comes_when_the_last_one_had_time_to_help() -> None:
+    minutes = [(60 * minute, 100, 50) for minute in range(11)]
+    assert sizes_while(minutes) == [6] * 5 + [8] * 5 + [10]
+
+
+def test_a_budget_that_burned_and_burns_no_more_asks_for_nothing() -> None:
+    assert sizes_while([(0, 1_000, 500), *((300 + 60 * minute, 10, 0) for minute in range(5))]) == [6] * 6
+
+
+def test_a_short_fire_that_matters_little_in_the_long_window_asks_for_nothing() -> None:
+    assert sizes_while([(0, 100_000, 0), (600, 100, 50)]) == [4, 4]
+
+
+def test_it_does_not_shrink_while_its_budget_burns() -> None:
+    rules = STRICT.model_copy(update={"down_window_seconds": 0})
+    course = Course.begin(4, NOON, NOON)
+    burning = followed(course, 0, NOON + seconds(60), rules, requests=100, bad=50)
+    assert burning.wanted == 4
+    assert followed(course, 0, NOON + seconds(60), rules, requests=100, bad=0).wanted == 3
+
+
+def test_what_is_told_often_is_kept_in_few_numbers() -> None:
+    course = Course.begin(4, NOON, NOON)
+    for second in range(0, 7_200, 2):
+        course = followed(course, 40, NOON + seconds(second), STRICT, requests=1)
+    assert len(course.served) <= 121
+    assert sum(each.requests for each in course.served) == 1_800
+
+
+def test_without_an_objective_nothing_burns() -> None:
+    assert sizes_while([(0, 100, 100)], STRICT.model_copy(update={"objective": None})) == [4]

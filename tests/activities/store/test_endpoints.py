@@ -60,6 +60,15 @@ async def test_its_changes_of_size_count_in_disruption_budgets_and_not_as_preemp
     assert await pool.state("w") is State.STOPPING
 
 
+async def test_an_error_budget_that_burns_lets_it_want_more(pool: Pool) -> None:
+    await runs_as_endpoint(pool, RULES.model_copy(update={"objective": 0.99, "step_up": 2}))
+    pool.clock.time += timedelta(seconds=400)
+    told = {"demand": 10.0, "at": pool.clock.time, "requests": 100, "bad": 20}
+    done = await pool.adjusts("demand", "w", "burning", **told)
+    said = "3 replicas wanted for a demand of 10, and an error budget that is used up 20.0 times as fast as it may be"
+    assert done.message == said
+
+
 async def test_older_demand_changes_nothing(pool: Pool) -> None:
     await runs_as_endpoint(pool)
     await tells(pool, 30, after=20)
