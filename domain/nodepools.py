@@ -89,6 +89,18 @@ def planned(
             yield _imagined(pool, f"{pool.id}#{number}", Health.POSSIBLE)
 
 
+def still_planned(nodes: Iterable[Node], pools: Iterable[NodePool], rules: Growth) -> tuple[Node, ...]:
+    """The nodes without those that could be ordered so far, and could not be under these rules."""
+    most, number, kept = {pool.id: pool.most(rules) for pool in pools}, Counter[str](), list[Node]()
+    for node in sorted(nodes, key=lambda node: (node.health is Health.POSSIBLE, node.id)):
+        if node.node_pool is not None:
+            if node.health is Health.POSSIBLE and number[node.node_pool] >= most.get(node.node_pool, 0):
+                continue
+            number[node.node_pool] += 1
+        kept.append(node)
+    return tuple(kept)
+
+
 def _imagined(pool: NodePool, id: str, health: Health) -> Node:
     return replace(pool.node, id=id, health=health, node_pool=pool.id)
 

@@ -6,7 +6,7 @@ Every step is found from the record itself, so that a step which is done again f
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
@@ -168,7 +168,7 @@ def _is_inside(order: EvacuationOrder) -> ColumnElement[bool]:
         PlaceKind.CLUSTER: func.concat_ws("/", nodes.provider, nodes.region, nodes.cluster),
         PlaceKind.REGION: func.concat_ws("/", nodes.provider, nodes.region),
     }
-    return paths[order.kind] == order.place
+    return and_(paths[order.kind] == order.place, nodes.given_back_at.is_(None))
 
 
 async def _inside(connection: AsyncConnection, order: EvacuationOrder) -> list[str]:

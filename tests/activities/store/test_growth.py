@@ -218,6 +218,15 @@ async def test_without_a_budget_what_is_idle_is_given_back_and_nothing_is_ordere
     assert [step.kind for step in await looks(pool)] == [StepKind.GIVE_BACK]
 
 
+async def test_a_budget_is_not_taken_away_from_work_that_waits_for_it_alone(pool: Pool) -> None:
+    await can_grow(pool)
+    await pool.arrive(a_spec("w", gpus=8, count=3))
+    none = pool.policy.model_copy(update={"growth": Growth(**(RULES | {"dollars_per_hour": 0.0}))})
+    answer = await pool.store.apply_policy(PolicyOrder(policy=none))
+    assert answer.record is None
+    assert [finding.rule for finding in answer.findings] == ["strands-waiting-work"]
+
+
 async def test_a_pool_that_its_provider_has_no_more_is_not_ordered_from(pool: Pool) -> None:
     await can_grow(pool)
     await pool.store.write_node_pools(PROVIDER, [])
