@@ -16,6 +16,7 @@ from domain.feasibility import ARRIVAL_FILTERS, LASTING_REASONS, offers, sift, u
 from domain.guarantees import oversold
 from domain.improvement import NO_GAINS, improved
 from domain.memory import Memory
+from domain.nodepools import Provisioning
 from domain.openings import fits_somewhere, open_ranks, why_not_yet
 from domain.placement import why_not_on
 from domain.quality import quality
@@ -130,11 +131,18 @@ def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Ex
     if later is not world and fits_somewhere(ranks, later):
         return explanation.waiting_for_victims(findings, facts.now)
     if facts.arrivals and fits_somewhere(ranks, later, ARRIVAL_FILTERS):
-        return explanation.waiting_for_nodes(facts.arrivals, findings, facts.now)
+        return explanation.waiting_for_nodes(_awaited(ranks, later, facts), findings, facts.now)
     closed = [request.opens_at for request in requests(workload) if request.opens_at > facts.now]
     if closed and explanation.dominant(findings).rejection.reason in LASTING_REASONS:
         return explanation.waiting_for_relaxation(min(closed), findings, facts.now)
     return explanation.no_room(findings, facts.now)
+
+
+def _awaited(ranks: Iterable[Iterable[Request]], world: World, facts: Facts) -> list[Provisioning]:
+    """The nodes on their way that any of the requests accepts."""
+    accepted = {supply for rank in ranks for request in rank for supply in sift(request, world, ARRIVAL_FILTERS).classes}
+    nodes = ((arrival, arrival.pool.node) for arrival in facts.arrivals)
+    return [arrival for arrival, node in nodes if (node.provider, node.region, node.sku) in accepted]
 
 
 def findings_of(request: Request, world: World) -> list[Finding]:

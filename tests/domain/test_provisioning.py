@@ -246,8 +246,10 @@ def test_work_that_no_node_pool_could_ever_take_is_refused() -> None:
 
 def test_what_waits_is_told_of_nodes_on_their_way() -> None:
     pool = a_pool()
-    arrivals = [Provisioning("aws/burst-1", pool, 2, NOON - seconds(90))]
-    explanation = says(a_fleet_of([pool], a_workload(gpus=8, count=2), arrivals=arrivals))
+    other = a_pool("aws/other", sku="a100")
+    arrivals = [Provisioning("aws/burst-1", pool, 2, NOON - seconds(90)), Provisioning("aws/other-1", other, 1, NOON)]
+    waiting = a_workload(gpus=8, count=2, targets=[Target(skus=("h100",))])
+    explanation = says(a_fleet_of([pool, other], waiting, arrivals=arrivals))
     assert explanation.reason is Reason.NODES_ON_THEIR_WAY
     assert explanation.message == (
         "nodes are on their way (2 of aws/burst (8 h100 in eu-west), since 2030-06-01 11:58:30 UTC),"
