@@ -59,12 +59,30 @@ class AttemptKey:
 
 @dataclass(frozen=True, slots=True)
 class OpenAttempt:
-    """An attempt that has been sent to its provider and has not ended in the record."""
+    """An attempt that has been sent to its provider and has not ended in the record. `clusters` are as `region/cluster`."""
 
     id: str
     key: AttemptKey
     has_run: bool
     is_leaving: bool = False
+    clusters: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Unreleased:
+    """An attempt that ran in a cluster (`region/cluster`) when that was lost, and that may still be known there."""
+
+    attempt: str
+    epoch: int
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What became of a provider's clusters: how many are what, in words, and whether that is new."""
+
+    words: str
+    is_news: bool
 
 
 @dataclass(frozen=True, slots=True)

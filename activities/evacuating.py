@@ -7,8 +7,9 @@ from temporalio import activity
 
 from activities.courier import Courier
 from activities.errors import final_failures
+from activities.liveness import staying_alive
 from activities.ports import Store
-from corral.api import EvacuationChange, EvacuationForecast, EvacuationOrder, EvacuationState, EvacuationStatus
+from corral.api import EvacuationForecast, EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange
 from corral.wire import Inquiry, Steering
 from domain.evacuation import foreseen
 
@@ -42,7 +43,8 @@ class Evacuating:
         return status
 
     @activity.defn(name="evacuating.steer")
-    async def steer(self, id: str, verb: Steering, change: EvacuationChange) -> EvacuationStatus:
+    @staying_alive()
+    async def steer(self, id: str, verb: Steering, change: OperationChange) -> EvacuationStatus:
         """Pause, resume or abort an evacuation."""
         with final_failures():
             return await self._store.steer_evacuation(id, verb, change)

@@ -8,7 +8,9 @@ from activities.advice import searched
 from activities.errors import final_failures
 from activities.ports import Store
 from corral.api import (
+    Acknowledgement,
     Catalogue,
+    ClusterStatus,
     DatasetStatus,
     FleetStatus,
     NodePoolStatus,
@@ -81,6 +83,12 @@ class Inquiry:
         await self.status(workload)
         return await self._store.events(workload, after)
 
+    @activity.defn(name=Name.CHANGE)
+    async def change(self, workload: str, verb: str, key: str) -> list[Acknowledgement]:
+        """What was done for whoever asked for a change by that key; nothing where nobody has."""
+        answer = await self._store.done(verb, workload, key)
+        return [] if answer is None else [Acknowledgement(state=answer.standing.state, message=answer.message)]
+
     @activity.defn(name=Name.QUEUES)
     async def queues(self) -> list[QueueStatus]:
         """All queues with their use."""
@@ -95,6 +103,11 @@ class Inquiry:
     async def nodes(self) -> list[NodeStatus]:
         """All nodes as last observed."""
         return await self._store.nodes()
+
+    @activity.defn(name=Name.CLUSTERS)
+    async def clusters(self) -> list[ClusterStatus]:
+        """All clusters: whether they answer, since when, and why that is believed."""
+        return await self._store.clusters()
 
     @activity.defn(name=Name.NODE_POOLS)
     async def node_pools(self) -> list[NodePoolStatus]:

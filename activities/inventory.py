@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from temporalio import activity
@@ -14,11 +15,13 @@ from activities.observing import LAST_SEQUENCE, Observer
 from activities.placement import Placement
 from activities.ports import (
     Beat,
+    ErrorClass,
     Event,
     NodeView,
     Observation,
     Phase,
     Provider,
+    ProviderError,
     ProviderSnapshot,
     Provisioner,
     Store,
@@ -101,9 +104,11 @@ class Inventory:
         await self._release_strangers(source, snapshot)
         if snapshot.complete:
             known = {seen.attempt_id for seen in snapshot.attempts}
-            await self._give_up(source, [attempt for attempt in open_before if attempt.id not in known], snapshot.taken_at)
+            missing = [each for each in open_before if each.id not in known and not each.clusters & snapshot.silent]
+            await self._give_up(source, missing, snapshot.taken_at)
         for key in await self._store.stops_due(source.name, self._reconcile_seconds):
-            await self._placement.stop(key)
+            with _unless_silent(f"{key.workload}.{key.epoch}"):
+                await self._placement.stop(key)
         await self._keep(snapshot, open_before)
         if (provisioner := as_provisioner(source)) is not None:
             await self._compare_growth(provisioner, snapshot)
@@ -124,11 +129,12 @@ class Inventory:
         stopping = {seen.attempt_id for seen in snapshot.attempts if seen.phase is Phase.STOPPING}
         for attempt in open_before:
             if attempt.id in stopping and not attempt.is_leaving:
-                await self._placement.keep(attempt.key)
+                with _unless_silent(attempt.id):
+                    await self._placement.keep(attempt.key)
 
     async def _release_strangers(self, source: Provider, snapshot: ProviderSnapshot) -> None:
         """Stop what runs there without a right to: attempts that the record has ended, or never had."""
-        running = [seen for seen in snapshot.attempts if not seen.phase.is_over]
+        running = [seen for seen in snapshot.attempts if not seen.phase.is_over and seen.phase is not Phase.UNKNOWN]
         rightful = {attempt.id for attempt in await self._store.open_attempts_at(source.name)}
         for seen in running:
             if seen.attempt_id not in rightful:
@@ -136,7 +142,8 @@ class Inventory:
                 log.warning(
                     "attempt %s runs at %s without a right to; releasing it", seen.attempt_id, source.name, extra=subject
                 )
-                await source.release(seen.attempt_id, seen.epoch)
+                with _unless_silent(seen.attempt_id):
+                    await source.release(seen.attempt_id, seen.epoch)
 
     async def _give_up(self, source: Provider, missing: Sequence[OpenAttempt], now: datetime) -> None:
         """End attempts that are gone without an end that anybody saw.
@@ -148,9 +155,21 @@ class Inventory:
         for attempt in missing:
             if attempt.has_run or attempt.id in before:
                 epoch = attempt.key.epoch
-                await source.release(attempt.id, epoch)
-                gone = Observation(attempt.id, epoch, Phase.LOST, LAST_SEQUENCE, now, reason="gone from its provider")
-                await self._observer.note(gone)
+                with _unless_silent(attempt.id):
+                    await source.release(attempt.id, epoch)
+                    gone = Observation(attempt.id, epoch, Phase.LOST, LAST_SEQUENCE, now, reason="gone from its provider")
+                    await self._observer.note(gone)
+
+
+@contextmanager
+def _unless_silent(attempt: str) -> Iterator[None]:
+    """Leave for the next time what cannot be told now, so that others do not wait for a cluster that does not answer."""
+    try:
+        yield
+    except ProviderError as error:
+        if error.kind is not ErrorClass.UNAVAILABLE:
+            raise
+        log.info("attempt %s is told the next time: %s", attempt, error, extra={"attempt": attempt})
 
 
 async def _gathered(events: AsyncIterator[Event]) -> AsyncIterator[list[Event]]:

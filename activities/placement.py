@@ -103,5 +103,6 @@ class Placement:
 
 
 async def _is_under_way(provider: Provider, attempt: str) -> bool:
+    """Whether it may have begun; of what is in a cluster that does not answer nobody knows better."""
     seen = (await provider.status([attempt])).get(attempt)
-    return seen is not None and seen.phase in {Phase.RUNNING, Phase.STOPPING}
+    return seen is not None and seen.phase in {Phase.RUNNING, Phase.STOPPING, Phase.UNKNOWN}

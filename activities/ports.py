@@ -13,24 +13,28 @@ from activities.answers import (
     Adjustment,
     AttemptKey,
     FleetStep,
+    Judgement,
     Notice,
     OpenAttempt,
     ReservationChange,
     ReservationStanding,
     Standing,
+    Unreleased,
 )
 from corral.api import (
     WHOLE,
     CapacityType,
     Catalogue,
+    ClusterStatus,
     Cordon,
     DatasetStatus,
-    EvacuationChange,
     EvacuationOrder,
     EvacuationStatus,
     FleetStatus,
     NodePoolStatus,
     NodeStatus,
+    OperationChange,
+    OperationStatus,
     ProvisioningStatus,
     QueueStatus,
     QueueTree,
@@ -42,9 +46,11 @@ from corral.api import (
 )
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import ReservationSpec, ReservationStatus
+from corral.rollout import Change, RolloutOrder, RolloutStatus, WhatIf
 from corral.wire import Steering
 from domain.decision import Plan
 from domain.fleet import Replica
+from domain.leases import LeaseTerms
 from domain.lifecycle import Leave
 from domain.nodepools import Course
 from domain.provisioning import FleetPlan
@@ -117,6 +123,11 @@ class NodeView:
     provisioning: str | None = None
     """The order by which it was added."""
 
+    @property
+    def place(self) -> str:
+        """The cluster in which it is, unique within the provider."""
+        return f"{self.region}/{self.cluster}"
+
 
 @dataclass(frozen=True, slots=True)
 class NodePoolView:
@@ -173,12 +184,16 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class ProviderSnapshot:
-    """Everything a provider has; only a `complete` one may prove that something is gone."""
+    """Everything a provider has; only a `complete` one may prove that something is gone.
+
+    Of `silent` clusters (`region/cluster`), which do not answer their provider, nodes are as last seen and attempts unknown.
+    """
 
     nodes: tuple[NodeView, ...]
     attempts: tuple[Observation, ...]
     complete: bool
     taken_at: datetime
+    silent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +274,10 @@ class Provider(Protocol):
     """A source of capacity. Every change carries attempt id and epoch; repeating it changes nothing.
 
     No call waits for completion; what came of it is told by `watch`, `status` and `snapshot`.
+
+    **Leases.** From its first lease on, a cluster runs work only as long as it has one by its own clock. When that is over, all
+    that runs there stops by itself, whether or not anybody can be reached, and ends as `LOST`: an attempt with a part in such a
+    cluster as a whole. What has stopped so is never brought back by a later lease, and nothing is launched without one.
     """
 
     name: str
@@ -275,11 +294,25 @@ class Provider(Protocol):
 
         Raises:
             ProviderError: `CONFLICT` (same attempt, another order), `FENCED` (the attempt was released, or a later epoch of the
-                workload is known), `NO_CAPACITY`, `INVALID_SPEC`, `UNAVAILABLE` (unknown: look before placing it elsewhere).
+                workload is known), `NO_CAPACITY`, `INVALID_SPEC`, `UNAVAILABLE` (unknown: look before placing it elsewhere;
+                also where a cluster has no lease in force, or does not answer).
+        """
+
+    async def renew(self, leases: Mapping[str, datetime | None]) -> frozenset[str]:
+        """Let clusters (`region/cluster`) run what they run until these times; answers with those that have heard it.
+
+        A time that is not later than the one that a cluster knows changes nothing. Where none is given, the cluster is only
+        asked whether it answers.
+
+        Raises:
+            ProviderError: `UNAVAILABLE`: no cluster has answered, though some may have heard it.
         """
 
     async def status(self, attempts: Collection[str]) -> Mapping[str, Observation]:
-        """The attempts that the provider knows; one that is absent never started or is forgotten."""
+        """The attempts that the provider knows; one that is absent never started or is forgotten.
+
+        One in a cluster that does not answer is `UNKNOWN`.
+        """
 
     async def preempt(self, attempt_id: str, epoch: int, *, notice: int, signal: str, grace_seconds: int) -> None:
         """Send the signal once a notice, and stop the attempt when the grace is over; success when it is gone or unknown.
@@ -402,6 +435,9 @@ class Store(Protocol):
             LookupError: there is no such workload.
         """
 
+    async def done(self, verb: str, workload: str, key: str) -> Adjusted | None:
+        """What was done of a change that somebody asked for by that key, and how the workload stands now."""
+
     async def keep_house(self) -> list[Notice]:
         """End attempts whose hold expired, give notice to work on draining nodes, and urge on what leaves too slowly."""
 
@@ -426,11 +462,31 @@ class Store(Protocol):
     async def write_nodes(self, provider: str, views: Sequence[NodeView], *, complete: bool) -> None:
         """Write what a provider reports of its nodes; of a complete report, missing nodes are not ready any more."""
 
+    async def grant_leases(self, provider: str, terms: LeaseTerms) -> Mapping[str, datetime | None]:
+        """Write down the leases that a provider's clusters are about to be sent, by `region/cluster`; none: it gets none.
+
+        No cluster may be sent a later one than what is written.
+        """
+
+    async def judge_clusters(
+        self, provider: str, terms: LeaseTerms, *, asked_at: datetime, answered: Collection[str]
+    ) -> tuple[Judgement, list[Notice]]:
+        """Believe which of a provider's clusters have answered what they were asked at a time, with all that follows."""
+
+    async def unreleased(self, provider: str) -> list[Unreleased]:
+        """What a provider's clusters ran when they were lost, and has not been released there since."""
+
+    async def note_released(self, attempts: Collection[str]) -> None:
+        """Note that attempts have been seen gone where they were lost, and can never start there any more."""
+
+    async def clusters(self) -> list[ClusterStatus]:
+        """All clusters that have ever been asked whether they answer."""
+
     async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
         """Cordon, drain or uncordon nodes.
 
         Raises:
-            LookupError: names the nodes that the provider does not have; nothing was changed.
+            LookupError: names what the provider does not have; nothing was changed.
         """
 
     async def evacuate(self, order: EvacuationOrder) -> tuple[EvacuationStatus, list[Notice]]:
@@ -439,20 +495,48 @@ class Store(Protocol):
         Its steps are a transaction each; whichever has been done already changes nothing.
 
         Raises:
-            NotAllowed: the id belongs to another evacuation.
+            NotAllowed: the id belongs to another operation.
             LookupError: nothing of that name is there.
         """
 
-    async def steer_evacuation(self, id: str, verb: Steering, change: EvacuationChange) -> EvacuationStatus:
-        """Pause, resume or abort an evacuation; to ask for what is so already changes nothing.
+    async def steer_evacuation(self, id: str, verb: Steering, change: OperationChange) -> EvacuationStatus:
+        """Pause, resume, abort, approve or reject an evacuation; to ask for what is so already changes nothing.
 
         Raises:
-            NotAllowed: it is over.
+            NotAllowed: it is over, or its state or the person does not allow it.
             LookupError: there is no such evacuation.
         """
 
     async def evacuations(self, limit: int) -> list[EvacuationStatus]:
         """The newest evacuations, those under way first."""
+
+    async def operations(self, id: str | None, limit: int) -> list[OperationStatus]:
+        """The newest operations of all kinds, those under way first, or the one of that id."""
+
+    async def remember_what_if(self, change: Change, found: WhatIf) -> None:
+        """Keep what the token of a what-if stands for, for a day."""
+
+    async def begin_rollout(self, order: RolloutOrder) -> RolloutStatus:
+        """Write a roll-out down, and apply it if the pool is as its token has it and nobody has to approve it; once.
+
+        Raises:
+            NotAllowed: the id belongs to another operation, or the token to another change.
+        """
+
+    async def advance_rollout(self, id: str) -> RolloutStatus:
+        """Do what is due of a roll-out: let it expire, look how it goes, take it back, or end it.
+
+        Raises:
+            LookupError: there is no such roll-out.
+        """
+
+    async def steer_rollout(self, id: str, verb: Steering, change: OperationChange) -> RolloutStatus:
+        """Approve, reject or abort a roll-out; to ask for what is so already changes nothing.
+
+        Raises:
+            NotAllowed: it is over, or its state or the person does not allow it.
+            LookupError: there is no such roll-out.
+        """
 
     async def write_node_pools(self, provider: str, views: Sequence[NodePoolView]) -> None:
         """Write what a provider can add."""

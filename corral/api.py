@@ -163,6 +163,7 @@ class Reason(StrEnum):
     # Why work that has to leave has not left, and what it has is free for nobody.
     PROVIDER_DOES_NOT_ANSWER = "ProviderDoesNotAnswer"
     DOES_NOT_STOP = "DoesNotStop"
+    CLUSTER_DOES_NOT_ANSWER = "ClusterDoesNotAnswer"
     # Why running work is not stopped for other work.
     MINIMUM_RUNTIME = "MinimumRuntime"
     ALREADY_STOPPED_FOR_IT = "AlreadyStoppedForIt"
@@ -881,6 +882,39 @@ class ProvisioningStatus(Model):
     reason: str = ""
 
 
+class ClusterNote(Model):
+    """A line of the trail of a cluster: what it became, and why."""
+
+    at: AwareDatetime
+    state: str
+    reason: str = ""
+
+
+class ClusterStatus(Model):
+    """One cluster: whether it answers (`reachable`, `suspect`, `lost`, `returned`), since when, and why that is believed.
+
+    `lost_at` is when a suspect one is lost, unless it answers before. `workloads` have a place there; `unreleased` attempts
+    ran there when it was lost, and have not been seen gone there since. `losses` is how often it was lost.
+    """
+
+    id: str
+    provider: str
+    region: str
+    cluster: str
+    state: str
+    since: AwareDatetime
+    reason: str = ""
+    heard_at: AwareDatetime | None = None
+    leased_until: AwareDatetime | None = None
+    lost_at: AwareDatetime | None = None
+    nodes: int = 0
+    accelerators: int = 0
+    workloads: int = 0
+    unreleased: int = 0
+    losses: int = 0
+    trail: tuple[ClusterNote, ...] = ()
+
+
 class FleetStatus(Model):
     """The supply of one provider, region and SKU, in accelerators."""
 
@@ -922,14 +956,6 @@ class RoundStatus(Model):
     milliseconds: dict[str, float] = {}
 
 
-class Cordon(Model):
-    """Nodes that shall accept nothing new (`cordon`), empty themselves (`drain`) or come back (`uncordon`)."""
-
-    action: Annotated[str, StringConstraints(pattern=r"^(cordon|drain|uncordon)$")]
-    nodes: Annotated[tuple[Annotated[ShortName, StringConstraints(min_length=1)], ...], Field(min_length=1, max_length=1_000)]
-    reason: Annotated[ShortText, StringConstraints(min_length=1)]
-
-
 class PlaceKind(StrEnum):
     """What is evacuated, and so how it is named."""
 
@@ -941,6 +967,33 @@ class PlaceKind(StrEnum):
     """`PROVIDER/REGION`."""
 
 
+Place = Annotated[ShortName, StringConstraints(pattern=r"^[^/\x00]+(/[^/\x00]+){1,2}$")]
+"""How a node, a cluster or a region is named: see `PlaceKind`."""
+
+
+class Cordon(Model):
+    """Nodes that shall accept nothing new (`cordon`), empty themselves (`drain`) or come back (`uncordon`).
+
+    All nodes of a `place` can only come back: what empties one is an evacuation.
+    """
+
+    action: Annotated[str, StringConstraints(pattern=r"^(cordon|drain|uncordon)$")]
+    nodes: Annotated[tuple[Annotated[ShortName, StringConstraints(min_length=1)], ...], Field(max_length=1_000)] = ()
+    kind: PlaceKind | None = None
+    place: Place | None = None
+    reason: Annotated[ShortText, StringConstraints(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if (self.kind is None) != (self.place is None):
+            raise ValueError("a place needs its kind, node, cluster or region, and a kind its place")
+        if bool(self.nodes) == bool(self.place):
+            raise ValueError("expected either nodes, or a place")
+        if self.place and self.action != "uncordon":
+            raise ValueError(f"{self.action}: a place can only be uncordoned as a whole; evacuate it instead")
+        return self
+
+
 class EvacuationOrder(Model):
     """Empty a node, a cluster or a region of a provider: nothing new goes there, and what is there moves elsewhere.
 
@@ -950,7 +1003,7 @@ class EvacuationOrder(Model):
 
     id: Identifier
     kind: PlaceKind
-    place: Annotated[ShortName, StringConstraints(pattern=r"^[^/\x00]+(/[^/\x00]+){1,2}$")]
+    place: Place
     reason: Annotated[ShortText, StringConstraints(min_length=1)]
     who: Annotated[ShortName, StringConstraints(min_length=1)]
     deadline_seconds: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_SECONDS)] = 4 * HOUR_SECONDS
@@ -970,6 +1023,8 @@ class EvacuationOrder(Model):
 class EvacuationState(StrEnum):
     """How far an evacuation is."""
 
+    AWAITING = "awaiting-approval"
+    """Somebody has to approve it first; nothing is changed before."""
     MOVING = "moving"
     PAUSED = "paused"
     """Nobody else is told to leave; nothing new goes there all the same."""
@@ -978,25 +1033,28 @@ class EvacuationState(StrEnum):
     OVERDUE = "overdue"
     """Its deadline came while something was still there."""
     ABORTED = "aborted"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    """Nobody has approved it in time."""
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more comes of it."""
-        return self in {EvacuationState.DONE, EvacuationState.OVERDUE, EvacuationState.ABORTED}
+        return self not in {EvacuationState.AWAITING, EvacuationState.MOVING, EvacuationState.PAUSED}
 
 
-class EvacuationChange(Model):
-    """Pause, resume or abort an evacuation: who asks for it, and why."""
+class OperationChange(Model):
+    """Steer an operation: who asks for it, and why."""
 
     who: Annotated[ShortName, StringConstraints(min_length=1)]
     reason: Annotated[ShortText, StringConstraints(min_length=1)]
 
 
-class EvacuationNote(Model):
-    """A line of the trail of an evacuation: what happened, by whose order, and why. Without `who` it came by itself."""
+class OperationNote(Model):
+    """A line of the trail of an operation: the state it came to, by whose order, and why. Without `who` it came by itself."""
 
     at: AwareDatetime
-    state: EvacuationState
+    state: str
     who: str = ""
     reason: str = ""
 
@@ -1005,7 +1063,7 @@ class EvacuationStatus(Model):
     """How an evacuation stands; a higher version is newer.
 
     `left` workloads are still there, of which `leaving` have notice; `told` were told to leave so far. `remaining` names the
-    first of those that are left.
+    first of those that are left. One that has to be approved says in `needs` why, and has its `deadline` for that first.
     """
 
     order: EvacuationOrder
@@ -1019,7 +1077,8 @@ class EvacuationStatus(Model):
     left: int
     leaving: int
     remaining: tuple[str, ...] = ()
-    trail: tuple[EvacuationNote, ...] = ()
+    needs: str = ""
+    trail: tuple[OperationNote, ...] = ()
 
 
 class EvacuationMove(Model):
@@ -1041,6 +1100,34 @@ class EvacuationForecast(Model):
 
     nodes: int
     moves: tuple[EvacuationMove, ...]
+
+
+class OperationKind(StrEnum):
+    """What operators order that takes its time."""
+
+    EVACUATION = "evacuation"
+    POLICY = "policy-roll-out"
+    QUEUES = "queue-edit"
+
+
+class OperationStatus(Model):
+    """An operation of any kind as the record keeps it: by whom and why, how far it is in words, and all that happened.
+
+    Until `due_at` it has to be approved, or has time, or is watched.
+    """
+
+    id: str
+    kind: OperationKind
+    subject: str
+    state: str
+    version: int
+    who: str
+    reason: str
+    began_at: AwareDatetime
+    due_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    message: str = ""
+    trail: tuple[OperationNote, ...] = ()
 
 
 class Resize(Model):

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,11 +13,17 @@ from temporalio.client import (
     ActivityFailureError,
     Client,
     Interceptor,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleInfo,
+    ScheduleListInfo,
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
+from temporalio.client import ScheduleSpec as TimesOfSchedule
 from temporalio.common import (
     SearchAttributePair,
     TypedSearchAttributes,
@@ -33,10 +39,10 @@ from corral.api import (
     Cancel,
     Catalogue,
     Checkpointed,
+    ClusterStatus,
     Cordon,
     DatasetStatus,
     Demand,
-    EvacuationChange,
     EvacuationForecast,
     EvacuationOrder,
     EvacuationStatus,
@@ -46,6 +52,9 @@ from corral.api import (
     Model,
     NodePoolStatus,
     NodeStatus,
+    OperationChange,
+    OperationKind,
+    OperationStatus,
     ProvisioningStatus,
     QueueStatus,
     QueueTree,
@@ -62,6 +71,8 @@ from corral.api import (
 )
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import Extend, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
+from corral.rollout import Change, RolloutOrder, RolloutStatus, WhatIf
+from corral.schedule import ScheduleSpec, ScheduleStatus
 from corral.sealing import CannotUnseal, data_converter, is_sealed
 
 ANSWER_WITHIN = timedelta(seconds=30)
@@ -362,6 +373,10 @@ class Corral:
         """List the nodes as last observed."""
         return await self._ask(wire.Inquiry.NODES, None, list[NodeStatus])
 
+    async def clusters(self) -> list[ClusterStatus]:
+        """List the clusters: whether they answer, since when, and what becomes of their work if they do not."""
+        return await self._ask(wire.Inquiry.CLUSTERS, None, list[ClusterStatus])
+
     async def node_pools(self) -> list[NodePoolStatus]:
         """List the node pools: what providers can add, what is wanted of it, what is there and what is on its way."""
         return await self._ask(wire.Inquiry.NODE_POOLS, None, list[NodePoolStatus])
@@ -427,28 +442,55 @@ class Corral:
     async def evacuate(self, order: EvacuationOrder) -> Submission:
         """Begin to empty a node, a cluster or a region. The same order again is the same evacuation.
 
-        One whose workflow was terminated goes on when it is ordered again.
+        One whose workflow was terminated goes on when it is ordered again. By the policy in force somebody may have to
+        approve it first.
 
         Raises:
             Conflict: the id belongs to another evacuation.
         """
-        handle = self._evacuation(order.id)
+        summary = f"empties {order.kind} {order.place}: {order.reason}"
+        return await self._order(wire.EVACUATION, wire.evacuation_workflow_id(order.id), order, summary)
+
+    async def what_if(self, change: Change) -> WhatIf:
+        """Tell what a policy or queues would do to the pool as it is now; nothing is changed.
+
+        Its token lets `roll_out` apply the change only while that is so; it is good for a day.
+
+        Raises:
+            Invalid: the queues contradict themselves, or the policy in force.
+        """
+        return await self._ask(wire.Inquiry.WHAT_IF, change, WhatIf)
+
+    async def roll_out(self, order: RolloutOrder) -> Submission:
+        """Begin to roll out a policy or queues. The same order again is the same roll-out.
+
+        One whose workflow was terminated goes on when it is ordered again. By the policy in force somebody may have to
+        approve it first.
+
+        Raises:
+            Conflict: the id belongs to another roll-out.
+        """
+        summary = f"rolls out {order.change.subject}: {order.reason}"
+        return await self._order(wire.ROLLOUT, wire.rollout_workflow_id(order.id), order, summary)
+
+    async def _order(self, workflow: str, id: str, order: EvacuationOrder | RolloutOrder, summary: str) -> Submission:
         async with _plain_errors():
             try:
                 await self._temporal.start_workflow(
-                    wire.EVACUATION,
+                    workflow,
                     order,
-                    id=handle.id,
+                    id=id,
                     task_queue=wire.pool_task_queue(self._pool),
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                    static_summary=f"empties {order.kind} {order.place}: {order.reason}"[:200],
+                    static_summary=summary[:200],
                     memo={wire.DIGEST_MEMO: order.digest},
                     priority=wire.STEERS,
                 )
             except WorkflowAlreadyStartedError:
-                if await (await handle.describe()).memo_value(wire.DIGEST_MEMO, default=None) != order.digest:
-                    raise Conflict(f"id: {order.id!r} belongs to another evacuation; give this one an id of its own") from None
+                description = await self._temporal.get_workflow_handle(id).describe()
+                if await description.memo_value(wire.DIGEST_MEMO, default=None) != order.digest:
+                    raise Conflict(f"id: {order.id!r} belongs to another operation; give this one an id of its own") from None
                 return Submission(order.id, created=False)
         return Submission(order.id, created=True)
 
@@ -456,25 +498,95 @@ class Corral:
         """List the newest evacuations, those under way first."""
         return await self._ask(wire.Inquiry.EVACUATIONS, limit, list[EvacuationStatus])
 
-    async def steer_evacuation(
-        self, id: str, verb: wire.Steering, change: EvacuationChange, *, key: str | None = None
-    ) -> EvacuationStatus:
-        """Pause, resume or abort an evacuation that is under way.
+    async def operations(self, limit: int = 20) -> list[OperationStatus]:
+        """List the newest operations of all kinds, those under way first."""
+        return await self._ask(wire.Inquiry.OPERATIONS, [None, limit], list[OperationStatus])
 
-        Aborted, it gives back the nodes that it cordoned; who has been told to leave leaves all the same.
+    async def operation(self, id: str) -> OperationStatus:
+        """Tell how one operation stands, and all that happened to it.
+
+        Raises:
+            NotFound: there is no such operation.
+        """
+        found = await self._ask(wire.Inquiry.OPERATIONS, [id, 1], list[OperationStatus])
+        if not found:
+            raise NotFound(f"there is no operation {id!r}; `corral operations` lists them")
+        return found[0]
+
+    async def steer_operation(
+        self, id: str, verb: wire.Steering, change: OperationChange, *, key: str | None = None
+    ) -> OperationStatus:
+        """Approve, reject, pause, resume or abort an operation that is under way; answers how it stands then.
+
+        An evacuation that is aborted gives back the nodes that it cordoned, and who has been told to leave leaves all the same.
+        A roll-out that is aborted puts back what was before; it cannot be paused.
 
         Raises:
             NotFound: there is none of that id under way.
-            Conflict: it is over.
+            Conflict: it is over, or its state or the person does not allow it.
         """
+        kind = (await self.operation(id)).kind
+        workflow = wire.evacuation_workflow_id if kind is OperationKind.EVACUATION else wire.rollout_workflow_id
+        handle = self._temporal.get_workflow_handle(workflow(id))
         async with (
-            _plain_errors(missing=f"there is no evacuation {id!r} under way; `corral operations` lists them"),
+            _plain_errors(missing=f"there is no operation {id!r} under way; `corral operations` lists them"),
             _in_time(),
         ):
-            status: EvacuationStatus = await self._evacuation(id).execute_update(
-                verb, change, id=key or str(uuid.uuid4()), result_type=EvacuationStatus, rpc_timeout=ANSWER_WITHIN
-            )
-            return status
+            await handle.execute_update(verb, change, id=key or str(uuid.uuid4()), rpc_timeout=ANSWER_WITHIN)
+        return await self.operation(id)
+
+    async def schedule(self, spec: ScheduleSpec) -> list[ScheduleStatus]:
+        """Let Temporal order an operation at each time of a schedule, unless the last one of it is still under way.
+
+        Raises:
+            Conflict: there is a schedule of that id already.
+            Invalid: Temporal does not take its times.
+        """
+        facts = spec.model_dump(include={"cron", "time_zone", "who", "reason"}) | {"subject": spec.subject, "pool": self._pool}
+        action = ScheduleActionStartWorkflow(
+            wire.RECURRING,
+            spec,
+            id=f"recurring/{spec.id}",
+            task_queue=wire.pool_task_queue(self._pool),
+            static_summary=f"{spec.subject}, {spec.cron} {spec.time_zone}"[:200],
+            priority=wire.STEERS,
+        )
+        times = TimesOfSchedule(cron_expressions=[spec.cron], time_zone_name=spec.time_zone)
+        async with _plain_errors():
+            try:
+                handle = await self._temporal.create_schedule(
+                    wire.schedule_id(spec.id), Schedule(action, times), memo=facts, rpc_timeout=ANSWER_WITHIN
+                )
+            except ScheduleAlreadyRunningError:
+                known = f"id: there is a schedule {spec.id!r} already; remove it first (`corral schedule remove {spec.id}`)"
+                raise Conflict(known) from None
+            except RPCError as error:
+                if error.status is RPCStatusCode.INVALID_ARGUMENT:
+                    raise Invalid(f"cron, time_zone: {error.message}") from error
+                raise
+            return [_scheduled(spec.id, facts, (await handle.describe()).info)]
+
+    async def schedules(self) -> list[ScheduleStatus]:
+        """List the schedules of the pool. Temporal may take some seconds to list what is new."""
+        prefix, found = wire.schedule_id(""), []
+        async with _plain_errors():
+            async for each in await self._temporal.list_schedules():
+                facts = await each.memo()
+                if each.info and each.id.startswith(prefix) and facts.get("pool") == self._pool:
+                    found.append(_scheduled(each.id.removeprefix(prefix), facts, each.info))
+        return sorted(found, key=lambda status: status.id)
+
+    async def unschedule(self, id: str) -> list[ScheduleStatus]:
+        """Remove a schedule; what it has ordered goes on. Answers with the schedule as it was.
+
+        Raises:
+            NotFound: there is no such schedule.
+        """
+        handle = self._temporal.get_schedule_handle(wire.schedule_id(id))
+        async with _plain_errors(missing=f"there is no schedule {id!r}; `corral schedule list` lists them"):
+            known = await handle.describe()
+            await handle.delete()
+            return [_scheduled(id, await known.memo(), known.info)]
 
     async def evacuated(self, id: str) -> EvacuationStatus:
         """Wait until an evacuation is over, however long that takes.
@@ -482,17 +594,27 @@ class Corral:
         Raises:
             NotFound: there is no such evacuation, or nothing was in its place.
         """
-        async with _plain_errors(missing=f"there is no evacuation {id!r}"):
+        return await self._ended(wire.evacuation_workflow_id(id), EvacuationStatus)
+
+    async def rolled_out(self, id: str) -> RolloutStatus:
+        """Wait until a roll-out is over, however long that takes.
+
+        Raises:
+            NotFound: there is no such roll-out.
+            Conflict: its token was given for another change.
+        """
+        return await self._ended(wire.rollout_workflow_id(id), RolloutStatus)
+
+    async def _ended(self, id: str, status: type[Answer]) -> Answer:
+        handle: WorkflowHandle[object, Answer] = self._temporal.get_workflow_handle(id, result_type=status)
+        async with _plain_errors(missing=f"there is no {id.replace('/', ' ')!r}"):
             try:
-                return await self._evacuation(id).result()
+                return await handle.result()
             except WorkflowFailureError as failure:
                 cause = failure.cause.cause if isinstance(failure.cause, ActivityError) else failure.cause
                 if isinstance(cause, ApplicationError):
                     raise _FAILURES.get(cause.type or "", CorralError)(cause.message) from failure
-                raise CorralError(f"evacuation {id!r} has not come to its end: {failure.cause}") from failure
-
-    def _evacuation(self, id: str) -> WorkflowHandle[object, EvacuationStatus]:
-        return self._temporal.get_workflow_handle(wire.evacuation_workflow_id(id), result_type=EvacuationStatus)
+                raise CorralError(f"{id.replace('/', ' ')!r} has not come to its end: {failure.cause}") from failure
 
     async def wait(self, workload: str) -> WorkloadResult:
         """Wait until a workload has ended, however long that takes.
@@ -513,8 +635,20 @@ class Corral:
         return self._temporal.get_workflow_handle(wire.workload_workflow_id(workload))
 
     async def _change(self, workload: str, update: wire.Update, change: Model, key: str | None) -> Acknowledgement:
+        key = key or str(uuid.uuid4())
         async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"), _in_time():
-            return await _again_while_not_ready(partial(self._update, workload, update, change, key or str(uuid.uuid4())))
+            try:
+                return await _again_while_not_ready(partial(self._update, workload, update, change, key))
+            except (RPCError, WorkflowUpdateFailedError) as error:
+                if not _is_refused(error) or (done := await self._done(workload, update, key)) is None:
+                    raise
+                return done
+
+    async def _done(self, workload: str, update: wire.Update, key: str) -> Acknowledgement | None:
+        """What came of an earlier try of a change, whose answer was lost: by it the workload may have ended since."""
+        await self._handle(workload).describe()
+        answers: list[Acknowledgement] = await self._ask(wire.Inquiry.CHANGE, [workload, update, key], list[Acknowledgement])
+        return answers[0] if answers else None
 
     async def _update(self, workload: str, update: wire.Update, change: Model, key: str) -> Acknowledgement:
         answer: Acknowledgement = await self._handle(workload).execute_update(
@@ -536,6 +670,13 @@ class Corral:
             return told
 
 
+def _is_refused(error: RPCError | WorkflowUpdateFailedError) -> bool:
+    """Whether a change came too late for its workload."""
+    if isinstance(error, RPCError):
+        return error.status is RPCStatusCode.NOT_FOUND
+    return isinstance(error.cause, ApplicationError) and error.cause.type == wire.Failure.NOT_ALLOWED
+
+
 def _search_attributes(spec: WorkloadSpec) -> TypedSearchAttributes:
     return TypedSearchAttributes(
         [
@@ -545,6 +686,12 @@ def _search_attributes(spec: WorkloadSpec) -> TypedSearchAttributes:
             SearchAttributePair(wire.PRIORITY, spec.priority),
         ]
     )
+
+
+def _scheduled(id: str, facts: Mapping[str, str], info: ScheduleInfo | ScheduleListInfo) -> ScheduleStatus:
+    last = info.recent_actions[-1].started_at if info.recent_actions else None
+    said = {name: value for name, value in facts.items() if name != "pool"}
+    return ScheduleStatus(id=id, next_at=next(iter(info.next_action_times), None), last_at=last, **said)
 
 
 async def _again_while_not_ready(call: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 
-from corral.api import CapacityType, Identifier, Model, Seconds, ShortText, SlaTier
+from corral.api import CapacityType, Identifier, Model, PlaceKind, Seconds, ShortText, SlaTier
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Dollars = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
@@ -401,6 +401,21 @@ class Goals(Model):
     defragmentation: Defragmentation = Defragmentation()
 
 
+class Approvals(Model):
+    """What operators order that has to be approved by a person before anything comes of it, by the policy in force then."""
+
+    evacuations: tuple[PlaceKind, ...] = (PlaceKind.REGION,)
+    """Emptying such places."""
+    stops: Annotated[StrictInt, Field(ge=0, le=10**6)] | None = 10
+    """A roll-out by which more workloads than this would have to leave; none: however many it is."""
+    protection: StrictBool = True
+    """A roll-out by which running work would lose protection."""
+    expires_seconds: Annotated[Seconds, Field(ge=1)] = 86_400
+    """What nobody has approved by then has ended."""
+    by_another: StrictBool = True
+    """Whoever ordered it cannot approve it."""
+
+
 NodePoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}/[a-z0-9][a-z0-9._-]{0,99}$")]
 """A node pool as `provider/name`."""
 
@@ -458,6 +473,8 @@ class Policy(Model):
     limits: Limits = Limits()
     rank: Rank = Rank()
     goals: Goals = Goals()
+    approvals: Approvals = Approvals()
+
     growth: Growth = Growth()
     hold_seconds: Annotated[Seconds, Field(ge=1)] = 3_600
     stop_seconds: Annotated[Seconds, Field(ge=1)] = 900

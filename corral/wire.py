@@ -9,6 +9,9 @@ ROUNDS = "SchedulingRounds"
 PROVIDER = "ProviderReconcile"
 RESERVATION = "ReservationLifecycle"
 EVACUATION = "Evacuation"
+ROLLOUT = "Rollout"
+RECURRING = "Recurring"
+
 GROWTH = "FleetGrowth"
 
 DEFAULT_POOL = "main"
@@ -62,6 +65,16 @@ def evacuation_workflow_id(evacuation: str) -> str:
     return f"evacuation/{evacuation}"
 
 
+def rollout_workflow_id(rollout: str) -> str:
+    """The workflow that rolls out a policy or queues."""
+    return f"rollout/{rollout}"
+
+
+def schedule_id(schedule: str) -> str:
+    """The schedule, as Temporal knows it, of an operation that is ordered again and again."""
+    return f"schedule/{schedule}"
+
+
 def growth_workflow_id(pool: str) -> str:
     """The workflow by which the fleet of a pool grows and shrinks."""
     return f"growth/{pool}"
@@ -105,15 +118,17 @@ class Query(StrEnum):
 
 
 class Steering(StrEnum):
-    """Updates by which an evacuation is steered. All take an `EvacuationChange`, and answer with an `EvacuationStatus`."""
+    """Updates by which operations are steered. All take an `OperationChange`, and answer with the operation's status."""
 
     PAUSE = "pause"
     RESUME = "resume"
     ABORT = "abort"
+    APPROVE = "approve"
+    REJECT = "reject"
 
 
-EVACUATION_STATUS = "status"
-"""The query by which an evacuation's workflow tells how it stands, as far as it knows."""
+OPERATION_STATUS = "status"
+"""The query by which the workflow of an operation tells how it stands, as far as it knows."""
 
 
 class Inquiry(StrEnum):
@@ -123,9 +138,12 @@ class Inquiry(StrEnum):
     EXPLAIN = "inquiry.explain"
     WORKLOADS = "inquiry.workloads"
     EVENTS = "inquiry.events"
+    CHANGE = "inquiry.change"
     QUEUES = "inquiry.queues"
     FLEET = "inquiry.fleet"
     NODES = "inquiry.nodes"
+    CLUSTERS = "inquiry.clusters"
+
     NODE_POOLS = "inquiry.node-pools"
     PROVISIONINGS = "inquiry.provisionings"
     ROUNDS = "inquiry.rounds"
@@ -137,6 +155,8 @@ class Inquiry(StrEnum):
     APPLY_POLICY = "inquiry.apply-policy"
     EVACUATIONS = "inquiry.evacuations"
     FORESEE_EVACUATION = "inquiry.foresee-evacuation"
+    WHAT_IF = "inquiry.what-if"
+    OPERATIONS = "inquiry.operations"
 
 
 CORDON = "cordon"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from corral.api import WHOLE, EvacuationForecast, EvacuationMove, EvacuationOrder, EvacuationState, PlaceKind, SlaTier
+from domain.approval import why_not
 from domain.decision import Decision, Refuse, Start, StartAfter, Wait
 from domain.fleet import Health, Node, Placement
 from domain.isolation import schedule_around
@@ -39,9 +40,8 @@ def who_leaves_next(residents: Iterable[Resident], at_once: int) -> tuple[str, .
 
 def objection(verb: str, id: str, state: EvacuationState) -> str | None:
     """Why an evacuation in that state cannot be steered so, in words, or none when it can."""
-    if not state.is_over:
-        return None
-    return f"{verb}: evacuation {id!r} is {state} already; only one that is under way can be changed"
+    awaits = state is EvacuationState.AWAITING
+    return why_not(verb, f"evacuation {id!r}", state, is_over=state.is_over, awaits=awaits, may_pause=not awaits)
 
 
 def place_of(node: Node, kind: PlaceKind) -> str:

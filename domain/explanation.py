@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from corral.api import WHOLE, Evidence, Explanation, Reason, Spread, StopPolicy
 from domain.decision import Rejection
-from domain.fleet import Amount
+from domain.fleet import Amount, Health
 from domain.nodepools import Provisioning
 from domain.quota import QuotaTree
 from domain.request import Gang, Request
@@ -249,7 +249,14 @@ def _who(request: Request) -> str:
 
 
 def _not_ready(finding: Finding) -> str:
-    return f"no ready node is acceptable; {finding.supply.sku} in {_place_name(finding.supply)} would be, once ready"
+    would_be = f"no ready node is acceptable; {finding.supply.sku} in {_place_name(finding.supply)} would be, once ready"
+    return would_be + _UNHEARD.get(finding.rejection.candidate, "")
+
+
+_UNHEARD: Mapping[str, str] = {
+    Health.SUSPECT: ": its nodes are suspect, `corral fleet nodes` and `corral clusters` say why",
+    Health.LOST: ": its cluster is lost, `corral clusters` says since when",
+}
 
 
 def _not_there(finding: Finding) -> str:

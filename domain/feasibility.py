@@ -137,9 +137,9 @@ def _rejection(
     request: Request, traits: Traits, world: World, passing: Sequence[Filter], closed: Set[Engagement]
 ) -> Rejection | None:
     return (
-        _first_no(request, traits, LASTING_FILTERS)
+        _first_no(request, traits, LASTING_FILTERS, str(traits.supply))
         or _forbidden(request, traits, world)
-        or _first_no(request, traits, passing)
+        or _first_no(request, traits, passing, traits.health)
         or _kept_for_others(traits, world, closed)
     )
 
@@ -189,9 +189,9 @@ def unanswered(request: Request, sifted: Sifted, world: World) -> list[Finding]:
     ]
 
 
-def _first_no(request: Request, traits: Traits, filters: Sequence[Filter]) -> Rejection | None:
+def _first_no(request: Request, traits: Traits, filters: Sequence[Filter], candidate: str) -> Rejection | None:
     reason = next((reason for rule, reason in filters if not rule(request.spec, request.target, traits)), None)
-    return None if reason is None else Rejection(str(traits.supply), reason)
+    return None if reason is None else Rejection(candidate, reason)
 
 
 def _forbidden(request: Request, traits: Traits, world: World) -> Rejection | None:

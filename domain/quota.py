@@ -36,6 +36,13 @@ MOST_LEVELS = 64
 """Of a tree of queues, from a queue to its root. Every level is a step of the search for whose turn it is."""
 
 
+def merged(given: QueueTree, known: Iterable[QueueSpec]) -> QueueTree:
+    """The queues that would result: those that are given, and the others as they are."""
+    names = {queue.name for queue in given.queues}
+    kept = tuple(queue for queue in known if queue.name not in names)
+    return QueueTree.model_construct(queues=(*given.queues, *kept))
+
+
 def check_tree(tree: QueueTree) -> None:
     """Refuse names given twice, parents that do not exist, cycles, and trees that are too deep.
 

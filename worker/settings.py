@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
@@ -27,6 +27,7 @@ from corral import wire
 from corral.api import Identifier
 from corral.sealing import keys_of
 from corral.tls import checked_authority, checked_key, tls_of
+from domain.leases import LeaseTerms
 from worker.clock import EPOCH, PoolClock
 
 PREFIX = "CORRAL_"
@@ -123,6 +124,16 @@ class Settings(BaseSettings):
     reconcile_seconds: PositiveSeconds = Field(
         20, description="how often record, providers and workflows are compared whole, in seconds of the wall"
     )
+    lease_seconds: float = Field(
+        600, ge=1, le=86_400, description="how long a cluster may run work without hearing from us, in seconds of the wall"
+    )
+    lease_grace_seconds: float = Field(
+        30, ge=0, le=3_600, description="what a cluster may take to stop its work when its lease is over, likewise"
+    )
+    lease_skew_seconds: float = Field(10, ge=0, le=3_600, description="how far a cluster's clock may be off, likewise")
+    suspect_seconds: float = Field(
+        30, gt=0, le=3_600, description="how long a cluster may not answer before nothing new goes there, likewise"
+    )
     growth_seconds: PositiveSeconds = Field(
         5, description="how often the growth of the fleet is planned anew, in seconds of the wall"
     )
@@ -153,6 +164,13 @@ class Settings(BaseSettings):
         if origin is None and info.data.get("clock_speed", 1) != 1:
             raise ValueError(f"{variable('clock_speed')} is not 1, so the time at which the clocks agreed is expected")
         return origin
+
+    @field_validator("suspect_seconds")
+    @classmethod
+    def _suspect_before_it_is_lost(cls, seconds: float, info: ValidationInfo) -> float:
+        if seconds >= info.data.get("lease_seconds", seconds + 1):
+            raise ValueError(f"less than {variable('lease_seconds')} is expected")
+        return seconds
 
     @field_validator("temporal_tls")
     @classmethod
@@ -200,6 +218,16 @@ class Settings(BaseSettings):
     def clock(self) -> PoolClock:
         """The pool's clock; equal in all processes with these settings."""
         return PoolClock(self.clock_origin or EPOCH, self.clock_speed)
+
+    def lease_terms(self) -> LeaseTerms:
+        """How long leases last, by the pool's clock."""
+        pool_second = timedelta(seconds=1 / self.clock().wall_seconds(1))
+        return LeaseTerms(
+            length=self.lease_seconds * pool_second,
+            grace=self.lease_grace_seconds * pool_second,
+            skew=self.lease_skew_seconds * pool_second,
+            suspect_after=self.suspect_seconds * pool_second,
+        )
 
     def embedded(self) -> Self:
         """The same settings, with the embedded servers as the ones to talk to."""

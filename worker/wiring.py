@@ -23,10 +23,12 @@ from activities.evacuating import Evacuating
 from activities.growing import Growing
 from activities.inquiry import Inquiry
 from activities.inventory import Inventory
+from activities.leasing import Leasing
 from activities.observing import Observer
 from activities.placement import Placement
 from activities.ports import Provider
 from activities.reserving import Reserving
+from activities.rolling_out import RollingOut
 from activities.rounds import Rounds
 from activities.store.postgres import PostgresStore
 from corral import wire
@@ -40,17 +42,29 @@ from worker.policy_lint import first_policy
 from worker.settings import Settings
 from worker.temporal_server import connect
 from workflows.contracts import Signal
+from workflows.evacuation import Evacuation
 from workflows.growth import FleetGrowth
-from workflows.operations import Evacuation
 from workflows.provider import ProviderReconcile
+from workflows.recurring import Recurring
 from workflows.reservation import ReservationLifecycle
+from workflows.rollout import Rollout
 from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
 
-WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation, FleetGrowth)
+WORKFLOWS = (
+    WorkloadLifecycle,
+    SchedulingRounds,
+    ProviderReconcile,
+    ReservationLifecycle,
+    Evacuation,
+    Rollout,
+    Recurring,
+    FleetGrowth,
+)
 OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types", "opentelemetry")
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10
+RENEWALS_BEFORE_SUSPICION = 3
 SINGLETONS_EVERY_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
@@ -115,6 +129,8 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
         observer = Observer(store, courier)
         placement = Placement(store, providers, observer, courier, clock)
         inventory = Inventory(store, providers, observer, placement, courier, reconcile_seconds=settings.reconcile_seconds)
+        renew_seconds = settings.suspect_seconds / RENEWALS_BEFORE_SUSPICION
+        leasing = Leasing(store, providers, courier, clock, settings.lease_terms(), renew_seconds=renew_seconds)
         rounds = Rounds(
             store,
             courier,
@@ -124,7 +140,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
             reconcile_seconds=settings.reconcile_seconds,
         )
         inquiry, adjusting = Inquiry(store), Adjusting(store, courier)
-        reserving, evacuating = Reserving(store), Evacuating(store, courier)
+        reserving, evacuating, rolling_out = Reserving(store), Evacuating(store, courier), RollingOut(store)
         growing = Growing(store, providers, look_seconds=settings.growth_seconds)
         yield Parts(
             store=store,
@@ -134,17 +150,18 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 adjusting.apply,
                 adjusting.standing,
                 rounds.keep_deciding,
-                *(inquiry.status, inquiry.explain, inquiry.workloads, inquiry.events, inquiry.queues),
-                *(inquiry.fleet, inquiry.nodes, inquiry.rounds, inquiry.apply_queues),
+                *(inquiry.status, inquiry.explain, inquiry.workloads, inquiry.events, inquiry.change),
+                *(inquiry.queues, inquiry.fleet, inquiry.nodes, inquiry.clusters, inquiry.rounds, inquiry.apply_queues),
                 *(inquiry.node_pools, inquiry.provisionings, growing.keep_planning),
                 *(inquiry.datasets, inquiry.apply_datasets),
                 *(inquiry.policies, inquiry.apply_policy, inquiry.reservations),
                 *(reserving.reserve, reserving.advance, reserving.extend, reserving.cancel),
                 *(evacuating.keep_moving, evacuating.steer, evacuating.evacuations, evacuating.foresee),
+                *(rolling_out.begin, rolling_out.advance, rolling_out.steer, rolling_out.what_if, rolling_out.operations),
             ),
             provider_activities=(
                 *(placement.bind, placement.stop, placement.keep),
-                *(inventory.watch, inventory.cordon, growing.carry_out),
+                *(inventory.watch, inventory.cordon, leasing.keep, growing.carry_out),
             ),
         )
 

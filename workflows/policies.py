@@ -44,3 +44,18 @@ async def quick(step: Callable[..., Awaitable[Answer]], args: Sequence[object], 
 def _is_answer(error: FailureError) -> bool:
     cause = error.cause if isinstance(error, ActivityError) else error
     return isinstance(cause, ApplicationError) and cause.non_retryable
+
+
+async def answered(step: Callable[..., Awaitable[Answer]], args: Sequence[object], summary: str) -> Answer:
+    """Run a step that somebody waits for; its final failure, such as "not in this state", is the answer to whoever asked."""
+    try:
+        return await workflow.execute_activity_method(
+            step,
+            args=args,
+            start_to_close_timeout=A_STRETCH,
+            heartbeat_timeout=HEARTBEAT,
+            retry_policy=UNTIL_IT_WORKS,
+            summary=summary,
+        )
+    except ActivityError as error:
+        raise error.cause if isinstance(error.cause, ApplicationError) else error from None

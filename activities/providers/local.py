@@ -8,6 +8,7 @@ import signal as signals
 import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from activities.ports import (
 )
 from activities.providers import local_runner
 from activities.providers.local_attempts import DIRECTORY_VARIABLE, LAST_SEQUENCE, LocalAttempt, file_name
-from activities.providers.local_runner import KILL, ORDER, Anchor, Notice, Order, Replica
+from activities.providers.local_runner import KILL, LEASE, ORDER, Anchor, Notice, Order, Replica
 from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, WHOLE, CapacityType, Identifier, Model, ShortName
 
 POLL_SECONDS = 0.075
@@ -109,6 +110,13 @@ class LocalProvider:
         _check_signal(order.signal)
         return await asyncio.to_thread(self._launch, order)
 
+    async def renew(self, leases: Mapping[str, datetime | None]) -> frozenset[str]:
+        """Let what runs here run until a time; its supervisors read it from a file `lease.json`."""
+        if self._node.place not in leases:
+            return frozenset()
+        await asyncio.to_thread(self._renew, leases[self._node.place])
+        return frozenset({self._node.place})
+
     async def status(self, attempts: Collection[str]) -> Mapping[str, Observation]:
         """The attempts that the provider knows; one that is absent never started or is forgotten."""
         return await asyncio.to_thread(self._status, attempts)
@@ -168,11 +176,31 @@ class LocalProvider:
         with self._alone():
             attempt = self._known(order)
             if attempt is None:
+                self._refuse_unless_leased()
                 self._refuse_unless_free(order.places)
                 attempt = self._create(order)
         if not attempt.is_claimed and not attempt.is_over:
             attempt.start()
         return attempt.observe()
+
+    def _renew(self, until: datetime | None) -> None:
+        with self._alone():
+            known = self._lease
+            if until is not None and until.timestamp() > max(known or 0.0, self._clock.now().timestamp()):
+                local_runner.write(self._directory, LEASE, {"until": until.timestamp()})
+                if known is None:
+                    for attempt in self._attempts():
+                        attempt.wake()
+
+    @property
+    def _lease(self) -> float | None:
+        """Until when work may run here, in the pool's time; none if there never was a lease."""
+        lease = local_runner.read(self._directory, LEASE)
+        return None if lease is None else float(lease["until"])
+
+    def _refuse_unless_leased(self) -> None:
+        if (until := self._lease) is not None and until <= self._clock.now().timestamp():
+            raise ProviderError(ErrorClass.UNAVAILABLE, f"{self._node.place} has no lease in force, and starts nothing")
 
     def _known(self, order: LaunchSpec) -> LocalAttempt | None:
         """The attempt, if the order was carried out before; raises when it may not be carried out any more."""
@@ -226,6 +254,7 @@ class LocalProvider:
             command=list(order.command),
             replicas=[_replica(place, common) for place in order.places],
             anchor=self._anchor(),
+            leases=str(self._directory),
         )
 
     def _anchor(self) -> Anchor:

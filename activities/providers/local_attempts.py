@@ -107,9 +107,10 @@ class LocalAttempt:
         """Give the supervisor a notice or the order to kill, unless it has it."""
         if self._file(name) is None:
             local_runner.write(self.directory, name, content)
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the supervisor look what is so now."""
         try:
             pipe = os.open(self.directory / WAKE, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:

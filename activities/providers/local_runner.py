@@ -34,6 +34,9 @@ KILL = "kill.json"
 """From the provider: stop at once."""
 WAKE = "wake"
 """A pipe by which the provider says that it wrote one of these."""
+LEASE = "lease.json"
+"""From the provider, for all attempts: until when they may run, as `until` in the pool's time; without it there is no end."""
+LEASE_IS_OVER = "the lease of its cluster is over"
 RESULT = "result.json"
 """How it ended: an `Ending`."""
 
@@ -41,6 +44,7 @@ LOCK_SECONDS = 2.0
 """The provider holds the lock for moments only; a supervisor holds it until the attempt ends."""
 LOCK_PAUSE_SECONDS = 0.02
 REAP_PAUSE_SECONDS = 0.005
+FOR_EVER = float("inf")
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -73,6 +77,8 @@ class Order(TypedDict):
     command: list[str]
     replicas: list[Replica]
     anchor: Anchor
+    leases: str
+    """The directory in which the lease is."""
 
 
 class Notice(TypedDict):
@@ -139,6 +145,12 @@ def read(directory: Path, name: str) -> Any:
         return json.loads((directory / name).read_bytes())
     except FileNotFoundError:
         return None
+
+
+def lease_left(order: Order) -> float:
+    """Seconds on the wall for which the attempt may run on, by this machine's clock; below zero when it may no more."""
+    lease = read(Path(order["leases"]), LEASE) if "leases" in order else None
+    return FOR_EVER if lease is None else (lease["until"] - pool_time(order["anchor"])) / order["anchor"]["speed"]
 
 
 def notice_file(number: int) -> str:
@@ -225,6 +237,8 @@ def _open_wake(directory: Path) -> int:
 
 def _run(directory: Path, order: Order, wake: int, tell_started: int) -> Ending:
     anchor = order["anchor"]
+    if lease_left(order) <= 0:
+        return Ending("lost", LEASE_IS_OVER, pool_time(anchor))
     if (directory / KILL).exists() or notice_in_force(directory) is not None:
         return Ending("cancelled", "stopped before it ran", pool_time(anchor))
     children: list[Child] = []
@@ -233,7 +247,7 @@ def _run(directory: Path, order: Order, wake: int, tell_started: int) -> Ending:
             children.append(_start(directory, order["command"], replica))  # noqa: PERF401 - those before a failure are kept
         write(directory, RUNNING, {"at": pool_time(anchor)})
         os.close(tell_started)
-        return _until_it_ends(directory, children, wake, anchor)
+        return _until_it_ends(directory, children, wake, order)
     except CannotStartError as error:
         return Ending("failed", str(error), pool_time(anchor))
     finally:
@@ -260,8 +274,9 @@ def _start(directory: Path, command: Sequence[str], replica: Replica) -> Child:
     return Child(name, process)
 
 
-def _until_it_ends(directory: Path, children: Sequence[Child], wake: int, anchor: Anchor) -> Ending:
-    """Wait for the children; pass on each notice once; leave what still runs when its grace is over to be killed."""
+def _until_it_ends(directory: Path, children: Sequence[Child], wake: int, order: Order) -> Ending:
+    """Wait for the children; pass on each notice once; leave what still runs when its grace or lease is over to be killed."""
+    anchor = order["anchor"]
     kill_at: float | None = None
     passed_on: int | None = None
     while True:
@@ -271,12 +286,14 @@ def _until_it_ends(directory: Path, children: Sequence[Child], wake: int, anchor
             return ending
         if (directory / KILL).exists():
             return Ending("cancelled", "released", pool_time(anchor))
+        if (left := lease_left(order)) <= 0:
+            return Ending("lost", LEASE_IS_OVER, pool_time(anchor))
         notice = notice_in_force(directory)
         if notice != passed_on:
             passed_on, kill_at = notice, None if notice is None else _pass_on_notice(directory, notice, children)
         if kill_at is not None and time.monotonic() >= kill_at:
             return Ending("cancelled", "stopped at the end of its grace", pool_time(anchor))
-        _wait(wake, kill_at)
+        _wait(wake, min(kill_at or FOR_EVER, time.monotonic() + left))
 
 
 def _ending(codes: Mapping[str, int | None], at: float, *, noticed: bool) -> Ending | None:
@@ -299,8 +316,8 @@ def _pass_on_notice(directory: Path, number: int, children: Sequence[Child]) -> 
     return time.monotonic() + notice["wall_seconds"]
 
 
-def _wait(wake: int, until: float | None) -> None:
-    seconds = None if until is None else max(0.0, until - time.monotonic())
+def _wait(wake: int, until: float) -> None:
+    seconds = None if until == FOR_EVER else max(0.0, until - time.monotonic())
     if select.select([wake], [], [], seconds)[0]:
         os.read(wake, 4096)
 

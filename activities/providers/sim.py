@@ -62,7 +62,9 @@ class SimulatedProvider:
     async def snapshot(self) -> ProviderSnapshot:
         """All nodes and all attempts that are not yet forgotten, ended ones included."""
         self._catch_up()
-        return ProviderSnapshot(tuple(self._world.nodes.values()), self._world.observe_all(), True, self._now())
+        return ProviderSnapshot(
+            tuple(self._world.nodes.values()), self._world.observe_all(), True, self._now(), self._world.silent
+        )
 
     def watch(self) -> AsyncIterator[Event]:
         """What changes from this call on, with a `Beat` twice a second; ends when the provider is closed."""
@@ -89,6 +91,22 @@ class SimulatedProvider:
         assert observation is not None
         return observation
 
+    async def renew(self, leases: Mapping[str, datetime | None]) -> frozenset[str]:
+        """Let clusters run what they run until these times; answers with those that are not cut off."""
+        with self._records.writing():
+            self._catch_up()
+            heard = self._world.clusters & leases.keys() - self._world.silent
+            for cluster in sorted(heard):
+                if (until := leases[cluster]) is not None:
+                    self._lease(cluster, until.timestamp())
+        self._catch_up()
+        return heard
+
+    def _lease(self, cluster: str, until: float) -> None:
+        since, known = self._world.lease_of(cluster) or (self._world.now, 0.0)
+        if until > max(known, self._world.now):
+            self._records.lease(cluster, since if self._world.now < known else self._world.now, until)
+
     async def status(self, attempts: Collection[str]) -> Mapping[str, Observation]:
         """The attempts that the provider knows; one that is absent never started or is forgotten."""
         self._catch_up()
@@ -108,6 +126,7 @@ class SimulatedProvider:
         self._be_silent_about(attempt_id)
         with self._records.writing():
             self._catch_up()
+            self._world.refuse_if_silent(attempt_id)
             run = self._world.run(attempt_id)
             is_over = run is None or self._world.is_over(attempt_id)
             if run is not None and not is_over and turn(run, self._world.now, told) != run:
@@ -119,6 +138,7 @@ class SimulatedProvider:
         self._be_silent_about(attempt_id)
         with self._records.writing():
             self._catch_up()
+            self._world.refuse_if_silent(attempt_id)
             if not self._records.is_fenced(attempt_id):
                 self._records.append(self._world.now, Kind.RELEASED, attempt_id)
         self._catch_up()
@@ -244,12 +264,36 @@ class SimulatedProvider:
         """
         self._change_node(Kind.NODE_RECOVERED, name)
 
+    async def cut_cluster(self, cluster: str) -> None:
+        """A cluster (`region/cluster`) and its provider do not hear of each other until it is joined; it works on.
+
+        Raises:
+            ProviderError: `INVALID_SPEC` when there is no such cluster.
+        """
+        self._change_cluster(Kind.CLUSTER_CUT, cluster)
+
+    async def join_cluster(self, cluster: str) -> None:
+        """A cluster that was cut off answers again.
+
+        Raises:
+            ProviderError: `INVALID_SPEC` when there is no such cluster.
+        """
+        self._change_cluster(Kind.CLUSTER_JOINED, cluster)
+
+    def _change_cluster(self, kind: Kind, cluster: str) -> None:
+        if cluster not in self._world.clusters:
+            raise ProviderError(ErrorClass.INVALID_SPEC, f"there is no cluster {cluster}")
+        self._record(kind, cluster)
+
     def _change_node(self, kind: Kind, name: str) -> None:
         if name not in self._world.nodes:
             raise ProviderError(ErrorClass.INVALID_SPEC, f"there is no node {name}")
+        self._record(kind, name)
+
+    def _record(self, kind: Kind, subject: str) -> None:
         with self._records.writing():
             self._catch_up()
-            self._records.append(self._world.now, kind, name)
+            self._records.append(self._world.now, kind, subject)
         self._catch_up()
 
     async def _tell(self, watcher: "_Watcher") -> AsyncIterator[Event]:
@@ -278,6 +322,7 @@ class SimulatedProvider:
 
     def _record_launch(self, order: LaunchSpec, behaviour: Behaviour) -> None:
         occupied = tuple(Occupied(place.node, place.replica.devices, place.milli) for place in order.places)
+        self._world.refuse_unless_leased(occupied)
         self._world.refuse_unless_free(occupied)
         delay = behaviour.start_delay_seconds + self._faults.start_delay(order.attempt_id)
         run = Run(

@@ -143,7 +143,7 @@ class Run:
     last_notice: int = 0
     released_at: float | None = None
     lost_at: float | None = None
-    lost_node: str = ""
+    lost_because: str = ""
 
     @property
     def ready_at(self) -> float:
@@ -185,9 +185,9 @@ class Run:
         """The same, stopped at once."""
         return self if self.released_at is not None else replace(self, released_at=at)
 
-    def lost(self, at: float, node: str) -> "Run":
-        """The same, gone with a node."""
-        return self if self.lost_at is not None else replace(self, lost_at=at, lost_node=node)
+    def lost(self, at: float, why: str) -> "Run":
+        """The same, gone with its node or with the lease of its cluster."""
+        return self if self.lost_at is not None else replace(self, lost_at=at, lost_because=why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ def timeline(run: Run) -> Timeline:
     if run.released_at is not None and not run.is_stuck:
         life = _cut(life, Moment(run.released_at, Phase.CANCELLED, "released"))
     if run.lost_at is not None:
-        life = _cut(life, Moment(run.lost_at, Phase.LOST, f"node {run.lost_node} was lost"))
+        life = _cut(life, Moment(run.lost_at, Phase.LOST, run.lost_because))
     return life
 
 

@@ -36,6 +36,11 @@ class Kind(StrEnum):
     FORGOTTEN = "forgotten"
     NODE_LOST = "node-lost"
     NODE_RECOVERED = "node-recovered"
+    CLUSTER_CUT = "cluster-cut"
+    CLUSTER_JOINED = "cluster-joined"
+    LEASED = "leased"
+    """`at` is from when on the cluster has had a lease without a break, the body until when it has one."""
+
     ORDERED = "ordered"
     ABANDONED = "abandoned"
     NODE_REMOVED = "node-removed"
@@ -98,6 +103,11 @@ class Records:
     def append(self, at: float, kind: Kind, subject: str, body: str = "") -> None:
         """Record one change."""
         self._connection.execute("INSERT INTO change (at, kind, subject, body) VALUES (?, ?, ?, ?)", (at, kind, subject, body))
+
+    def lease(self, cluster: str, since: float, until: float) -> None:
+        """Record that a cluster has a lease, in the place of one that was not so long."""
+        self._connection.execute("DELETE FROM change WHERE subject = ? AND kind = ? AND at = ?", (cluster, Kind.LEASED, since))
+        self.append(since, Kind.LEASED, cluster, repr(until))
 
     def is_fenced(self, attempt_id: str) -> bool:
         """The attempt was released or forgotten."""

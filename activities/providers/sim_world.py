@@ -23,6 +23,8 @@ TOLD = TypeAdapter(Told)
 
 FOR_EVER = float("inf")
 
+LEASE_IS_OVER = "the lease of its cluster is over"
+
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
@@ -98,6 +100,11 @@ class World:
         self.nodes = {node.name: node for node in nodes}
         self._names = tuple(self.nodes)
         self._faults = faults
+        self._cluster_of = {node.name: node.place for node in nodes}
+        self.clusters = frozenset({*self._cluster_of.values(), *(pool.view(pool.name).place for pool in pools)})
+        self._leases: dict[str, dict[float, float]] = {}
+        self._cut: set[str] = set()
+        self._withheld: list[Observation | NodeView] = []
         self._pools = {pool.name: pool for pool in pools}
         self._attempts: dict[str, Attempt] = {}
         self._attempts_on: dict[str, set[str]] = {name: set() for name in self.nodes}
@@ -109,7 +116,11 @@ class World:
         self._tie = count()
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Fold recorded changes in, in their order."""
+        """Fold recorded changes in, in their order; leases before them, for they say what has not come to pass."""
+        changes = list(changes)
+        for change in changes:
+            if change.kind is Kind.LEASED:
+                self._lease(change.subject, change.at, float(change.body))
         for change in changes:
             self.advance(change.at)
             self.sequence = change.sequence
@@ -148,11 +159,50 @@ class World:
     def observe(self, attempt_id: str) -> Observation | None:
         """What is seen of an attempt now, or none when it is not known."""
         attempt = self._attempts.get(attempt_id)
-        return attempt.observe(attempt.passed, self.now) if attempt else None
+        return self._seen(attempt) if attempt else None
 
     def observe_all(self) -> tuple[Observation, ...]:
         """What is seen now of all attempts that are not forgotten."""
-        return tuple(attempt.observe(attempt.passed, self.now) for attempt in self._attempts.values())
+        return tuple(map(self._seen, self._attempts.values()))
+
+    def _seen(self, attempt: Attempt) -> Observation:
+        if self._is_cut_off(attempt.run):
+            return Observation(attempt.run.attempt_id, attempt.run.epoch, Phase.UNKNOWN, 0, as_datetime(self.now))
+        return attempt.observe(attempt.passed, self.now)
+
+    def _is_cut_off(self, run: Run) -> bool:
+        return bool(self._cut) and any(self._cluster_of.get(part.node) in self._cut for part in run.occupied)
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """The clusters that do not answer."""
+        return frozenset(self._cut)
+
+    def refuse_if_silent(self, attempt_id: str) -> None:
+        """Check that an attempt can be reached, if it is known at all.
+
+        Raises:
+            ProviderError: `UNAVAILABLE`.
+        """
+        attempt = self._attempts.get(attempt_id)
+        if attempt is not None and self._is_cut_off(attempt.run):
+            raise ProviderError(ErrorClass.UNAVAILABLE, f"the cluster of attempt {attempt_id} does not answer")
+
+    def lease_of(self, cluster: str) -> tuple[float, float] | None:
+        """From when on and until when a cluster has its last lease, or none if it never had one."""
+        return max(self._leases.get(cluster, {}).items(), default=None)
+
+    def refuse_unless_leased(self, wanted: Iterable[Occupied]) -> None:
+        """Check that the clusters of the nodes answer, and may run work.
+
+        Raises:
+            ProviderError: `UNAVAILABLE`.
+        """
+        for cluster in sorted({self._cluster_of[part.node] for part in wanted if part.node in self._cluster_of}):
+            if cluster in self._cut:
+                raise ProviderError(ErrorClass.UNAVAILABLE, f"cluster {cluster} does not answer")
+            if (lease := self.lease_of(cluster)) is not None and lease[1] <= self.now:
+                raise ProviderError(ErrorClass.UNAVAILABLE, f"cluster {cluster} has no lease in force, and starts nothing")
 
     def refuse_unless_free(self, wanted: Iterable[Occupied]) -> None:
         """Check that the nodes are there and their devices are not taken.
@@ -191,6 +241,17 @@ class World:
                 self._lose(change.subject, FOR_EVER)
             case Kind.NODE_RECOVERED:
                 self._recover(change.subject)
+            case Kind.CLUSTER_CUT:
+                self._cut.add(change.subject)
+            case Kind.CLUSTER_JOINED:
+                self._join(change.subject)
+            case Kind.LEASED:
+                pass  # taken in before
+            case Kind.ORDERED | Kind.ABANDONED | Kind.NODE_REMOVED:
+                self._grow(change)
+
+    def _grow(self, change: Change) -> None:
+        match change.kind:
             case Kind.ORDERED:
                 self._order(ORDERED.validate_json(change.body))
             case Kind.ABANDONED:
@@ -212,12 +273,13 @@ class World:
             return  # the fleet was configured anew and the pool is gone
         for name in ordered.names:
             self.nodes[name] = node = pool.view(name, ordered.id)
+            self._cluster_of[name] = node.place
             self._attempts_on[name], self._used[name] = set(), [0] * node.accelerators
             self.events.append(node)
 
     def _remove(self, name: str) -> None:
         if (node := self.nodes.pop(name, None)) is not None:
-            self._attempts_on.pop(name)
+            del self._attempts_on[name], self._cluster_of[name]
             self.events.append(replace(node, ready=False))
 
     def _launch(self, run: Run) -> None:
@@ -246,7 +308,8 @@ class World:
             return
         while attempt.passed < len(attempt.life) and attempt.life[attempt.passed].at <= self.now:
             attempt.passed += 1
-            self.events.append(attempt.observe(attempt.passed, self.now))
+            told = self._withheld if self._is_cut_off(attempt.run) else self.events
+            told.append(attempt.observe(attempt.passed, self.now))
             if attempt.phase.is_over:
                 self._occupy(attempt.run, -1)
         if attempt.passed < len(attempt.life):
@@ -277,7 +340,7 @@ class World:
         self._down_until[name] = max(until, self._down_until.get(name, 0.0))
         self._set_ready(name, ready=False)
         for attempt_id in sorted(self._attempts_on[name]):
-            self._turn(attempt_id, lambda run: run.lost(self.now, name))
+            self._turn(attempt_id, lambda run: run.lost(self.now, f"node {name} was lost"))
 
     def _recover_if_due(self, name: str) -> None:
         if self._down_until.get(name, FOR_EVER) <= self.now:
@@ -291,4 +354,23 @@ class World:
     def _set_ready(self, name: str, *, ready: bool) -> None:
         if self.nodes[name].ready is not ready:
             self.nodes[name] = replace(self.nodes[name], ready=ready)
-            self.events.append(self.nodes[name])
+            (self._withheld if self._cluster_of[name] in self._cut else self.events).append(self.nodes[name])
+
+    def _join(self, cluster: str) -> None:
+        """Let a cluster answer again, and tell what came to pass in it meanwhile."""
+        self._cut.discard(cluster)
+        if not self._cut:
+            self.events, self._withheld = [*self.events, *self._withheld], []
+
+    def _lease(self, cluster: str, since: float, until: float) -> None:
+        leases = self._leases.setdefault(cluster, {})
+        leases[since] = max(until, leases.get(since, until))
+        self._plan(until, partial(self._lapse_if_due, cluster, until))
+
+    def _lapse_if_due(self, cluster: str, at: float) -> None:
+        """Stop all that runs in a cluster at the end of a lease, unless it was prolonged."""
+        if any(since <= at < until for since, until in self._leases[cluster].items()):
+            return
+        there = [self._attempts_on[name] for name, its in self._cluster_of.items() if its == cluster]
+        for attempt_id in sorted(set().union(*there)):
+            self._turn(attempt_id, lambda run: run.lost(self.now, LEASE_IS_OVER))

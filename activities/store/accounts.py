@@ -34,7 +34,8 @@ def summed_up_at(now: datetime) -> datetime:
 _NOTE_CAPACITY = text("""
     INSERT INTO flows (queue, sku, hour, milli, milli_moment, cost, cost_moment, changed)
     SELECT :fleet, sku, :hour, sum(milli), sum(milli) * :into_hour, 0, 0, pg_current_xact_id()::text::bigint
-    FROM (SELECT sku, 1000 * accelerators AS milli FROM nodes WHERE ready AND cordon IS NULL
+    FROM (SELECT sku, 1000 * accelerators AS milli FROM nodes
+          WHERE ready AND cordon IS NULL AND coalesce(reach, 'suspect') = 'suspect'
           UNION ALL SELECT sku, -milli FROM flows WHERE queue = :fleet) AS change
     GROUP BY sku HAVING sum(milli) <> 0 ORDER BY sku
     ON CONFLICT (queue, sku, hour) DO UPDATE SET

@@ -28,18 +28,29 @@ async def once(connection: AsyncConnection, journal: Journal, verb: str, asked: 
         NotAllowed: the workload's state does not allow it; nothing was changed.
         LookupError: there is no such workload.
     """
-    key = f"{asked.workload}:{verb}:{asked.key}"
     workload = (await locked_workloads(connection, [asked.workload])).get(asked.workload)
     if workload is None:
         raise LookupError(asked.workload)
-    done = await connection.scalar(select(tables.operations.c.result).where(tables.operations.c.key == key))
-    if done is not None:
-        return str(done["message"])
+    if (before := await done(connection, verb, workload.id, asked.key)) is not None:
+        return before
     if problem := objection(verb, workload.id, workload.state):
         raise NotAllowed(problem)
     message = await CHANGES[verb](connection, journal, workload, asked)
-    await connection.execute(insert(tables.operations).values(key=key, result={"message": message}))
+    await connection.execute(
+        insert(tables.operations).values(key=_key(verb, workload.id, asked.key), result={"message": message})
+    )
     return message
+
+
+async def done(connection: AsyncConnection, verb: str, workload: str, key: str) -> str | None:
+    """What was done of a change that was asked for by that key, in words, or none when it never was."""
+    query = select(tables.operations.c.result).where(tables.operations.c.key == _key(verb, workload, key))
+    result = await connection.scalar(query)
+    return None if result is None else str(result["message"])
+
+
+def _key(verb: str, workload: str, key: str) -> str:
+    return f"{workload}:{verb}:{key}"
 
 
 async def _cancel(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:

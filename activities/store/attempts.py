@@ -200,7 +200,7 @@ def end_attempt(
         not_before=_not_before(outcome, failures, journal.now),
         explanation=waits_for_room(follower).model_dump(mode="json") if follower else None,
     )
-    journal.account(moved, _interval_after(moved), at=at, lost_milli_seconds=lost)
+    journal.account(moved, _interval_after(moved), at=at, ended=attempt, lost_milli_seconds=lost)
     journal.tell(workload.id)
 
 

@@ -64,8 +64,18 @@ LIFE: Mapping[str, str] = {
             SELECT 1 FROM allocations l JOIN attempts a ON a.id = l.attempt_id
             WHERE l.node_id = n.id AND l.phase <> 'released' AND a.ended_at IS NULL
             AND (a.leave IS NOT NULL OR a.notice > 0 AND a.kept_at IS NULL))""",
+    "a node is what its cluster is": """
+        SELECT n.id || ': ' || coalesce(n.reach, 'reachable') || ', its cluster ' || c.reach
+        FROM nodes n JOIN clusters c ON (c.provider, c.region, c.name) = (n.provider, n.region, n.cluster)
+        WHERE coalesce(n.reach, 'reachable') <> c.reach""",
+    "nobody has room in a lost cluster": """
+        SELECT l.attempt_id || ' on ' || n.id FROM allocations l JOIN nodes n ON n.id = l.node_id
+        WHERE l.phase <> 'released' AND n.reach IN ('lost', 'returned')""",
+    "what is left to release is in a lost cluster": """
+        SELECT a.id || ' in ' || a.unreleased_in FROM attempts a LEFT JOIN clusters c ON c.id = a.unreleased_in
+        WHERE a.unreleased_in IS NOT NULL AND coalesce(c.reach, '') NOT IN ('lost', 'returned')""",
 }
-"""Rules about the tables of `domain.lifecycle`."""
+"""Rules about the tables of `domain.lifecycle` and `domain.leases`."""
 
 RULES: Mapping[str, str] = {
     **LIFE,

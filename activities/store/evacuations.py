@@ -3,29 +3,29 @@
 Every step is found from the record itself, so that a step which is done again finds what the first has done.
 """
 
-from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.elements import ColumnElement
 
 from activities.ports import NotAllowed
-from activities.store import tables
+from activities.store import fleet, orders, tables
 from activities.store.attempts import withdraw
 from activities.store.rows import Journal
 from corral.api import (
-    EvacuationChange,
-    EvacuationNote,
     EvacuationOrder,
     EvacuationState,
     EvacuationStatus,
+    OperationChange,
+    OperationKind,
+    OperationNote,
     Outcome,
-    PlaceKind,
     SlaTier,
 )
+from corral.policy import Approvals
 from corral.wire import Steering
+from domain.approval import why_evacuation, why_not_approved
 from domain.evacuation import Resident, objection, who_leaves_next
 from domain.fleet import Health
 
@@ -36,34 +36,55 @@ _STEERED = {
     Steering.PAUSE: EvacuationState.PAUSED,
     Steering.RESUME: EvacuationState.MOVING,
     Steering.ABORT: EvacuationState.ABORTED,
+    Steering.APPROVE: EvacuationState.MOVING,
+    Steering.REJECT: EvacuationState.REJECTED,
 }
 
 
-async def begin(connection: AsyncConnection, journal: Journal, order: EvacuationOrder) -> bool:
+class Progress(orders.Progress):
+    """What the record knows of an evacuation beside its order: see `EvacuationStatus`."""
+
+    nodes: int = 0
+    told: int = 0
+    left: int = 0
+    leaving: int = 0
+    remaining: tuple[str, ...] = ()
+
+    @property
+    def message(self) -> str:
+        """How far it is, in words."""
+        return f"{self.nodes} nodes: {self.left} workloads are left, {self.leaving} of them leaving; {self.told} were told to"
+
+
+async def begin(connection: AsyncConnection, journal: Journal, order: EvacuationOrder, approvals: Approvals) -> bool:
     """Write an evacuation down and let nothing new go to its place, nodes that came since included; answers whether any was.
+
+    One that has to be approved changes nothing before it is, and has ended when nobody does in time.
 
     Raises:
         LookupError: nothing of that name is there.
-        NotAllowed: the id belongs to another evacuation.
+        NotAllowed: the id belongs to another operation.
     """
-    inside = await _inside(connection, order)
-    if not inside:
+    row = await orders.find(connection, order) or await _written(connection, journal, order, approvals)
+    if row.state == EvacuationState.AWAITING:
+        if journal.now >= row.due_at:
+            note = OperationNote(at=journal.now, state=EvacuationState.EXPIRED, reason="nobody has approved it in time")
+            await orders.changed(connection, row, orders.becomes(row, note, is_over=True))
+        return False
+    return row.ended_at is None and await _cordon(connection, order)
+
+
+async def _written(connection: AsyncConnection, journal: Journal, order: EvacuationOrder, approvals: Approvals) -> Row[Any]:
+    if not await _inside(connection, order):
         raise LookupError(f"place: there is no {order.kind} {order.place!r}; `corral fleet nodes` lists what there is")
-    began = EvacuationNote(at=journal.now, state=EvacuationState.MOVING, who=order.who, reason=order.reason)
-    written = insert(tables.evacuations).values(
-        id=order.id,
-        terms=order.model_dump(mode="json"),
-        state=EvacuationState.MOVING,
-        began_at=journal.now,
-        deadline=journal.now + order.deadline,
-        remaining=[],
-        trail=[began.model_dump(mode="json")],
+    needs = why_evacuation(order, approvals)
+    state = EvacuationState.AWAITING if needs else EvacuationState.MOVING
+    note = OperationNote(at=journal.now, state=state, who=order.who, reason=order.reason)
+    due_at = journal.now + (timedelta(seconds=approvals.expires_seconds) if needs else order.deadline)
+    subject = f"{order.kind} {order.place}"
+    return await orders.write(
+        connection, order, OperationKind.EVACUATION, subject, note, due_at=due_at, progress=Progress(needs=needs)
     )
-    await connection.execute(written.on_conflict_do_nothing())
-    row = await _locked(connection, order.id)
-    if EvacuationOrder.model_validate(row.terms) != order:
-        raise NotAllowed(f"id: {order.id!r} belongs to another evacuation; give this one an id of its own")
-    return not EvacuationState(row.state).is_over and await _cordon(connection, order)
 
 
 async def tell_next(connection: AsyncConnection, journal: Journal, order: EvacuationOrder) -> bool:
@@ -74,112 +95,104 @@ async def tell_next(connection: AsyncConnection, journal: Journal, order: Evacua
     told = who_leaves_next(await _residents(connection, order), order.at_once)
     for workload in told:
         await withdraw(connection, journal, workload, Outcome.DRAINED, f"evacuation {order.id} of {order.kind} {order.place}")
-    await _changed(connection, row, {"told": row.told + len(told)})
+    known = _progress(row)
+    await orders.changed(connection, row, {"progress": known.model_copy(update={"told": known.told + len(told)}).kept})
     return bool(told)
 
 
 async def note_progress(connection: AsyncConnection, journal: Journal, order: EvacuationOrder) -> EvacuationStatus:
     """Write down what is left, if that has changed, and the end where it has come."""
     row = await _locked(connection, order.id)
-    if EvacuationState(row.state).is_over:
+    if EvacuationState(row.state).is_over or row.state == EvacuationState.AWAITING:
         return _status(row)
     left = await _residents(connection, order)
-    values: dict[str, Any] = {
+    found = {
         "nodes": len(await _inside(connection, order)),
         "left": len(left),
         "leaving": sum(each.is_leaving for each in left),
-        "remaining": [each.workload for each in left[:LISTED]],
+        "remaining": tuple(each.workload for each in left[:LISTED]),
     }
+    values: dict[str, Any] = {"progress": _progress(row).model_copy(update=found).kept}
     if not left:
         values |= _ended(row, journal, EvacuationState.DONE)
-    elif journal.now >= row.deadline:
+    elif journal.now >= row.due_at:
         values |= _ended(row, journal, EvacuationState.OVERDUE, f"{len(left)} workloads are still there")
         for each in left:
             journal.note(each.workload, "evacuation", f"still here at the deadline of evacuation {order.id}: {order.reason}")
-    return await _changed(connection, row, values)
+    return _status(await orders.changed(connection, row, values))
 
 
 def _ended(row: Row[Any], journal: Journal, state: EvacuationState, reason: str = "") -> dict[str, Any]:
-    note = EvacuationNote(at=journal.now, state=state, reason=reason)
-    return {"state": state, "ended_at": journal.now, "trail": [*row.trail, note.model_dump(mode="json")]}
+    return orders.becomes(row, OperationNote(at=journal.now, state=state, reason=reason), is_over=True)
 
 
 async def steer(
-    connection: AsyncConnection, journal: Journal, id: str, verb: Steering, change: EvacuationChange
+    connection: AsyncConnection, journal: Journal, id: str, verb: Steering, change: OperationChange, approvals: Approvals
 ) -> EvacuationStatus:
-    """Pause, resume or abort an evacuation; to ask for what is so already changes nothing.
+    """Pause, resume, abort, approve or reject an evacuation; to ask for what is so already changes nothing.
 
-    Aborted, it gives back the nodes that it cordoned and nobody ordered anything else for since, unless another evacuation
-    that is under way needs them.
+    Its time begins when it is approved. Aborted, it gives back the nodes that it cordoned and nobody ordered anything else for
+    since, unless another evacuation that is under way needs them.
 
     Raises:
         LookupError: there is no such evacuation.
-        NotAllowed: it is over.
+        NotAllowed: it is over, or does not await approval, or not this person's.
     """
     row = await _locked(connection, id)
     state = _STEERED[verb]
     if row.state == state:
         return _status(row)
-    if problem := objection(verb, id, EvacuationState(row.state)):
+    order = EvacuationOrder.model_validate(row.terms)
+    problem = objection(verb, id, EvacuationState(row.state))
+    if verb is Steering.APPROVE:
+        problem = problem or why_not_approved(change.who, order.who, row.due_at, approvals, journal.now)
+    if problem:
         raise NotAllowed(problem)
-    note = EvacuationNote(at=journal.now, state=state, who=change.who, reason=change.reason)
-    values: dict[str, Any] = {"state": state, "trail": [*row.trail, note.model_dump(mode="json")]}
+    note = OperationNote(at=journal.now, state=state, who=change.who, reason=change.reason)
+    values = orders.becomes(row, note, is_over=state.is_over)
+    if verb is Steering.APPROVE:
+        values["due_at"] = journal.now + order.deadline
     if state is EvacuationState.ABORTED:
-        values["ended_at"] = journal.now
         await _uncordon(connection, id)
-    return await _changed(connection, row, values)
+    return _status(await orders.changed(connection, row, values))
 
 
 async def evacuations(connection: AsyncConnection, limit: int) -> list[EvacuationStatus]:
     """The newest evacuations, those under way first."""
-    columns = tables.evacuations.c
-    query = select(tables.evacuations).order_by(columns.ended_at.is_not(None), columns.began_at.desc(), columns.id).limit(limit)
-    return [_status(row) for row in await connection.execute(query)]
+    columns = tables.orders.c
+    query = select(tables.orders).where(columns.kind == OperationKind.EVACUATION).limit(limit)
+    newest = query.order_by(columns.ended_at.is_not(None), columns.began_at.desc(), columns.id)
+    return [_status(row) for row in await connection.execute(newest)]
 
 
 async def _locked(connection: AsyncConnection, id: str) -> Row[Any]:
-    query = select(tables.evacuations).where(tables.evacuations.c.id == id).with_for_update()
-    row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        raise LookupError(f"there is no evacuation {id!r}; `corral operations` lists them")
-    return row
+    return await orders.locked(connection, id, OperationKind.EVACUATION)
 
 
-async def _changed(connection: AsyncConnection, row: Row[Any], values: dict[str, Any]) -> EvacuationStatus:
-    if all(getattr(row, name) == value for name, value in values.items()):
-        return _status(row)
-    statement = update(tables.evacuations).where(tables.evacuations.c.id == row.id)
-    written = statement.values(**values, version=row.version + 1).returning(*tables.evacuations.c)
-    return _status((await connection.execute(written)).one())
+def _progress(row: Row[Any]) -> Progress:
+    return Progress.model_validate({name: value for name, value in row.progress.items() if name != "message"})
 
 
 def _status(row: Row[Any]) -> EvacuationStatus:
-    fields = {name: value for name, value in row._mapping.items() if name not in {"id", "terms"}}
-    return EvacuationStatus.model_validate({**fields, "order": row.terms})
+    return EvacuationStatus.model_validate({**orders.fields(row), "order": row.terms, "deadline": row.due_at})
 
 
 # Places
 
 
-def _is_inside(order: EvacuationOrder) -> ColumnElement[bool]:
-    nodes = tables.nodes.c
-    paths: Mapping[PlaceKind, ColumnElement[str]] = {
-        PlaceKind.NODE: nodes.id,
-        PlaceKind.CLUSTER: func.concat_ws("/", nodes.provider, nodes.region, nodes.cluster),
-        PlaceKind.REGION: func.concat_ws("/", nodes.provider, nodes.region),
-    }
-    return and_(paths[order.kind] == order.place, nodes.given_back_at.is_(None))
-
-
 async def _inside(connection: AsyncConnection, order: EvacuationOrder) -> list[str]:
-    return list(await connection.scalars(select(tables.nodes.c.id).where(_is_inside(order)).order_by(tables.nodes.c.id)))
+    return list(
+        await connection.scalars(
+            select(tables.nodes.c.id).where(fleet.is_inside(order.kind, order.place)).order_by(tables.nodes.c.id)
+        )
+    )
 
 
 async def _cordon(connection: AsyncConnection, order: EvacuationOrder) -> bool:
     reason = f"evacuation {order.id} of {order.kind} {order.place}: {order.reason}"
     cordoned = await connection.execute(
         update(tables.nodes)
-        .where(_is_inside(order), tables.nodes.c.cordon.is_(None))
+        .where(fleet.is_inside(order.kind, order.place), tables.nodes.c.cordon.is_(None))
         .values(cordon=Health.CORDONED, cordon_reason=reason, cordoned_by=order.id)
     )
     return cordoned.rowcount > 0
@@ -188,7 +201,9 @@ async def _cordon(connection: AsyncConnection, order: EvacuationOrder) -> bool:
 async def _uncordon(connection: AsyncConnection, id: str) -> None:
     given_back = {"cordon": None, "cordon_reason": None, "cordoned_by": None}
     await connection.execute(update(tables.nodes).where(tables.nodes.c.cordoned_by == id).values(**given_back))
-    others = select(tables.evacuations.c.terms).where(tables.evacuations.c.ended_at.is_(None), tables.evacuations.c.id != id)
+    columns = tables.orders.c
+    is_under_way = columns.state.in_((EvacuationState.MOVING, EvacuationState.PAUSED))
+    others = select(columns.terms).where(columns.kind == OperationKind.EVACUATION, is_under_way, columns.id != id)
     for terms in list(await connection.scalars(others)):
         await _cordon(connection, EvacuationOrder.model_validate(terms))
 
@@ -203,7 +218,12 @@ async def _residents(connection: AsyncConnection, order: EvacuationOrder) -> lis
         .join(tables.workloads, workloads.id == attempts.workload_id)
         .join(tables.allocations, rooms.attempt_id == attempts.id)
         .join(tables.nodes, tables.nodes.c.id == rooms.node_id)
-        .where(attempts.ended_at.is_(None), attempts.follows.is_(None), rooms.phase != "released", _is_inside(order))
+        .where(
+            attempts.ended_at.is_(None),
+            attempts.follows.is_(None),
+            rooms.phase != "released",
+            fleet.is_inside(order.kind, order.place),
+        )
         .order_by(workloads.id)
     )
     return [

@@ -8,6 +8,7 @@ from sqlalchemy import Row
 from activities.store.rows import AttemptRow, WorkloadRow
 from corral.api import WHOLE, CapacityType, State, WorkloadSpec
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
+from domain.leases import WITHOUT_LEASE
 from domain.lifecycle import FOR_SOMEBODY, LEAVING, MAY_STAY
 from domain.workload import Active, Waiting
 
@@ -44,7 +45,9 @@ def health_of(row: Row[Any]) -> Health:
     """A node's health: what was ordered counts before what was observed."""
     if row.cordon is not None:
         return Health(row.cordon)
-    return Health.READY if row.ready and row.suspect is None else Health.SUSPECT
+    if row.reach in WITHOUT_LEASE:
+        return Health.LOST
+    return Health.READY if row.ready and row.suspect is None and row.reach is None else Health.SUSPECT
 
 
 def share_of(row: Row[Any]) -> NodeShare:

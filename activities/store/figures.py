@@ -44,7 +44,9 @@ STANDING: Mapping[str, TextClause] = {
         SELECT tier, extract(epoch FROM :now - min(submitted_at))
         FROM workloads WHERE ended_at IS NULL AND state = 'waiting' GROUP BY 1"""),
     "accelerators": _asking("""
-        SELECT provider, region, cluster, sku, coalesce(cordon, CASE WHEN ready THEN 'ready' ELSE 'suspect' END),
+        SELECT provider, region, cluster, sku, coalesce(cordon, CASE
+                   WHEN reach IN ('lost', 'returned') THEN 'lost'
+                   WHEN ready AND suspect IS NULL AND reach IS NULL THEN 'ready' ELSE 'suspect' END),
                sum(accelerators)
         FROM nodes WHERE given_back_at IS NULL GROUP BY 1, 2, 3, 4, 5"""),
     "used_accelerators": _asking("""
@@ -53,6 +55,16 @@ STANDING: Mapping[str, TextClause] = {
     "cluster_view_age_seconds": _asking("""
         SELECT DISTINCT nodes.provider, cluster, greatest(0, extract(epoch FROM :now - seen_at))
         FROM nodes JOIN providers ON providers.name = nodes.provider WHERE seen_at IS NOT NULL"""),
+    "clusters": _asking("""
+        SELECT provider, region, name, reach, 1 FROM clusters"""),
+    "cluster_silence_seconds": _asking("""
+        SELECT provider, region, name, greatest(0, extract(epoch FROM :now - heard_at))
+        FROM clusters WHERE heard_at IS NOT NULL"""),
+    "cluster_losses": _asking("""
+        SELECT provider, region, name, losses FROM clusters"""),
+    "unreleased_attempts": _asking("""
+        SELECT clusters.provider, clusters.region, name, count(attempts.id)
+        FROM clusters LEFT JOIN attempts ON attempts.unreleased_in = clusters.id GROUP BY 1, 2, 3"""),
     "held_accelerators": _asking("""
         SELECT CASE WHEN attempts.follows IS NOT NULL THEN 'next-shape' WHEN workloads.state = 'reserving' THEN 'victims-leave'
                     ELSE 'start' END, sum(attempts.milli) / 1000.0

@@ -1,16 +1,17 @@
 """The supply in the record: what providers report of their nodes, and what operators order for them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.elements import ColumnElement
 
 from activities.ports import NodeView
 from activities.store import tables
-from corral.api import Cordon
+from corral.api import Cordon, PlaceKind
 from domain.fleet import Health
 
 _CORDONS = {"cordon": Health.CORDONED, "drain": Health.DRAINING, "uncordon": None}
@@ -112,22 +113,47 @@ def _values(provider: str, view: NodeView) -> dict[str, Any]:
     }
 
 
-async def order(connection: AsyncConnection, provider: str, cordon: Cordon) -> list[str]:
-    """Cordon, drain or uncordon nodes; answers with those that the provider does not have, and then changes nothing.
+def is_inside(kind: PlaceKind, place: str) -> ColumnElement[bool]:
+    """Whether a node is in a place; one that was given back is in none."""
+    nodes = tables.nodes.c
+    paths: Mapping[PlaceKind, ColumnElement[str]] = {
+        PlaceKind.NODE: nodes.id,
+        PlaceKind.CLUSTER: func.concat_ws("/", nodes.provider, nodes.region, nodes.cluster),
+        PlaceKind.REGION: func.concat_ws("/", nodes.provider, nodes.region),
+    }
+    return and_(paths[kind] == place, nodes.given_back_at.is_(None))
 
-    Nodes are named as the provider names them, or by their id.
+
+async def order(connection: AsyncConnection, provider: str, cordon: Cordon) -> list[str]:
+    """Cordon, drain or uncordon nodes; answers with their ids.
+
+    Nodes are named as the provider names them, or by their id, or all of a place at once.
+
+    Raises:
+        LookupError: names what the provider does not have; nothing was changed.
     """
+    ids = await _meant(connection, provider, cordon)
+    state = _CORDONS[cordon.action]
+    await connection.execute(
+        update(tables.nodes)
+        .where(tables.nodes.c.id.in_(ids))
+        .values(cordon=state, cordon_reason=cordon.reason if state else None, cordoned_by=None)
+    )
+    return ids
+
+
+async def _meant(connection: AsyncConnection, provider: str, cordon: Cordon) -> list[str]:
+    nodes = tables.nodes.c
+    if cordon.kind is not None and cordon.place is not None:
+        inside = select(nodes.id).where(nodes.provider == provider, is_inside(cordon.kind, cordon.place))
+        if not (found := list(await connection.scalars(inside.order_by(nodes.id)))):
+            raise LookupError(f"{cordon.kind} {cordon.place}")
+        return found
     ids = [node if node.startswith(f"{provider}/") else f"{provider}/{node}" for node in cordon.nodes]
-    known = set(await connection.scalars(select(tables.nodes.c.id).where(tables.nodes.c.id.in_(ids))))
-    missing = [id for id in ids if id not in known]
-    if not missing:
-        state = _CORDONS[cordon.action]
-        await connection.execute(
-            update(tables.nodes)
-            .where(tables.nodes.c.id.in_(ids))
-            .values(cordon=state, cordon_reason=cordon.reason if state else None, cordoned_by=None)
-        )
-    return missing
+    known = set(await connection.scalars(select(nodes.id).where(nodes.id.in_(ids))))
+    if missing := [id for id in ids if id not in known]:
+        raise LookupError(", ".join(missing))
+    return ids
 
 
 async def note_change(connection: AsyncConnection, pool: str) -> None:

@@ -5,10 +5,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
-from sqlalchemy import func, select, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -18,11 +18,13 @@ from activities.answers import (
     Adjustment,
     AttemptKey,
     FleetStep,
+    Judgement,
     Notice,
     OpenAttempt,
     ReservationChange,
     ReservationStanding,
     Standing,
+    Unreleased,
 )
 from activities.ports import (
     Clock,
@@ -40,14 +42,17 @@ from activities.store import (
     adjustments,
     attempts,
     audit,
+    clusters,
     data,
     evacuations,
     fleet,
     growth,
     leaving,
+    orders,
     policies,
     queues,
     reservations,
+    rollouts,
     tables,
     views,
 )
@@ -62,15 +67,17 @@ from activities.store.steps import RoundTimes, Steps, pass_over
 from corral.api import (
     WHOLE,
     Catalogue,
+    ClusterStatus,
     Cordon,
     DatasetStatus,
     DeliveryState,
-    EvacuationChange,
     EvacuationOrder,
     EvacuationStatus,
     FleetStatus,
     NodePoolStatus,
     NodeStatus,
+    OperationChange,
+    OperationStatus,
     ProvisioningStatus,
     QueueStatus,
     QueueTree,
@@ -84,7 +91,9 @@ from corral.api import (
 )
 from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import ReservationSpec, ReservationState, ReservationStatus
+from corral.rollout import Change, RolloutOrder, RolloutState, RolloutStatus, WhatIf
 from corral.wire import Steering
+from domain.leases import LeaseTerms
 from domain.lint.change import what_speaks_against
 from domain.snapshot import Snapshot
 
@@ -92,6 +101,9 @@ Result = TypeVar("Result")
 
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK = "40P01"
+
+LOOK_SECONDS = 10.0
+"""How often (by the wall's clock) somebody looks how a roll-out goes."""
 
 
 def _is_conflict(error: BaseException) -> bool:
@@ -309,6 +321,13 @@ class PostgresStore:
             raise LookupError(asked.workload)
         return Adjusted(message, standing), notices
 
+    async def done(self, verb: str, workload: str, key: str) -> Adjusted | None:
+        """What was done of a change that somebody asked for by that key, and how the workload stands now."""
+        async with self._engine.connect() as connection:
+            message = await adjustments.done(connection, verb, workload, key)
+        standing = await self.standing(workload) if message is not None else None
+        return None if message is None or standing is None else Adjusted(message, standing)
+
     async def keep_house(self) -> list[Notice]:
         """End attempts whose hold expired, give notice to work on draining nodes, and urge on what leaves too slowly."""
         async with self._engine.connect() as connection:
@@ -332,10 +351,28 @@ class PostgresStore:
             columns.provider == provider, columns.ended_at.is_(None), columns.bound_at.is_not(None)
         )
         async with self._engine.connect() as connection:
+            clusters = await self._clusters_of_open(connection, provider)
             return [
-                OpenAttempt(row.id, AttemptKey(row.workload_id, row.epoch), row.started_at is not None, row.stop_at is not None)
+                OpenAttempt(
+                    id=row.id,
+                    key=AttemptKey(row.workload_id, row.epoch),
+                    has_run=row.started_at is not None,
+                    is_leaving=row.stop_at is not None,
+                    clusters=clusters.get(row.id, frozenset()),
+                )
                 for row in await connection.execute(query)
             ]
+
+    async def _clusters_of_open(self, connection: AsyncConnection, provider: str) -> dict[str, frozenset[str]]:
+        rooms, nodes, columns = tables.allocations.c, tables.nodes.c, tables.attempts.c
+        query = (
+            select(rooms.attempt_id, func.array_agg((nodes.region + "/" + nodes.cluster).distinct()).label("clusters"))
+            .join(tables.nodes, nodes.id == rooms.node_id)
+            .join(tables.attempts, columns.id == rooms.attempt_id)
+            .where(columns.provider == provider, columns.ended_at.is_(None), columns.bound_at.is_not(None))
+            .group_by(rooms.attempt_id)
+        )
+        return {row.attempt_id: frozenset(row.clusters) for row in await connection.execute(query)}
 
     async def stops_due(self, provider: str, older_than_seconds: float) -> list[AttemptKey]:
         """Attempts at a provider that were to stop some (wall) time ago, and have not been observed gone."""
@@ -393,25 +430,60 @@ class PostgresStore:
         async def work(connection: AsyncConnection, journal: Journal) -> None:
             first = complete and await fleet.seen(connection, provider, journal.now)
             if await fleet.write_nodes(connection, provider, views, complete=complete) or first:
+                await clusters.know_new_ones(connection, provider, journal.now)
                 await note_capacity(connection, journal.now)
                 await fleet.note_change(connection, self._pool)
 
         await self._write(work)
 
+    # Clusters
+
+    async def grant_leases(self, provider: str, terms: LeaseTerms) -> Mapping[str, datetime | None]:
+        """Write down the leases that a provider's clusters are about to be sent, by `region/cluster`."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> Mapping[str, datetime | None]:
+            return await clusters.grant(connection, provider, journal.now, terms)
+
+        return (await self._write(work))[0]
+
+    async def judge_clusters(
+        self, provider: str, terms: LeaseTerms, *, asked_at: datetime, answered: Collection[str]
+    ) -> tuple[Judgement, list[Notice]]:
+        """Believe which of a provider's clusters have answered, with all that follows."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> Judgement:
+            is_news = await clusters.judge(connection, journal, provider, terms, asked_at=asked_at, answered=answered)
+            if is_news:
+                await self._supply_changed(connection, journal)
+            return Judgement(await clusters.in_words(connection, provider), is_news)
+
+        return await self._write(work)
+
+    async def unreleased(self, provider: str) -> list[Unreleased]:
+        """What a provider's clusters ran when they were lost, and has not been released there since."""
+        async with self._engine.connect() as connection:
+            return await clusters.unreleased(connection, provider)
+
+    async def note_released(self, attempts: Collection[str]) -> None:
+        """Note that attempts have been seen gone where they were lost."""
+        async with self._engine.begin() as connection:
+            await clusters.note_released(connection, attempts)
+
+    async def clusters(self) -> list[ClusterStatus]:
+        """All clusters that have ever been asked."""
+        async with self._engine.connect() as connection:
+            return await clusters.statuses(connection)
+
     async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
         """Cordon, drain or uncordon nodes.
 
         Raises:
-            LookupError: names the nodes that the provider does not have; nothing was changed.
+            LookupError: names what the provider does not have; nothing was changed.
         """
 
         async def work(connection: AsyncConnection, journal: Journal) -> list[NodeStatus]:
-            if missing := await fleet.order(connection, provider, order):
-                raise LookupError(", ".join(missing))
-            await note_capacity(connection, journal.now)
-            await fleet.note_change(connection, self._pool)
-            prefix = f"{provider}/"
-            ids = [node if node.startswith(prefix) else prefix + node for node in order.nodes]
+            ids = await fleet.order(connection, provider, order)
+            await self._supply_changed(connection, journal)
             return await views.nodes(connection, ids)
 
         return (await self._write(work))[0]
@@ -519,11 +591,12 @@ class PostgresStore:
 
         Raises:
             LookupError: nothing of that name is there.
-            activities.ports.NotAllowed: the id belongs to another evacuation.
+            activities.ports.NotAllowed: the id belongs to another operation.
         """
 
         async def cordon(connection: AsyncConnection, journal: Journal) -> None:
-            if await evacuations.begin(connection, journal, order):
+            policy = await self._policies.in_force(connection)
+            if await evacuations.begin(connection, journal, order, policy.approvals):
                 await self._supply_changed(connection, journal)
 
         async def tell(connection: AsyncConnection, journal: Journal) -> None:
@@ -537,16 +610,17 @@ class PostgresStore:
         _, notices = await self._write(tell)
         return (await self._write(note))[0], notices
 
-    async def steer_evacuation(self, id: str, verb: Steering, change: EvacuationChange) -> EvacuationStatus:
-        """Pause, resume or abort an evacuation, once.
+    async def steer_evacuation(self, id: str, verb: Steering, change: OperationChange) -> EvacuationStatus:
+        """Pause, resume, abort, approve or reject an evacuation, once.
 
         Raises:
             LookupError: there is no such evacuation.
-            activities.ports.NotAllowed: it is over.
+            activities.ports.NotAllowed: it is over, or its state or the person does not allow it.
         """
 
         async def work(connection: AsyncConnection, journal: Journal) -> EvacuationStatus:
-            status = await evacuations.steer(connection, journal, id, verb, change)
+            policy = await self._policies.in_force(connection)
+            status = await evacuations.steer(connection, journal, id, verb, change, policy.approvals)
             await self._supply_changed(connection, journal)
             return status
 
@@ -556,6 +630,69 @@ class PostgresStore:
         """The newest evacuations, those under way first."""
         async with self._engine.connect() as connection:
             return await evacuations.evacuations(connection, limit)
+
+    async def operations(self, id: str | None, limit: int) -> list[OperationStatus]:
+        """The newest operations of all kinds, those under way first, or the one of that id."""
+        async with self._engine.connect() as connection:
+            return await orders.operations(connection, id, limit)
+
+    # Roll-outs
+
+    async def remember_what_if(self, change: Change, found: WhatIf) -> None:
+        """Keep what the token of a what-if stands for, for a day."""
+        async with self._engine.begin() as connection:
+            await rollouts.remember(connection, change, found, self._clock.now())
+
+    async def begin_rollout(self, order: RolloutOrder) -> RolloutStatus:
+        """Write a roll-out down, and apply it if the pool is as its token has it and nobody has to approve it; once.
+
+        Raises:
+            activities.ports.NotAllowed: the id belongs to another operation, or the token to another change.
+        """
+        return await self._rolling_out(lambda world: rollouts.begin(world, order))
+
+    async def advance_rollout(self, id: str) -> RolloutStatus:
+        """Do what is due of a roll-out: let it expire, look how it goes, take it back, or end it.
+
+        Raises:
+            LookupError: there is no such roll-out.
+        """
+        return await self._rolling_out(lambda world: rollouts.advance(world, id))
+
+    async def steer_rollout(self, id: str, verb: Steering, change: OperationChange) -> RolloutStatus:
+        """Approve, reject or abort a roll-out; to ask for what is so already changes nothing.
+
+        Raises:
+            LookupError: there is no such roll-out.
+            activities.ports.NotAllowed: it is over, or its state or the person does not allow it.
+        """
+        return await self._rolling_out(lambda world: rollouts.steer(world, id, verb, change))
+
+    async def _rolling_out(self, step: Callable[[rollouts.World], Awaitable[Row[Any]]]) -> RolloutStatus:
+        async def work(connection: AsyncConnection, snapshot: Snapshot, now: datetime) -> RolloutStatus:
+            row = await step(rollouts.World(connection, self._pool, snapshot, now))
+            return rollouts.status_of(row, self._next_look(row, now))
+
+        return await self._on_snapshot(work)
+
+    def _next_look(self, row: Row[Any], now: datetime) -> float | None:
+        if row.ended_at is not None:
+            return None
+        left = self._clock.wall_seconds(max(0.0, (row.due_at - now).total_seconds()))
+        return min(left, LOOK_SECONDS) if row.state == RolloutState.WATCHING else left
+
+    async def _on_snapshot(self, work: Callable[[AsyncConnection, Snapshot, datetime], Awaitable[Result]]) -> Result:
+        """Do something in one transaction with the pool as a round would see it now."""
+
+        async def done() -> Result:
+            now = self._clock.now()
+            async with self._snapshot_transaction() as connection:
+                pool = await read_pool(connection, self._pool)
+                world = await self._reader.read(connection, pool, now, {}, everybody=True)
+                return await work(connection, world.snapshot, now)
+
+        async with self._turn:
+            return await _again_on_conflict(done)
 
     async def _supply_changed(self, connection: AsyncConnection, journal: Journal) -> None:
         await note_capacity(connection, journal.now)
@@ -692,15 +829,9 @@ class PostgresStore:
 
     async def apply_policy(self, order: PolicyOrder) -> PolicyAnswer:
         """Put a policy in force, unless something refuses it; one that is in force already is left as it is."""
-        async with self._turn:
-            return await _again_on_conflict(lambda: self._apply_policy(order))
 
-    async def _apply_policy(self, order: PolicyOrder) -> PolicyAnswer:
-        now = self._clock.now()
-        async with self._snapshot_transaction() as connection:
-            pool = await read_pool(connection, self._pool)
-            world = await self._reader.read(connection, pool, now, {}, everybody=True)
-            findings = what_speaks_against(world.snapshot, order.policy, now)
+        async def work(connection: AsyncConnection, snapshot: Snapshot, now: datetime) -> PolicyAnswer:
+            findings = what_speaks_against(snapshot, order.policy, now)
             if any(finding.refuses for finding in findings):
                 return PolicyAnswer(record=None, findings=findings)
             record = await self._policies.record(connection)
@@ -708,6 +839,8 @@ class PostgresStore:
                 record = await policies.write(connection, self._pool, order, now)
                 await fleet.note_change(connection, self._pool)
             return PolicyAnswer(record=record, findings=findings)
+
+        return await self._on_snapshot(work)
 
     async def policies(self, limit: int) -> list[PolicyRecord]:
         """The policies of the pool, the one in force first."""

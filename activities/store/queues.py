@@ -13,7 +13,7 @@ from activities.store.snapshots import QUEUE_COLUMNS, QUOTA_AMOUNTS, QUOTA_COLUM
 from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec
 from corral.policy import Policy
 from domain.lint.rules import refusals
-from domain.quota import QuotaError, check_tree
+from domain.quota import QuotaError, check_tree, merged
 
 
 async def apply(connection: AsyncConnection, tree: QueueTree, policy: Policy, now: datetime) -> None:
@@ -24,8 +24,7 @@ async def apply(connection: AsyncConnection, tree: QueueTree, policy: Policy, no
     """
     given = {queue.name for queue in tree.queues}
     known = await read_queues(connection)
-    kept = tuple(queue for queue in known if queue.name not in given)
-    result = QueueTree.model_construct(queues=(*tree.queues, *kept))
+    result = merged(tree, known)
     check_tree(result)
     if against := refusals(policy, result.queues):
         raise QuotaError("\n".join(map(str, against)))

@@ -96,6 +96,7 @@ class AttemptRow:
     exit_code: int | None = None
     reason: str | None = None
     lost_milli_seconds: int = 0
+    unreleased_in: str | None = None
     changed: int = 0
     """As of a workload's row."""
 
@@ -177,6 +178,7 @@ class Journal:
     to_tell: dict[str, None] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     intervals_closed: list[dict[str, Any]] = field(default_factory=list)
+    intervals_cut: list[dict[str, Any]] = field(default_factory=list)
     intervals_opened: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """By workload, in order; only the last one may be open."""
 
@@ -245,10 +247,16 @@ class Journal:
         *,
         at: datetime | None = None,
         attempt: AttemptRow | None = None,
+        ended: AttemptRow | None = None,
         lost_milli_seconds: int = 0,
     ) -> None:
-        """Close the workload's open interval in the ledger and open one of that kind, or none when it has ended."""
+        """Close the workload's open interval in the ledger and open one of that kind, or none when it has ended.
+
+        The attempt that `ended` then had nothing since: whatever of its intervals is later is taken back.
+        """
         at = at or self.now
+        if ended is not None:
+            self.intervals_cut.append({"workload_id": row.id, "attempt_id": ended.id, "ended_at": at})
         opened_here = self.intervals_opened.setdefault(row.id, [])
         last = opened_here[-1] if opened_here else None
         if last is None or last["ended_at"]:
@@ -293,6 +301,8 @@ class Journal:
             # The first to close an interval finds it open; a second one would find nothing.
             closed = {row["workload_id"]: row for row in reversed(self.intervals_closed)}
             await connection.execute(_CLOSE_INTERVALS, {"rows": as_document(list(closed.values()))})
+        if self.intervals_cut:
+            await connection.execute(_CUT_INTERVALS, {"rows": as_document(self.intervals_cut)})
         # Several intervals of one workload follow each other, so that each must find the one before it in the record.
         for turn in range(max(map(len, self.intervals_opened.values()), default=0)):
             rows = [its[turn] for its in self.intervals_opened.values() if len(its) > turn]
@@ -346,6 +356,16 @@ _GIVEN = "json_populate_recordset(NULL::ledger, CAST(CAST(:rows AS text) AS json
 _CLOSE_INTERVALS = text(f"""
     UPDATE ledger SET ended_at = greatest(ledger.began_at, given.ended_at), lost_milli_seconds = given.lost_milli_seconds
     FROM {_GIVEN} WHERE ledger.workload_id = given.workload_id AND ledger.ended_at IS NULL""")
+
+# An end that is seen late ends all that began since, as it begins: the attempt had nothing any more. What was before the
+# attempt stays, whatever the clock of a provider shows.
+_CUT_INTERVALS = text(f"""
+    UPDATE ledger SET began_at = least(ledger.began_at, cut.ended_at), ended_at = cut.ended_at
+    FROM (SELECT given.workload_id, given.attempt_id, greatest(given.ended_at, (
+              SELECT max(earlier.ended_at) FROM ledger AS earlier WHERE earlier.workload_id = given.workload_id
+              AND earlier.attempt_id IS DISTINCT FROM given.attempt_id)) AS ended_at
+          FROM {_GIVEN}) AS cut
+    WHERE ledger.workload_id = cut.workload_id AND ledger.attempt_id = cut.attempt_id AND ledger.ended_at > cut.ended_at""")
 
 _COPIED = ", ".join(column.name for column in tables.ledger.columns if column.name not in {"id", "began_at", "ended_at"})
 

@@ -61,6 +61,34 @@ providers = Table(
     Column("seen_at", Instant),
 )
 
+clusters = Table(
+    "clusters",
+    metadata,
+    # PROVIDER/REGION/CLUSTER.
+    Column("id", Text, primary_key=True),
+    Column("provider", ForeignKey("providers.name"), nullable=False),
+    Column("region", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    # Whether it answers (`domain.leases.Reach`), since when, and why it is believed.
+    Column("reach", Text, nullable=False, server_default="reachable"),
+    Column("since", Instant, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    # When it was last asked something that it answered.
+    Column("heard_at", Instant),
+    # The latest end of any lease that was ever sent there, and from when on nothing runs there by it.
+    Column("until", Instant),
+    Column("fenced_at", Instant),
+    Column("losses", Integer, nullable=False, server_default="0"),
+    # The last `ClusterNote`s, oldest first.
+    Column("trail", JSONB, nullable=False, server_default=text("'[]'")),
+    UniqueConstraint("provider", "region", "name"),
+    CheckConstraint("reach IN ('reachable', 'suspect', 'lost', 'returned')", name="known_reach"),
+    CheckConstraint(
+        "reach IN ('reachable', 'suspect') OR coalesce(fenced_at <= since, false)", name="lost_when_nothing_runs_there"
+    ),
+    CheckConstraint("until <= fenced_at", name="fenced_after_its_lease"),
+)
+
 nodes = Table(
     "nodes",
     metadata,
@@ -94,6 +122,8 @@ nodes = Table(
     Column("given_back_at", Instant),
     # Why nothing new goes there though it reports that it is ready: work on it does not stop.
     Column("suspect", Text),
+    # What its cluster is, unless that is reachable.
+    Column("reach", Text),
     # Kept by a trigger on allocations, so that the checks below refuse oversubscription whoever writes.
     Column("device_use", ARRAY(Integer), nullable=False),
     Column("cpu_use", BigInteger, nullable=False, server_default="0"),
@@ -107,6 +137,7 @@ nodes = Table(
     CheckConstraint("memory_use BETWEEN 0 AND memory_mib", name="memory_not_oversubscribed"),
     CheckConstraint("replica_use BETWEEN 0 AND coalesce(maximum_replicas, replica_use)", name="replicas_not_oversubscribed"),
     CheckConstraint("cordon IN ('cordoned', 'draining')", name="known_cordon"),
+    CheckConstraint("reach IN ('suspect', 'lost', 'returned')", name="known_reach"),
     Index("ix_nodes_provisioning", "provisioning", postgresql_where=text("provisioning IS NOT NULL")),
 )
 
@@ -260,8 +291,11 @@ attempts = Table(
     Column("exit_code", Integer),
     Column("reason", Text),
     Column("lost_milli_seconds", BigInteger, nullable=False, server_default="0"),
+    # The lost cluster in which it may still be known: it is released there before anything new goes there.
+    Column("unreleased_in", Text),
     _changed(),
     UniqueConstraint("workload_id", "epoch"),
+    CheckConstraint("unreleased_in IS NULL OR ended_at IS NOT NULL", name="unreleased_when_ended"),
     CheckConstraint("(stop_at IS NULL) = (leave IS NULL) AND (leave IS NULL) = (leave_at IS NULL)", name="leaves_by_steps"),
     CheckConstraint("follows IS NULL OR bound_at IS NULL AND ended_at IS NULL", name="a_follower_has_not_begun"),
     Index("uq_attempts_one_open", "workload_id", unique=True, postgresql_where=text("ended_at IS NULL AND follows IS NULL")),
@@ -271,6 +305,7 @@ attempts = Table(
     Index("ix_attempts_moved_at", "stop_at", postgresql_where=text("stop_as = 'migrated'")),
     Index("ix_attempts_resized_at", "stop_at", postgresql_where=text("stop_as = 'resized'")),
     Index("ix_attempts_leaving", "leave_at", postgresql_where=text("ended_at IS NULL AND leave IS NOT NULL")),
+    Index("ix_attempts_unreleased_in", "unreleased_in", postgresql_where=text("unreleased_in IS NOT NULL")),
     Index("ix_attempts_open", "provider", postgresql_where=text("ended_at IS NULL")),
 )
 
@@ -458,28 +493,43 @@ penalties = Table(
     CheckConstraint("kind = 'charge' AND milli_seconds > 0 OR kind = 'settlement' AND milli_seconds < 0", name="known_kind"),
 )
 
-evacuations = Table(
-    "evacuations",
+orders = Table(
+    "orders",
     metadata,
+    # What operators ordered that takes its time: evacuations and roll-outs (`corral.api.OperationKind`).
     Column("id", Text, primary_key=True),
-    # The `EvacuationOrder`.
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    # The order itself.
     Column("terms", JSONB, nullable=False),
     Column("state", Text, nullable=False),
     Column("version", BigInteger, nullable=False, server_default="1"),
     Column("began_at", Instant, nullable=False),
-    Column("deadline", Instant, nullable=False),
+    # Until when it has to be approved, or has time, or is watched.
+    Column("due_at", Instant),
     Column("ended_at", Instant),
-    Column("nodes", Integer, nullable=False, server_default="0"),
-    Column("told", Integer, nullable=False, server_default="0"),
-    Column("left", Integer, nullable=False, server_default="0"),
-    Column("leaving", Integer, nullable=False, server_default="0"),
-    # The first of the workloads that are still there.
-    Column("remaining", ARRAY(Text), nullable=False),
-    # Who ordered what, when and why: `EvacuationNote`s, oldest first.
+    # What only its kind knows.
+    Column("progress", JSONB, nullable=False),
+    # Who ordered what, when and why: `OperationNote`s, oldest first.
     Column("trail", JSONB, nullable=False),
-    CheckConstraint("state IN ('moving', 'paused', 'done', 'overdue', 'aborted')", name="known_state"),
-    CheckConstraint("(ended_at IS NULL) = (state IN ('moving', 'paused'))", name="over_when_it_has_ended"),
-    Index("ix_evacuations_open", "began_at", postgresql_where=text("ended_at IS NULL")),
+    CheckConstraint("kind IN ('evacuation', 'policy-roll-out', 'queue-edit')", name="known_kind"),
+    CheckConstraint(
+        "(ended_at IS NULL) = (state IN ('awaiting-approval', 'moving', 'paused', 'watching'))", name="over_when_it_has_ended"
+    ),
+    Index("ix_orders_open", "began_at", postgresql_where=text("ended_at IS NULL")),
+)
+
+what_ifs = Table(
+    "what_ifs",
+    metadata,
+    # What tokens stand for, as long as they are good for something.
+    Column("token", Text, primary_key=True),
+    Column("at", Instant, nullable=False),
+    # The `Change` by its digest, the `Surroundings`, and who would be worse off.
+    Column("change", Text, nullable=False),
+    Column("surroundings", JSONB, nullable=False),
+    Column("hurt", Names, nullable=False),
+    Index("ix_what_ifs_at", "at"),
 )
 
 datasets = Table(

@@ -37,6 +37,7 @@ from corral.api import (
 )
 from domain.budgets import ONE
 from domain.fleet import Amount, Health
+from domain.leases import Reach
 from domain.quota import NO_CLASSES, QuotaTree, SkuClasses
 from domain.soundness import healthy_capacity, warnings
 
@@ -271,10 +272,13 @@ async def nodes(connection: AsyncConnection, only: Iterable[str] | None = None) 
     for booking in await read_bookings(connection):
         for node_id in booking.nodes:
             kept.setdefault(node_id, []).append(booking.id)
-    return [_node_status(row, kept) for row in await connection.execute(query)]
+    clusters = tables.clusters.c
+    unheard = await connection.execute(select(clusters.id, clusters.reason).where(clusters.reach != Reach.REACHABLE))
+    why = {row.id: f"its cluster: {row.reason}" for row in unheard}
+    return [_node_status(row, kept, why) for row in await connection.execute(query)]
 
 
-def _node_status(row: Row[Any], kept: Mapping[str, Sequence[str]]) -> NodeStatus:
+def _node_status(row: Row[Any], kept: Mapping[str, Sequence[str]], why: Mapping[str, str]) -> NodeStatus:
     return NodeStatus(
         id=row.id,
         provider=row.provider,
@@ -292,7 +296,7 @@ def _node_status(row: Row[Any], kept: Mapping[str, Sequence[str]]) -> NodeStatus
         available_until=row.available_until,
         kept_for=tuple(kept.get(row.id, ())),
         node_pool=row.node_pool,
-        reason=row.cordon_reason or row.suspect or "",
+        reason=row.cordon_reason or why.get(f"{row.provider}/{row.region}/{row.cluster}", "") or row.suspect or "",
     )
 
 

@@ -25,7 +25,7 @@ from corral.api import (
     WorkloadSpec,
     WorkloadStatus,
 )
-from corral.cli import data, operations, reservations, steering, supply, tables, tenancy
+from corral.cli import data, operations, reservations, rollouts, schedules, steering, supply, tables, tenancy
 from corral.cli.connection import Connection, Identity
 from corral.cli.documents import read_documents
 from corral.cli.exits import EPILOG, Commands, code_of_end
@@ -326,14 +326,20 @@ def version(context: typer.Context, output: Output = None) -> None:
     show({"version": installed}, Session.of(context, output).form, View(tables.facts))
 
 
+tenancy.queue.command("what-if")(rollouts.queue_what_if)
+tenancy.queue.command("roll-out")(rollouts.roll_out_queues)
 app.add_typer(tenancy.queue, name="queue")
 app.add_typer(data.data, name="data")
+steering.policy.command("what-if")(rollouts.policy_what_if)
+steering.policy.command("roll-out")(rollouts.roll_out_policy)
 app.add_typer(steering.policy, name="policy")
 app.add_typer(supply.fleet, name="fleet")
 app.add_typer(reservations.reservation, name="reservation")
 app.command()(reservations.reserve)
 app.add_typer(operations.operations, name="operations")
 app.command()(operations.evacuate)
+app.command()(supply.clusters)
+app.add_typer(schedules.schedule, name="schedule")
 app.command()(supply.rounds)
 app.command()(supply.cordon)
 app.command()(supply.drain)

@@ -1,4 +1,4 @@
-"""The commands about operations: emptying a node, a cluster or a region, and what was ordered so."""
+"""The commands about operations: emptying a node, a cluster or a region; what was ordered, and how it is steered."""
 
 import getpass
 import re
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from corral.api import EvacuationChange, EvacuationForecast, EvacuationOrder, EvacuationStatus, PlaceKind
+from corral.api import EvacuationForecast, EvacuationOrder, OperationChange, PlaceKind
 from corral.cli import tables
 from corral.cli.options import Interval, Output, Watch
 from corral.cli.problems import InvalidInput, checked, checked_id
@@ -55,7 +55,7 @@ def evacuate(
         place=place,
         reason=reason,
         who=who or getpass.getuser(),
-        deadline_seconds=seconds_of(deadline),
+        deadline_seconds=seconds_of("deadline", deadline),
         at_once=at_once,
     )
     session = Session.of(context, output)
@@ -81,7 +81,7 @@ def warning(order: EvacuationOrder, forecast: EvacuationForecast) -> str:
     )
 
 
-def seconds_of(text: str) -> int:
+def seconds_of(option: str, text: str) -> int:
     """A length of time as a person writes it: a whole number with s, m, h or d.
 
     Raises:
@@ -90,7 +90,7 @@ def seconds_of(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
     if found is None:
         raise InvalidInput(
-            [f'deadline: "{text}" is not a length of time; expected a whole number with s, m, h or d, such as 4h']
+            [f'{option}: "{text}" is not a length of time; expected a whole number with s, m, h or d, such as 4h']
         )
     return int(found[1]) * SECONDS[found[2]]
 
@@ -106,31 +106,58 @@ def show_operations(
     """List operations, those under way first."""
     if context.invoked_subcommand is None:
         session = Session.of(context, output)
-        session.follow(lambda corral: corral.evacuations(limit), View(tables.evacuations), Watching(watch, interval))
+        session.follow(lambda corral: corral.operations(limit), View(tables.operations), Watching(watch, interval))
+
+
+@operations.command()
+def show(
+    context: typer.Context, operation: Operation, watch: Watch = False, interval: Interval = 2, output: Output = None
+) -> None:
+    """Show one operation with its trail: who did what, when and why.
+
+    With --watch, until it is over.
+    """
+    id, session = checked_id(operation), Session.of(context, output)
+    view = View(tables.operation)
+    session.follow(
+        lambda corral: corral.operation(id), view, Watching(watch, interval), lambda shown: shown.ended_at is not None
+    )
+
+
+@operations.command()
+def approve(context: typer.Context, operation: Operation, reason: Why, who: Who = "", output: Output = None) -> None:
+    """Let an operation begin that awaits approval."""
+    _steer(context, output, operation, Steering.APPROVE, reason, who)
+
+
+@operations.command()
+def reject(context: typer.Context, operation: Operation, reason: Why, who: Who = "", output: Output = None) -> None:
+    """End an operation that awaits approval; nothing was changed by it."""
+    _steer(context, output, operation, Steering.REJECT, reason, who)
 
 
 @operations.command()
 def pause(context: typer.Context, operation: Operation, reason: Why, who: Who = "", output: Output = None) -> None:
-    """Let an operation tell nobody else to leave; nothing new goes to its place all the same."""
+    """Let an evacuation tell nobody else to leave; nothing new goes to its place all the same."""
     _steer(context, output, operation, Steering.PAUSE, reason, who)
 
 
 @operations.command()
 def resume(context: typer.Context, operation: Operation, reason: Why, who: Who = "", output: Output = None) -> None:
-    """Let a paused operation go on."""
+    """Let a paused evacuation go on."""
     _steer(context, output, operation, Steering.RESUME, reason, who)
 
 
 @operations.command()
 def abort(context: typer.Context, operation: Operation, reason: Why, who: Who = "", output: Output = None) -> None:
-    """End an operation, and let its place accept work again as far as nobody else has ordered anything for it.
+    """End an operation: an evacuated place accepts work again, and after a roll-out what was before is in force.
 
-    Who was told to leave already leaves, and is placed anew.
+    Who was told to leave already leaves, and is placed anew; nodes that somebody ordered anything else for since stay as they
+    are, and so does a policy or queue that somebody has changed since.
     """
     _steer(context, output, operation, Steering.ABORT, reason, who)
 
 
 def _steer(context: typer.Context, output: Form | None, operation: str, verb: Steering, reason: str, who: str) -> None:
-    id, change = checked_id(operation), checked(EvacuationChange, who=who or getpass.getuser(), reason=reason)
-    view: View[EvacuationStatus] = View(tables.evacuation)
-    Session.of(context, output).ask(lambda corral: corral.steer_evacuation(id, verb, change), view)
+    id, change = checked_id(operation), checked(OperationChange, who=who or getpass.getuser(), reason=reason)
+    Session.of(context, output).ask(lambda corral: corral.steer_operation(id, verb, change), View(tables.operation))

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from corral.api import Cordon
+from corral.api import Cordon, PlaceKind
 from corral.cli import tables
 from corral.cli.options import Interval, Output, Watch
-from corral.cli.problems import checked
+from corral.cli.problems import InvalidInput, checked
 from corral.cli.render import Form, View
 from corral.cli.session import Session, Watching
 
@@ -29,6 +29,14 @@ def show_fleet(context: typer.Context, watch: Watch = False, interval: Interval 
 def list_nodes(context: typer.Context, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
     """List the nodes as last observed."""
     Session.of(context, output).follow(lambda corral: corral.nodes(), View(tables.nodes), Watching(watch, interval))
+
+
+def clusters(context: typer.Context, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
+    """List the clusters: whether they answer, since when and why, and when work of a suspect one is started elsewhere.
+
+    With -o json also what became of each of late.
+    """
+    Session.of(context, output).follow(lambda corral: corral.clusters(), View(tables.clusters), Watching(watch, interval))
 
 
 @fleet.command("pools")
@@ -74,9 +82,27 @@ def drain(context: typer.Context, provider: Provider, nodes: Nodes, reason: Why,
     _order(context, output, provider, checked(Cordon, action="drain", nodes=tuple(nodes), reason=reason))
 
 
-def uncordon(context: typer.Context, provider: Provider, nodes: Nodes, reason: Why, output: Output = None) -> None:
-    """Let nodes accept work again."""
-    _order(context, output, provider, checked(Cordon, action="uncordon", nodes=tuple(nodes), reason=reason))
+def uncordon(
+    context: typer.Context,
+    reason: Why,
+    provider: Annotated[
+        str | None, typer.Argument(metavar="PROVIDER", help="The provider of the nodes.", show_default=False)
+    ] = None,
+    nodes: Annotated[list[str] | None, typer.Argument(metavar="NODE", help="The nodes.", show_default=False)] = None,
+    cluster: Annotated[str | None, typer.Option(help="All of PROVIDER/REGION/CLUSTER instead.")] = None,
+    region: Annotated[str | None, typer.Option(help="All of PROVIDER/REGION instead.")] = None,
+    output: Output = None,
+) -> None:
+    """Let nodes accept work again: named ones of a provider, or all of a cluster or a region, as after an evacuation."""
+    named = {PlaceKind.CLUSTER: cluster, PlaceKind.REGION: region}
+    places = [(kind, place) for kind, place in named.items() if place is not None]
+    if len(places) + bool(provider) != 1 or bool(provider) != bool(nodes):
+        raise InvalidInput(["uncordon: expected a provider and its nodes, or one of --cluster and --region"])
+    for kind, place in places:
+        order = checked(Cordon, action="uncordon", kind=kind, place=place, reason=reason)
+        _order(context, output, place.partition("/")[0], order)
+    if provider:
+        _order(context, output, provider, checked(Cordon, action="uncordon", nodes=tuple(nodes or ()), reason=reason))
 
 
 def _order(context: typer.Context, output: Form | None, provider: str, order: Cordon) -> None:

@@ -5,14 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from corral.api import (
     Acknowledgement,
     BudgetStatus,
+    ClusterStatus,
     DatasetStatus,
     EvacuationForecast,
     EvacuationMove,
-    EvacuationStatus,
     Explanation,
     FleetStatus,
     NodePoolStatus,
     NodeStatus,
+    OperationStatus,
     ProvisioningStatus,
     QueueSpec,
     QueueStatus,
@@ -28,6 +29,8 @@ from corral.cli.pages import Column, Page, Table, card, table, text_of
 from corral.client import Submission
 from corral.policy import PolicyRecord
 from corral.reservation import ReservationAnswer, ReservationStatus
+from corral.rollout import Effect, WhatIf
+from corral.schedule import ScheduleStatus
 
 ID = Column("ID")
 STATE = Column("STATE", is_whole=True)
@@ -388,26 +391,64 @@ def _node(node: NodeStatus) -> tuple[object, ...]:
     return (*place, *has, node.available_until, ", ".join(node.kept_for) or None, labels, node.reason)
 
 
-def evacuations(statuses: Sequence[EvacuationStatus]) -> Page:
-    """One line for each evacuation."""
+def clusters(statuses: Sequence[ClusterStatus]) -> Page:
+    """One line for each cluster."""
     columns = (
-        *(ID, Column("KIND"), Column("PLACE"), STATE, *_numbers("NODES", "TOLD", "LEAVING", "LEFT")),
-        *(Column("DEADLINE", is_whole=True), Column("BY"), Column("REASON")),
+        *(Column("CLUSTER"), STATE, Column("SINCE", is_whole=True), Column("HEARD", is_whole=True)),
+        *(Column("LEASED UNTIL", is_whole=True), Column("LOST AT", is_whole=True)),
+        *(*_numbers("NODES", "ACCELERATORS", "WORKLOADS", "UNRELEASED", "LOSSES"), Column("REASON")),
     )
-    return (table(columns, map(_evacuation, statuses)),)
+    return (table(columns, map(_cluster, statuses)),)
 
 
-def _evacuation(status: EvacuationStatus) -> tuple[object, ...]:
-    order, numbers = status.order, (status.nodes, status.told, status.leaving, status.left)
-    return (order.id, order.kind, order.place, status.state, *numbers, status.deadline, order.who, order.reason)
+def _cluster(cluster: ClusterStatus) -> tuple[object, ...]:
+    times = (cluster.since, cluster.heard_at, cluster.leased_until, cluster.lost_at)
+    numbers = (cluster.nodes, cluster.accelerators, cluster.workloads, cluster.unreleased, cluster.losses)
+    return (cluster.id, cluster.state, *times, *numbers, cluster.reason)
 
 
-def evacuation(status: EvacuationStatus) -> Page:
-    """How one evacuation stands, who is left, and its trail."""
+def operations(statuses: Sequence[OperationStatus]) -> Page:
+    """One line for each operation."""
+    columns = (ID, Column("KIND"), Column("SUBJECT"), STATE, Column("DUE", is_whole=True), Column("BY"), Column("REASON"))
+    return (table((*columns, Column("PROGRESS")), map(_operation, statuses)),)
+
+
+def _operation(status: OperationStatus) -> tuple[object, ...]:
+    due = None if status.ended_at else status.due_at
+    return (status.id, status.kind, status.subject, status.state, due, status.who, status.reason, status.message or None)
+
+
+def operation(status: OperationStatus) -> Page:
+    """How one operation stands, and its trail."""
     rows = ((note.at, note.state, note.who or None, note.reason or None) for note in status.trail)
-    trail = table((Column("AT", is_whole=True), STATE, Column("BY"), Column("REASON")), rows)
-    left = card({"Left": ", ".join(status.remaining) or None})
-    return (*evacuations([status]), *((left,) if status.remaining else ()), trail)
+    return (*operations([status]), table((Column("AT", is_whole=True), STATE, Column("BY"), Column("REASON")), rows))
+
+
+def what_if(found: WhatIf) -> Page:
+    """One line for each workload or queue that a change would concern, and what it takes to apply it."""
+    columns = (Column("EFFECT"), ID, Column("QUEUE"), Column("TIER", is_whole=True), *_numbers("ACCELERATORS"), Column("WHY"))
+    said = {"In all": found.in_words, "Approval": found.needs or "not needed", "Token": found.token}
+    return (*((table(columns, map(_effect, found.effects)),) if found.effects else ()), card(said))
+
+
+def _effect(effect: Effect) -> tuple[object, ...]:
+    who = (effect.workload or None, effect.queue, effect.tier)
+    return (effect.kind, *who, effect.accelerators, effect.message)
+
+
+def schedules(statuses: Sequence[ScheduleStatus]) -> Page:
+    """One line for each schedule."""
+    columns = (
+        ID,
+        Column("WHAT"),
+        Column("CRON"),
+        Column("ZONE"),
+        Column("NEXT", is_whole=True),
+        Column("BY"),
+        Column("REASON"),
+    )
+    rows = ((s.id, s.subject, s.cron, s.time_zone, s.next_at, s.who, s.reason) for s in statuses)
+    return (table(columns, rows),)
 
 
 def forecast(forecast: EvacuationForecast) -> Page:

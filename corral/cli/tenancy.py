@@ -66,10 +66,10 @@ async def _apply(corral: Corral, tree: Document[QueueTree]) -> list[QueueStatus]
     try:
         return await corral.apply_queues(tree.content)
     except Invalid as error:
-        raise InvalidInput([_placed(line, tree) for line in str(error).splitlines()], "nothing was changed") from error
+        raise InvalidInput([placed_line(line, tree) for line in str(error).splitlines()], "nothing was changed") from error
 
 
-def _placed(line: str, tree: Document[QueueTree]) -> str:
+def placed_line(line: str, tree: Document[QueueTree]) -> str:
     """A complaint that begins with a field of the tree, after the place where that stands; others after the file."""
     field = line.partition(":")[0]
     return f"{tree.place(field) if field.startswith('queues') else tree.position.file}: {line}"

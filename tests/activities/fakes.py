@@ -2,10 +2,14 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from temporalio.testing import ActivityEnvironment
 
 from activities.answers import Standing
 from activities.courier import Courier
 from activities.inventory import Inventory
+from activities.leasing import Leasing
 from activities.observing import Observer
 from activities.placement import Placement
 from activities.ports import (
@@ -19,6 +23,7 @@ from activities.ports import (
     ProviderError,
     ProviderSnapshot,
 )
+from domain.leases import LeaseTerms
 from tests.activities.store.pool import PROVIDER, Pool
 
 
@@ -39,9 +44,17 @@ class FakeProvider:
     fails_after_launching: bool = False
     events: list[Event] = field(default_factory=list)
     starts_as: Phase = Phase.RUNNING
+    leases: dict[str, datetime] = field(default_factory=dict)
+    """The last lease that was sent to each cluster, whether or not it answers."""
+    silent: set[str] = field(default_factory=set)
+    """Clusters that do not answer."""
+    is_silent: bool = False
+    """Nothing of it answers."""
 
     async def snapshot(self) -> ProviderSnapshot:
-        return ProviderSnapshot(tuple(self.nodes), tuple(self.attempts.values()), self.complete, self.pool.clock.now())
+        return ProviderSnapshot(
+            tuple(self.nodes), tuple(self.attempts.values()), self.complete, self.pool.clock.now(), frozenset(self.silent)
+        )
 
     async def watch(self) -> AsyncIterator[Event]:
         for event in self.events:
@@ -57,6 +70,13 @@ class FakeProvider:
         if self.failures:
             raise self.failures.pop()
         return self.attempts[order.attempt_id]
+
+    async def renew(self, leases: Mapping[str, datetime | None]) -> frozenset[str]:
+        self.calls.append(f"renew {' '.join(sorted(leases))}")
+        if self.is_silent:
+            raise ProviderError(ErrorClass.UNAVAILABLE, "no answer")
+        self.leases |= {place: until for place, until in leases.items() if until is not None}
+        return frozenset(leases.keys() - self.silent)
 
     async def status(self, attempts: Collection[str]) -> Mapping[str, Observation]:
         return {id: self.attempts[id] for id in attempts if id in self.attempts}
@@ -117,6 +137,9 @@ class FakeWorkloads:
         return [id for id in ids if id in self.ended]
 
 
+LEASE_SECONDS, GRACE_SECONDS, SKEW_SECONDS, SUSPECT_SECONDS = 100, 10, 5, 30
+
+
 @dataclass
 class Crew:
     """The activities of a worker, on a real record and in a made-up world."""
@@ -130,7 +153,21 @@ class Crew:
         self.observer = Observer(self.pool.store, self.courier)
         providers = {PROVIDER: self.provider}
         self.placement = Placement(self.pool.store, providers, self.observer, self.courier, self.pool.clock)
+        terms = LeaseTerms(*(timedelta(seconds=each) for each in (LEASE_SECONDS, GRACE_SECONDS, SKEW_SECONDS, SUSPECT_SECONDS)))
+        self.leasing = Leasing(self.pool.store, providers, self.courier, self.pool.clock, terms, renew_seconds=1)
         self.inventory = Inventory(self.pool.store, providers, self.observer, self.placement, self.courier)
+
+    async def renews(self, after_seconds: float = 0) -> str:
+        """Some time passes, and the leases are renewed; answers what the clusters are, in words."""
+        self.pool.clock.move(after_seconds)
+        words, _ = await ActivityEnvironment().run(self.leasing.renew, PROVIDER)
+        await self.delivered()
+        return words
+
+    async def loses(self) -> None:
+        """Nothing is heard of the clusters that do not answer until they are lost."""
+        await self.renews(SUSPECT_SECONDS + 1)
+        await self.renews(LEASE_SECONDS + GRACE_SECONDS + SKEW_SECONDS)
 
     async def delivered(self) -> None:
         """Until the courier has told what it was given to tell."""

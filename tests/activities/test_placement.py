@@ -164,3 +164,11 @@ async def test_a_provider_that_has_given_notice_is_noted(crew: Crew) -> None:
     await crew.placement.bind(key)
     await crew.pool.adjusts("cancel", "train")
     assert (await crew.placement.stop(key)).leave is Leave.NOTICED
+
+
+async def test_what_is_in_a_cluster_that_does_not_answer_is_given_notice_and_not_stopped_at_once(crew: Crew) -> None:
+    await crew.placement.bind(await crew.pool.key("train"))
+    crew.provider.becomes("train.1", Phase.UNKNOWN)
+    await crew.pool.adjusts("hold", "train")
+    await crew.placement.stop(await crew.pool.key("train"))
+    assert [call for call in crew.provider.calls if "train.1" in call][-1].startswith("preempt")

@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -22,6 +23,8 @@ One = TypeVar("One")
 FROZEN_SECONDS = 10.0
 """Longer than an activity may be silent: what the frozen worker did is given to the other one, and done by both."""
 BRIEFLY_SECONDS = 3.0
+LOST_WITHIN_SECONDS = 90.0
+"""Far longer than lease, grace and skew (see `tests.chaos.pool`): for a part of it no worker may be there to see it."""
 CANDIDATES_WITHIN_SECONDS = 20.0
 
 LIVE = ("waiting", "reserving", "reserved", "starting", "running", "stopping")
@@ -87,6 +90,32 @@ class Deeds:
         await self.pool.lose(nodes)
         await asyncio.sleep(seconds)
         await self.pool.recover(nodes)
+
+    async def cut_cluster_briefly(self, strike: Strike) -> None:
+        """Cut it off from its provider for so long that it may be suspect, and not lost."""
+        async with self._cut(strike):
+            await asyncio.sleep(strike.seconds)
+
+    async def cut_cluster(self, strike: Strike) -> None:
+        """Until it is lost, and for a while more."""
+        async with self._cut(strike) as cluster:
+            lost = f"SELECT 1 FROM clusters WHERE region || '/' || name = '{cluster}' AND reach = 'lost'"
+            give_up = time.monotonic() + LOST_WITHIN_SECONDS
+            while not await self.pool.rows(lost):
+                assert time.monotonic() < give_up, f"cluster {cluster} is not lost within {LOST_WITHIN_SECONDS:g} seconds"
+                await asyncio.sleep(GLANCE_SECONDS)
+            await asyncio.sleep(strike.seconds)
+
+    @asynccontextmanager
+    async def _cut(self, strike: Strike) -> AsyncIterator[str]:
+        """One cluster, which does not answer until the context is left; one at a time."""
+        async with self._alone("clusters"):
+            cluster = chosen(await self.pool.clusters(), strike.pick)
+            await self.pool.cut(cluster)
+            try:
+                yield cluster
+            finally:
+                await self.pool.join([cluster])
 
     async def drain_node(self, strike: Strike) -> None:
         node = chosen(await self.pool.busy_nodes(), strike.pick)
@@ -232,6 +261,8 @@ DEEDS: Mapping[Fault, Callable[[Deeds, Strike], Awaitable[None]]] = {
     Fault.POSTGRES_KILLED: Deeds.kill_postgres,
     Fault.NODE_LOST: Deeds.lose_node,
     Fault.CLUSTER_LOST: Deeds.lose_cluster,
+    Fault.CLUSTER_CUT_BRIEFLY: Deeds.cut_cluster_briefly,
+    Fault.CLUSTER_CUT: Deeds.cut_cluster,
     Fault.NODE_DRAINED: Deeds.drain_node,
     Fault.WORKLOAD_CANCELLED: Deeds.cancel,
     Fault.WORKLOAD_HELD: Deeds.hold,

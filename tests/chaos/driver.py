@@ -106,10 +106,11 @@ class Chaos:
 
     async def _heal(self) -> None:
         """Let everything be as it was before the faults."""
-        for row in await self.pool.rows("SELECT id FROM evacuations WHERE ended_at IS NULL"):
+        for row in await self.pool.rows("SELECT id FROM orders WHERE ended_at IS NULL"):
             await self.pool.abort_evacuation(row["id"])
         for row in await self.pool.rows("SELECT id FROM reservations WHERE ended_at IS NULL"):
             await self.pool.cancel_reservation(row["id"])
+        await self.pool.join(await self.pool.clusters())
         nodes = await self.pool.nodes()
         await self.pool.recover(nodes)
         await self.pool.cordon("uncordon", nodes)

@@ -25,6 +25,8 @@ class Fault(StrEnum):
     # The connection to the provider
     PROVIDER_CUT = "provider-cut"
     PROVIDER_SLOW = "provider-slow"
+    RENEWAL_UNANSWERED = "renewal-unanswered"
+    RENEWAL_LATE = "renewal-late"
     LAUNCH_UNANSWERED = "launch-unanswered"
     LAUNCH_REPEATED = "launch-repeated"
     NOTICE_REPEATED = "notice-repeated"
@@ -42,6 +44,8 @@ class Fault(StrEnum):
     # The supply
     NODE_LOST = "node-lost"
     CLUSTER_LOST = "cluster-lost"
+    CLUSTER_CUT_BRIEFLY = "cluster-cut-briefly"
+    CLUSTER_CUT = "cluster-cut"
     NODE_DRAINED = "node-drained"
     # People
     WORKLOAD_CANCELLED = "workload-cancelled"
@@ -64,6 +68,7 @@ ORDERED = frozenset(
         *(Fault.DEATH_AFTER_ADMISSION, Fault.DEATH_AFTER_ROUND, Fault.DEATH_AFTER_BEGIN, Fault.DEATH_AFTER_LAUNCH),
         *(Fault.DEATH_AFTER_SETTLEMENT, Fault.DEATH_AFTER_NOTICE),
         *(Fault.PROVIDER_CUT, Fault.PROVIDER_SLOW, Fault.LAUNCH_UNANSWERED, Fault.LAUNCH_REPEATED),
+        *(Fault.RENEWAL_UNANSWERED, Fault.RENEWAL_LATE),
         *(Fault.NOTICE_REPEATED, Fault.EVENT_REPEATED, Fault.EVENT_LATE),
         *(Fault.SIGNAL_REPEATED, Fault.SIGNAL_LATE, Fault.SIGNAL_UNANSWERED, Fault.SIGNAL_UNSENT),
         *(Fault.ADMISSION_AGAIN, Fault.BINDING_AGAIN, Fault.STOPPING_AGAIN, Fault.CHANGE_AGAIN),

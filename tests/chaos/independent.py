@@ -122,8 +122,8 @@ CHECKS: Mapping[str, str] = {
     "no reservation is kept any more, and each window that opened short of something says why": """
         SELECT id || ': ' || state || ', ' || missing || ' missing' FROM reservations
         WHERE ended_at IS NULL OR missing > 0 AND cause = ''""",
-    "no evacuation is under way, and none has a node cordoned": """
-        SELECT e.id || ': ' || e.state || ', ' || coalesce(n.id, 'no node') FROM evacuations e
+    "no operation is under way, and none has a node cordoned": """
+        SELECT e.id || ': ' || e.state || ', ' || coalesce(n.id, 'no node') FROM orders e
         LEFT JOIN nodes n ON n.cordoned_by = e.id WHERE e.ended_at IS NULL OR n.id IS NOT NULL""",
     "no hold is in force": "SELECT attempt_id FROM holds WHERE ended_at IS NULL",
     "no allocation is left": """
@@ -183,13 +183,11 @@ CHECKS: Mapping[str, str] = {
         FROM workloads w LEFT JOIN ledger l ON l.workload_id = w.id GROUP BY w.id
         HAVING count(*) FILTER (WHERE l.ended_at IS NULL) > 0 OR min(l.began_at) <> w.submitted_at
             OR sum(l.ended_at - l.began_at) IS DISTINCT FROM max(l.ended_at) - min(l.began_at)""",
-    # An end that is seen late does not undo what was believed of the attempt until an interval that began since.
     "an attempt is charged for what it had, as long as it was bound": """
         SELECT a.id || ': ' || coalesce(sum(l.ended_at - l.began_at)::text, 'nothing') || ' of ' || a.ended_at - a.bound_at
         FROM attempts a LEFT JOIN ledger l ON l.attempt_id = a.id AND l.allocated_milli = a.milli
         WHERE a.bound_at IS NOT NULL GROUP BY a.id
-        HAVING coalesce(sum(l.ended_at - l.began_at), interval '0')
-               <> greatest(a.ended_at, max(l.began_at)) - a.bound_at""",
+        HAVING coalesce(sum(l.ended_at - l.began_at), interval '0') <> a.ended_at - a.bound_at""",
     "nothing is charged that no attempt had": """
         SELECT l.id || ' of ' || l.workload_id || ': ' || l.allocated_milli
         FROM ledger l LEFT JOIN attempts a ON a.id = l.attempt_id

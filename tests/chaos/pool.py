@@ -13,7 +13,7 @@ import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.store.migrations import upgrade
-from corral.api import Cordon, EvacuationChange
+from corral.api import Cordon, OperationChange
 from corral.client import Conflict, Corral, NotFound, Unreachable
 from corral.wire import Steering
 from tests.chaos import witness
@@ -96,9 +96,9 @@ class ChaoticPool:
 
     async def abort_evacuation(self, id: str) -> None:
         """Abort an evacuation that is not over."""
-        change = EvacuationChange(who="chaos", reason="all is well")
+        change = OperationChange(who="chaos", reason="all is well")
         try:
-            await persistently(lambda: self.corral.steer_evacuation(id, Steering.ABORT, change, key=f"abort-{id}"))
+            await persistently(lambda: self.corral.steer_operation(id, Steering.ABORT, change, key=f"abort-{id}"))
         except (Conflict, NotFound):
             return
 
@@ -124,6 +124,28 @@ class ChaoticPool:
         try:
             for node in nodes:
                 await world.recover_node(node)
+        finally:
+            await world.aclose()
+
+    async def clusters(self) -> list[str]:
+        """All clusters, as `region/cluster`."""
+        rows = await self.rows("SELECT DISTINCT region || '/' || cluster AS place FROM nodes ORDER BY place")
+        return [row["place"] for row in rows]
+
+    async def cut(self, cluster: str) -> None:
+        """Let a cluster and its provider not hear of each other."""
+        world = await self.live.second_simulator()
+        try:
+            await world.cut_cluster(cluster)
+        finally:
+            await world.aclose()
+
+    async def join(self, clusters: Sequence[str]) -> None:
+        """Let clusters answer again."""
+        world = await self.live.second_simulator()
+        try:
+            for cluster in clusters:
+                await world.join_cluster(cluster)
         finally:
             await world.aclose()
 
@@ -183,6 +205,10 @@ def _settings(directory: Path) -> dict[str, object]:
         "clock_origin": datetime.now(UTC),
         "tick_seconds": 1,
         "reconcile_seconds": 3,
+        "suspect_seconds": 2,
+        "lease_seconds": 15,
+        "lease_grace_seconds": 0.5,
+        "lease_skew_seconds": 0.5,
         "fleet_file": fleet,
         "policy": str(first_policy),
         "state_dir": directory,

@@ -100,11 +100,11 @@ CORRUPTIONS: tuple[tuple[str, str], ...] = (
         "UPDATE reservations SET missing = 1000, cause = '' WHERE id = 'seen-window'",
     ),
     (
-        "no evacuation is under way, and none has a node cordoned",
-        "UPDATE evacuations SET ended_at = NULL, state = 'moving' WHERE id = 'seen-emptied'",
+        "no operation is under way, and none has a node cordoned",
+        "UPDATE orders SET ended_at = NULL, state = 'moving' WHERE id = 'seen-emptied'",
     ),
     (
-        "no evacuation is under way, and none has a node cordoned",
+        "no operation is under way, and none has a node cordoned",
         "UPDATE nodes SET cordoned_by = 'seen-emptied' WHERE id = (SELECT min(id) FROM nodes)",
     ),
     ("no hold is in force", "UPDATE holds SET ended_at = NULL WHERE attempt_id = 'seen-single.1'"),

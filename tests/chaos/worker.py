@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import uvloop
@@ -74,6 +75,7 @@ def mortal_store(orders: Orders) -> type[PostgresStore]:
 
 def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
     """The simulated provider at the end of a bad line."""
+    under_way: set[asyncio.Task[None]] = set()
 
     class UnreliableProvider(SimulatedProvider):
         _cut_until = 0.0
@@ -86,6 +88,23 @@ def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
         async def status(self, attempts: Any) -> Any:
             await self._reach()
             return await super().status(attempts)
+
+        async def renew(self, leases: Mapping[str, datetime | None]) -> frozenset[str]:
+            await self._reach()
+            if orders.take(Fault.RENEWAL_LATE):
+                again = asyncio.create_task(self._renew_later(leases))
+                under_way.add(again)
+                again.add_done_callback(under_way.discard)
+                raise _unavailable("the renewal is on its way")
+            heard = await super().renew(leases)
+            if orders.take(Fault.RENEWAL_UNANSWERED):
+                raise _unavailable("no answer to the renewal")
+            return heard
+
+        async def _renew_later(self, leases: Mapping[str, datetime | None]) -> None:
+            """It arrives after newer ones."""
+            await asyncio.sleep(LATE_SECONDS)
+            await super().renew(leases)
 
         async def launch(self, order: LaunchSpec) -> Observation:
             await self._reach()

@@ -9,17 +9,16 @@ from corral.api import (
     Acknowledgement,
     CapacityType,
     Catalogue,
+    ClusterNote,
+    ClusterStatus,
     Cordon,
     DatasetStatus,
     DeliveryState,
     Demand,
-    EvacuationChange,
     EvacuationForecast,
     EvacuationMove,
-    EvacuationNote,
     EvacuationOrder,
     EvacuationState,
-    EvacuationStatus,
     Evidence,
     Explanation,
     Fix,
@@ -27,7 +26,10 @@ from corral.api import (
     FleetStatus,
     NodePoolStatus,
     NodeStatus,
-    PlaceKind,
+    OperationChange,
+    OperationKind,
+    OperationNote,
+    OperationStatus,
     ProvisioningStatus,
     QueuePreemption,
     QueueSpec,
@@ -54,6 +56,8 @@ from corral.cli.session import Session
 from corral.client import Corral, CorralError, Submission, Unreachable
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyRecord
 from corral.reservation import Miss, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
+from corral.rollout import Change, Effect, EffectKind, RolloutOrder, Surroundings, WhatIf
+from corral.schedule import ScheduleSpec, ScheduleStatus
 from corral.wire import Steering
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -152,6 +156,24 @@ ORDERS = [
     )
 ]
 FLEET = [FleetStatus(provider="cloud", region="north", sku="h100", nodes=2, ready_nodes=1, accelerators=16, used=8.5)]
+CLUSTERS = [
+    ClusterStatus(
+        id="cloud/north/c1",
+        provider="cloud",
+        region="north",
+        cluster="c1",
+        state="suspect",
+        since=NOON,
+        reason="it has not answered for a while",
+        heard_at=NOON - timedelta(seconds=31),
+        leased_until=NOON + timedelta(seconds=570),
+        lost_at=NOON + timedelta(seconds=610),
+        nodes=2,
+        accelerators=16,
+        workloads=3,
+        trail=(ClusterNote(at=NOON, state="suspect", reason="it has not answered for a while"),),
+    )
+]
 ROUNDS = [
     RoundStatus(
         id=12,
@@ -206,19 +228,47 @@ NODES = [
         kept_for=("night",),
     )
 ]
-HEAT = EvacuationOrder(id="heat", kind=PlaceKind.REGION, place="cloud/north", reason="too hot", who="ada")
-AN_EVACUATION = EvacuationStatus(
-    order=HEAT,
+AN_OPERATION = OperationStatus(
+    id="heat",
+    kind=OperationKind.EVACUATION,
+    subject="region cloud/north",
     state=EvacuationState.MOVING,
     version=3,
+    who="ada",
+    reason="too hot",
     began_at=NOON,
-    deadline=NOON,
-    nodes=2,
-    told=1,
-    left=2,
-    leaving=1,
-    remaining=("guest", "waiting"),
-    trail=(EvacuationNote(at=NOON, state=EvacuationState.MOVING, who="ada", reason="too \x1b[31mhot"),),
+    due_at=NOON,
+    message="2 nodes: 2 workloads are left, 1 of them leaving; 1 were told to",
+    trail=(OperationNote(at=NOON, state=EvacuationState.MOVING, who="ada", reason="too \x1b[31mhot"),),
+)
+SCHEDULES = [
+    ScheduleStatus(
+        id="nightly",
+        subject="evacuate cluster cloud/north/c1",
+        cron="0 2 * * 0",
+        time_zone="UTC",
+        who="ada",
+        reason="patches",
+        next_at=NOON,
+    )
+]
+A_WHAT_IF = WhatIf(
+    token="0123456789abcdef",
+    surroundings=Surroundings(
+        policy="default (0123456789ab)", queues={"team": "0123456789ab"}, supply={"cloud/north h100": 16}
+    ),
+    effects=(
+        Effect(
+            kind=EffectKind.LEAVES,
+            workload="guest",
+            queue="team",
+            tier=SlaTier.BASIC,
+            accelerators=8,
+            message="makes room for waiting",
+        ),
+        Effect(kind=EffectKind.OVER_CAP, queue="team", accelerators=4, message="uses 8 h100, and its cap is 4"),
+    ),
+    needs="2 workloads would lose protection, which has to be approved",
 )
 FORECAST = EvacuationForecast(
     nodes=2,
@@ -264,6 +314,7 @@ class FakeCorral(Corral):
         self.refused: dict[str, CorralError] = {}
         self.ends: dict[str, WorkloadResult] = {}
         self.findings: tuple[LintFinding, ...] = ()
+        self.foreseen = A_WHAT_IF
         self.events_told: Sequence[WorkloadEvent] = EVENTS
         self._statuses = list(statuses or (A_WAITING_WORKLOAD,))
         self._error = error
@@ -336,6 +387,10 @@ class FakeCorral(Corral):
         self._note("rounds", limit)
         return ROUNDS[:limit]
 
+    async def clusters(self) -> list[ClusterStatus]:
+        self._note("clusters")
+        return CLUSTERS
+
     async def nodes(self) -> list[NodeStatus]:
         self._note("nodes")
         return NODES
@@ -390,15 +445,39 @@ class FakeCorral(Corral):
         self._note("evacuate", order)
         return Submission(order.id, created=True)
 
-    async def evacuations(self, limit: int = 20) -> list[EvacuationStatus]:
-        self._note("evacuations", limit)
-        return [AN_EVACUATION]
+    async def what_if(self, change: Change) -> WhatIf:
+        self._note("what_if", change)
+        return self.foreseen
 
-    async def steer_evacuation(
-        self, id: str, verb: Steering, change: EvacuationChange, *, key: str | None = None
-    ) -> EvacuationStatus:
+    async def roll_out(self, order: RolloutOrder) -> Submission:
+        self._note("roll_out", order)
+        return Submission(order.id, created=True)
+
+    async def schedule(self, spec: ScheduleSpec) -> list[ScheduleStatus]:
+        self._note("schedule", spec)
+        return SCHEDULES
+
+    async def schedules(self) -> list[ScheduleStatus]:
+        self._note("schedules")
+        return SCHEDULES
+
+    async def unschedule(self, id: str) -> list[ScheduleStatus]:
+        self._note("unschedule", id)
+        return SCHEDULES
+
+    async def operations(self, limit: int = 20) -> list[OperationStatus]:
+        self._note("operations", limit)
+        return [AN_OPERATION]
+
+    async def operation(self, id: str) -> OperationStatus:
+        self._note("operation", id)
+        return AN_OPERATION
+
+    async def steer_operation(
+        self, id: str, verb: Steering, change: OperationChange, *, key: str | None = None
+    ) -> OperationStatus:
         self._note(verb, id, change)
-        return AN_EVACUATION
+        return AN_OPERATION
 
     async def wait(self, workload: str) -> WorkloadResult:
         self._note("wait", workload)

@@ -12,8 +12,8 @@ from corral.api import (
     Cordon,
     Dataset,
     Demand,
-    EvacuationChange,
     EvacuationOrder,
+    OperationChange,
     PlaceKind,
     QueueSpec,
     QueueTree,
@@ -26,11 +26,17 @@ from corral.api import (
 )
 from corral.cli.exits import ExitCode
 from corral.client import Conflict, Submission
+from corral.policy import Policy
+from corral.rollout import Change, Conditions, RolloutOrder
+from corral.schedule import RecurringEvacuation, ScheduleSpec
+from corral.wire import Steering
 from tests.corral.fakes import (
     A_RUNNING_WORKLOAD,
     A_WAITING_WORKLOAD,
+    A_WHAT_IF,
     AN_ENDED_WORKLOAD,
-    AN_EVACUATION,
+    AN_OPERATION,
+    CLUSTERS,
     DATASETS,
     DONE,
     EVENTS,
@@ -44,6 +50,7 @@ from tests.corral.fakes import (
     RESERVATIONS,
     RESERVED,
     ROUNDS,
+    SCHEDULES,
     FakeCorral,
     run,
 )
@@ -56,7 +63,39 @@ ACTIVE_BASIC = WorkloadFilter(queue="team", state=State.WAITING, tier=SlaTier.BA
 SMALLER = Resize(count=4, minimum=2, group="main")
 
 SHORT = EvacuationOrder(id="heat", kind=PlaceKind.REGION, place="cloud/north", reason="hot", who="ada")
-BY_ADA = EvacuationChange(who="ada", reason="x")
+BY_ADA = OperationChange(who="ada", reason="x")
+A_SCHEDULE = b"""
+id: nightly
+cron: 0 2 * * 0
+reason: patches
+who: ada
+evacuate: {kind: cluster, place: cloud/north/c1}
+"""
+NIGHTLY = ScheduleSpec(
+    id="nightly",
+    cron="0 2 * * 0",
+    reason="patches",
+    who="ada",
+    evacuate=RecurringEvacuation(kind=PlaceKind.CLUSTER, place="cloud/north/c1"),
+)
+BACK = Cordon(action="uncordon", kind=PlaceKind.REGION, place="p/r", reason="x")
+ROLL_OUT = RolloutOrder(
+    id="r",
+    change=Change(policy=Policy()),
+    token=A_WHAT_IF.token,
+    reason="x",
+    who="ada",
+    watch_seconds=7_200,
+    conditions=Conditions(waiting_share=0.5),
+)
+EDIT = RolloutOrder(
+    id="q",
+    change=Change(queues=THE_TREE),
+    reason="x",
+    who="ada",
+    watch_seconds=0,
+    conditions=Conditions(stops_per_hour=3),
+)
 
 CASES = [
     ("list", ("workloads", WorkloadFilter()), [A_WAITING_WORKLOAD, A_RUNNING_WORKLOAD]),
@@ -85,6 +124,7 @@ CASES = [
     ("data apply -", ("apply_datasets", THE_CATALOGUE), DATASETS),
     ("fleet", ("fleet",), FLEET),
     ("fleet nodes", ("nodes",), NODES),
+    ("clusters", ("clusters",), CLUSTERS),
     ("fleet pools", ("node_pools",), NODE_POOLS),
     ("fleet orders --limit 3", ("provisionings", 3), ORDERS),
     ("reservation list", ("reservations",), RESERVATIONS),
@@ -95,13 +135,33 @@ CASES = [
     ("cordon p n1 --reason x", ("cordon", "p", Cordon(action="cordon", nodes=("n1",), reason="x")), NODES),
     ("drain p n1 n2 --reason x", ("cordon", "p", Cordon(action="drain", nodes=("n1", "n2"), reason="x")), NODES),
     ("evacuate region cloud/north --id heat --reason hot --by ada --dry-run", ("foresee_evacuation", SHORT), FORECAST),
-    ("operations --limit 5", ("evacuations", 5), [AN_EVACUATION]),
-    ("operations pause heat --reason x --by ada", ("pause", "heat", BY_ADA), AN_EVACUATION),
-    ("operations resume heat --reason x --by ada", ("resume", "heat", BY_ADA), AN_EVACUATION),
-    ("operations abort heat --reason x --by ada", ("abort", "heat", BY_ADA), AN_EVACUATION),
+    ("operations --limit 5", ("operations", 5), [AN_OPERATION]),
+    ("operations show heat", ("operation", "heat"), AN_OPERATION),
+    *((f"operations {verb} heat --reason x --by ada", (verb, "heat", BY_ADA), AN_OPERATION) for verb in Steering),
+    ("policy what-if default", ("what_if", Change(policy=Policy())), A_WHAT_IF),
+    ("queue what-if -", ("what_if", Change(queues=THE_TREE)), A_WHAT_IF),
+    (
+        f"policy roll-out default --id r --reason x --by ada --token {A_WHAT_IF.token} --watch-for 2h --waiting-share 0.5",
+        ("roll_out", ROLL_OUT),
+        [Submission("r", created=True)],
+    ),
+    (
+        "queue roll-out - --id q --reason x --by ada --yes --watch-for 0s --stops-per-hour 3",
+        ("roll_out", EDIT),
+        [Submission("q", created=True)],
+    ),
+    ("schedule create -", ("schedule", NIGHTLY), SCHEDULES),
+    ("schedule list", ("schedules",), SCHEDULES),
+    ("schedule remove nightly", ("unschedule", "nightly"), SCHEDULES),
+    ("uncordon --region p/r --reason x", ("cordon", "p", BACK), NODES),
     ("uncordon p n1 --reason x", ("cordon", "p", Cordon(action="uncordon", nodes=("n1",), reason="x")), NODES),
 ]
-GIVEN = {"submit -": b"id: train\nqueue: team\n", "queue apply -": A_TREE, "data apply -": A_CATALOGUE}
+GIVEN = {
+    "submit -": b"id: train\nqueue: team\n",
+    "data apply -": A_CATALOGUE,
+    "schedule create -": A_SCHEDULE,
+    **{command: A_TREE for command, _, _ in CASES if command.startswith("queue") and " - " in f"{command} "},
+}
 
 
 @pytest.mark.parametrize(("command", "question", "answer"), CASES)
@@ -189,6 +249,19 @@ def test_work_that_leaves_its_place_says_where_it_goes_on(command: str) -> None:
 def test_nodes_show_what_they_say_of_themselves() -> None:
     line = run(FakeCorral(), "fleet", "nodes").stdout.splitlines()[1].split()
     assert line[-5:] == ["4", "-", "night", "disk=nvme", "-"]
+
+
+def test_clusters_show_what_they_are_and_why() -> None:
+    header, line = run(FakeCorral(), "clusters").stdout.splitlines()
+    assert header.split()[:3] == ["CLUSTER", "STATE", "SINCE"]
+    assert line.split()[:2] == ["cloud/north/c1", "suspect"]
+    assert line.endswith("2  16  3  0  0  it has not answered for a while") or line.split()[-12:-7] == [
+        "2",
+        "16",
+        "3",
+        "0",
+        "0",
+    ]
 
 
 def test_data_show_where_they_are_and_what_is_odd_about_them() -> None:
@@ -338,3 +411,32 @@ def test_an_evacuation_takes_its_deadline_as_people_write_it() -> None:
     assert isinstance(order, EvacuationOrder)
     assert (order.deadline_seconds, order.at_once, order.kind) == (5_400, 3, PlaceKind.NODE)
     assert order.who
+
+
+def test_a_roll_out_without_a_token_by_which_somebody_is_worse_off_must_be_meant() -> None:
+    corral = FakeCorral()
+    command = ["policy", "roll-out", "default", "--id", "r", "--reason", "x", "--by", "ada"]
+    result = run(corral, *command)
+    assert result.exit_code == ExitCode.INVALID
+    assert result.stderr == (
+        "1 leaves, 1 over-cap; nothing was changed: see who with `what-if`, and give its --token, or say --yes\n"
+    )
+    assert [question for question, *_ in corral.asked] == ["what_if"]
+    corral.foreseen = A_WHAT_IF.model_copy(update={"effects": ()})
+    assert run(corral, *command).exit_code == 0
+    assert [question for question, *_ in corral.asked] == ["what_if", "what_if", "roll_out"]
+
+
+def test_what_a_change_would_do_is_shown_with_its_token() -> None:
+    shown = run(FakeCorral(), "policy", "what-if", "default").stdout
+    assert "makes room for waiting" in shown
+    assert "1 leaves, 1 over-cap" in shown
+    assert A_WHAT_IF.token in shown
+    assert A_WHAT_IF.needs in shown
+
+
+def test_the_trail_of_an_operation_is_shown_line_by_line() -> None:
+    shown = run(FakeCorral(), "operations", "show", "heat").stdout
+    assert "region cloud/north" in shown
+    assert "too hot" in shown
+    assert "\x1b" not in shown

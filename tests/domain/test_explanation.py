@@ -31,7 +31,8 @@ def test_the_dominant_reason_is_the_rule_that_stopped_whoever_got_furthest() -> 
         Evidence(
             reason=Reason.NODE_NOT_READY,
             count=1,
-            example="no ready node is acceptable; h100 in aws eu-west would be, once ready",
+            example="no ready node is acceptable; h100 in aws eu-west would be, once ready: its cluster is lost, "
+            "`corral clusters` says since when",
         ),
         Evidence(
             reason=Reason.TAINT_NOT_TOLERATED,

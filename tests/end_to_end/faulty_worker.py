@@ -14,12 +14,15 @@ from typing import Any
 
 import uvloop
 
-from activities.answers import Adjusted, Adjustment, AttemptKey, Notice, Standing
+from activities.answers import Adjusted, Adjustment, AttemptKey, Judgement, Notice, Standing
 from activities.ports import LaunchSpec, Observation
 from activities.providers.local import LocalProvider
 from activities.providers.sim import SimulatedProvider
 from activities.store.postgres import PostgresStore
-from corral.api import EvacuationOrder, EvacuationStatus, State, WorkloadSpec
+from corral.api import EvacuationOrder, EvacuationStatus, OperationChange, State, WorkloadSpec
+from corral.rollout import RolloutOrder, RolloutState, RolloutStatus
+from corral.wire import Steering
+from domain.leases import Reach
 from domain.lifecycle import Leave
 from worker import wiring
 from worker.settings import Settings, load_settings
@@ -78,6 +81,27 @@ def fate_of_stores(fate: Fate) -> type[PostgresStore]:
             answer = await super().evacuate(order)
             fate.after("evacuate", [order.id])
             return answer
+
+        async def judge_clusters(self, provider: str, *terms: Any, **heard: Any) -> tuple[Judgement, list[Notice]]:
+            answer = await super().judge_clusters(provider, *terms, **heard)
+            for step in (Reach.SUSPECT, Reach.LOST, Reach.RETURNED):
+                fate.after(step, [each.state for each in await self.clusters()])
+            return answer
+
+        async def begin_rollout(self, order: RolloutOrder) -> RolloutStatus:
+            status = await super().begin_rollout(order)
+            fate.after("begun", [order.id])
+            return status
+
+        async def advance_rollout(self, id: str) -> RolloutStatus:
+            status = await super().advance_rollout(id)
+            fate.after("taken-back", [id] if status.state is RolloutState.ROLLED_BACK else [])
+            return status
+
+        async def steer_rollout(self, id: str, verb: Steering, change: OperationChange) -> RolloutStatus:
+            status = await super().steer_rollout(id, verb, change)
+            fate.after("steered", [id])
+            return status
 
         async def kept(self, key: AttemptKey, notice: int) -> list[Notice]:
             notices = await super().kept(key, notice)

@@ -8,10 +8,17 @@ from corral.api import Affinity, Catalogue, Model, QueueTree, Spread, WorkloadSp
 from corral.cli.documents import parse_documents, read_documents
 from corral.policy import Policy
 from corral.reservation import ReservationSpec
+from corral.schedule import ScheduleSpec
 from domain.scoring import TERMS
 from worker.fleet_file import EXAMPLES, FleetFile, SimulatedEntry, read_fleet
 
-KINDS: dict[str, type[Model]] = {"fleet": FleetFile, "queues": QueueTree, "datasets": Catalogue, "reservation": ReservationSpec}
+KINDS: dict[str, type[Model]] = {
+    "fleet": FleetFile,
+    "queues": QueueTree,
+    "datasets": Catalogue,
+    "reservation": ReservationSpec,
+    "schedule": ScheduleSpec,
+}
 FILES = sorted(EXAMPLES.glob("*.yaml"))
 PAGE = (Path(__file__).parents[2] / "docs" / "goals.md").read_text()
 

@@ -1,6 +1,6 @@
 import base64
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ def test_without_an_environment_the_embedded_servers_are_meant() -> None:
         ("POOL", "Main", "pattern"),
         ("TICK_SECONDS", "soon", "valid number"),
         ("SANDBOX", "perhaps", "valid boolean"),
+        ("SUSPECT_SECONDS", "600", "less than CORRAL_LEASE_SECONDS is expected"),
+        ("LEASE_GRACE_SECONDS", "-1", "greater than or equal to 0"),
+        ("LEASE_SKEW_SECONDS", "-1", "greater than or equal to 0"),
         ("WORKFLOW_POLLERS", "1", "greater than or equal to 2"),
         ("LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("FLEET_FILE", "no-such-file.yaml", "file"),
@@ -152,3 +155,14 @@ def test_every_setting_is_described() -> None:
     assert len(rows) == len(Settings.model_fields)
     assert all(row.meaning for row in rows.values())
     assert rows["CORRAL_TEMPORAL_PORT"].default == "7233"
+
+
+def test_leases_last_as_long_on_the_wall_however_fast_the_pool_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRAL_CLOCK_SPEED", "60")
+    monkeypatch.setenv("CORRAL_CLOCK_ORIGIN", "2026-01-31T12:00:00Z")
+    terms = load_settings().lease_terms()
+    assert (terms.length, terms.margin, terms.suspect_after) == (
+        timedelta(hours=10),
+        timedelta(minutes=40),
+        timedelta(minutes=30),
+    )

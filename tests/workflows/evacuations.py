@@ -12,14 +12,14 @@ from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 from corral import wire
-from corral.api import EvacuationChange, EvacuationOrder, EvacuationState, EvacuationStatus, PlaceKind
+from corral.api import EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange, PlaceKind
 from corral.wire import Steering
 from domain.evacuation import objection
 from tests.builders import NOON
 from tests.workflows.scenarios import ends_cancelled
 from tests.workflows.stage import Stage, open_stage, told_not_allowed
 
-BEN = EvacuationChange(who="ben", reason="it is cooler now")
+BEN = OperationChange(who="ben", reason="it is cooler now")
 AFTER = {
     Steering.PAUSE: EvacuationState.PAUSED,
     Steering.RESUME: EvacuationState.MOVING,
@@ -74,7 +74,7 @@ class Place:
         return status
 
     @activity.defn(name="evacuating.steer")
-    async def steer(self, id: str, verb: Steering, change: EvacuationChange) -> EvacuationStatus:
+    async def steer(self, id: str, verb: Steering, change: OperationChange) -> EvacuationStatus:
         self.calls.append(verb)
         if self.now is None:
             raise ApplicationError(id, type=wire.Failure.NOT_FOUND, non_retryable=True)
@@ -158,7 +158,7 @@ async def until_told(handle: WorkflowHandle[Any, Any], state: EvacuationState) -
     """Until the workflow itself tells that it is in a state."""
     async with asyncio.timeout(30):
         while True:
-            status: EvacuationStatus | None = await handle.query(wire.EVACUATION_STATUS, result_type=EvacuationStatus)
+            status: EvacuationStatus | None = await handle.query(wire.OPERATION_STATUS, result_type=EvacuationStatus)
             if status is not None and status.state is state:
                 return status
             await asyncio.sleep(0.02)

@@ -16,7 +16,9 @@ from temporalio.client import Client, WorkflowHandle
 from tests.servers import running_temporal
 from tests.workflows.evacuations import EVACUATIONS
 from tests.workflows.growth import GROWTHS
+from tests.workflows.providers import PROVIDERS
 from tests.workflows.reservation_scenarios import POOL, RESERVATION_SCENARIOS, a_fast_book
+from tests.workflows.rollouts import ROLLOUTS
 from tests.workflows.scenarios import SCENARIOS
 from tests.workflows.stage import Stage, connected, open_stage
 
@@ -25,9 +27,10 @@ HISTORIES = Path(__file__).parent / "histories"
 ON_A_STAGE: Mapping[str, Callable[[Stage], Awaitable[tuple[object, WorkflowHandle[Any, Any]]]]] = {
     **SCENARIOS,
     **EVACUATIONS,
+    **ROLLOUTS,
     **GROWTHS,
 }
-EVERY = (*ON_A_STAGE, *RESERVATION_SCENARIOS)
+EVERY = (*ON_A_STAGE, *RESERVATION_SCENARIOS, *PROVIDERS)
 """The names of all scenarios."""
 
 
@@ -36,9 +39,15 @@ async def record(names: list[str]) -> None:
     wanted = names or [name for name in EVERY if not (HISTORIES / f"{name}.json").exists()]
     async with running_temporal() as address, open_stage(await connected(address)) as stage:
         for name in wanted:
-            handle = await (_on_stage(name, stage) if name in ON_A_STAGE else _reservation(name, stage.client))
+            handle = await _played(name, stage)
             history = await handle.fetch_history()
             (HISTORIES / f"{name}.json").write_text(_without_traces_of_the_machine(history.to_json()) + "\n")
+
+
+async def _played(name: str, stage: Stage) -> WorkflowHandle[Any, Any]:
+    if name in PROVIDERS:
+        return await PROVIDERS[name](stage.client)
+    return await (_on_stage(name, stage) if name in ON_A_STAGE else _reservation(name, stage.client))
 
 
 async def _on_stage(name: str, stage: Stage) -> WorkflowHandle[Any, Any]:

@@ -23,10 +23,12 @@ from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, Leave, objection
 from tests.activities.store.pool import a_spec
 from worker.wiring import TemporalWorkloads
 from workflows.contracts import HandOver
+from workflows.evacuation import Evacuation
 from workflows.growth import FleetGrowth
-from workflows.operations import Evacuation
 from workflows.provider import ProviderReconcile
+from workflows.recurring import Recurring
 from workflows.reservation import ReservationLifecycle
+from workflows.rollout import Rollout
 from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
 
@@ -242,6 +244,8 @@ async def open_stage(
                     ProviderReconcile,
                     ReservationLifecycle,
                     Evacuation,
+                    Rollout,
+                    Recurring,
                     FleetGrowth,
                 ],
                 activities=[stage.admit, stage.apply, stage.look, *others],

@@ -7,7 +7,7 @@ from corral.api import EvacuationState
 from corral.wire import Steering
 from tests.workflows.evacuations import BEN, EVACUATIONS, Place, until_told
 from tests.workflows.stage import Stage, open_stage
-from workflows.operations import in_words
+from workflows.evacuation import in_words
 
 
 @pytest.mark.parametrize(

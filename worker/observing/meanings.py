@@ -10,6 +10,7 @@ class Meaning(NamedTuple):
     labels: tuple[str, ...] = ()
 
 
+CLUSTER = ("provider", "region", "cluster")
 PLACE = ("provider", "region", "cluster", "sku")
 
 POOL_GAUGES = {
@@ -20,6 +21,9 @@ POOL_GAUGES = {
     "used_accelerators": Meaning("accelerators that are claimed, whether or not they run already", PLACE),
     "held_accelerators": Meaning("accelerators that are held or promised for work to come", ("purpose",)),
     "cluster_view_age_seconds": Meaning("how long ago all of the cluster was reported", ("provider", "cluster")),
+    "clusters": Meaning("1 for what each cluster is: reachable, suspect, lost or returned", (*CLUSTER, "state")),
+    "cluster_silence_seconds": Meaning("how long ago the cluster was asked something that it answered", CLUSTER),
+    "unreleased_attempts": Meaning("what a lost cluster ran and has not been released there yet", CLUSTER),
     "provisioned_nodes": Meaning("nodes that were added by orders, or are on their way", ("node_pool", "state")),
     "wanted_nodes": Meaning("nodes that work has needed for long enough", ("node_pool",)),
     "provisioned_dollars_per_hour": Meaning("what nodes cost that were added by orders", ("node_pool",)),
@@ -39,6 +43,7 @@ POOL_COUNTERS = {
     "attempts_ended": Meaning("attempts that have ended", ("provider", "tier", "outcome")),
     "preemptions": Meaning("attempts that were made to leave for other work or for operators", ("tier", "cause")),
     "lost_accelerator_seconds": Meaning("work since the last checkpoint that forced stops lost", ("tier", "cause")),
+    "cluster_losses": Meaning("how often the cluster was lost", CLUSTER),
     "provider_stockouts": Meaning("attempts that their provider had no room for", ("provider",)),
     "rounds": Meaning("rounds that changed something", ("trigger",)),
     "round_decisions": Meaning("what rounds decided, in workloads", ("decision",)),

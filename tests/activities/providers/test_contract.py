@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -305,3 +306,86 @@ async def test_a_watch_ends_when_the_provider_is_closed(world: World) -> None:
     await events.aclose()
 
     assert [event async for event in watch if not isinstance(event, Beat)] == []
+
+
+async def test_what_runs_in_a_cluster_stops_by_itself_when_its_lease_is_over(world: World) -> None:
+    """Also what ignores signals, and though nobody calls its provider meanwhile."""
+    until = await world.leases(0.8)
+    await world.provider.launch(world.order(ignores_notice=True))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.provider.aclose()
+    await asyncio.sleep(1.5)
+
+    world.provider = world.open_again()
+
+    end = (await world.provider.status(["attempt-1"]))["attempt-1"]
+    assert (end.phase, end.reason) == (Phase.LOST, "the lease of its cluster is over")
+    assert until <= end.at < until + timedelta(seconds=0.6)
+
+
+async def test_work_runs_on_as_long_as_its_lease_is_renewed(world: World) -> None:
+    first = await world.leases(0.5)
+    await world.provider.launch(world.order(seconds=1.2))
+    for _ in range(5):
+        await asyncio.sleep(0.25)
+        await world.leases(0.5)
+
+    end = await ended(world.provider, "attempt-1")
+
+    assert end.phase is Phase.SUCCEEDED
+    assert end.at > first
+
+
+async def test_a_lease_given_to_what_has_none_counts_for_what_runs_already(world: World) -> None:
+    await world.provider.launch(world.order())
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+
+    until = await world.leases(0.5)
+
+    end = await ended(world.provider, "attempt-1")
+    assert (end.phase, end.at >= until) == (Phase.LOST, True)
+
+
+async def test_what_has_stopped_for_want_of_a_lease_is_not_brought_back_by_one(world: World) -> None:
+    await world.leases(0.3)
+    await world.provider.launch(world.order())
+    end = await ended(world.provider, "attempt-1")
+
+    await world.leases(300)
+    other = world.open_again()
+
+    assert (await other.status(["attempt-1"]))["attempt-1"] == end
+    assert await world.provider.launch(world.order()) == end
+    await other.aclose()
+
+
+async def test_nothing_is_launched_without_a_lease_in_force_and_all_is_with_a_new_one(world: World) -> None:
+    await world.leases(0.1)
+    await asyncio.sleep(0.2)
+
+    assert await refusal(world.provider, world.order()) is ErrorClass.UNAVAILABLE
+    assert await world.provider.status(["attempt-1"]) == {}
+    await world.leases(300)
+    await world.provider.launch(world.order())
+    assert (await seen(world.provider, "attempt-1", Phase.RUNNING)).epoch == 1
+
+
+async def test_a_lease_that_arrives_late_takes_nothing_away_and_gives_nothing(world: World) -> None:
+    now = world.clock.now()
+    until = await world.leases(0.6)
+    await world.provider.launch(world.order())
+
+    for late in (now - timedelta(seconds=300), now + timedelta(seconds=0.3)):
+        assert await world.provider.renew({world.place: late}) == {world.place}
+    end = await ended(world.provider, "attempt-1")
+    assert await world.provider.renew({world.place: until}) == {world.place}
+
+    assert until <= end.at
+    assert await refusal(world.provider, world.order("attempt-2", epoch=2)) is ErrorClass.UNAVAILABLE
+
+
+async def test_a_cluster_can_be_asked_whether_it_answers_without_a_lease(world: World) -> None:
+    assert await world.provider.renew({world.place: None, "no/such-cluster": None}) == {world.place}
+    await world.provider.launch(world.order(seconds=0.2))
+    assert (await ended(world.provider, "attempt-1")).phase is Phase.SUCCEEDED
+    assert (await world.provider.snapshot()).silent == frozenset()

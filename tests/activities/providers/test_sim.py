@@ -1,7 +1,9 @@
 """What is particular to the simulated provider: behaviour by parameters, faults, and a world that outlives its workers."""
 
 import asyncio
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -144,6 +146,80 @@ async def test_a_lost_node_takes_its_attempts_along_and_comes_back_empty(tmp_pat
     await provider.launch(an_order("again", workload="c", node=first_node(0)))
     changes = await told(events, lambda event: isinstance(event, NodeView) and event.ready)
     assert [change.ready for change in changes if isinstance(change, NodeView)] == [False, True]
+
+
+async def test_of_a_cluster_that_is_cut_off_nothing_is_known_and_nothing_can_be_told(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock)
+    await provider.launch(an_order(seconds=60))
+    await provider.cut_cluster("here/a")
+    clock.move(60)
+
+    snapshot = await provider.snapshot()
+    assert (snapshot.silent, [each.phase for each in snapshot.attempts]) == (frozenset({"here/a"}), [Phase.UNKNOWN])
+    assert (await look(provider)).phase is Phase.UNKNOWN
+    assert await provider.renew({"here/a": after(600)}) == frozenset()
+    for call in (
+        provider.launch(an_order("attempt-2", workload="b", devices=(1,))),
+        provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=1),
+        provider.keep("attempt-1", 1, notice=1),
+        provider.release("attempt-1", 1),
+    ):
+        with pytest.raises(ProviderError, match="does not answer") as refused:
+            await call
+        assert refused.value.kind is ErrorClass.UNAVAILABLE
+
+
+async def test_what_came_to_pass_in_a_cluster_that_was_cut_off_is_told_when_it_answers(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    provider = a_simulation(tmp_path, clock)
+    await provider.launch(an_order(seconds=60))
+    events = provider.watch()
+    await provider.cut_cluster("here/a")
+    clock.move(60)
+    await provider.snapshot()
+    await provider.join_cluster("here/a")
+
+    (end,) = await told(events, lambda event: isinstance(event, Observation))
+
+    assert end == await look(provider)
+    assert isinstance(end, Observation)
+    assert (end.phase, end.at) == (Phase.SUCCEEDED, after(60))
+
+
+async def test_a_lease_is_over_in_the_dark_at_its_time_whoever_looks_and_when(tmp_path: Path, clock: HandClock) -> None:
+    provider, idle = a_simulation(tmp_path, clock), a_simulation(tmp_path, clock)
+    await provider.renew({"here/a": after(50)})
+    await provider.launch(an_order(seconds=1_000))
+    for seconds in (10, 20, 30):
+        clock.move(10)
+        await provider.renew({"here/a": after(seconds + 50)})
+    await provider.cut_cluster("here/a")
+    clock.move(200)
+    await provider.join_cluster("here/a")
+    await provider.renew({"here/a": after(400)})
+    await provider.launch(an_order("attempt-2", epoch=2))
+    clock.move(30)
+
+    for witness in (provider, idle, a_simulation(tmp_path, clock)):
+        end = await look(witness)
+        assert (end.phase, end.at, end.reason) == (Phase.LOST, after(80), "the lease of its cluster is over")
+        assert (await look(witness, "attempt-2")).phase is Phase.RUNNING
+
+
+async def test_a_world_that_was_recorded_before_there_were_leases_goes_on(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock)
+    await provider.launch(an_order(seconds=60))
+    await provider.aclose()
+    with closing(sqlite3.connect(tmp_path / "world.sqlite")) as file, file:
+        file.execute("UPDATE change SET body = replace(body, 'lost_because', 'lost_node')")
+
+    assert (await look(a_simulation(tmp_path, clock))).phase is Phase.RUNNING
+
+
+async def test_an_unknown_cluster_cannot_be_cut_off(tmp_path: Path, clock: HandClock) -> None:
+    with pytest.raises(ProviderError, match="there is no cluster nowhere"):
+        await a_simulation(tmp_path, clock).cut_cluster("nowhere")
 
 
 async def test_an_unknown_node_cannot_be_lost(tmp_path: Path, clock: HandClock) -> None:

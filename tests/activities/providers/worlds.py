@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import time
 
@@ -97,11 +97,19 @@ def an_order(  # one default for each thing that a test may care about
 
 @dataclass
 class World:
-    """A provider, the name of one node of its, and a way to look at the same world from a new worker."""
+    """A provider, the name of one node of its, its cluster, and a way to look at the same world from a new worker."""
 
     provider: Provider
     node: str
     open_again: Callable[[], Provider]
+    place: str
+    clock: FastClock
+
+    async def leases(self, seconds: float) -> datetime:
+        """The node's cluster has a lease of so many seconds from now on; answers with its end."""
+        until = self.clock.now() + timedelta(seconds=seconds)
+        assert await self.provider.renew({self.place: until}) == {self.place}
+        return until
 
     def order(self, attempt: str = "attempt-1", **details: object) -> LaunchSpec:
         """An order for this world's node; the details are those of `an_order`."""
@@ -116,7 +124,7 @@ async def simulated(directory: Path) -> AsyncIterator[World]:
     def open_again() -> Provider:
         return SimulatedProvider(directory / "world.sqlite", a_fleet(), clock)
 
-    world = World(open_again(), first_node(), open_again)
+    world = World(open_again(), first_node(), open_again, "here/a", clock)
     yield world
     await world.provider.aclose()
 
@@ -128,7 +136,7 @@ async def local(directory: Path) -> AsyncIterator[World]:
     def open_again() -> Provider:
         return LocalProvider(directory, LocalNode(accelerators=DEVICES), clock)
 
-    world = World(open_again(), "local", open_again)
+    world = World(open_again(), "local", open_again, "local/local", clock)
     try:
         yield world
     finally:

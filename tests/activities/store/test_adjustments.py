@@ -211,3 +211,12 @@ async def test_who_asks_is_answered_and_not_told_besides(pool: Pool) -> None:
     _, notices = await pool.store.adjust("cancel", Adjustment("w", "once"))
     assert notices == []
     assert await pool.store.undelivered(0) == []
+
+
+async def test_what_a_change_did_can_be_asked_for_when_its_answer_was_lost(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("train"))
+    answer = await pool.adjusts("cancel", "train", "k")
+    assert await pool.store.done("cancel", "train", "k") == answer
+    assert await pool.store.done("cancel", "train", "another") is None
+    assert await pool.store.done("hold", "train", "k") is None

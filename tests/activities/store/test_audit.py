@@ -1,6 +1,7 @@
 """Each rule of the audit finds what breaks it, and nothing else does."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -11,10 +12,13 @@ from activities.store.audit import RULES, audit
 from corral.api import SlaTier
 from corral.reservation import ReservationSpec
 from domain.decision import Change, Plan, Reshape
+from domain.leases import LeaseTerms
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view, noon
 from tests.builders import a_queue
 from tests.servers import PostgresServer
+
+HOUR = timedelta(hours=1)
 
 BREACHES: dict[str, tuple[str, ...]] = {
     "what a node has in use is the sum of what is claimed on it": (
@@ -111,6 +115,17 @@ BREACHES: dict[str, tuple[str, ...]] = {
         "UPDATE attempts SET leave = 'dancing' WHERE id = 'moves.1'",
     ),
     "who is bound waits for nobody to leave": ("UPDATE attempts SET beneficiary = 'runs.1' WHERE id = 'moves.1'",),
+    "a node is what its cluster is": (
+        "UPDATE nodes SET reach = 'suspect' WHERE id = 'aws/n1'",
+        "UPDATE clusters SET reach = 'suspect' WHERE name = 'eu-1'",
+    ),
+    "nobody has room in a lost cluster": (
+        "UPDATE nodes SET reach = 'lost'; UPDATE clusters SET reach = 'lost', until = since, fenced_at = since",
+    ),
+    "what is left to release is in a lost cluster": (
+        "UPDATE attempts SET unreleased_in = 'aws/eu/eu-1' WHERE id = 'done.1'",
+        "UPDATE attempts SET unreleased_in = 'aws/eu/no-such' WHERE id = 'done.1'",
+    ),
     "a node is suspect as long as work on it does not leave, and no longer": (
         "UPDATE attempts SET leave = 'stuck' WHERE id = 'moves.1'",
         "UPDATE nodes SET suspect = 'why not' WHERE id = (SELECT node_id FROM allocations WHERE attempt_id = 'runs.1')",
@@ -138,6 +153,7 @@ async def busy(postgres: PostgresServer) -> AsyncIterator[Pool]:
 async def make_busy(pool: Pool) -> None:
     queues = [a_queue("company", 100, cap=100), a_queue("research", 100, parent="company", cap=100)]
     await pool.gets(*(a_view(f"n{number}", gpus=4) for number in (1, 2, 3, 4)), queues=queues)
+    await pool.store.grant_leases("aws", LeaseTerms(HOUR, HOUR, HOUR, suspect_after=HOUR / 2))
     await pool.arrive(a_spec("moves", gpus=4, cpu_milli=10))
     await pool.runs("moves")
     await pool.arrive(a_spec("done", gpus=4, cpu_milli=10, memory_mib=10), a_spec("refused", queue="nobodys"))

@@ -6,10 +6,10 @@ import pytest
 
 from activities.ports import NotAllowed, Phase
 from corral.api import (
-    EvacuationChange,
     EvacuationOrder,
     EvacuationState,
     EvacuationStatus,
+    OperationChange,
     Outcome,
     PlaceKind,
     SlaTier,
@@ -18,7 +18,7 @@ from corral.api import (
 from corral.wire import Steering
 from tests.activities.store.pool import Pool, a_spec, a_view
 
-HEAT = EvacuationChange(who="ben", reason="it is cooler now")
+HEAT = OperationChange(who="ben", reason="it is cooler now")
 
 
 def an_order(id: str = "heat", place: str = "aws/eu/eu-1", kind: PlaceKind = PlaceKind.CLUSTER, **more: Any) -> EvacuationOrder:
@@ -158,7 +158,7 @@ async def test_the_trail_says_who_ordered_what_and_why(pool: Pool) -> None:
 async def test_an_id_is_of_one_evacuation(pool: Pool) -> None:
     await three_run(pool)
     await advances(pool, an_order())
-    with pytest.raises(NotAllowed, match="'heat' belongs to another evacuation"):
+    with pytest.raises(NotAllowed, match="'heat' belongs to another operation"):
         await advances(pool, an_order(place="aws/eu", kind=PlaceKind.REGION))
 
 
@@ -168,3 +168,65 @@ async def test_there_must_be_such_a_place(pool: Pool) -> None:
         await advances(pool, an_order(place="aws/eu-1", kind=PlaceKind.REGION))
     with pytest.raises(LookupError, match="no evacuation 'cold'"):
         await pool.store.steer_evacuation("cold", Steering.PAUSE, HEAT)
+
+
+# Approval
+
+OF_EU = an_order(place="aws/eu", kind=PlaceKind.REGION)
+
+
+async def awaits(pool: Pool) -> EvacuationStatus:
+    """Emptying a region, which by the policy somebody has to approve."""
+    await three_run(pool)
+    return await advances(pool, OF_EU)
+
+
+async def test_a_region_is_not_touched_before_somebody_else_has_approved_it(pool: Pool) -> None:
+    status = await awaits(pool)
+    assert (status.state, status.needs) == (EvacuationState.AWAITING, "emptying a region has to be approved")
+    assert set((await health(pool)).values()) == {"ready"}
+    with pytest.raises(NotAllowed, match="approve: ada has ordered it"):
+        await pool.store.steer_evacuation("heat", Steering.APPROVE, HEAT.model_copy(update={"who": "ada"}))
+    with pytest.raises(NotAllowed, match="pause: evacuation 'heat' is awaiting-approval"):
+        await pool.store.steer_evacuation("heat", Steering.PAUSE, HEAT)
+
+    pool.clock.move(3_600)
+    status = await pool.store.steer_evacuation("heat", Steering.APPROVE, HEAT)
+    assert (status.state, status.deadline) == (EvacuationState.MOVING, pool.clock.now() + OF_EU.deadline)
+    status = await advances(pool, OF_EU)
+    assert (status.told, set((await health(pool)).values())) == (3, {"cordoned"})
+    assert await pool.store.steer_evacuation("heat", Steering.APPROVE, HEAT) == status
+
+
+@pytest.mark.parametrize("verb", [Steering.REJECT, Steering.ABORT])
+async def test_rejected_or_aborted_before_it_began_it_has_touched_nothing(pool: Pool, verb: Steering) -> None:
+    await awaits(pool)
+    status = await pool.store.steer_evacuation("heat", verb, HEAT)
+    assert status.state.is_over
+    assert await advances(pool, OF_EU) == status
+    assert set((await health(pool)).values()) == {"ready"}
+
+
+async def test_what_nobody_approves_in_time_has_ended(pool: Pool) -> None:
+    await awaits(pool)
+    pool.clock.move(86_399)
+    assert (await advances(pool, OF_EU)).state is EvacuationState.AWAITING
+    pool.clock.move(1)
+    status = await advances(pool, OF_EU)
+    assert (status.state, status.trail[-1].reason) == (EvacuationState.EXPIRED, "nobody has approved it in time")
+    assert set((await health(pool)).values()) == {"ready"}
+
+
+async def test_an_evacuation_that_awaits_approval_keeps_no_node_of_another(pool: Pool) -> None:
+    await awaits(pool)
+    await advances(pool, an_order("fire"))
+    await pool.store.steer_evacuation("fire", Steering.ABORT, HEAT)
+    assert set((await health(pool)).values()) == {"ready"}
+
+
+async def test_evacuations_are_operations_with_their_trail(pool: Pool) -> None:
+    await three_run(pool)
+    await advances(pool, an_order(at_once=1))
+    (operation,) = await pool.store.operations(None, 10)
+    assert (operation.subject, operation.state, operation.who) == ("cluster aws/eu/eu-1", "moving", "ada")
+    assert operation.message == "3 nodes: 3 workloads are left, 1 of them leaving; 1 were told to"

@@ -9,6 +9,7 @@ from activities.answers import AttemptKey
 from activities.ports import Phase
 from corral.api import Outcome, SlaTier, State
 from domain.accounting import Interval, IntervalKind, gpu_fraction
+from domain.decision import Plan
 from domain.lifecycle import Leave
 from tests.activities.store.pool import Pool, a_spec, a_view, noon
 
@@ -320,3 +321,23 @@ async def _ledger(pool: Pool, workload: str) -> list[Interval]:
         )
         for row in rows
     ]
+
+
+@pytest.mark.parametrize("is_start_seen", [True, False])
+async def test_an_attempt_whose_end_is_seen_late_is_not_charged_for_what_began_since(bound: Pool, is_start_seen: bool) -> None:
+    if is_start_seen:
+        await bound.seen(await bound.observation("train", Phase.RUNNING, at=noon(5), started=noon(5)))
+    beyond, within = Plan((), over_quota=frozenset({"train"})), Plan(())
+    for plan, at in ((beyond, 30), (within, 40)):
+        bound.clock.time = noon(at)
+        await bound.store.round([], lambda _, __, plan=plan: (plan, {}), "planner")  # type: ignore[misc]
+    bound.clock.time = noon(60)
+
+    await bound.ends("train", Phase.LOST, at=noon(20), started=noon(5))
+
+    rows = await bound.sql("SELECT allocated_milli > 0 AS had, began_at, ended_at FROM ledger ORDER BY id")
+    had = [(row["ended_at"] - row["began_at"]).total_seconds() for row in rows if row["had"]]
+    assert (len(had), sum(had)) == (4, 20), "bound at noon, gone 20 seconds later, through four intervals"
+    assert (await bound.intervals("train"))[-1] == ("waiting", 20, None)
+    flowed = "SELECT -sum(milli_moment + milli::numeric * hour * 3600000) AS used FROM flows WHERE queue = 'research'"
+    assert [int(row["used"]) for row in await bound.sql(flowed)] == [20_000 * 8_000]

@@ -13,6 +13,7 @@ from corral.api import (
     Cordon,
     Fungibility,
     Ordering,
+    PlaceKind,
     QueuePreemption,
     QueueSpec,
     QueueTree,
@@ -97,6 +98,26 @@ async def test_an_order_about_nodes_is_carried_out_whole_or_not_at_all(pool: Poo
         "aws/n1": ("ready", ""),
         "aws/n2": ("cordoned", "new firmware"),
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "back"),
+    [
+        (PlaceKind.NODE, "aws/n1", {"n1"}),
+        (PlaceKind.CLUSTER, "aws/eu/eu-1", {"n1", "n2"}),
+        (PlaceKind.REGION, "aws/eu", {"n1", "n2", "n3"}),
+    ],
+)
+async def test_all_nodes_of_a_place_are_given_back_at_once(pool: Pool, kind: PlaceKind, place: str, back: set[str]) -> None:
+    await pool.gets(a_view("n1"), a_view("n2"), a_view("n3", cluster="eu-2"), a_view("n4", region="us"))
+    await pool.orders("cordon", "n1", "n2", "n4")
+    await pool.orders("drain", "n3")
+    answered = await pool.store.cordon("aws", Cordon(action="uncordon", kind=kind, place=place, reason="cool"))
+    assert {node.id.removeprefix("aws/") for node in answered} == back
+    ready = {node.id.removeprefix("aws/") for node in await pool.store.nodes() if node.health == "ready"}
+    assert ready == back
+    with pytest.raises(LookupError, match=f"{kind} aws/moon"):
+        await pool.store.cordon("aws", Cordon(action="uncordon", kind=kind, place="aws/moon", reason="cool"))
 
 
 async def test_the_fleet_is_summed_up_by_region_and_sku(pool: Pool) -> None:

@@ -1,29 +1,31 @@
-"""A node of a live pool is emptied, though the worker dies right after it has told the first to leave; and one that is not."""
+"""Evacuations and roll-outs on a live pool come to their ends, though the worker dies right after a step of theirs."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from corral.api import Checkpoint, EvacuationChange, EvacuationOrder, EvacuationState, PlaceKind, State
+from corral.api import Checkpoint, EvacuationOrder, EvacuationState, OperationChange, PlaceKind, State
 from corral.client import Conflict, NotFound
+from corral.rollout import Change, Conditions, RolloutOrder, RolloutState
 from corral.wire import Steering, evacuation_workflow_id
 from tests.end_to_end.leaving import FOR_EVER, died_after, ends, is_in_order, patiently, until_state, whole_node
 from tests.end_to_end.loads import behaving
-from tests.end_to_end.pools import QUEUES, LivePool, running_pool
+from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
 from tests.servers import PostgresServer
 from worker import supervision
 
-ENOUGH = EvacuationChange(who="ben", reason="not needed any more")
+DEATHS = ("evacuate", "begun", "taken-back", "steered")
+ENOUGH = OperationChange(who="ben", reason="not needed any more")
 
 
 @pytest.fixture(scope="module")
 async def emptied(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePool]:
-    """A pool whose worker dies once, after the first step of an evacuation."""
+    """A pool whose worker dies once after each of some steps: of an evacuation, and of roll-outs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # this death is ordered
         async with running_pool(postgres, temporal, "emptied") as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "evacuate")
+            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *DEATHS)
             pool.remember_launches()
             await pool.corral.apply_queues(QUEUES)
             yield pool
@@ -78,14 +80,14 @@ async def test_aborted_it_gives_the_node_back_and_the_id_stays_taken(emptied: Li
     await until_state(pool, "emptied-stays", State.STOPPING)
     assert await health(pool, node) == "cordoned"
 
-    status = await pool.corral.steer_evacuation("mistake", Steering.ABORT, ENOUGH)
-    assert status.state is EvacuationState.ABORTED
-    assert await pool.corral.evacuated("mistake") == status
+    status = await pool.corral.steer_operation("mistake", Steering.ABORT, ENOUGH)
+    assert status.state == EvacuationState.ABORTED
+    assert (await pool.corral.evacuated("mistake")).version == status.version
     assert await health(pool, node) == "ready"
-    with pytest.raises(Conflict, match="belongs to another evacuation"):
+    with pytest.raises(Conflict, match="belongs to another operation"):
         await pool.corral.evacuate(an_order("mistake", node, at_once=2))
-    with pytest.raises(NotFound, match="no evacuation 'mistake' under way"):
-        await pool.corral.steer_evacuation("mistake", Steering.PAUSE, ENOUGH)
+    with pytest.raises(NotFound, match="no operation 'mistake' under way"):
+        await pool.corral.steer_operation("mistake", Steering.PAUSE, ENOUGH)
     await ends(pool, "emptied-stays", 1)
 
 
@@ -132,3 +134,63 @@ async def test_a_place_that_is_not_there_is_said_to_be_none(emptied: LivePool) -
     await emptied.corral.evacuate(order)
     with pytest.raises(NotFound, match="there is no node 'emptied-sim/no-such-node'"):
         await emptied.corral.evacuated("nowhere")
+
+
+# Roll-outs
+
+
+async def rolls_out(pool: LivePool, id: str, **more: Any) -> RolloutOrder:
+    """Begin to roll out a policy that differs from the one in force by its name alone, on the token of a what-if."""
+    (record,) = await patiently(lambda: pool.corral.policies(1))
+    change = Change(policy=record.policy.model_copy(update={"name": id}))
+    token = (await patiently(lambda: pool.corral.what_if(change))).token
+    order = RolloutOrder(id=id, change=change, token=token, reason="a quiet night", who="ada", **more)
+    assert (await pool.corral.roll_out(order)).created
+    return order
+
+
+async def names(pool: LivePool) -> list[str]:
+    """The policies that were in force, the one that is first."""
+    return [record.policy.name for record in await patiently(lambda: pool.corral.policies(100))]
+
+
+async def test_a_policy_is_in_force_once_though_the_worker_dies_when_it_has_applied_it(emptied: LivePool) -> None:
+    pool, (before, *_) = emptied, await names(emptied)
+    order = await rolls_out(pool, "calm-begun", watch_seconds=120)
+    await died_after(pool, "begun")
+    status = await pool.corral.rolled_out("calm-begun")
+    assert (status.state, [note.state for note in status.trail]) == (
+        RolloutState.DONE,
+        ["watching", "done"],
+    )
+    assert (await names(pool))[:2] == ["calm-begun", before]
+    assert not (await pool.corral.roll_out(order)).created
+    assert (await pool.corral.operation("calm-begun")).state == RolloutState.DONE
+
+
+async def test_it_is_taken_back_once_though_the_worker_dies_when_it_has_seen_the_breach(emptied: LivePool) -> None:
+    pool, (before, *_) = emptied, await names(emptied)
+    await rolls_out(pool, "calm-taken-back", conditions=Conditions(refused=0), watch_seconds=86_400)
+    await pool.corral.submit(whole_node("emptied-never", "no-such-sku"))
+    await died_after(pool, "taken-back")
+    status = await pool.corral.rolled_out("calm-taken-back")
+    assert (status.state, status.trail[-1].reason) == (
+        RolloutState.ROLLED_BACK,
+        "1 workloads were refused, and at most 0 may",
+    )
+    assert (await names(pool))[:3] == [before, "calm-taken-back", before]
+
+
+async def test_aborted_it_is_taken_back_once_though_the_worker_dies_then(emptied: LivePool) -> None:
+    pool, (before, *_) = emptied, await names(emptied)
+    await rolls_out(pool, "calm-steered", watch_seconds=86_400)
+    await eventually(lambda: is_in_force(pool, "calm-steered"), "the policy is in force")
+    status = await patiently(lambda: pool.corral.steer_operation("calm-steered", Steering.ABORT, ENOUGH, key="once"))
+    await died_after(pool, "steered")
+    assert (status.state, status.trail[-1].who) == (RolloutState.ABORTED, "ben")
+    assert (await pool.corral.rolled_out("calm-steered")).state is RolloutState.ABORTED
+    assert (await names(pool))[:3] == [before, "calm-steered", before]
+
+
+async def is_in_force(pool: LivePool, name: str) -> bool:
+    return (await names(pool))[0] == name

@@ -1,0 +1,285 @@
+"""Roll-outs in the record: what was ordered, what it was to do, what was in force before, and how it goes."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from activities.ports import NotAllowed
+from activities.store import fleet, orders, policies, queues, tables
+from activities.store.snapshots import read_queues
+from corral.api import OperationChange, OperationKind, OperationNote, Reason, State
+from corral.policy import PolicyOrder
+from corral.rollout import (
+    Change,
+    Readings,
+    RolloutOrder,
+    RolloutState,
+    RolloutStatus,
+    Surroundings,
+    WhatIf,
+    in_words,
+)
+from corral.wire import Steering
+from domain.approval import why_not_approved
+from domain.quota import QuotaError
+from domain.rollout import what_changed, what_if
+from domain.snapshot import Snapshot
+from domain.watching import breach, in_force, objection, readings
+
+TOKENS_LAST = timedelta(days=1)
+
+KINDS = (OperationKind.POLICY, OperationKind.QUEUES)
+
+
+class Progress(orders.Progress):
+    """What the record knows of a roll-out beside its order.
+
+    `surroundings` and `hurt` are what it was begun on; `before` is what was in force until it was applied, and `applied` tells
+    what is in force since then.
+    """
+
+    surroundings: Surroundings
+    hurt: tuple[str, ...] = ()
+    foreseen: Mapping[str, int] = {}
+    applied_at: datetime | None = None
+    before: Change | None = None
+    applied: str = ""
+    at_first: Readings | None = None
+    readings: Readings | None = None
+
+    @property
+    def message(self) -> str:
+        """How far it is, in words."""
+        if (now := self.readings) is None:
+            return f"foreseen: {in_words(self.foreseen)}"
+        return (
+            f"{now.waiting} of {now.live} workloads wait, {now.refused} refused since, {now.stops} stopped or moved "
+            f"within an hour, {now.promises_missed} short of their promise"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a step of a roll-out looks at, and writes to, in one transaction."""
+
+    connection: AsyncConnection
+    pool: str
+    snapshot: Snapshot
+    now: datetime
+
+    def note(self, state: RolloutState, reason: str, who: str = "") -> OperationNote:
+        """A line of a trail."""
+        return OperationNote(at=self.now, state=state, who=who, reason=reason[:1_000])
+
+
+async def remember(connection: AsyncConnection, change: Change, found: WhatIf, now: datetime) -> None:
+    """Keep what the token of a what-if stands for, for a day."""
+    await connection.execute(delete(tables.what_ifs).where(tables.what_ifs.c.at < now - TOKENS_LAST))
+    values = {"at": now, "surroundings": found.surroundings.model_dump(mode="json"), "hurt": list(found.hurt)}
+    written = insert(tables.what_ifs).values(token=found.token, change=change.digest, **values)
+    await connection.execute(written.on_conflict_do_update(index_elements=["token"], set_={"at": now}))
+
+
+async def begin(world: World, order: RolloutOrder) -> Row[Any]:
+    """Write a roll-out down, and apply it if the pool is as its token has it and nobody has to approve it; once.
+
+    Raises:
+        NotAllowed: the id belongs to another operation, or the token to another change.
+    """
+    if (row := await orders.find(world.connection, order)) is not None:
+        return row
+    try:
+        found = await asyncio.to_thread(what_if, order.change, world.snapshot, world.now)
+    except QuotaError as error:
+        return await _ends_at_once(world, order, RolloutState.REFUSED, str(error))
+    if refusals := [str(finding) for finding in found.findings if finding.refuses]:
+        return await _ends_at_once(world, order, RolloutState.REFUSED, "\n".join(refusals))
+    if different := await _different(world, order, found):
+        return await _ends_at_once(world, order, RolloutState.STALE, _stale(different))
+    progress = Progress(needs=found.needs, surroundings=found.surroundings, hurt=found.hurt, foreseen=found.counts)
+    expires_at = world.now + timedelta(seconds=world.snapshot.policy.approvals.expires_seconds)
+    state = RolloutState.AWAITING if found.needs else RolloutState.WATCHING
+    note = world.note(state, order.reason, order.who)
+    row = await orders.write(
+        world.connection, order, order.change.kind, order.change.subject, note, due_at=expires_at, progress=progress
+    )
+    return row if found.needs else await _apply(world, row)
+
+
+async def _different(world: World, order: RolloutOrder, found: WhatIf) -> Sequence[str]:
+    if order.token is None:
+        return ()
+    query = select(tables.what_ifs).where(tables.what_ifs.c.token == order.token)
+    known = (await world.connection.execute(query)).one_or_none()
+    if known is None:
+        return ("no what-if of the last day has given this token",)
+    if known.change != order.change.digest:
+        raise NotAllowed(f"token: {order.token} was given for another change; ask what this one would do")
+    return what_changed(Surroundings.model_validate(known.surroundings), known.hurt, found)
+
+
+def _stale(different: Sequence[str]) -> str:
+    return f"the pool is not any more as the what-if had it: {'; '.join(different)}; nothing was changed: ask for a new what-if"
+
+
+async def _ends_at_once(world: World, order: RolloutOrder, state: RolloutState, why: str) -> Row[Any]:
+    progress, kind = Progress(surroundings=Surroundings(policy="", queues={}, supply={})), order.change.kind
+    note = world.note(state, why)
+    return await orders.write(
+        world.connection, order, kind, order.change.subject, note, due_at=None, progress=progress, is_over=True
+    )
+
+
+async def advance(world: World, id: str) -> Row[Any]:
+    """Do what is due: end one that nobody has approved in time; look how one goes that is in force."""
+    row = await orders.locked(world.connection, id, *KINDS)
+    if row.state == RolloutState.AWAITING and world.now >= row.due_at:
+        return await _ends(world, row, RolloutState.EXPIRED, "nobody has approved it in time")
+    return await _watch(world, row) if row.state == RolloutState.WATCHING else row
+
+
+async def steer(world: World, id: str, verb: Steering, change: OperationChange) -> Row[Any]:
+    """Approve, reject or abort a roll-out; to ask for what is so already changes nothing.
+
+    Raises:
+        LookupError: there is no such roll-out.
+        NotAllowed: it is over, or does not await approval, or not this person's.
+    """
+    row = await orders.locked(world.connection, id, *KINDS)
+    order, state = RolloutOrder.model_validate(row.terms), RolloutState(row.state)
+    if state is _STEERED.get(verb):
+        return row
+    problem = objection(verb, id, state)
+    if verb is Steering.APPROVE:
+        approvals = world.snapshot.policy.approvals
+        problem = problem or why_not_approved(change.who, order.who, row.due_at, approvals, world.now)
+    if problem:
+        raise NotAllowed(problem)
+    match verb:
+        case Steering.APPROVE:
+            return await _approved(world, row, order, change)
+        case Steering.REJECT:
+            return await _ends(world, row, RolloutState.REJECTED, change.reason, change.who)
+        case _ if state is RolloutState.AWAITING:
+            return await _ends(world, row, RolloutState.ABORTED, change.reason, change.who)
+        case _:
+            return await _go_back(world, row, RolloutState.ABORTED, change.reason, change.who)
+
+
+_STEERED = {
+    Steering.ABORT: RolloutState.ABORTED,
+    Steering.APPROVE: RolloutState.WATCHING,
+    Steering.REJECT: RolloutState.REJECTED,
+}
+
+
+async def _approved(world: World, row: Row[Any], order: RolloutOrder, change: OperationChange) -> Row[Any]:
+    progress = _progress(row)
+    try:
+        found = await asyncio.to_thread(what_if, order.change, world.snapshot, world.now)
+    except QuotaError as error:
+        return await _ends(world, row, RolloutState.STALE, _stale([str(error)]))
+    different = what_changed(progress.surroundings, progress.hurt, found)
+    different += [str(finding) for finding in found.findings if finding.refuses]
+    if different:
+        return await _ends(world, row, RolloutState.STALE, _stale(different))
+    note = world.note(RolloutState.WATCHING, change.reason, change.who)
+    return await _apply(world, await orders.changed(world.connection, row, orders.becomes(row, note)))
+
+
+async def _apply(world: World, row: Row[Any]) -> Row[Any]:
+    """Put the change of one that is to be watched from now on in force."""
+    order, snapshot = RolloutOrder.model_validate(row.terms), world.snapshot
+    before = order.change.as_it_is(snapshot.policy, snapshot.queues)
+    at_first = await _readings(world, world.now)
+    applied = await _put(world, order.change, order.who, f"roll-out {order.id}: {order.reason}")
+    found = {"before": before, "applied": applied, "applied_at": world.now, "at_first": at_first, "readings": at_first}
+    progress = _progress(row).model_copy(update=found)
+    until = world.now + timedelta(seconds=order.watch_seconds)
+    row = await orders.changed(world.connection, row, {"due_at": until, "progress": progress.kept})
+    return row if order.watch_seconds else await _ends(world, row, RolloutState.DONE, "it was not to be watched")
+
+
+async def _put(world: World, change: Change, who: str, why: str) -> str:
+    """Put a policy or queues in force; answers with what tells that apart from what others may put in force."""
+    connection, policy, why = world.connection, world.snapshot.policy, why[:1_000]
+    if change.policy is not None:
+        policy = change.policy
+        if policy.digest != world.snapshot.policy.digest:
+            await policies.write(connection, world.pool, PolicyOrder(policy=policy, who=who, why=why), world.now)
+    else:
+        assert change.queues is not None, "a change is one of the two"
+        await queues.apply(connection, change.queues, policy, world.now)
+    await fleet.note_change(connection, world.pool)
+    return in_force(change, policy, await read_queues(connection))
+
+
+async def _watch(world: World, row: Row[Any]) -> Row[Any]:
+    order, progress, snapshot = RolloutOrder.model_validate(row.terms), _progress(row), world.snapshot
+    assert progress.applied_at is not None, "what is watched was applied"
+    assert progress.at_first is not None, "what is watched was read when it was applied"
+    if in_force(order.change, snapshot.policy, snapshot.queues) != progress.applied:
+        return await _ends(world, row, RolloutState.OVERTAKEN, "somebody has changed the same since; that stays in force")
+    now = await _readings(world, progress.applied_at)
+    values = {"progress": progress.model_copy(update={"readings": now}).kept}
+    row = await orders.changed(world.connection, row, values)
+    if cause := breach(order.conditions, progress.at_first, now):
+        return await _go_back(world, row, RolloutState.ROLLED_BACK, cause)
+    return await _ends(world, row, RolloutState.DONE, "no condition was breached") if world.now >= row.due_at else row
+
+
+async def _go_back(world: World, row: Row[Any], state: RolloutState, cause: str, who: str = "") -> Row[Any]:
+    """Put in force again what was before, unless somebody has changed the same since, or it cannot be any more."""
+    order, progress, snapshot = RolloutOrder.model_validate(row.terms), _progress(row), world.snapshot
+    if in_force(order.change, snapshot.policy, snapshot.queues) != progress.applied:
+        return await _ends(world, row, RolloutState.OVERTAKEN, f"{cause}; somebody has changed the same since, which stays")
+    if progress.before is None:
+        return await _ends(world, row, state, f"{cause}; queues that it added stay, as nothing was before them", who)
+    try:
+        await _put(world, progress.before, who or f"roll-out {order.id}", f"roll-out {order.id} is {state}: {cause}")
+    except QuotaError as error:
+        return await _ends(world, row, RolloutState.OVERTAKEN, f"{cause}; it cannot be taken back any more: {error}")
+    return await _ends(world, row, state, cause, who)
+
+
+async def _ends(world: World, row: Row[Any], state: RolloutState, why: str, who: str = "") -> Row[Any]:
+    return await orders.changed(world.connection, row, orders.becomes(row, world.note(state, why, who), is_over=True))
+
+
+async def _readings(world: World, since: datetime) -> Readings:
+    columns = tables.workloads.c
+    refused = select(func.count()).where(columns.state == State.REFUSED, columns.ended_at > since)
+    undecided = select(func.count()).where(
+        columns.ended_at.is_(None), columns.explanation["reason"].astext == Reason.INTERNAL_ERROR
+    )
+    counts = {
+        "refused": await world.connection.scalar(refused) or 0,
+        "undecided": await world.connection.scalar(undecided) or 0,
+    }
+    return await asyncio.to_thread(readings, world.snapshot, since, world.now, **counts)
+
+
+def _progress(row: Row[Any]) -> Progress:
+    return Progress.model_validate({name: value for name, value in row.progress.items() if name != "message"})
+
+
+def status_of(row: Row[Any], next_in: float | None) -> RolloutStatus:
+    """A roll-out as its row has it; `next_in` is in how many seconds of the wall something is due."""
+    progress = _progress(row)
+    return RolloutStatus(
+        **{name: getattr(row, name) for name in ("id", "kind", "subject", "state", "version", "began_at")},
+        **{name: getattr(row, name) for name in ("due_at", "ended_at", "trail")},
+        who=row.terms["who"],
+        reason=row.terms["reason"],
+        applied_at=progress.applied_at,
+        needs=progress.needs,
+        foreseen=progress.foreseen,
+        readings=progress.readings,
+        next_in=next_in,
+    )

@@ -1,0 +1,250 @@
+"""Partitions between a worker and a cluster, over real sockets, with real processes and clocks that are off.
+
+Two clusters are agents in processes of their own, each with the processes that it runs. Between the worker and the `far` one is
+a proxy. What runs writes down when it does: no line under an old epoch may come after the first one under a newer.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.answers import AttemptKey
+from activities.courier import Courier
+from activities.deciding import Decider
+from activities.inventory import Inventory
+from activities.leasing import Leasing
+from activities.observing import Observer
+from activities.placement import Placement
+from activities.ports import ProviderError
+from activities.store.postgres import PostgresStore
+from corral.api import QueueTree, ReplicaGroup, State, Target, WorkloadSpec
+from domain.leases import LeaseTerms
+from tests.activities.fakes import FakeWorkloads
+from tests.activities.partition.agent import SlowClock
+from tests.activities.partition.proxy import Line, a_line
+from tests.activities.partition.wire import RemoteProvider
+from tests.activities.providers.worlds import stop_all
+from tests.activities.store.pool import Pool
+from tests.builders import UNPROMISED, a_queue
+from worker.embedded import free_port
+
+LEASE, GRACE, SKEW, SUSPECT = 4.0, 1.0, 0.5, 1.2
+PATIENCE = 40.0
+STEP_SECONDS = 0.1
+
+
+@dataclass
+class Worker:
+    """The activities of a worker, run in turns as its workflows would have them run, on a real record and real agents."""
+
+    store: PostgresStore
+    providers: dict[str, RemoteProvider]
+    log: Path
+    placement: Placement = field(init=False)
+    leasing: Leasing = field(init=False)
+    inventory: Inventory = field(init=False)
+
+    def __post_init__(self) -> None:
+        courier, clock = Courier(self.store, FakeWorkloads()), SlowClock(0)
+        observer = Observer(self.store, courier)
+        self.placement = Placement(self.store, self.providers, observer, courier, clock)
+        terms = LeaseTerms(*(timedelta(seconds=each) for each in (LEASE, GRACE, SKEW, SUSPECT)))
+        self.leasing = Leasing(self.store, self.providers, courier, clock, terms, renew_seconds=0.4)
+        self.inventory = Inventory(self.store, self.providers, observer, self.placement, courier)
+
+    async def steps(self, seconds: float) -> None:
+        """Work for a while."""
+        end = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end:
+            await self.step()
+
+    async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
+        """Work until something holds."""
+        async with asyncio.timeout(PATIENCE):
+            while not await holds():
+                await self.step()
+
+    async def step(self) -> None:
+        await asyncio.gather(*(ActivityEnvironment().run(self.leasing.renew, name) for name in self.providers))
+        await self.store.round([], Decider().decide, "planner")
+        await asyncio.gather(*(self._look(provider) for provider in self.providers.values()))
+        standing = await self.store.standing("train")
+        if standing is not None and standing.state in {State.RESERVED, State.STARTING}:
+            await self._bind(AttemptKey("train", standing.epoch))
+        await asyncio.sleep(STEP_SECONDS)
+
+    async def _look(self, provider: RemoteProvider) -> None:
+        try:
+            await self.inventory._compare(provider)
+        except ProviderError:
+            return
+
+    async def _bind(self, key: AttemptKey) -> None:
+        try:
+            await self.placement.bind(key)
+        except ProviderError:
+            return  # as its workflow, it asks again
+
+    async def reach(self, cluster: str) -> str:
+        return {each.cluster: each.state for each in await self.store.clusters()}.get(cluster, "")
+
+    async def runs(self, epoch: int) -> bool:
+        standing = await self.store.standing("train")
+        return standing is not None and (standing.state, standing.epoch) == (State.RUNNING, epoch) and epoch in self.epochs()
+
+    def epochs(self) -> list[int]:
+        """The epochs under which the work has run, each as often as it was followed by another one."""
+        lines = sorted((float(at), int(epoch)) for at, epoch in map(str.split, self.log.read_text().splitlines()))
+        found = [epoch for _, epoch in lines]
+        return [epoch for before, epoch in zip([0, *found], found, strict=False) if epoch != before]
+
+
+@asynccontextmanager
+async def an_agent(directory: Path, cluster: str, behind: float) -> AsyncIterator[int]:
+    port = free_port()
+    words = (str(directory / cluster), cluster, str(port), str(behind))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.activities.partition.agent", *words)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not await _listens(port):  # noqa: ASYNC110 - it happens in another process
+                await asyncio.sleep(0.05)
+        yield port
+        direct = RemoteProvider(cluster, port)
+        await stop_all(direct)
+        await direct.aclose()
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+@asynccontextmanager
+async def at_work(pool: Pool, directory: Path, behind: float = 0) -> AsyncIterator[tuple[Worker, Line]]:
+    """`train` runs in the far cluster, whose clock is off, and there is as much room in the near one."""
+    log = directory / "log"
+    log.touch()
+    async with AsyncExitStack() as stack:
+        near = await stack.enter_async_context(an_agent(directory, "near", 0))
+        far, between = await stack.enter_async_context(an_agent(directory, "far", behind)), free_port()
+        line = await stack.enter_async_context(a_line(far, between))
+        providers = {"near": RemoteProvider("near", near), "far": RemoteProvider("far", between)}
+        for provider in providers.values():
+            stack.push_async_callback(provider.aclose)
+        worker = Worker(PostgresStore(pool.engine, SlowClock(0), "main", UNPROMISED), providers, log)
+        await worker.store.apply_queues(QueueTree(queues=(a_queue("research", 4),)))
+        for name in providers:
+            await worker.store.register_provider(name, "local")
+        await worker.until(lambda: _is(worker, "far", "reachable"))
+        await worker.steps(0.5)
+        script = f'while :; do echo "$(date +%s.%N) $CORRAL_EPOCH" >> {log}; sleep 0.02; done'
+        spec = WorkloadSpec(
+            id="train",
+            queue="research",
+            groups=(ReplicaGroup(accelerators=1, cpu_milli=0, memory_mib=0),),
+            targets=(Target(skus=("h100",), providers=("far",)), Target(skus=("h100",), providers=("near",))),
+            command=("sh", "-c", script),
+        )
+        await worker.store.round([spec], Decider().decide, "admission")
+        await worker.until(lambda: worker.runs(1))
+        assert (await worker.store.standing("train")).provider == "far"  # type: ignore[union-attr]
+        yield worker, line
+
+
+async def _is(worker: Worker, cluster: str, state: str) -> bool:
+    return await worker.reach(cluster) == state
+
+
+def processes(epoch: int) -> int:
+    """How many real processes run under an epoch."""
+    found = 0
+    for process in psutil.process_iter():
+        try:
+            its = process.environ()
+        except psutil.Error:
+            continue
+        found += its.get("CORRAL_ATTEMPT") == f"train.{epoch}" and "sleep" not in process.name()
+    return found
+
+
+@pytest.mark.parametrize("behind", [SKEW, -SKEW])
+async def test_the_old_copy_has_stopped_by_itself_before_the_new_one_starts(pool: Pool, tmp_path: Path, behind: float) -> None:
+    async with at_work(pool, tmp_path, behind) as (worker, line):
+        line.is_cut = True
+        await worker.until(lambda: _is(worker, "far", "suspect"))
+        assert processes(1), "it is cut off, and at work"
+        assert worker.epochs() == [1]
+        await worker.until(lambda: worker.runs(2))
+        assert processes(1) == 0, "nobody could tell it to"
+        assert line.dropped > 0
+        lost = await worker.store.clusters()
+        assert {each.cluster: each.unreleased for each in lost} == {"near": 0, "far": 1}
+
+        line.is_cut = False
+        await worker.until(lambda: _is(worker, "far", "reachable"))
+        await worker.steps(1)
+        assert (await worker.store.status("train")).epoch == 2  # type: ignore[union-attr]
+        assert worker.epochs() == [1, 2], "no line of the first comes after one of the second"
+        assert await worker.store.audit() == []
+
+
+async def test_a_short_partition_and_a_flapping_line_disturb_nothing(pool: Pool, tmp_path: Path) -> None:
+    async with at_work(pool, tmp_path, SKEW) as (worker, line):
+        line.is_cut = True
+        await worker.until(lambda: _is(worker, "far", "suspect"))
+        line.is_cut = False
+        await worker.until(lambda: _is(worker, "far", "reachable"))
+        for _ in range(4):
+            line.is_cut = True
+            await worker.steps(0.6)
+            line.is_cut = False
+            await worker.steps(0.6)
+        assert await worker.runs(1)
+        assert worker.epochs() == [1]
+        assert line.dropped > 0
+        assert {each.losses for each in await worker.store.clusters()} == {0}
+        assert await worker.store.audit() == []
+
+
+async def test_answers_that_are_late_and_overtake_each_other_do_no_harm(pool: Pool, tmp_path: Path) -> None:
+    async with at_work(pool, tmp_path, SKEW) as (worker, line):
+        line.longest_delay = 0.4
+        await worker.steps(4)
+        line.longest_delay = 3.0
+        sent = [asyncio.create_task(_renew_late(worker, number)) for number in range(10)]
+        await worker.until(lambda: _is(worker, "far", "suspect"))
+        await asyncio.gather(*sent)
+        assert line.overtaken > 0
+        line.is_cut = True
+        await worker.until(lambda: worker.runs(2))
+        assert processes(1) == 0
+        assert worker.epochs() == [1, 2]
+        assert await worker.store.audit() == []
+
+
+async def _renew_late(worker: Worker, number: int) -> None:
+    """A renewal as some worker sent it, which arrives whenever it does."""
+    leases = await worker.store.grant_leases("far", worker.leasing._terms)
+    try:
+        await worker.providers["far"].renew(leases)
+    except ProviderError:
+        return
+
+
+async def test_the_clocks_of_agents_are_what_they_are_said_to_be() -> None:
+    assert abs((datetime.now(UTC) - SlowClock(SKEW).now()).total_seconds() - SKEW) < SKEW / 2

@@ -1,0 +1,325 @@
+"""Roll-outs in the record: applied on the world of their token, watched, taken back, and steered."""
+
+from typing import Any
+
+import pytest
+
+from activities.ports import NotAllowed, Phase
+from corral.api import OperationChange, OperationKind, QueueTree, State
+from corral.policy import Approvals, Policy, PolicyOrder
+from corral.rollout import Change, Conditions, RolloutOrder, RolloutState, RolloutStatus, WhatIf
+from corral.wire import Steering
+from domain.rollout import what_if
+from tests.activities.store.pool import Pool, a_spec, a_view
+from tests.builders import UNPROMISED, a_queue
+
+CALM = UNPROMISED.model_copy(
+    update={"name": "calm", "rank": UNPROMISED.rank.model_copy(update={"preemption": False, "requeue_seconds": 1})}
+)
+NOT_IN_US = Policy.model_validate(
+    UNPROMISED.document | {"name": "eu", "constraints": {"platform": {"deny": {"regions": ["us"]}}}}
+)
+BEN = OperationChange(who="ben", reason="looks good")
+ADA = OperationChange(who="ada", reason="mine")
+
+
+def an_order(change: Policy | QueueTree = NOT_IN_US, id: str = "eu-only", **more: Any) -> RolloutOrder:
+    found = Change(policy=change) if isinstance(change, Policy) else Change(queues=change)
+    return RolloutOrder(id=id, change=found, reason="the contract ends", who="ada", **{"watch_seconds": 600, **more})
+
+
+async def asks(pool: Pool, change: Policy | QueueTree = NOT_IN_US) -> WhatIf:
+    """What a person asks before they order it."""
+    snapshot, now = await pool.store.look()
+    found = what_if(an_order(change).change, snapshot, now)
+    await pool.store.remember_what_if(an_order(change).change, found)
+    return found
+
+
+async def advances(pool: Pool, id: str = "eu-only") -> RolloutStatus:
+    """A step by a process that knows nothing of those before."""
+    return await pool.another_store().advance_rollout(id)
+
+
+async def in_force(pool: Pool) -> list[str]:
+    return [record.policy.name for record in await pool.store.policies(10)]
+
+
+def puts_in_force(policy: Policy) -> PolicyOrder:
+    return PolicyOrder(policy=policy)
+
+
+def told(status: RolloutStatus) -> tuple[RolloutState, str]:
+    return status.state, status.trail[-1].reason
+
+
+async def one_runs(pool: Pool) -> None:
+    """A node in each of two regions, and work that runs in one of them."""
+    await pool.store.record_policy()
+    await pool.gets(a_view(), a_view("n2", region="us"))
+    await pool.arrive(a_spec("runs"))
+    await pool.runs("runs")
+
+
+async def test_it_is_applied_on_the_world_of_its_token_and_done_when_it_was_watched(pool: Pool) -> None:
+    await one_runs(pool)
+    order = an_order(token=(await asks(pool)).token)
+    status = await pool.store.begin_rollout(order)
+    assert (status.state, status.kind, status.next_in) == (RolloutState.WATCHING, OperationKind.POLICY, 10)
+    assert await in_force(pool) == ["eu", "default"]
+    (record, _) = await pool.store.policies(10)
+    assert (record.who, record.why) == ("ada", "roll-out eu-only: the contract ends")
+    pool.clock.move(599)
+    assert (await advances(pool)).state is RolloutState.WATCHING
+    pool.clock.move(1)
+    assert told(await advances(pool)) == (RolloutState.DONE, "no condition was breached")
+    assert await in_force(pool) == ["eu", "default"]
+
+
+async def test_a_step_that_is_done_again_changes_nothing(pool: Pool) -> None:
+    await one_runs(pool)
+    order = an_order(token=(await asks(pool)).token)
+    status = await pool.store.begin_rollout(order)
+    await advances(pool)
+    before = await pool.dump()
+    assert await pool.another_store().begin_rollout(order) == status
+    assert await advances(pool) == status
+    assert await pool.store.steer_rollout("eu-only", Steering.APPROVE, BEN) == status
+    assert await pool.dump() == before
+
+
+async def test_on_another_world_nothing_is_applied_and_what_changed_is_said(pool: Pool) -> None:
+    await one_runs(pool)
+    token = (await asks(pool)).token
+    await pool.orders("cordon", "n1")
+    await pool.store.apply_queues(QueueTree(queues=(a_queue("late", 8),)))
+    status = await pool.store.begin_rollout(an_order(token=token))
+    assert told(status) == (
+        RolloutState.STALE,
+        "the pool is not any more as the what-if had it: queues were edited: late; "
+        "0 accelerators of aws/eu h100 take work and were 8; nothing was changed: ask for a new what-if",
+    )
+    assert await in_force(pool) == ["default"]
+    assert await pool.store.begin_rollout(an_order(token=token)) == status
+
+
+async def test_work_that_came_since_makes_no_other_world(pool: Pool) -> None:
+    await one_runs(pool)
+    token = (await asks(pool)).token
+    await pool.arrive(a_spec("more", gpus=4))
+    assert (await pool.store.begin_rollout(an_order(token=token))).state is RolloutState.WATCHING
+
+
+async def test_a_token_is_of_one_change_and_lasts_for_a_day(pool: Pool) -> None:
+    await one_runs(pool)
+    token = (await asks(pool)).token
+    with pytest.raises(NotAllowed, match=f"{token} was given for another change"):
+        await pool.store.begin_rollout(an_order(CALM, token=token))
+    pool.clock.move(86_401)
+    await asks(pool, CALM)
+    status = await pool.store.begin_rollout(an_order(token=token))
+    assert status.state is RolloutState.STALE
+    assert "no what-if of the last day has given this token" in status.trail[-1].reason
+
+
+async def test_a_contradiction_is_refused_with_the_finding(pool: Pool) -> None:
+    await one_runs(pool)
+    lists = {"allow": {"regions": ["us"]}, "deny": {"regions": ["us"]}}
+    status = await pool.store.begin_rollout(an_order(Policy.model_validate({"constraints": {"platform": lists}})))
+    assert status.state is RolloutState.REFUSED
+    assert "[nobody-can-run]" in status.trail[-1].reason
+    assert await in_force(pool) == ["default"]
+    nowhere = QueueTree(queues=(a_queue("lost", 8, parent="nobody"),))
+    assert (await pool.store.begin_rollout(an_order(nowhere, "lost"))).state is RolloutState.REFUSED
+
+
+# Watching
+
+
+async def test_a_condition_that_is_breached_brings_back_the_policy_before_with_the_cause(pool: Pool) -> None:
+    await one_runs(pool)
+    await pool.store.begin_rollout(an_order(conditions=Conditions(waiting_share=0.4)))
+    await pool.arrive(a_spec("waits"))
+    assert await pool.states("waits") == [State.WAITING]
+    cause = "1 of 2 workloads wait (50%), and at most 40% may"
+    status = await advances(pool)
+    assert told(status) == (RolloutState.ROLLED_BACK, cause)
+    assert status.readings is not None
+    assert (status.readings.live, status.readings.waiting) == (2, 1)
+    assert await in_force(pool) == ["default", "eu", "default"]
+    (record, *_) = await pool.store.policies(10)
+    assert (record.who, record.why) == ("roll-out eu-only", f"roll-out eu-only is rolled-back: {cause}")
+    await pool.plan()
+    assert await pool.states("waits") == [State.RESERVED]
+    before = await in_force(pool)
+    assert await advances(pool) == status
+    assert await in_force(pool) == before
+
+
+async def test_stops_of_others_since_then_are_counted(pool: Pool) -> None:
+    pool.policy = CALM
+    pool.store = pool.another_store()
+    await pool.store.record_policy()
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("runs"))
+    await pool.runs("runs")
+    assert (await pool.arrive(a_spec("urgent", priority=9)))["urgent"].state is State.WAITING
+    loose = UNPROMISED.model_copy(update={"approvals": Approvals(stops=None, protection=False)})
+    await pool.store.apply_policy(puts_in_force(CALM.model_copy(update={"approvals": loose.approvals})))
+    order = an_order(loose, conditions=Conditions(stops_per_hour=0))
+    assert (await pool.store.begin_rollout(order)).state is RolloutState.WATCHING
+    pool.clock.move(1)
+    await pool.plan()
+    assert await pool.state("runs") is State.STOPPING
+    pool.clock.move(1)
+    assert told(await advances(pool)) == (
+        RolloutState.ROLLED_BACK,
+        "1 workloads had to leave or move for others within an hour, and at most 0 may",
+    )
+
+
+async def test_what_somebody_has_put_in_force_since_stays(pool: Pool) -> None:
+    await one_runs(pool)
+    await pool.store.begin_rollout(an_order(conditions=Conditions(waiting_share=0.0)))
+    await pool.store.apply_policy(puts_in_force(CALM))
+    await pool.arrive(a_spec("waits"))
+    assert (await advances(pool)).state is RolloutState.OVERTAKEN
+    assert (await in_force(pool))[0] == "calm"
+
+
+async def test_aborted_it_puts_back_what_was_before(pool: Pool) -> None:
+    await one_runs(pool)
+    await pool.store.begin_rollout(an_order())
+    status = await pool.store.steer_rollout("eu-only", Steering.ABORT, BEN)
+    assert (status.state, status.trail[-1].who) == (RolloutState.ABORTED, "ben")
+    assert await in_force(pool) == ["default", "eu", "default"]
+    assert await pool.store.steer_rollout("eu-only", Steering.ABORT, BEN) == status
+    with pytest.raises(NotAllowed, match="is aborted already"):
+        await pool.store.steer_rollout("eu-only", Steering.APPROVE, BEN)
+
+
+async def test_what_is_not_to_be_watched_is_done_at_once(pool: Pool) -> None:
+    await one_runs(pool)
+    assert (await pool.store.begin_rollout(an_order(watch_seconds=0))).state is RolloutState.DONE
+    assert await in_force(pool) == ["eu", "default"]
+
+
+# Queues
+
+
+async def test_queues_are_rolled_out_and_back_like_policies(pool: Pool) -> None:
+    await one_runs(pool)
+    edit = QueueTree(queues=(a_queue("research", 4), a_queue("new", 4)))
+    before = {queue.name: queue.spec for queue in await pool.store.queues()}
+    order = an_order(edit, "less", token=(await asks(pool, edit)).token, conditions=Conditions(refused=0))
+    status = await pool.store.begin_rollout(order)
+    assert (status.state, status.needs) == (
+        RolloutState.AWAITING,
+        "1 workloads would lose protection, which has to be approved",
+    )
+    assert status.kind is OperationKind.QUEUES
+    await pool.store.steer_rollout("less", Steering.APPROVE, BEN)
+    pool.clock.move(1)
+    now = {queue.name: queue.spec for queue in await pool.store.queues()}
+    assert [quota.nominal for quota in now["research"].quotas] == [4]
+    assert (await pool.arrive(a_spec("too-large", gpus=8)))["too-large"].state is State.REFUSED
+    pool.clock.move(1)
+    assert told(await advances(pool, "less")) == (RolloutState.ROLLED_BACK, "1 workloads were refused, and at most 0 may")
+    after = {queue.name: queue.spec for queue in await pool.store.queues()}
+    assert after["research"] == before["research"]
+    assert after["new"] == now["new"], "work may be in it already"
+
+
+async def test_queues_that_somebody_edited_since_stay(pool: Pool) -> None:
+    await one_runs(pool)
+    await pool.store.begin_rollout(an_order(QueueTree(queues=(a_queue("research", 128),)), "more"))
+    await pool.store.apply_queues(QueueTree(queues=(a_queue("research", 200),)))
+    status = await pool.store.steer_rollout("more", Steering.ABORT, BEN)
+    assert told(status) == (RolloutState.OVERTAKEN, "looks good; somebody has changed the same since, which stays")
+
+
+# Approval
+
+
+async def awaits(pool: Pool) -> RolloutStatus:
+    """A queue edit that takes protection from what runs."""
+    await one_runs(pool)
+    return await pool.store.begin_rollout(an_order(QueueTree(queues=(a_queue("research", 0),)), "none"))
+
+
+async def nominal(pool: Pool) -> int:
+    (queue,) = [each for each in await pool.store.queues() if each.name == "research"]
+    return queue.spec.quotas[0].nominal
+
+
+async def test_nothing_is_changed_before_somebody_else_has_approved_it(pool: Pool) -> None:
+    status = await awaits(pool)
+    before = await nominal(pool)
+    assert (status.state, status.next_in, before > 0) == (RolloutState.AWAITING, 86_400, True)
+    with pytest.raises(NotAllowed, match="approve: ada has ordered it; expected somebody else"):
+        await pool.store.steer_rollout("none", Steering.APPROVE, ADA)
+    assert await nominal(pool) == before
+    status = await pool.store.steer_rollout("none", Steering.APPROVE, BEN)
+    assert (status.state, status.trail[-1].who, await nominal(pool)) == (RolloutState.WATCHING, "ben", 0)
+
+
+@pytest.mark.parametrize("verb", [Steering.REJECT, Steering.ABORT])
+async def test_rejected_or_aborted_it_changes_nothing(pool: Pool, verb: Steering) -> None:
+    await awaits(pool)
+    before = await nominal(pool)
+    assert (await pool.store.steer_rollout("none", verb, BEN)).ended_at is not None
+    assert await nominal(pool) == before
+
+
+async def test_what_nobody_approves_in_time_has_ended(pool: Pool) -> None:
+    await awaits(pool)
+    pool.clock.move(86_399)
+    assert (await advances(pool, "none")).state is RolloutState.AWAITING
+    pool.clock.move(1)
+    with pytest.raises(NotAllowed, match="approve: it had to be approved until"):
+        await pool.store.steer_rollout("none", Steering.APPROVE, BEN)
+    assert told(await advances(pool, "none")) == (RolloutState.EXPIRED, "nobody has approved it in time")
+
+
+async def test_what_is_approved_on_another_world_is_not_applied(pool: Pool) -> None:
+    await awaits(pool)
+    before = await nominal(pool)
+    await pool.arrive(a_spec("later"))
+    await pool.runs("later")
+    status = await pool.store.steer_rollout("none", Steering.APPROVE, BEN)
+    assert status.state is RolloutState.STALE
+    assert "it would now do more harm: loses-protection later" in status.trail[-1].reason
+    assert await nominal(pool) == before
+
+
+async def test_who_was_to_be_worse_off_may_have_left_meanwhile(pool: Pool) -> None:
+    await awaits(pool)
+    await pool.ends("runs", Phase.SUCCEEDED)
+    assert (await pool.store.steer_rollout("none", Steering.APPROVE, BEN)).state is RolloutState.WATCHING
+
+
+# The trail
+
+
+async def test_operations_of_all_kinds_are_listed_with_their_trails(pool: Pool) -> None:
+    await awaits(pool)
+    await pool.store.begin_rollout(an_order())
+    await pool.store.steer_rollout("none", Steering.REJECT, BEN)
+    first, second = await pool.store.operations(None, 10)
+    assert (first.id, first.kind, first.subject, first.state) == ("eu-only", OperationKind.POLICY, "policy eu", "watching")
+    assert first.message.startswith("0 of 1 workloads wait")
+    assert (second.id, second.subject, second.who, second.reason) == ("none", "queues research", "ada", "the contract ends")
+    assert [(note.state, note.who, note.reason) for note in second.trail] == [
+        ("awaiting-approval", "ada", "the contract ends"),
+        ("rejected", "ben", "looks good"),
+    ]
+    assert await pool.store.operations("none", 1) == [second]
+
+
+async def test_an_id_is_of_one_operation(pool: Pool) -> None:
+    await one_runs(pool)
+    await pool.store.begin_rollout(an_order())
+    with pytest.raises(NotAllowed, match="'eu-only' belongs to another operation"):
+        await pool.store.begin_rollout(an_order(watch_seconds=1))
+    with pytest.raises(LookupError, match="no policy-roll-out 'other'"):
+        await advances(pool, "other")

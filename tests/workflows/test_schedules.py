@@ -1,0 +1,115 @@
+"""Schedules on a real server: what they order, one at a time, and how they are kept."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from temporalio.client import ScheduleOverlapPolicy, WorkflowExecutionStatus
+
+from corral import wire
+from corral.api import PlaceKind
+from corral.client import Conflict, Corral, Invalid, NotFound
+from corral.policy import Policy
+from corral.rollout import RolloutState
+from corral.schedule import RecurringEvacuation, RecurringRollout, ScheduleSpec
+from corral.wire import Steering
+from tests.workflows.rollouts import BEN, Desk, until_told
+from tests.workflows.stage import Stage, open_stage
+
+POOL = "schedules"
+
+
+def a_schedule(id: str, **more: Any) -> ScheduleSpec:
+    said: dict[str, Any] = {"cron": "0 20 * * 1-5", "time_zone": "Europe/Berlin", "reason": "night", "who": "ada"}
+    what = {"roll_out": RecurringRollout(policy=Policy(name="quiet"))}
+    return ScheduleSpec(id=id, **(said | what | more))
+
+
+async def until(look: Callable[[], Awaitable[bool]]) -> None:
+    """Until something is so."""
+    async with asyncio.timeout(30):
+        while True:
+            if await look():
+                return
+            await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+async def corral(stage: Stage) -> Corral:
+    return Corral(stage.client, POOL)
+
+
+@pytest.fixture
+async def desk(stage: Stage) -> AsyncIterator[Desk]:
+    """A record behind the workers of the pool."""
+    desk = Desk(watched=60, looks=60)
+    async with open_stage(stage.client, *desk.activities, name=POOL):
+        yield desk
+
+
+async def test_it_is_listed_with_its_next_time_until_it_is_removed(corral: Corral) -> None:
+    spec = a_schedule("nightly")
+    (created,) = await corral.schedule(spec)
+    assert (created.id, created.subject, created.cron, created.who) == ("nightly", "roll out policy quiet", spec.cron, "ada")
+    assert created.next_at is not None
+
+    async def is_listed() -> bool:
+        return [each.id for each in await corral.schedules()] == ["nightly"]
+
+    await until(is_listed)
+    with pytest.raises(Conflict, match="there is a schedule 'nightly' already"):
+        await corral.schedule(spec)
+    assert (await corral.unschedule("nightly"))[0].subject == created.subject
+    with pytest.raises(NotFound, match="there is no schedule 'nightly'"):
+        await corral.unschedule("nightly")
+
+
+async def test_times_that_temporal_does_not_take_are_told(corral: Corral) -> None:
+    with pytest.raises(Invalid, match="cron, time_zone: "):
+        await corral.schedule(a_schedule("never", cron="at dusk"))
+    with pytest.raises(Invalid, match="cron, time_zone: "):
+        await corral.schedule(a_schedule("nowhere", time_zone="Mars/Olympus"))
+
+
+async def test_each_time_an_operation_of_its_own_is_ordered_and_none_while_the_last_is_under_way(
+    corral: Corral, desk: Desk, stage: Stage
+) -> None:
+    await corral.schedule(a_schedule("twice"))
+    handle = stage.client.get_schedule_handle(wire.schedule_id("twice"))
+    await handle.trigger(overlap=ScheduleOverlapPolicy.SKIP)
+    await asyncio.wait_for(desk.begun.wait(), 30)
+    await handle.trigger(overlap=ScheduleOverlapPolicy.SKIP)
+
+    async def is_skipped() -> bool:
+        return (await handle.describe()).info.num_actions_skipped_overlap > 0
+
+    await until(is_skipped)
+    (order,) = desk.orders
+    assert (order.id.startswith("twice-"), order.token, order.change.subject) == (True, None, "policy quiet")
+    rollout: Any = stage.client.get_workflow_handle(wire.rollout_workflow_id(order.id))
+    await until_told(rollout, RolloutState.WATCHING)
+    await rollout.execute_update(Steering.ABORT, BEN)
+    assert desk.status is not None
+    assert desk.status.state is RolloutState.ABORTED
+
+    async def is_idle() -> bool:
+        return not (await handle.describe()).info.running_actions
+
+    await until(is_idle)
+    assert (await corral.unschedule("twice"))[0].last_at is not None
+    assert (await rollout.describe()).status is WorkflowExecutionStatus.COMPLETED
+
+
+def test_what_is_emptied_again_and_again_has_an_id_of_its_own_each_time() -> None:
+    place = RecurringEvacuation(kind=PlaceKind.CLUSTER, place="sim/eu/eu-1", at_once=3)
+    order = a_schedule("patches", roll_out=None, evacuate=place).order("patches-20300601-120000")
+    assert (order.id, order.who, order.reason) == ("patches-20300601-120000", "ada", "night")
+    assert order.model_dump(include={"kind", "place", "at_once"}) == {"kind": "cluster", "place": "sim/eu/eu-1", "at_once": 3}
+
+
+def test_a_schedule_does_one_thing() -> None:
+    place = RecurringEvacuation(kind=PlaceKind.CLUSTER, place="sim/eu/eu-1")
+    for wrong in ({"evacuate": place}, {"roll_out": None}):
+        with pytest.raises(ValueError, match="expected either evacuate or roll_out"):
+            a_schedule("both", **wrong)

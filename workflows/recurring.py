@@ -1,0 +1,29 @@
+"""What a schedule starts each time: an operation of its own, under an id that says when."""
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from corral import wire
+    from corral.api import EvacuationOrder
+    from corral.schedule import ScheduleSpec
+
+
+@workflow.defn(name=wire.RECURRING)
+class Recurring:
+    """Orders an operation and is there as long as that is, so that its schedule does not order the next one meanwhile."""
+
+    @workflow.run
+    async def run(self, spec: ScheduleSpec) -> str:
+        """Order it; answers with its id once it is over, however it ended."""
+        order = spec.order(f"{spec.id}-{workflow.info().workflow_start_time:%Y%m%d-%H%M%S}")
+        is_evacuation = isinstance(order, EvacuationOrder)
+        await workflow.execute_child_workflow(
+            wire.EVACUATION if is_evacuation else wire.ROLLOUT,
+            order,
+            id=wire.evacuation_workflow_id(order.id) if is_evacuation else wire.rollout_workflow_id(order.id),
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            memo={wire.DIGEST_MEMO: order.digest},
+            static_summary=f"{spec.subject}: {spec.reason}"[:200],
+            priority=wire.STEERS,
+        )
+        return order.id
