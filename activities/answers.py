@@ -1,6 +1,7 @@
 """What activities tell workflows: small frozen values, never a spec or a snapshot."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from pydantic.dataclasses import dataclass
@@ -97,6 +98,8 @@ class Adjustment:
     minimum: int | None = None
     demand: float | None = None
     at: datetime | None = None
+    requests: int = 0
+    bad: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +158,26 @@ class RoundsDone:
     told: int = 0
     quality: str = ""
     """How good the last plan was, in words."""
+
+
+class StepKind(StrEnum):
+    """What a provider is asked for the fleet's growth."""
+
+    ASK = "ask"
+    ABANDON = "abandon"
+    GIVE_BACK = "give-back"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStep:
+    """One thing to ask a provider: of an order (by its id) that it begins or ends, or of nodes that it takes away."""
+
+    kind: StepKind
+    provider: str
+    subjects: tuple[str, ...]
+
+    @property
+    def in_words(self) -> str:
+        """One line for a person."""
+        named = ", ".join(self.subjects[:5]) + (" and others" if len(self.subjects) > 5 else "")
+        return f"{self.kind.replace('-', ' ')} {named}"

@@ -13,7 +13,9 @@ from corral.api import (
     ClusterStatus,
     DatasetStatus,
     FleetStatus,
+    NodePoolStatus,
     NodeStatus,
+    ProvisioningStatus,
     QueueStatus,
     QueueTree,
     Reason,
@@ -106,6 +108,16 @@ class Inquiry:
     async def clusters(self) -> list[ClusterStatus]:
         """All clusters: whether they answer, since when, and why that is believed."""
         return await self._store.clusters()
+
+    @activity.defn(name=Name.NODE_POOLS)
+    async def node_pools(self) -> list[NodePoolStatus]:
+        """What providers can add, and how far each pool is from what is wanted of it."""
+        return await self._store.node_pools()
+
+    @activity.defn(name=Name.PROVISIONINGS)
+    async def provisionings(self, limit: int) -> list[ProvisioningStatus]:
+        """The newest orders for nodes, those under way first."""
+        return await self._store.provisionings(limit)
 
     @activity.defn(name=Name.ROUNDS)
     async def rounds(self, limit: int) -> list[RoundStatus]:

@@ -23,7 +23,9 @@ from activities.ports import (
     Provider,
     ProviderError,
     ProviderSnapshot,
+    Provisioner,
     Store,
+    as_provisioner,
 )
 from corral.api import Cordon, NodeStatus
 
@@ -108,6 +110,19 @@ class Inventory:
             with _unless_silent(f"{key.workload}.{key.epoch}"):
                 await self._placement.stop(key)
         await self._keep(snapshot, open_before)
+        if (provisioner := as_provisioner(source)) is not None:
+            await self._compare_growth(provisioner, snapshot)
+
+    async def _compare_growth(self, source: Provisioner, snapshot: ProviderSnapshot) -> None:
+        """Write down what could be added and how far orders are; end those of nobody, and nodes that should be gone."""
+        await self._store.write_node_pools(source.name, await source.node_pools())
+        for order in await self._store.write_deliveries(source.name, await source.provisionings()):
+            log.warning("order %s at %s is nobody's; abandoning it", order, source.name)
+            await source.abandon(order)
+        added = {node.name for node in snapshot.nodes if node.provisioning is not None}
+        if added and (left := await self._store.given_back_but_there(source.name, added)):
+            log.warning("%s still has nodes that it took away: %s", source.name, ", ".join(left))
+            await source.deprovision(left)
 
     async def _keep(self, snapshot: ProviderSnapshot, open_before: Sequence[OpenAttempt]) -> None:
         """Take notices back that are in force at the provider, and were not in the record even before the provider was seen."""

@@ -1,17 +1,18 @@
 """What activities need from the world: a record, providers, a clock, and the workflows of the workloads."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Flag, StrEnum, auto
-from typing import Protocol
+from typing import Protocol, cast
 
 from activities.answers import (
     Adjusted,
     Adjustment,
     AttemptKey,
+    FleetStep,
     Judgement,
     Notice,
     OpenAttempt,
@@ -30,9 +31,11 @@ from corral.api import (
     EvacuationOrder,
     EvacuationStatus,
     FleetStatus,
+    NodePoolStatus,
     NodeStatus,
     OperationChange,
     OperationStatus,
+    ProvisioningStatus,
     QueueStatus,
     QueueTree,
     RoundStatus,
@@ -49,6 +52,8 @@ from domain.decision import Plan
 from domain.fleet import Replica
 from domain.leases import LeaseTerms
 from domain.lifecycle import Leave
+from domain.nodepools import Course
+from domain.provisioning import FleetPlan
 from domain.snapshot import Snapshot
 
 
@@ -69,6 +74,7 @@ class Capability(Flag):
     SIGNAL = auto()
     WATCH = auto()
     NATIVE_DEDUP = auto()
+    PROVISION = auto()
 
 
 class Phase(StrEnum):
@@ -112,11 +118,50 @@ class NodeView:
     maximum_replicas: int | None = None
     interruptions: int | None = None
     available_until: datetime | None = None
+    node_pool: str | None = None
+    """The provider's name of the node pool that it was added from."""
+    provisioning: str | None = None
+    """The order by which it was added."""
 
     @property
     def place(self) -> str:
         """The cluster in which it is, unique within the provider."""
         return f"{self.region}/{self.cluster}"
+
+
+@dataclass(frozen=True, slots=True)
+class NodePoolView:
+    """Like nodes that a provider can add: one as it would be, with the pool's name, and the most of them at once."""
+
+    node: NodeView
+    limit: int
+    lead_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionOrder:
+    """So many nodes of a pool, by its name. The id is the order's for ever: whoever lost the answer finds the order by it."""
+
+    id: str
+    node_pool: str
+    nodes: int
+
+
+class Delivery(StrEnum):
+    """How far a provider is with an order: `failed` when nothing more comes of it, though some may have come."""
+
+    COMING = "coming"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisioningView:
+    """An order for nodes as its provider sees it."""
+
+    id: str
+    delivery: Delivery
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +336,45 @@ class Provider(Protocol):
         """Let go of connections; what runs, runs on."""
 
 
+class Provisioner(Provider, Protocol):
+    """A provider that can add nodes and take them away: one with `Capability.PROVISION`."""
+
+    async def node_pools(self) -> tuple[NodePoolView, ...]:
+        """The kinds of nodes that it can add, with their prices and limits as they are now."""
+
+    async def provision(self, order: ProvisionOrder) -> ProvisioningView:
+        """Begin to add nodes; the same order again gives the same answer. They are there when they are seen.
+
+        Raises:
+            ProviderError: `CONFLICT` (same id, another order), `FENCED` (the order was abandoned), `NO_CAPACITY`,
+                `INVALID_SPEC` (no such pool), `UNAVAILABLE` (unknown: ask again with the same order).
+        """
+
+    async def provisionings(self) -> tuple[ProvisioningView, ...]:
+        """All orders that are not abandoned, those included that are done or have failed."""
+
+    async def abandon(self, order: str) -> None:
+        """Let nothing more come of an order, even if it arrives later; nodes that are there stay; idempotent."""
+
+    async def deprovision(self, nodes: Collection[str]) -> None:
+        """Take nodes away for good; success as well for those that are gone or unknown.
+
+        Raises:
+            ProviderError: `CONFLICT` (an attempt runs there, and nothing was taken away), `UNAVAILABLE`.
+        """
+
+
+def as_provisioner(provider: Provider) -> Provisioner | None:
+    """The provider as one that can add nodes, if it says that it can."""
+    return cast(Provisioner, provider) if Capability.PROVISION in provider.capabilities else None
+
+
 class NotAllowed(Exception):
     """A workload's state does not allow a change; the message says which state does."""
 
+
+Grow = Callable[[Snapshot, Mapping[str, Course], Collection[str], datetime], Awaitable[FleetPlan]]
+"""Plans the fleet's growth from the courses of its node pools and the pools that are closed for now."""
 
 Decide = Callable[[Snapshot, datetime], tuple[Plan, Mapping[str, float]]]
 """Decides one round, and tells the milliseconds of its steps."""
@@ -456,6 +537,42 @@ class Store(Protocol):
             NotAllowed: it is over, or its state or the person does not allow it.
             LookupError: there is no such roll-out.
         """
+
+    async def write_node_pools(self, provider: str, views: Sequence[NodePoolView]) -> None:
+        """Write what a provider can add."""
+
+    async def write_deliveries(self, provider: str, views: Sequence[ProvisioningView]) -> list[str]:
+        """Believe how far a provider is with its orders; answers with those that are none of this record."""
+
+    async def given_back_but_there(self, provider: str, names: Collection[str]) -> list[str]:
+        """Those of the nodes that the provider has taken away, as it said."""
+
+    async def grow(self, plan: Grow) -> list[FleetStep]:
+        """Take the fleet's growth as far as it may go now; answers with what providers are to be asked for that."""
+
+    async def order_to_ask(self, order: str) -> ProvisionOrder | None:
+        """An order as its provider is to be asked for it; none when it is over."""
+
+    async def order_taken(self, order: str) -> None:
+        """Note that a provider has taken an order."""
+
+    async def order_failed(self, order: str, reason: str) -> None:
+        """Close an order that its provider refuses, and order nothing from the same pool for a while."""
+
+    async def order_abandoned(self, order: str) -> None:
+        """Note that nothing more can come of an order."""
+
+    async def nodes_to_give_back(self, provider: str, names: Collection[str]) -> list[str]:
+        """Those of the nodes that are still to leave, and have no work."""
+
+    async def nodes_given_back(self, provider: str, names: Collection[str]) -> None:
+        """Note that a provider has taken nodes away."""
+
+    async def node_pools(self) -> list[NodePoolStatus]:
+        """What providers can add, and how far each pool is from what is wanted of it."""
+
+    async def provisionings(self, limit: int) -> list[ProvisioningStatus]:
+        """The newest orders for nodes, those under way first."""
 
     async def apply_queues(self, tree: QueueTree) -> list[QueueStatus]:
         """Make the queues what the tree says.

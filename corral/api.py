@@ -135,6 +135,7 @@ class Reason(StrEnum):
     TOPOLOGY_DOMAIN_TOO_SMALL = "TopologyDomainTooSmall"
     TOO_FEW_DOMAINS = "TooFewDomains"
     WAITING_FOR_VICTIMS = "WaitingForVictims"
+    NODES_ON_THEIR_WAY = "NodesOnTheirWay"
     DISRUPTION_BUDGET_SPENT = "DisruptionBudgetSpent"
     PREEMPTION_DELAYED = "PreemptionDelayed"
     CRASH_LOOPING = "CrashLooping"
@@ -151,6 +152,7 @@ class Reason(StrEnum):
     TAINT_NOT_TOLERATED = "TaintNotTolerated"
     FORBIDDEN_BY_POLICY = "ForbiddenByPolicy"
     NODE_NOT_READY = "NodeNotReady"
+    NODE_NOT_THERE = "NodeNotThere"
     KEPT_FOR_OTHERS = "KeptForOthers"
     NODE_NOT_SELECTED = "NodeNotSelected"
     NODE_TOO_SMALL = "NodeTooSmall"
@@ -323,6 +325,13 @@ class Autoscale(Model):
     step_up: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] = 4
     step_down: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)] = 1
     period_seconds: Annotated[Seconds, Field(le=3_600)] = 15
+    objective: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    """The share of requests that is to be served well. The others are its error budget: see `docs/endpoints.md`."""
+    burn_rate: Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)] = 14.4
+    """More replicas are wanted when the budget is used up so many times as fast as the objective allows, in both windows."""
+    burn_window_seconds: Annotated[Seconds, Field(ge=60, le=86_400)] = 3_600
+    burn_check_seconds: Annotated[Seconds, Field(ge=10, le=3_600)] = 300
+    """The short window: it says that the budget is still burning, and how long a step is given to show its effect."""
 
     @model_validator(mode="after")
     def _minimum_within_most(self) -> Self:
@@ -818,6 +827,58 @@ class NodeStatus(Model):
     """When its block ends, and what runs there has left."""
     kept_for: tuple[str, ...] = ()
     """Reservations in whose present or next window it is kept."""
+    node_pool: str | None = None
+    reason: str = ""
+
+
+class NodePoolStatus(Model):
+    """Like nodes that a provider adds and takes away as work needs them.
+
+    `needed` have work or would get some now; `desired` there shall be; there are `nodes`, of which work can use those that
+    are `ready`, and `coming` are on their way, the first of them `since`. After a `failure` nothing is ordered before
+    `paused_until`. Dollars are those of one node.
+    """
+
+    id: str
+    region: str
+    sku: str
+    accelerators: int
+    capacity_type: CapacityType
+    dollars_per_hour: float
+    lead_seconds: int
+    minimum: int
+    maximum: int
+    needed: int
+    desired: int
+    nodes: int
+    ready: int
+    coming: int
+    since: datetime | None = None
+    why: str = ""
+    paused_until: datetime | None = None
+    failure: str = ""
+
+
+class DeliveryState(StrEnum):
+    """How an order for nodes stands: `failed` when its provider gives no more, `given-up` when it took too long."""
+
+    COMING = "coming"
+    ARRIVED = "arrived"
+    FAILED = "failed"
+    GIVEN_UP = "given-up"
+
+
+class ProvisioningStatus(Model):
+    """An order for nodes: for whom, and what came of it."""
+
+    id: str
+    node_pool: str
+    nodes: int
+    arrived: int
+    state: DeliveryState
+    ordered_at: datetime
+    ended_at: datetime | None = None
+    why: str = ""
     reason: str = ""
 
 
@@ -1088,6 +1149,15 @@ class Demand(Model):
 
     value: Annotated[float, Field(ge=0, le=10**12, allow_inf_nan=False)]
     at: AwareDatetime | None = None
+    requests: Annotated[StrictInt, Field(ge=0, le=10**12)] = 0
+    """Requests that have ended since this was told last, and of these the ones that were not served well."""
+    bad: Annotated[StrictInt, Field(ge=0, le=10**12)] = 0
+
+    @model_validator(mode="after")
+    def _bad_are_some_of_them(self) -> Self:
+        if self.bad > self.requests:
+            raise ValueError(f"bad {self.bad} exceeds requests {self.requests}")
+        return self
 
 
 class Reprioritize(Model):

@@ -50,10 +50,12 @@ from corral.api import (
     FleetStatus,
     Hold,
     Model,
+    NodePoolStatus,
     NodeStatus,
     OperationChange,
     OperationKind,
     OperationStatus,
+    ProvisioningStatus,
     QueueStatus,
     QueueTree,
     Release,
@@ -374,6 +376,14 @@ class Corral:
     async def clusters(self) -> list[ClusterStatus]:
         """List the clusters: whether they answer, since when, and what becomes of their work if they do not."""
         return await self._ask(wire.Inquiry.CLUSTERS, None, list[ClusterStatus])
+
+    async def node_pools(self) -> list[NodePoolStatus]:
+        """List the node pools: what providers can add, what is wanted of it, what is there and what is on its way."""
+        return await self._ask(wire.Inquiry.NODE_POOLS, None, list[NodePoolStatus])
+
+    async def provisionings(self, limit: int = 20) -> list[ProvisioningStatus]:
+        """List the newest orders for nodes, those under way first."""
+        return await self._ask(wire.Inquiry.PROVISIONINGS, limit, list[ProvisioningStatus])
 
     async def rounds(self, limit: int = 20) -> list[RoundStatus]:
         """List the newest rounds that changed something, the last one first."""

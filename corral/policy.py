@@ -416,6 +416,49 @@ class Approvals(Model):
     """Whoever ordered it cannot approve it."""
 
 
+NodePoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}/[a-z0-9][a-z0-9._-]{0,99}$")]
+"""A node pool as `provider/name`."""
+
+
+class NodePoolLimits(Model):
+    """How many nodes of one pool there are at least, wanted or not, and at most; none: as many as its provider allows."""
+
+    minimum: Annotated[StrictInt, Field(ge=0, le=100_000)] = 0
+    maximum: Annotated[StrictInt, Field(ge=0, le=100_000)] | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.maximum is not None and self.maximum < self.minimum:
+            raise ValueError(f"maximum: {self.maximum} is less than the minimum, {self.minimum}")
+        return self
+
+
+class Growth(Model):
+    """How far the fleet grows by itself, out of the node pools of its providers, and how it shrinks again.
+
+    The windows and waits are those of the Kubernetes cluster autoscaler, but for the shorter one upwards, which it has not.
+    """
+
+    dollars_per_hour: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
+    """The most that all provisioned nodes together may cost; 0: none are provisioned."""
+    maximum_nodes: Annotated[StrictInt, Field(ge=0, le=10_000)] = 100
+    """The most provisioned nodes at once, those on their way included."""
+    node_pools: Mapping[NodePoolName, NodePoolLimits] = {}
+    up_window_seconds: Seconds = 30
+    """Nodes are ordered once as many have been needed for so long without a break."""
+    down_window_seconds: Seconds = 600
+    """Nodes are given back once fewer have been needed for so long without a break."""
+    give_up_seconds: Annotated[Seconds, Field(ge=1)] = 900
+    """What has not come by then is given up."""
+    back_off_seconds: Annotated[Seconds, Field(ge=1)] = 300
+    """After a failure nothing is ordered from the same pool for so long; twice as long after each further one."""
+    longest_back_off_seconds: Annotated[Seconds, Field(ge=1)] = 1_800
+
+    def within(self, node_pool: str) -> NodePoolLimits:
+        """The limits of one pool."""
+        return self.node_pools.get(node_pool, NodePoolLimits())
+
+
 class Policy(Model):
     """One policy document.
 
@@ -431,6 +474,8 @@ class Policy(Model):
     rank: Rank = Rank()
     goals: Goals = Goals()
     approvals: Approvals = Approvals()
+
+    growth: Growth = Growth()
     hold_seconds: Annotated[Seconds, Field(ge=1)] = 3_600
     stop_seconds: Annotated[Seconds, Field(ge=1)] = 900
 

@@ -12,6 +12,8 @@ EVACUATION = "Evacuation"
 ROLLOUT = "Rollout"
 RECURRING = "Recurring"
 
+GROWTH = "FleetGrowth"
+
 DEFAULT_POOL = "main"
 
 QUEUE = SearchAttributeKey.for_keyword("Queue")
@@ -71,6 +73,11 @@ def rollout_workflow_id(rollout: str) -> str:
 def schedule_id(schedule: str) -> str:
     """The schedule, as Temporal knows it, of an operation that is ordered again and again."""
     return f"schedule/{schedule}"
+
+
+def growth_workflow_id(pool: str) -> str:
+    """The workflow by which the fleet of a pool grows and shrinks."""
+    return f"growth/{pool}"
 
 
 def pool_task_queue(pool: str) -> str:
@@ -136,6 +143,9 @@ class Inquiry(StrEnum):
     FLEET = "inquiry.fleet"
     NODES = "inquiry.nodes"
     CLUSTERS = "inquiry.clusters"
+
+    NODE_POOLS = "inquiry.node-pools"
+    PROVISIONINGS = "inquiry.provisionings"
     ROUNDS = "inquiry.rounds"
     APPLY_QUEUES = "inquiry.apply-queues"
     DATASETS = "inquiry.datasets"

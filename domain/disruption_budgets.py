@@ -15,7 +15,8 @@ Paths = Mapping[str, tuple[str, ...]]
 class ForcedStop:
     """Work of a queue and tier had notice to leave for other work, or to move for nobody in particular.
 
-    `attempt_id` tells stops apart. `cost` is what such a move lost, in thousandths of an accelerator times seconds.
+    `attempt_id` tells stops apart. `cost` is what such a move lost, in thousandths of an accelerator times seconds. One that is
+    `for_itself` went on in a size of its own: that is a disruption as well, and no preemption.
     """
 
     attempt_id: str
@@ -24,6 +25,7 @@ class ForcedStop:
     tier: SlaTier
     at: datetime
     cost: int = 0
+    for_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)

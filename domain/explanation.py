@@ -9,6 +9,7 @@ from fractions import Fraction
 from corral.api import WHOLE, Evidence, Explanation, Reason, Spread, StopPolicy
 from domain.decision import Rejection
 from domain.fleet import Amount, Health
+from domain.nodepools import Provisioning
 from domain.quota import QuotaTree
 from domain.request import Gang, Request
 from domain.workload import Waiting
@@ -46,6 +47,7 @@ FURTHEST_FIRST = (
     Reason.NODE_NOT_SELECTED,
     Reason.KEPT_FOR_OTHERS,
     Reason.NODE_NOT_READY,
+    Reason.NODE_NOT_THERE,
     Reason.FORBIDDEN_BY_POLICY,
     Reason.TAINT_NOT_TOLERATED,
     Reason.CAPACITY_TYPE_NOT_ACCEPTED,
@@ -85,7 +87,7 @@ def no_room(findings: Sequence[Finding], as_of: datetime) -> Explanation:
     """Why nothing fits now, among the targets that are open."""
     nearest = dominant(findings)
     reason = nearest.rejection.reason
-    if reason is Reason.NODE_NOT_READY:
+    if reason in {Reason.NODE_NOT_READY, Reason.NODE_NOT_THERE}:
         reason = Reason.NO_READY_CAPACITY
     return Explanation(reason=reason, message=_sentence(nearest), evidence=evidence(findings), as_of=as_of)
 
@@ -257,6 +259,10 @@ _UNHEARD: Mapping[str, str] = {
 }
 
 
+def _not_there(finding: Finding) -> str:
+    return f"no node that is there is acceptable; {finding.supply.sku} in {_place_name(finding.supply)} could be added"
+
+
 def _kept_for_others(finding: Finding) -> str:
     nodes = "1 node is" if finding.nodes == 1 else f"{finding.nodes} nodes are"
     kept = f"{nodes} kept for {finding.rejection.candidate} ({finding.supply.sku} in {_place_name(finding.supply)})"
@@ -309,6 +315,7 @@ SENTENCES: Mapping[Reason, Callable[[Finding], str]] = {
     Reason.USER_RUNNING_LIMIT_REACHED: _user_running_limit,
     Reason.BUDGET_EXHAUSTED: _budget,
     Reason.NODE_NOT_READY: _not_ready,
+    Reason.NODE_NOT_THERE: _not_there,
     Reason.KEPT_FOR_OTHERS: _kept_for_others,
     Reason.FORBIDDEN_BY_POLICY: _forbidden,
     Reason.TAINT_NOT_TOLERATED: _tainted,
@@ -354,6 +361,13 @@ def waiting_for_victims(findings: Sequence[Finding], as_of: datetime) -> Explana
     """Enough becomes free when work that has had notice has left."""
     message = "enough room becomes free when work that has had notice to leave has left"
     return Explanation(reason=Reason.WAITING_FOR_VICTIMS, message=message, evidence=evidence(findings), as_of=as_of)
+
+
+def waiting_for_nodes(arrivals: Iterable[Provisioning], findings: Sequence[Finding], as_of: datetime) -> Explanation:
+    """It fits once nodes have come that are on their way."""
+    said = "; ".join(arrival.in_words for arrival in arrivals)
+    message = f"nodes are on their way ({said}), and it fits once they are there"
+    return Explanation(reason=Reason.NODES_ON_THEIR_WAY, message=message, evidence=evidence(findings), as_of=as_of)
 
 
 def behind_the_first(queue: str, as_of: datetime) -> Explanation:

@@ -15,6 +15,7 @@ from domain.disruption_budgets import allowances
 from domain.fairness import FairShares
 from domain.memory import Memory
 from domain.muster import Muster
+from domain.nodepools import Provisioning
 from domain.protection import Protection, Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
 from domain.request import Kind, Kinds, alike
@@ -45,6 +46,8 @@ class Facts:
     """What each node of the tree may fairly have beyond its nominal."""
     engagements: frozenset[Engagement] = frozenset()
     """What nodes are kept for."""
+    arrivals: tuple[Provisioning, ...] = ()
+    """Nodes that are on their way."""
     remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """Answers about what no decision changes, by question."""
     kinds: Kinds = field(default_factory=Kinds, compare=False, repr=False)
@@ -107,6 +110,7 @@ class Facts:
             active=protection.active,
             protection=protection,
             fair=_fair_shares(snapshot, tree, memory),
+            arrivals=snapshot.arrivals,
             engagements=frozenset(chain.from_iterable(engaged.values())),
             kinds=memory.kinds.apart() if engaged else memory.kinds,
             able=memory.able,

@@ -48,9 +48,19 @@ def tolerates_taints(spec: WorkloadSpec, target: Target, traits: Traits) -> bool
     return not traits.taints or any(set(traits.taints) <= {*spec.tolerations, *group.tolerations} for group in spec.groups)
 
 
+def is_there(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
+    """The node exists."""
+    return traits.health.is_there
+
+
 def is_ready(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
     """The node may be given work."""
     return traits.health is Health.READY
+
+
+def is_ready_soon(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
+    """The node may be given work, or may be once it has come."""
+    return traits.health in {Health.READY, Health.COMING}
 
 
 LASTING_FILTERS: tuple[Filter, ...] = (
@@ -64,8 +74,11 @@ LASTING_FILTERS: tuple[Filter, ...] = (
 
 LASTING_REASONS = frozenset({*(reason for _, reason in LASTING_FILTERS), Reason.FORBIDDEN_BY_POLICY})
 
-PASSING_FILTERS: tuple[Filter, ...] = ((is_ready, Reason.NODE_NOT_READY),)
+PASSING_FILTERS: tuple[Filter, ...] = ((is_there, Reason.NODE_NOT_THERE), (is_ready, Reason.NODE_NOT_READY))
 """Rules that a node may break today and keep tomorrow. Candidates meet them last."""
+
+ARRIVAL_FILTERS: tuple[Filter, ...] = ((is_ready_soon, Reason.NODE_NOT_READY),)
+"""The same once all nodes that are on their way have come."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ Finder = Callable[[Question], Iterable[Fix]]
 
 def explained_now(workload_id: str, snapshot: Snapshot, now: datetime, *, go_on: GoOn = for_ever) -> Explanation | None:
     """Why a waiting workload waits as things stand, with its fixes and its position; none when it need not wait."""
-    plan, _ = schedule_around(_decided_fast(snapshot), now)
+    plan, _ = schedule_around(decided_fast(snapshot), now)
     waits = {decision.workload_id: decision.explanation for decision in plan.decisions if isinstance(decision, Wait)}
     if workload_id not in waits:
         return None
@@ -188,14 +188,14 @@ def cheapest_fixes(
 ) -> tuple[Fix, ...]:
     """The cheapest changes that start the workload, each found true by deciding the changed pool."""
     workload = next(workload for workload in snapshot.waiting if workload.id == workload_id)
-    question = Question(workload, _decided_fast(snapshot), now, Trials.for_pool(snapshot, go_on))
+    question = Question(workload, decided_fast(snapshot), now, Trials.for_pool(snapshot, go_on))
     for rights in range(MOST_RIGHTS + 1):
         if found := tuple(islice(_true(_offers(question, rights, FINDERS), question), most)):
             return found
     return ()
 
 
-def _decided_fast(snapshot: Snapshot) -> Snapshot:
+def decided_fast(snapshot: Snapshot) -> Snapshot:
     """The same where plans are not compared: who starts does not depend on which of several plans is the least."""
     rank = snapshot.policy.rank
     greedy = rank.disruption.model_copy(update={"exact": Exactness(nodes=0)})

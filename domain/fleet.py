@@ -17,13 +17,23 @@ NODE_LEVEL = "node"
 
 
 class Health(StrEnum):
-    """Whether a node may be given work; only `ready` ones get any."""
+    """Whether a node may be given work; only `ready` ones get any.
+
+    Those that are `coming` have been asked for, and those that are `possible` could be: neither is there.
+    """
 
     READY = "ready"
     CORDONED = "cordoned"
     DRAINING = "draining"
     SUSPECT = "suspect"
     LOST = "lost"
+    COMING = "coming"
+    POSSIBLE = "possible"
+
+    @property
+    def is_there(self) -> bool:
+        """The node exists, in whatever state."""
+        return self not in {Health.COMING, Health.POSSIBLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,8 @@ class Node:
     """How often in a million hours its provider takes it back; none: as often as the policy says of its capacity type."""
     available_until: datetime | None = None
     """When its block ends, and its provider takes it back; none where it has no end."""
+    node_pool: str | None = None
+    """The node pool that it was provisioned from; none where it was not."""
     levels: tuple[str, ...] = field(init=False, compare=False, repr=False)
     """The names of its topology levels, widest first."""
     path: tuple[str, ...] = field(init=False, compare=False, repr=False)

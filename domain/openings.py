@@ -8,7 +8,7 @@ from functools import partial
 from corral.api import Explanation, StopPolicy
 from domain import explanation
 from domain.facts import Facts
-from domain.feasibility import offers, sift
+from domain.feasibility import PASSING_FILTERS, Filter, offers, sift
 from domain.fleet import Amount
 from domain.placement import Candidate, best_within, fits_on, is_too_small, quota_for
 from domain.request import Request, form, ranked, requests
@@ -59,14 +59,14 @@ def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidat
     return None
 
 
-def fits_somewhere(ranks: Iterable[Sequence[Request]], world: World) -> bool:
-    """Whether there is a `best_candidate`."""
+def fits_somewhere(ranks: Iterable[Sequence[Request]], world: World, passing: Sequence[Filter] = PASSING_FILTERS) -> bool:
+    """Whether there is a `best_candidate`, among nodes that pass these filters too."""
     usage, profile = world.usage, world.policy.goals.topology
     return any(
         fits_on(offer.request, offer.supply, world.nodes(offer.classes), usage, profile)
         for rank in ranks
         for request in rank
-        for offer in offers(request, sift(request, world))
+        for offer in offers(request, sift(request, world, passing))
     )
 
 

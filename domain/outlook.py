@@ -33,7 +33,8 @@ class IdleFleet:
 
     @classmethod
     def of(cls, nodes: Sequence[Node]) -> "IdleFleet":
-        """The fleet of these nodes."""
+        """The fleet of these nodes, as far as they are there."""
+        nodes = [node for node in nodes if node.health.is_there]
         skus = {sku: place for place, sku in enumerate(sorted({node.sku for node in nodes}))}
         width = max((len(node.total.devices) for node in nodes), default=0)
         alike = Counter((node.sku, node.total) for node in nodes)

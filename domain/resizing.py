@@ -1,6 +1,6 @@
 """Resizing: running endpoints get the size that demand asks for, of what others leave idle."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 
 from corral.api import State, WorkloadSpec
@@ -18,13 +18,18 @@ from domain.world import World
 def resized(turns: Turns, facts: Facts) -> Turns:
     """The turns, after which endpoints shrink to what they want, or grow toward it.
 
-    Whoever waits has come first: growth takes what is idle, within quota, and nobody has to leave for it.
+    Whoever waits has come first: growth takes what is idle, within quota, and nobody has to leave for it. As all replicas start
+    anew, each change counts in disruption budgets, and waits until they allow it.
     """
-    world, reshapes = turns.world, []
-    for active in _of_another_size(turns, facts):
+    world, reshapes = turns.world, list[Reshape]()
+    decided = _decided(turns)
+    for active in _of_another_size(decided, facts):
+        if not facts.protection.within_budgets((active,), decided):
+            continue
         if (reshape := _reshape(active, world, facts)) is not None:
             world = world.promising(active.spec, reshape.placement, (active,))
             reshapes.append(reshape)
+            decided.add(active.attempt_id)
     if not reshapes:
         return turns
     frees = any(reshape.change is Change.SHRINK for reshape in reshapes)
@@ -32,10 +37,14 @@ def resized(turns: Turns, facts: Facts) -> Turns:
     return replace(turns, world=world, reshapes=(*turns.reshapes, *reshapes), unfinished=unfinished)
 
 
-def _of_another_size(turns: Turns, facts: Facts) -> Iterator[Active]:
-    """Running endpoints for which nothing else has been decided; those first that came first."""
+def _decided(turns: Turns) -> set[str]:
+    """Attempts that have to leave or to change by what was decided so far."""
     decided = {reshape.attempt_id for reshape in turns.reshapes} | {stop.attempt_id for stop in turns.stops}
-    decided |= {victim for move in turns.moved if isinstance(move, StartAfter) for victim in move.victims}
+    return decided | {victim for move in turns.moved if isinstance(move, StartAfter) for victim in move.victims}
+
+
+def _of_another_size(decided: Set[str], facts: Facts) -> Iterator[Active]:
+    """Running endpoints for which nothing else has been decided; those first that came first."""
     endpoints = [each for each in facts.active.values() if each.spec.autoscale is not None]
     for active in sorted(endpoints, key=lambda each: (each.submitted_at, each.id)):
         is_steady = active.state is State.RUNNING and not active.preempted

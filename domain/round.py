@@ -12,10 +12,11 @@ from domain.defragmentation import defragmented
 from domain.deserved import turns as deserved
 from domain.explanation import Finding
 from domain.facts import Facts
-from domain.feasibility import LASTING_REASONS, offers, sift, unanswered, why_never
+from domain.feasibility import ARRIVAL_FILTERS, LASTING_REASONS, offers, sift, unanswered, why_never
 from domain.guarantees import oversold
 from domain.improvement import NO_GAINS, improved
 from domain.memory import Memory
+from domain.nodepools import Provisioning
 from domain.openings import fits_somewhere, open_ranks, why_not_yet
 from domain.placement import why_not_on
 from domain.quality import quality
@@ -24,7 +25,7 @@ from domain.request import Kind, Request, requests
 from domain.reservations import settled
 from domain.resizing import resized
 from domain.snapshot import Snapshot
-from domain.turns import TakeTurns
+from domain.turns import TakeTurns, Turns
 from domain.workload import Waiting
 from domain.world import World
 
@@ -81,12 +82,16 @@ def schedule(
 
 def who_starts(snapshot: Snapshot, now: datetime) -> frozenset[str]:
     """The workloads that turns alone give capacity, at once or when others have left; a round starts all of these, or more."""
+    return frozenset(decision.workload_id for decision in turns_alone(snapshot, now).moved)
+
+
+def turns_alone(snapshot: Snapshot, now: datetime) -> Turns:
+    """What turns come to, with endpoints following their demand, and nothing improved on or moved for nobody's sake."""
     snapshot = settled(snapshot, now).snapshot
     facts = Facts.of(snapshot, now)
     _, waiting = refuse(snapshot.waiting, facts)
     take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
-    turns = take_turns(waiting, World.of(snapshot, facts.tree), facts, once=False)
-    return frozenset(decision.workload_id for decision in turns.moved)
+    return resized(take_turns(waiting, World.of(snapshot, facts.tree), facts, once=False), facts)
 
 
 def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list[Waiting]]:
@@ -125,10 +130,19 @@ def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Ex
     findings = [finding for rank in ranks for request in rank for finding in findings_of(request, world)]
     if later is not world and fits_somewhere(ranks, later):
         return explanation.waiting_for_victims(findings, facts.now)
+    if facts.arrivals and fits_somewhere(ranks, later, ARRIVAL_FILTERS):
+        return explanation.waiting_for_nodes(_awaited(ranks, later, facts), findings, facts.now)
     closed = [request.opens_at for request in requests(workload) if request.opens_at > facts.now]
     if closed and explanation.dominant(findings).rejection.reason in LASTING_REASONS:
         return explanation.waiting_for_relaxation(min(closed), findings, facts.now)
     return explanation.no_room(findings, facts.now)
+
+
+def _awaited(ranks: Iterable[Iterable[Request]], world: World, facts: Facts) -> list[Provisioning]:
+    """The nodes on their way that any of the requests accepts."""
+    accepted = {supply for rank in ranks for request in rank for supply in sift(request, world, ARRIVAL_FILTERS).classes}
+    nodes = ((arrival, arrival.pool.node) for arrival in facts.arrivals)
+    return [arrival for arrival, node in nodes if (node.provider, node.region, node.sku) in accepted]
 
 
 def findings_of(request: Request, world: World) -> list[Finding]:

@@ -10,6 +10,7 @@ from domain.accounting import Interval
 from domain.bookings import Booking
 from domain.disruption_budgets import ForcedStop
 from domain.fleet import Node
+from domain.nodepools import NodePool, Provisioning
 from domain.workload import Active, Waiting
 
 
@@ -25,6 +26,8 @@ class Snapshot:
     `past_use` is what queues used beyond their nominal, as a part of the capacity that was there, both decayed.
     `datasets` is the catalogue of data that workloads read.
     `bookings` are the reservations that are not over.
+    `arrivals` are orders for nodes that are under way, and `node_pools` what providers could add: of both, `nodes` holds each
+    node as it would be, coming or possible.
     `is_complete` is false while a provider has never told what it has: then nothing can be said to be impossible.
     """
 
@@ -41,3 +44,5 @@ class Snapshot:
     past_use: Mapping[str, Fraction] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
     bookings: tuple[Booking, ...] = ()
+    arrivals: tuple[Provisioning, ...] = ()
+    node_pools: tuple[NodePool, ...] = ()

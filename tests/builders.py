@@ -70,6 +70,7 @@ def a_node(
     maximum_replicas: int | None = None,
     interruptions: int | None = None,
     available_until: datetime | None = None,
+    node_pool: str | None = None,
 ) -> Node:
     """A node; its first `used` devices are taken, or `free` gives what is left of each in thousandths."""
     devices = tuple(free) if free is not None else (0,) * used + (WHOLE,) * (gpus - used)
@@ -90,6 +91,7 @@ def a_node(
         maximum_replicas=maximum_replicas,
         interruptions=interruptions,
         available_until=available_until,
+        node_pool=node_pool,
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from activities.ports import Clock, Provider
 from activities.providers.local import LocalNode, LocalProvider
 from activities.providers.sim import SimulatedProvider
-from activities.providers.sim_fleet import SimulatedFaults, SimulatedFleet, SimulatedRegion
+from activities.providers.sim_fleet import SimulatedFaults, SimulatedFleet, SimulatedNodePool, SimulatedRegion
 from corral.api import Identifier, Model
 from corral.cli.documents import read_documents
 
@@ -22,11 +22,12 @@ class SimulatedEntry(Model):
     name: Identifier
     kind: Literal["simulated"]
     regions: Annotated[tuple[SimulatedRegion, ...], Field(min_length=1)]
+    node_pools: tuple[SimulatedNodePool, ...] = ()
     faults: SimulatedFaults = SimulatedFaults()
 
     def open(self, state: Path, clock: Clock) -> Provider:
         """The provider, with its memory under `state`."""
-        fleet = SimulatedFleet(regions=self.regions)
+        fleet = SimulatedFleet(regions=self.regions, node_pools=self.node_pools)
         return SimulatedProvider(state / f"{self.name}.sqlite", fleet, clock, faults=self.faults, name=self.name)
 
 

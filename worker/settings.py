@@ -134,6 +134,9 @@ class Settings(BaseSettings):
     suspect_seconds: float = Field(
         30, gt=0, le=3_600, description="how long a cluster may not answer before nothing new goes there, likewise"
     )
+    growth_seconds: PositiveSeconds = Field(
+        5, description="how often the growth of the fleet is planned anew, in seconds of the wall"
+    )
     sandbox: bool = Field(False, description="run workflows in Temporal's sandbox: slower, but strict")
     workflow_pollers: int = Field(40, ge=2, le=1_000, description="how many requests for workflow tasks a worker keeps open")
     log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")

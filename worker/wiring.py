@@ -20,6 +20,7 @@ from activities.admission import Admission
 from activities.answers import Standing
 from activities.courier import Courier
 from activities.evacuating import Evacuating
+from activities.growing import Growing
 from activities.inquiry import Inquiry
 from activities.inventory import Inventory
 from activities.leasing import Leasing
@@ -42,6 +43,7 @@ from worker.settings import Settings
 from worker.temporal_server import connect
 from workflows.contracts import Signal
 from workflows.evacuation import Evacuation
+from workflows.growth import FleetGrowth
 from workflows.provider import ProviderReconcile
 from workflows.recurring import Recurring
 from workflows.reservation import ReservationLifecycle
@@ -49,7 +51,16 @@ from workflows.rollout import Rollout
 from workflows.rounds import SchedulingRounds
 from workflows.workload import WorkloadLifecycle
 
-WORKFLOWS = (WorkloadLifecycle, SchedulingRounds, ProviderReconcile, ReservationLifecycle, Evacuation, Rollout, Recurring)
+WORKFLOWS = (
+    WorkloadLifecycle,
+    SchedulingRounds,
+    ProviderReconcile,
+    ReservationLifecycle,
+    Evacuation,
+    Rollout,
+    Recurring,
+    FleetGrowth,
+)
 OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types", "opentelemetry")
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10
@@ -130,6 +141,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
         )
         inquiry, adjusting = Inquiry(store), Adjusting(store, courier)
         reserving, evacuating, rolling_out = Reserving(store), Evacuating(store, courier), RollingOut(store)
+        growing = Growing(store, providers, look_seconds=settings.growth_seconds)
         yield Parts(
             store=store,
             providers=providers,
@@ -140,6 +152,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 rounds.keep_deciding,
                 *(inquiry.status, inquiry.explain, inquiry.workloads, inquiry.events, inquiry.change),
                 *(inquiry.queues, inquiry.fleet, inquiry.nodes, inquiry.clusters, inquiry.rounds, inquiry.apply_queues),
+                *(inquiry.node_pools, inquiry.provisionings, growing.keep_planning),
                 *(inquiry.datasets, inquiry.apply_datasets),
                 *(inquiry.policies, inquiry.apply_policy, inquiry.reservations),
                 *(reserving.reserve, reserving.advance, reserving.extend, reserving.cancel),
@@ -148,7 +161,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
             ),
             provider_activities=(
                 *(placement.bind, placement.stop, placement.keep),
-                *(inventory.watch, inventory.cordon, leasing.keep),
+                *(inventory.watch, inventory.cordon, leasing.keep, growing.carry_out),
             ),
         )
 
@@ -253,7 +266,7 @@ async def _keep_singletons(client: Client, settings: Settings, parts: Parts) -> 
 
 
 async def start_singletons(client: Client, settings: Settings, providers: Mapping[str, Provider]) -> None:
-    """Start the planner and one reconciler a provider, unless they run already."""
+    """Start the planners of rounds and of growth, and one reconciler a provider, unless they run already."""
     queue = wire.pool_task_queue(settings.pool)
     await client.start_workflow(
         wire.ROUNDS,
@@ -261,6 +274,14 @@ async def start_singletons(client: Client, settings: Settings, providers: Mappin
         task_queue=queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         static_summary=f"plans the pool {settings.pool}",
+        priority=wire.STEERS,
+    )
+    await client.start_workflow(
+        wire.GROWTH,
+        id=wire.growth_workflow_id(settings.pool),
+        task_queue=queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary=f"lets the fleet of the pool {settings.pool} grow and shrink",
         priority=wire.STEERS,
     )
     for provider in providers:

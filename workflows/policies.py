@@ -14,9 +14,11 @@ BRIEFLY = RetryPolicy(
     initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(milliseconds=400), maximum_attempts=3
 )
 UNTIL_IT_WORKS = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10))
+TWICE_OR_SO = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10), maximum_attempts=4)
 
 QUICK = timedelta(seconds=5)
 ONE_CALL = timedelta(seconds=20)
+A_FEW_CALLS = timedelta(seconds=60)
 A_STRETCH = timedelta(minutes=10)
 STRETCH_SECONDS = 240.0
 HEARTBEAT = timedelta(seconds=8)

@@ -224,7 +224,7 @@ class WorkloadLifecycle:
     @workflow.update(name=wire.Update.DEMAND)
     async def demand(self, change: Demand) -> Acknowledgement:
         """Let the wanted size follow demand."""
-        return await self._change("demand", demand=change.value, at=change.at)
+        return await self._change("demand", demand=change.value, at=change.at, requests=change.requests, bad=change.bad)
 
     @workflow.update(name=wire.Update.CHECKPOINTED)
     async def checkpointed(self, change: Checkpointed) -> Acknowledgement:

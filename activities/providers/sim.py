@@ -12,18 +12,22 @@ from activities.ports import (
     Beat,
     Capability,
     Clock,
+    Delivery,
     ErrorClass,
     Event,
     LaunchSpec,
+    NodePoolView,
     NodeView,
     Observation,
     ProviderError,
     ProviderSnapshot,
+    ProvisioningView,
+    ProvisionOrder,
 )
 from activities.providers.sim_fleet import SimulatedFaults, SimulatedFleet
 from activities.providers.sim_life import Behaviour, Occupied, Run, Told
 from activities.providers.sim_records import Kind, Progress, Records
-from activities.providers.sim_world import RUN, TOLD, World, as_datetime
+from activities.providers.sim_world import ORDERED, RUN, TOLD, Ordered, World, as_datetime
 
 POLL_SECONDS = 0.2
 """How often, on the wall, a watcher looks for what other processes did."""
@@ -40,7 +44,7 @@ class SimulatedProvider:
     A checkpoint alone is no change of an attempt: it is seen when one looks, and with the next phase.
     """
 
-    capabilities = Capability.GANG | Capability.SIGNAL | Capability.WATCH | Capability.NATIVE_DEDUP
+    capabilities = Capability.GANG | Capability.SIGNAL | Capability.WATCH | Capability.NATIVE_DEDUP | Capability.PROVISION
 
     def __init__(
         self, path: Path, fleet: SimulatedFleet, clock: Clock, *, faults: SimulatedFaults = NO_FAULTS, name: str = "sim"
@@ -49,7 +53,8 @@ class SimulatedProvider:
         self._clock = clock
         self._faults = faults
         self._records = Records(path)
-        self._world = World(fleet.node_views(), faults)
+        self._pools = {pool.name: pool for pool in fleet.node_pools}
+        self._world = World(fleet.node_views(), faults, fleet.node_pools)
         self._watchers: WeakSet[_Watcher] = WeakSet()
         self._is_closed = False
         self._catch_up()
@@ -151,6 +156,90 @@ class SimulatedProvider:
                     self._keep_progress(attempt_id)
                     self._records.forget(self._world.now, attempt_id)
         self._catch_up()
+
+    async def node_pools(self) -> tuple[NodePoolView, ...]:
+        """The kinds of nodes that it can add."""
+        return tuple(NodePoolView(pool.view(pool.name), pool.limit, pool.lead_seconds) for pool in self._pools.values())
+
+    async def provision(self, order: ProvisionOrder) -> ProvisioningView:
+        """Begin to add nodes; the same order again gives the same answer.
+
+        Raises:
+            ProviderError: as the port says.
+        """
+        with self._records.writing():
+            self._catch_up()
+            is_new = order.id not in self._world.orders
+            self._refuse_order(order)
+            if is_new:
+                ordered = self._taken(order)
+                self._records.append(self._world.now, Kind.ORDERED, order.id, ORDERED.dump_json(ordered).decode())
+        self._catch_up()
+        if is_new and self._faults.loses_answer(order.id):
+            raise ProviderError(ErrorClass.UNAVAILABLE, f"no answer to order {order.id}")
+        return self._provisioning(self._world.orders[order.id])
+
+    async def provisionings(self) -> tuple[ProvisioningView, ...]:
+        """All orders that are not abandoned."""
+        self._catch_up()
+        orders = self._world.orders.values()
+        return tuple(self._provisioning(ordered) for ordered in orders if ordered.id not in self._world.abandoned)
+
+    async def abandon(self, order: str) -> None:
+        """Let nothing more come of an order."""
+        with self._records.writing():
+            self._catch_up()
+            if order not in self._world.abandoned:
+                self._records.append(self._world.now, Kind.ABANDONED, order)
+        self._catch_up()
+
+    async def deprovision(self, nodes: Collection[str]) -> None:
+        """Take nodes away for good.
+
+        Raises:
+            ProviderError: as the port says.
+        """
+        with self._records.writing():
+            self._catch_up()
+            there = [name for name in nodes if name in self._world.nodes]
+            if busy := [name for name in there if self._world.has_work(name)]:
+                raise ProviderError(ErrorClass.CONFLICT, f"work runs on {', '.join(busy)}")
+            if fixed := [name for name in there if self._world.nodes[name].provisioning is None]:
+                raise ProviderError(ErrorClass.CONFLICT, f"{', '.join(fixed)} was not added by an order")
+            for name in there:
+                self._records.append(self._world.now, Kind.NODE_REMOVED, name)
+        self._catch_up()
+
+    def _refuse_order(self, order: ProvisionOrder) -> None:
+        if order.id in self._world.abandoned:
+            raise ProviderError(ErrorClass.FENCED, f"order {order.id} was abandoned")
+        known = self._world.orders.get(order.id)
+        if known is not None and (known.node_pool, known.nodes) != (order.node_pool, order.nodes):
+            raise ProviderError(ErrorClass.CONFLICT, f"order {order.id} was given with other terms")
+        if order.node_pool not in self._pools:
+            raise ProviderError(ErrorClass.INVALID_SPEC, f"there is no node pool {order.node_pool}")
+
+    def _taken(self, order: ProvisionOrder) -> Ordered:
+        """The order as it will be carried out: of no more nodes than are left."""
+        pool, world = self._pools[order.node_pool], self._world
+        coming = sum(
+            each.comes
+            for each in world.orders.values()
+            if each.node_pool == pool.name and each.ready_at > world.now and each.id not in world.abandoned
+        )
+        left = pool.most - coming - sum(node.node_pool == pool.name for node in world.nodes.values())
+        if left <= 0:
+            raise ProviderError(ErrorClass.NO_CAPACITY, f"node pool {pool.name} has no node left of {pool.most}")
+        comes = self._faults.delivered(order.id, min(order.nodes, left))
+        ready_at = world.now + pool.lead_seconds + self._faults.delivery_delay(order.id)
+        return Ordered(order.id, order.node_pool, order.nodes, comes, ready_at)
+
+    def _provisioning(self, ordered: Ordered) -> ProvisioningView:
+        if self._world.now < ordered.ready_at:
+            return ProvisioningView(ordered.id, Delivery.COMING)
+        if ordered.comes == ordered.nodes:
+            return ProvisioningView(ordered.id, Delivery.DONE)
+        return ProvisioningView(ordered.id, Delivery.FAILED, f"{ordered.comes} of {ordered.nodes} nodes could be had")
 
     async def aclose(self) -> None:
         """Let go of the file and end the watches; the world goes on."""

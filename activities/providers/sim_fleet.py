@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 from typing import Annotated, Self
 
@@ -79,16 +80,53 @@ class SimulatedRegion(Model):
     clusters: Annotated[tuple[SimulatedCluster, ...], Field(min_length=1)]
 
 
+class SimulatedNodePool(Model):
+    """Nodes that the provider can add in a region: `limit` of them, as it says; really only as many as are `available`."""
+
+    name: Identifier
+    region: Identifier
+    cluster: Identifier
+    zone: Identifier | None = None
+    shape: NodeShape
+    limit: Annotated[StrictInt, Field(ge=0, le=100_000)]
+    available: Annotated[StrictInt, Field(ge=0)] | None = None
+    lead_seconds: Annotated[StrictInt, Field(ge=0, le=86_400)] = 120
+
+    @model_validator(mode="after")
+    def _is_counted_once(self) -> Self:
+        if self.shape.count != 1:
+            raise ValueError("shape.count: expected 1; how many nodes there may be says limit")
+        return self
+
+    @property
+    def most(self) -> int:
+        """Nodes that there really are."""
+        return self.limit if self.available is None else min(self.limit, self.available)
+
+    def view(self, name: str, order: str | None = None) -> NodeView:
+        """One of its nodes by that name."""
+        region = SimulatedRegion(name=self.region, clusters=(cluster := self._cluster(),))
+        node = replace(_node_view(region, cluster, self.shape, 0), name=name)
+        return node if order is None else replace(node, node_pool=self.name, provisioning=order)
+
+    def _cluster(self) -> SimulatedCluster:
+        return SimulatedCluster(name=self.cluster, zone=self.zone, nodes=(self.shape,))
+
+
 class SimulatedFleet(Model):
     """Everything that the simulated provider has. Topology levels: region, zone, cluster, block, rack, where given."""
 
     regions: Annotated[tuple[SimulatedRegion, ...], Field(min_length=1)]
+    node_pools: tuple[SimulatedNodePool, ...] = ()
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         names = [cluster.name for region in self.regions for cluster in region.clusters]
         if len(set(names)) < len(names):
             raise ValueError("each cluster of a fleet needs a name of its own")
+        pools = [pool.name for pool in self.node_pools]
+        if len(set(pools)) < len(pools):
+            raise ValueError("each node pool of a fleet needs a name of its own")
         return self
 
     def node_views(self) -> tuple[NodeView, ...]:
@@ -130,6 +168,9 @@ class SimulatedFaults(Model):
     After `lost_answer` the launch has taken effect, but its first call raises `UNAVAILABLE`. A `stubborn` attempt does not stop
     on notice, nor at the end of its grace, but when it is released; a `stuck` one not even then. Calls to give a `silent` one
     notice, to keep or to release it never take effect, and raise `UNAVAILABLE`.
+
+    Of an order for nodes: a failed one brings none, a partial one half of them, a slow one comes late, and the first call for
+    one with a `lost_answer` raises `UNAVAILABLE` though it has taken effect.
     """
 
     seed: int = 0
@@ -142,6 +183,10 @@ class SimulatedFaults(Model):
     stubborn: Probability = 0
     stuck: Probability = 0
     silent: Probability = 0
+    failed_provisioning: Probability = 0
+    partial_provisioning: Probability = 0
+    slow_provisioning: Probability = 0
+    slow_provisioning_seconds: PoolSeconds = 1_800
 
     def start_delay(self, attempt_id: str) -> float:
         """Seconds by which the attempt starts late."""
@@ -166,6 +211,16 @@ class SimulatedFaults(Model):
     def is_silent(self, attempt_id: str) -> bool:
         """No call that is to stop or to keep the attempt is answered."""
         return self._strikes("silent", self.silent, attempt_id)
+
+    def delivered(self, order: str, nodes: int) -> int:
+        """How many of the nodes that were ordered will come."""
+        if self._strikes("failed_provisioning", self.failed_provisioning, order):
+            return 0
+        return nodes // 2 if self._strikes("partial_provisioning", self.partial_provisioning, order) else nodes
+
+    def delivery_delay(self, order: str) -> float:
+        """Seconds by which ordered nodes come late."""
+        return self.slow_provisioning_seconds if self._strikes("slow_provisioning", self.slow_provisioning, order) else 0
 
     @property
     def outage_window_seconds(self) -> float:

@@ -41,6 +41,10 @@ class Kind(StrEnum):
     LEASED = "leased"
     """`at` is from when on the cluster has had a lease without a break, the body until when it has one."""
 
+    ORDERED = "ordered"
+    ABANDONED = "abandoned"
+    NODE_REMOVED = "node-removed"
+
 
 FENCES = (Kind.RELEASED, Kind.FORGOTTEN)
 """After one of these an attempt is never launched again."""
@@ -48,7 +52,7 @@ FENCES = (Kind.RELEASED, Kind.FORGOTTEN)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that was done; `subject` is an attempt or a node, `at` seconds since 1970 in the pool's time."""
+    """One thing that was done; `subject` is an attempt, a node or an order, `at` seconds since 1970 in the pool's time."""
 
     sequence: int
     at: float

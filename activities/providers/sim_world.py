@@ -10,7 +10,7 @@ from itertools import count
 from pydantic import TypeAdapter
 
 from activities.ports import ErrorClass, NodeView, Observation, Phase, ProviderError
-from activities.providers.sim_fleet import SimulatedFaults
+from activities.providers.sim_fleet import SimulatedFaults, SimulatedNodePool
 from activities.providers.sim_life import Occupied, Run, Timeline, Told, saved_seconds, timeline
 from activities.providers.sim_records import Change, Kind
 from corral.api import WHOLE
@@ -24,6 +24,26 @@ TOLD = TypeAdapter(Told)
 FOR_EVER = float("inf")
 
 LEASE_IS_OVER = "the lease of its cluster is over"
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """An order for nodes that was taken: so many of those asked for will be there at that time."""
+
+    id: str
+    node_pool: str
+    nodes: int
+    comes: int
+    ready_at: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The nodes that come of it."""
+        return tuple(f"{self.id.rpartition('/')[2]}-{index}" for index in range(self.comes))
+
+
+ORDERED = TypeAdapter(Ordered)
+"""How an order is written down, in JSON."""
 
 
 def as_datetime(seconds: float) -> datetime:
@@ -73,7 +93,7 @@ class World:
     empties it.
     """
 
-    def __init__(self, nodes: Sequence[NodeView], faults: SimulatedFaults) -> None:
+    def __init__(self, nodes: Sequence[NodeView], faults: SimulatedFaults, pools: Sequence[SimulatedNodePool] = ()) -> None:
         self.events: list[Observation | NodeView] = []
         self.sequence = 0
         self.now = 0.0
@@ -81,14 +101,17 @@ class World:
         self._names = tuple(self.nodes)
         self._faults = faults
         self._cluster_of = {node.name: node.place for node in nodes}
-        self.clusters = frozenset(self._cluster_of.values())
+        self.clusters = frozenset({*self._cluster_of.values(), *(pool.view(pool.name).place for pool in pools)})
         self._leases: dict[str, dict[float, float]] = {}
         self._cut: set[str] = set()
         self._withheld: list[Observation | NodeView] = []
+        self._pools = {pool.name: pool for pool in pools}
         self._attempts: dict[str, Attempt] = {}
         self._attempts_on: dict[str, set[str]] = {name: set() for name in self.nodes}
         self._used = {node.name: [0] * node.accelerators for node in nodes}
         self._down_until: dict[str, float] = {}
+        self.orders: dict[str, Ordered] = {}
+        self.abandoned: set[str] = set()
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._tie = count()
 
@@ -224,6 +247,40 @@ class World:
                 self._join(change.subject)
             case Kind.LEASED:
                 pass  # taken in before
+            case Kind.ORDERED | Kind.ABANDONED | Kind.NODE_REMOVED:
+                self._grow(change)
+
+    def _grow(self, change: Change) -> None:
+        match change.kind:
+            case Kind.ORDERED:
+                self._order(ORDERED.validate_json(change.body))
+            case Kind.ABANDONED:
+                self.abandoned.add(change.subject)
+            case Kind.NODE_REMOVED:
+                self._remove(change.subject)
+
+    def has_work(self, name: str) -> bool:
+        """An attempt that is not over has a place on the node."""
+        return bool(self._attempts_on.get(name))
+
+    def _order(self, ordered: Ordered) -> None:
+        self.orders[ordered.id] = ordered
+        self._plan(ordered.ready_at, partial(self._deliver, ordered))
+
+    def _deliver(self, ordered: Ordered) -> None:
+        pool = self._pools.get(ordered.node_pool)
+        if ordered.id in self.abandoned or pool is None:
+            return  # the fleet was configured anew and the pool is gone
+        for name in ordered.names:
+            self.nodes[name] = node = pool.view(name, ordered.id)
+            self._cluster_of[name] = node.place
+            self._attempts_on[name], self._used[name] = set(), [0] * node.accelerators
+            self.events.append(node)
+
+    def _remove(self, name: str) -> None:
+        if (node := self.nodes.pop(name, None)) is not None:
+            del self._attempts_on[name], self._cluster_of[name]
+            self.events.append(replace(node, ready=False))
 
     def _launch(self, run: Run) -> None:
         self._attempts[run.attempt_id] = Attempt(run, timeline(run))

@@ -13,7 +13,7 @@ from activities.store.attempts import withdraw
 from activities.store.rows import Journal, WorkloadRow
 from corral.api import Outcome, State, WorkloadSpec
 from domain.accounting import IntervalKind
-from domain.autoscaling import Course, followed
+from domain.autoscaling import Course, burn_rate, followed
 
 NO_DEMAND = "there is no demand for it"
 
@@ -43,10 +43,12 @@ async def follow_demand(connection: AsyncConnection, journal: Journal, workload:
     known = _known(workload, spec, at)
     if workload.scaling is not None and at <= known.course.as_of:
         return f"{_replicas(known.course.wanted)} wanted: newer demand is known"
-    course = followed(known.course, asked.demand, at, spec.autoscale)
+    course = followed(known.course, asked.demand, at, spec.autoscale, requests=asked.requests, bad=asked.bad)
     asleep = await _put_in_or_out_of_line(connection, journal, workload, known, course.wanted)
     _write(journal, workload, _sized(spec, course.wanted), Scaling(course, asleep))
     message = f"{_replicas(course.wanted)} wanted for a demand of {asked.demand:g}"
+    if (burning := burn_rate(course.served, at, spec.autoscale)) >= spec.autoscale.burn_rate:
+        message += f", and an error budget that is used up {burning:.1f} times as fast as it may be"
     if course.wanted != known.course.wanted:
         journal.note(workload.id, "scaled", message)
     return message

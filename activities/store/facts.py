@@ -37,6 +37,7 @@ def node_of(row: Row[Any], promised: Sequence[Room]) -> Node:
         maximum_replicas=row.maximum_replicas,
         interruptions=row.interruptions,
         available_until=row.available_until,
+        node_pool=row.node_pool,
     )
 
 

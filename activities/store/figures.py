@@ -48,10 +48,10 @@ STANDING: Mapping[str, TextClause] = {
                    WHEN reach IN ('lost', 'returned') THEN 'lost'
                    WHEN ready AND suspect IS NULL AND reach IS NULL THEN 'ready' ELSE 'suspect' END),
                sum(accelerators)
-        FROM nodes GROUP BY 1, 2, 3, 4, 5"""),
+        FROM nodes WHERE given_back_at IS NULL GROUP BY 1, 2, 3, 4, 5"""),
     "used_accelerators": _asking("""
         SELECT provider, region, cluster, sku, sum((SELECT coalesce(sum(use), 0) FROM unnest(device_use) AS use)) / 1000.0
-        FROM nodes GROUP BY 1, 2, 3, 4"""),
+        FROM nodes WHERE given_back_at IS NULL GROUP BY 1, 2, 3, 4"""),
     "cluster_view_age_seconds": _asking("""
         SELECT DISTINCT nodes.provider, cluster, greatest(0, extract(epoch FROM :now - seen_at))
         FROM nodes JOIN providers ON providers.name = nodes.provider WHERE seen_at IS NOT NULL"""),
@@ -85,6 +85,16 @@ STANDING: Mapping[str, TextClause] = {
         GROUP BY 1 HAVING sum(entitled * seconds) > 0"""),
     "round_optimality_gap": _asking("""
         SELECT (quality->>'gap')::float FROM rounds WHERE pool = :pool AND quality IS NOT NULL ORDER BY id DESC LIMIT 1"""),
+    "provisioned_nodes": _asking("""
+        SELECT node_pool, CASE WHEN ready AND cordon IS NULL AND suspect IS NULL THEN 'ready' ELSE 'leaving' END, count(*)
+        FROM nodes WHERE node_pool IS NOT NULL AND given_back_at IS NULL GROUP BY 1, 2
+        UNION ALL SELECT node_pool, 'coming', sum(nodes - (SELECT count(*) FROM nodes WHERE provisioning = provisionings.id))
+        FROM provisionings WHERE ended_at IS NULL GROUP BY 1"""),
+    "wanted_nodes": _asking("""
+        SELECT id, (course->>'wanted')::integer FROM node_pools WHERE course IS NOT NULL"""),
+    "provisioned_dollars_per_hour": _asking("""
+        SELECT node_pool, sum(price * accelerators) / 1e6
+        FROM nodes WHERE node_pool IS NOT NULL AND given_back_at IS NULL GROUP BY 1"""),
     "outbox_undelivered": _asking("""
         SELECT count(*) FROM outbox WHERE delivered IS NULL"""),
     "outbox_lag_seconds": _asking("""

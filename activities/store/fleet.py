@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, or_, select, update
+from sqlalchemy import and_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
@@ -67,7 +67,9 @@ def _upsert_node() -> Any:
     statement = insert(tables.nodes)
     now, new = tables.nodes.c, statement.excluded
     values: dict[str, Any] = {name: new[name] for name in _OBSERVED}
+    # One that was given back does not come again, whatever an older report says; its name is never used for another.
     # A node that reports less than is in use there keeps that much, until it is free.
+    values["ready"] = and_(new.ready, now.given_back_at.is_(None))
     values["cpu_milli"] = func.greatest(new.cpu_milli, now.cpu_use)
     values["memory_mib"] = func.greatest(new.memory_mib, now.memory_use)
     values["maximum_replicas"] = case((new.maximum_replicas.is_not(None), func.greatest(new.maximum_replicas, now.replica_use)))
@@ -81,7 +83,7 @@ def _upsert_node() -> Any:
 
 _OBSERVED = (
     *("region", "cluster", "sku", "topology", "capacity_type", "price", "interruptions", "available_until", "taints"),
-    *("labels", "ready"),
+    *("labels", "ready", "node_pool", "provisioning"),
 )
 
 
@@ -105,19 +107,21 @@ def _values(provider: str, view: NodeView) -> dict[str, Any]:
         "labels": [list(pair) for pair in view.labels],
         "maximum_replicas": view.maximum_replicas,
         "ready": view.ready,
+        "node_pool": None if view.node_pool is None else f"{provider}/{view.node_pool}",
+        "provisioning": view.provisioning,
         "device_use": [0] * view.accelerators,
     }
 
 
 def is_inside(kind: PlaceKind, place: str) -> ColumnElement[bool]:
-    """Whether a node is in a place."""
+    """Whether a node is in a place; one that was given back is in none."""
     nodes = tables.nodes.c
     paths: Mapping[PlaceKind, ColumnElement[str]] = {
         PlaceKind.NODE: nodes.id,
         PlaceKind.CLUSTER: func.concat_ws("/", nodes.provider, nodes.region, nodes.cluster),
         PlaceKind.REGION: func.concat_ws("/", nodes.provider, nodes.region),
     }
-    return paths[kind] == place
+    return and_(paths[kind] == place, nodes.given_back_at.is_(None))
 
 
 async def order(connection: AsyncConnection, provider: str, cordon: Cordon) -> list[str]:

@@ -98,7 +98,7 @@ class Past:
         kept = [stop for stop in (self._stops | dict(news.stops)).values() if stop.at > oldest]
         self.stops = tuple(sorted(kept, key=lambda stop: (stop.at, stop.attempt_id)))
         self._stops = {stop.attempt_id: stop for stop in self.stops}
-        self._stopped_today = Counter(stop.workload_id for stop in self.stops if stop.at > now - DAY)
+        self._stopped_today = Counter(stop.workload_id for stop in self.stops if stop.at > now - DAY and not stop.for_itself)
         ends = [stop.at + age for stop in self.stops for age in (DAY, news.reach) if stop.at + age > now]
         self._reach, self._stays = news.reach, min(ends, default=now + DAY)
         return {id for id in before.keys() | self._stopped_today.keys() if before[id] != self._stopped_today[id]}
@@ -178,6 +178,8 @@ async def _read_failed(connection: AsyncConnection, workloads: Sequence[str]) ->
 
 
 _IS_MOVED = _OWN.c.stop_as == literal_column(f"'{Outcome.MIGRATED}'")  # as the index has it
+_IS_RESIZED = _OWN.c.stop_as == literal_column(f"'{Outcome.RESIZED}'")
+_IS_FOR_ITSELF = and_(_OWN.c.beneficiary.is_(None), _IS_RESIZED)
 _IS_FOR_NOBODY = and_(_OWN.c.beneficiary.is_(None), _IS_MOVED)
 _STOPS = (
     select(
@@ -188,12 +190,13 @@ _STOPS = (
         _OWN.c.checkpoint_at,
         _OWN.c.milli,
         _IS_FOR_NOBODY.label("is_for_nobody"),
+        _IS_FOR_ITSELF.label("is_for_itself"),
         tables.workloads.c.queue,
         tables.workloads.c.tier,
         tables.workloads.c.spec["checkpoint"]["grace_seconds"].label("grace_seconds"),
     )
     .join(tables.workloads, tables.workloads.c.id == _OWN.c.workload_id)
-    .where(or_(_OWN.c.beneficiary.is_not(None), _IS_MOVED), _OWN.c.stop_at > bindparam("since"))
+    .where(or_(_OWN.c.beneficiary.is_not(None), _IS_MOVED, _IS_RESIZED), _OWN.c.stop_at > bindparam("since"))
 )
 _THEIR_STOPS = _STOPS.where(_OWN.c.workload_id == _WORKLOADS)
 
@@ -216,4 +219,4 @@ def _stop_of(row: Row[Any], rank: Rank) -> ForcedStop:
     if row.is_for_nobody:
         lost = lost_work(row.started_at, row.checkpoint_at, row.stop_at, row.milli)
         cost = lost + row.milli * (row.grace_seconds + rank.restart_seconds)
-    return ForcedStop(row.id, row.workload_id, row.queue, SlaTier(row.tier), row.stop_at, cost)
+    return ForcedStop(row.id, row.workload_id, row.queue, SlaTier(row.tier), row.stop_at, cost, row.is_for_itself)

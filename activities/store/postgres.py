@@ -17,6 +17,7 @@ from activities.answers import (
     Adjusted,
     Adjustment,
     AttemptKey,
+    FleetStep,
     Judgement,
     Notice,
     OpenAttempt,
@@ -25,7 +26,18 @@ from activities.answers import (
     Standing,
     Unreleased,
 )
-from activities.ports import Clock, Decide, LaunchSpec, NodeView, Observation, StopOrder
+from activities.ports import (
+    Clock,
+    Decide,
+    Grow,
+    LaunchSpec,
+    NodePoolView,
+    NodeView,
+    Observation,
+    ProvisioningView,
+    ProvisionOrder,
+    StopOrder,
+)
 from activities.store import (
     adjustments,
     attempts,
@@ -34,6 +46,7 @@ from activities.store import (
     data,
     evacuations,
     fleet,
+    growth,
     leaving,
     orders,
     policies,
@@ -57,12 +70,15 @@ from corral.api import (
     ClusterStatus,
     Cordon,
     DatasetStatus,
+    DeliveryState,
     EvacuationOrder,
     EvacuationStatus,
     FleetStatus,
+    NodePoolStatus,
     NodeStatus,
     OperationChange,
     OperationStatus,
+    ProvisioningStatus,
     QueueStatus,
     QueueTree,
     Reason,
@@ -471,6 +487,104 @@ class PostgresStore:
             return await views.nodes(connection, ids)
 
         return (await self._write(work))[0]
+
+    async def write_node_pools(self, provider: str, views: Sequence[NodePoolView]) -> None:
+        """Write what a provider can add."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> None:
+            if await growth.write_pools(connection, provider, views):
+                await fleet.note_change(connection, self._pool)
+
+        await self._write(work)
+
+    async def write_deliveries(self, provider: str, views: Sequence[ProvisioningView]) -> list[str]:
+        """Believe how far a provider is with its orders; answers with those that are none of this record."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> list[str]:
+            return await growth.write_deliveries(connection, views, journal.now)
+
+        return (await self._write(work))[0]
+
+    async def given_back_but_there(self, provider: str, names: Collection[str]) -> list[str]:
+        """Those of the nodes that the provider has taken away, as it said."""
+        async with self._engine.connect() as connection:
+            return await growth.given_back_but_there(connection, provider, names)
+
+    async def grow(self, plan: Grow) -> list[FleetStep]:
+        """Take the fleet's growth as far as it may go now; answers with what providers are to be asked for that.
+
+        What is planned is written only if nobody else has ordered anything since the pool was read.
+        """
+        now = self._clock.now()
+        async with self._engine.connect() as connection:
+            rules = (await self._policies.in_force(connection)).growth
+            if await growth.is_idle(connection, rules):
+                return []
+
+        async def keep_orders(connection: AsyncConnection, journal: Journal) -> growth.Stand:
+            if await growth.keep_orders(connection, now, rules):
+                await fleet.note_change(connection, self._pool)
+            return await growth.read_stand(connection, now, rules)
+
+        stand, _ = await self._write(keep_orders)
+        snapshot, now = await self.look()
+        planned = await plan(snapshot, stand.courses, stand.closed.keys(), now)
+
+        async def write(connection: AsyncConnection, journal: Journal) -> list[FleetStep]:
+            if await growth.write_plan(connection, planned, stand.orders, now):
+                await self._supply_changed(connection, journal)
+            return await growth.steps(connection)
+
+        return (await self._write(write))[0]
+
+    async def order_to_ask(self, order: str) -> ProvisionOrder | None:
+        """An order as its provider is to be asked for it; none when it is over."""
+        async with self._engine.connect() as connection:
+            return await growth.order_to_ask(connection, order)
+
+    async def order_taken(self, order: str) -> None:
+        """Note that a provider has taken an order."""
+        async with self._engine.begin() as connection:
+            await growth.note_told(connection, order, self._clock.now())
+
+    async def order_failed(self, order: str, reason: str) -> None:
+        """Close an order that its provider refuses."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> None:
+            await growth.end_order(connection, order, DeliveryState.FAILED, reason, journal.now)
+            await fleet.note_change(connection, self._pool)
+
+        await self._write(work)
+
+    async def order_abandoned(self, order: str) -> None:
+        """Note that nothing more can come of an order."""
+        async with self._engine.begin() as connection:
+            await growth.note_abandoned(connection, order, self._clock.now())
+
+    async def nodes_to_give_back(self, provider: str, names: Collection[str]) -> list[str]:
+        """Those of the nodes that are still to leave, and have no work."""
+        async with self._engine.connect() as connection:
+            return await growth.nodes_to_give_back(connection, provider, names)
+
+    async def nodes_given_back(self, provider: str, names: Collection[str]) -> None:
+        """Note that a provider has taken nodes away."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> None:
+            await growth.note_given_back(connection, provider, names, journal.now)
+            await self._supply_changed(connection, journal)
+
+        await self._write(work)
+
+    async def node_pools(self) -> list[NodePoolStatus]:
+        """What providers can add, and how far each pool is from what is wanted of it."""
+        async with self._engine.connect() as connection:
+            rules = (await self._policies.in_force(connection)).growth
+            return await growth.node_pools(connection, self._clock.now(), rules)
+
+    async def provisionings(self, limit: int) -> list[ProvisioningStatus]:
+        """The newest orders for nodes, those under way first."""
+        async with self._engine.connect() as connection:
+            return await growth.orders(connection, limit)
 
     async def evacuate(self, order: EvacuationOrder) -> tuple[EvacuationStatus, list[Notice]]:
         """Take an evacuation as far as it may go now, and note where that is.

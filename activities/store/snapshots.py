@@ -1,6 +1,6 @@
 """Reading the world: everything that a round may know, as frozen facts."""
 
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,7 @@ from activities.store.data import read_datasets
 from activities.store.demand import Demand
 from activities.store.facts import waiting_of
 from activities.store.fleet import all_seen
+from activities.store.growth import read_arrivals, read_pools
 from activities.store.past import Past
 from activities.store.penalties import OpenCharges
 from activities.store.policies import PolicyReader
@@ -25,9 +26,10 @@ from activities.store.rows import AttemptRow, WorkloadRow
 from activities.store.steps import Steps
 from activities.store.supply import Supply
 from corral.api import WHOLE, Dataset, Explanation, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
-from corral.policy import Policy
+from corral.policy import Growth, Policy
 from domain.fleet import Health, Node
 from domain.lifecycle import FOR_SOMEBODY, MAY_STAY
+from domain.nodepools import NodePool, Provisioning, planned
 from domain.penalties import Entry, is_shown, outstanding
 from domain.snapshot import Snapshot
 
@@ -93,6 +95,24 @@ class Edited:
     datasets: tuple[Dataset, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What could be added to a fleet that has so many nodes of each pool, and what is coming: as it is, and node by node."""
+
+    pools: tuple[NodePool, ...] = ()
+    arrivals: tuple[Provisioning, ...] = ()
+    there: Mapping[str, int] = field(default_factory=dict)
+    rules: Growth = field(default_factory=Growth)
+    nodes: tuple[Node, ...] = ()
+
+    def in_(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with that."""
+        if not self.pools:
+            return snapshot
+        nodes = snapshot.nodes + self.nodes if self.nodes else snapshot.nodes
+        return replace(snapshot, nodes=nodes, node_pools=self.pools, arrivals=self.arrivals)
+
+
 @dataclass
 class Memory:
     """The committed world up to a moment, and nothing that any transaction might yet take back."""
@@ -115,6 +135,7 @@ class SnapshotReader:
 
     policies: PolicyReader
     _edited: Edited | None = None
+    _planned: "Planned | None" = None
     _memory: Memory = field(default_factory=Memory)
 
     def forget(self) -> None:
@@ -143,9 +164,22 @@ class SnapshotReader:
             self.forget()
             raise
         bookings, look_at = await read_bookings(connection), await read_look_at(connection, self.policies.pool)
+        planned = await self._read_planned(connection, edited.policy.growth)
         with steps.step("read: assemble"):
             world = self._world(edited, now, fresh, everybody=everybody)
-            return replace(world, snapshot=replace(world.snapshot, bookings=bookings), look_at=look_at)
+            return replace(world, snapshot=planned.in_(replace(world.snapshot, bookings=bookings)), look_at=look_at)
+
+    async def _read_planned(self, connection: AsyncConnection, rules: Growth) -> "Planned":
+        """What could be added to the fleet and what is coming; the same objects as long as it is the same."""
+        if not (rules.dollars_per_hour or self._memory.supply.provisioned):
+            return Planned()
+        pools = await read_pools(connection)
+        arrivals = await read_arrivals(connection, pools) if pools else ()
+        there = Counter(self._memory.supply.provisioned.values())
+        known = self._planned
+        if known is None or (known.pools, known.arrivals, known.there, known.rules) != (pools, arrivals, there, rules):
+            self._planned = known = Planned(pools, arrivals, there, rules, tuple(planned(pools, arrivals, there, rules)))
+        return known
 
     async def _catch_up(
         self, connection: AsyncConnection, policy: Policy, now: datetime, fresh: Mapping[str, WorkloadRow], steps: Steps

@@ -32,6 +32,8 @@ class Supply:
     nodes: Kept[Node] = field(default_factory=Kept)
     replicas_left: dict[str, int] = field(default_factory=dict)
     """How many more replicas may be claimed, by node; nodes that take any number are left out."""
+    provisioned: dict[str, str] = field(default_factory=dict)
+    """The node pools of nodes that were added from one, and are there."""
     _changed: dict[str, int] = field(default_factory=dict)
 
     async def news(self, connection: AsyncConnection, since: int) -> NodeNews:
@@ -49,8 +51,18 @@ class Supply:
         """Remember it."""
         for row in news.rows:
             self._changed[row.id] = row.changed
+            if row.given_back_at is not None:
+                self._drop(row.id)
+                continue
+            if row.node_pool is not None:
+                self.provisioned[row.id] = row.node_pool
             self.nodes.put(row.id, node_of(row, news.promised.get(row.id, ())))
             if row.maximum_replicas is None:
                 self.replicas_left.pop(row.id, None)
             else:
                 self.replicas_left[row.id] = row.maximum_replicas - row.replica_use
+
+    def _drop(self, node_id: str) -> None:
+        self.nodes.drop(node_id)
+        self.replicas_left.pop(node_id, None)
+        self.provisioned.pop(node_id, None)

@@ -116,6 +116,10 @@ nodes = Table(
     Column("cordon_reason", Text),
     # The evacuation that cordoned it, as long as nobody has ordered anything else for the node.
     Column("cordoned_by", Text),
+    # The node pool and the order by which it was added, and when it was given back: from then on it counts nowhere.
+    Column("node_pool", Text),
+    Column("provisioning", Text),
+    Column("given_back_at", Instant),
     # Why nothing new goes there though it reports that it is ready: work on it does not stop.
     Column("suspect", Text),
     # What its cluster is, unless that is reachable.
@@ -134,6 +138,51 @@ nodes = Table(
     CheckConstraint("replica_use BETWEEN 0 AND coalesce(maximum_replicas, replica_use)", name="replicas_not_oversubscribed"),
     CheckConstraint("cordon IN ('cordoned', 'draining')", name="known_cordon"),
     CheckConstraint("reach IN ('suspect', 'lost', 'returned')", name="known_reach"),
+    Index("ix_nodes_provisioning", "provisioning", postgresql_where=text("provisioning IS NOT NULL")),
+)
+
+node_pools = Table(
+    "node_pools",
+    metadata,
+    # `provider/name`.
+    Column("id", Text, primary_key=True),
+    Column("provider", ForeignKey("providers.name"), nullable=False),
+    Column("name", Text, nullable=False),
+    # The `NodeView` of one of its nodes.
+    Column("node", JSONB, nullable=False),
+    # How many there may be at once, as the provider says.
+    Column("most", Integer, nullable=False),
+    Column("lead_seconds", Integer, nullable=False),
+    # What the last plan found, and the `Course` to which it has come.
+    Column("needed", Integer, nullable=False, server_default="0"),
+    Column("course", JSONB),
+    Column("why", Text, nullable=False, server_default=""),
+)
+
+provisionings = Table(
+    "provisionings",
+    metadata,
+    # Its provider knows it by the same id.
+    Column("id", Text, primary_key=True),
+    Column("node_pool", ForeignKey("node_pools.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("nodes", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    # Nodes that had come when it ended.
+    Column("arrived", Integer, nullable=False, server_default="0"),
+    Column("ordered_at", Instant, nullable=False),
+    # When its provider took it.
+    Column("told_at", Instant),
+    Column("ended_at", Instant),
+    # When it was certain that nothing more comes of it.
+    Column("settled_at", Instant),
+    UniqueConstraint("node_pool", "number"),
+    CheckConstraint("state IN ('coming', 'arrived', 'failed', 'given-up')", name="known_state"),
+    CheckConstraint("(ended_at IS NULL) = (state = 'coming')", name="over_when_it_has_ended"),
+    CheckConstraint("nodes > 0", name="some_nodes"),
+    Index("ix_provisionings_unsettled", "node_pool", postgresql_where=text("settled_at IS NULL")),
 )
 
 queues = Table(
@@ -254,6 +303,7 @@ attempts = Table(
     Index("ix_attempts_beneficiary", "beneficiary", postgresql_where=text("beneficiary IS NOT NULL")),
     Index("ix_attempts_stop_at", "stop_at", postgresql_where=text("beneficiary IS NOT NULL")),
     Index("ix_attempts_moved_at", "stop_at", postgresql_where=text("stop_as = 'migrated'")),
+    Index("ix_attempts_resized_at", "stop_at", postgresql_where=text("stop_as = 'resized'")),
     Index("ix_attempts_leaving", "leave_at", postgresql_where=text("ended_at IS NULL AND leave IS NOT NULL")),
     Index("ix_attempts_unreleased_in", "unreleased_in", postgresql_where=text("unreleased_in IS NOT NULL")),
     Index("ix_attempts_open", "provider", postgresql_where=text("ended_at IS NULL")),

@@ -265,7 +265,7 @@ def _valid(quota: QuotaSpec, now: datetime) -> bool:
 
 async def nodes(connection: AsyncConnection, only: Iterable[str] | None = None) -> list[NodeStatus]:
     """Nodes as last observed, all or those with the given ids."""
-    query = select(tables.nodes).order_by(tables.nodes.c.id)
+    query = select(tables.nodes).where(tables.nodes.c.given_back_at.is_(None)).order_by(tables.nodes.c.id)
     if only is not None:
         query = query.where(tables.nodes.c.id.in_(list(only)))
     kept: dict[str, list[str]] = {}
@@ -295,6 +295,7 @@ def _node_status(row: Row[Any], kept: Mapping[str, Sequence[str]], why: Mapping[
         maximum_replicas=row.maximum_replicas,
         available_until=row.available_until,
         kept_for=tuple(kept.get(row.id, ())),
+        node_pool=row.node_pool,
         reason=row.cordon_reason or why.get(f"{row.provider}/{row.region}/{row.cluster}", "") or row.suspect or "",
     )
 

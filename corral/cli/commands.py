@@ -280,10 +280,12 @@ def demand(
     context: typer.Context,
     workload: WorkloadId,
     value: Annotated[float, typer.Argument(metavar="VALUE", help="In the unit of the spec's autoscale.target.")],
+    requests: Annotated[int, typer.Option(help="Requests that have ended since demand was told last.")] = 0,
+    bad: Annotated[int, typer.Option(help="Those of them that were not served well.")] = 0,
     output: Output = None,
 ) -> None:
     """Tell an endpoint its demand, from which follows how many replicas it wants."""
-    name, told = checked_id(workload), checked(Demand, value=value)
+    name, told = checked_id(workload), checked(Demand, value=value, requests=requests, bad=bad)
     _change(context, output, lambda corral: corral.demand(name, told))
 
 

@@ -39,6 +39,25 @@ def clusters(context: typer.Context, watch: Watch = False, interval: Interval = 
     Session.of(context, output).follow(lambda corral: corral.clusters(), View(tables.clusters), Watching(watch, interval))
 
 
+@fleet.command("pools")
+def list_node_pools(context: typer.Context, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
+    """List the node pools: what providers can add, how much of it is wanted and why, what is there and on its way."""
+    Session.of(context, output).follow(lambda corral: corral.node_pools(), View(tables.node_pools), Watching(watch, interval))
+
+
+@fleet.command("orders")
+def list_orders(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 20,
+    watch: Watch = False,
+    interval: Interval = 2,
+    output: Output = None,
+) -> None:
+    """List the newest orders for nodes: for whom they were given, and what came of them."""
+    view = View(tables.provisionings)
+    Session.of(context, output).follow(lambda corral: corral.provisionings(limit), view, Watching(watch, interval))
+
+
 def rounds(
     context: typer.Context,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 20,

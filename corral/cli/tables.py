@@ -11,8 +11,10 @@ from corral.api import (
     EvacuationMove,
     Explanation,
     FleetStatus,
+    NodePoolStatus,
     NodeStatus,
     OperationStatus,
+    ProvisioningStatus,
     QueueSpec,
     QueueStatus,
     QueueUsage,
@@ -315,6 +317,36 @@ def fleet(supply: Sequence[FleetStatus]) -> Page:
 def _supply(part: FleetStatus) -> tuple[object, ...]:
     free = part.accelerators - part.used
     return (part.provider, part.region, part.sku, part.nodes, part.ready_nodes, part.accelerators, part.used, free)
+
+
+def node_pools(statuses: Sequence[NodePoolStatus]) -> Page:
+    """One line for each node pool."""
+    columns = (
+        *(Column("NODE POOL"), Column("REGION"), SKU, *_numbers("EACH", "$/H", "LEAST", "MOST", "NEEDED", "DESIRED")),
+        *(*_numbers("NODES", "READY", "COMING"), Column("SINCE", is_whole=True), Column("WHY")),
+        *(Column("PAUSED UNTIL", is_whole=True), Column("FAILURE")),
+    )
+    return (table(columns, map(_node_pool, statuses)),)
+
+
+def _node_pool(pool: NodePoolStatus) -> tuple[object, ...]:
+    kind = (pool.id, pool.region, pool.sku, pool.accelerators, pool.dollars_per_hour)
+    numbers = (pool.minimum, pool.maximum, pool.needed, pool.desired, pool.nodes, pool.ready, pool.coming)
+    return (*kind, *numbers, pool.since, pool.why, pool.paused_until, pool.failure)
+
+
+def provisionings(statuses: Sequence[ProvisioningStatus]) -> Page:
+    """One line for each order for nodes."""
+    columns = (
+        *(ID, Column("NODE POOL"), STATE, *_numbers("NODES", "ARRIVED")),
+        *(Column("ORDERED", is_whole=True), Column("ENDED", is_whole=True), Column("WHY"), Column("REASON")),
+    )
+    return (table(columns, map(_provisioning, statuses)),)
+
+
+def _provisioning(order: ProvisioningStatus) -> tuple[object, ...]:
+    numbers = (order.nodes, order.arrived)
+    return (order.id, order.node_pool, order.state, *numbers, order.ordered_at, order.ended_at, order.why, order.reason)
 
 
 def rounds(statuses: Sequence[RoundStatus]) -> Page:

@@ -10,6 +10,7 @@ from domain.facts import Facts
 from domain.feasibility import sift
 from domain.lint.documents import listed
 from domain.lint.rules import lint
+from domain.nodepools import still_planned
 from domain.request import requests
 from domain.round import refuse
 from domain.snapshot import Snapshot
@@ -50,7 +51,8 @@ def unknown_region(snapshot: Snapshot, policy: Policy) -> Iterator[LintFinding]:
 
 def strands_waiting_work(snapshot: Snapshot, policy: Policy, now: datetime) -> Iterator[LintFinding]:
     """Work waits that could never run any more: the next round would refuse it for good."""
-    facts_before, facts_after = Facts.of(snapshot, now), Facts.of(replace(snapshot, policy=policy), now)
+    then = replace(snapshot, policy=policy, nodes=still_planned(snapshot.nodes, snapshot.node_pools, policy.growth))
+    facts_before, facts_after = Facts.of(snapshot, now), Facts.of(then, now)
     before, _ = refuse(snapshot.waiting, facts_before)
     after, _ = refuse(snapshot.waiting, facts_after)
     known = {refusal.workload_id for refusal in before}

@@ -13,6 +13,7 @@ from corral.api import (
     ClusterStatus,
     Cordon,
     DatasetStatus,
+    DeliveryState,
     Demand,
     EvacuationForecast,
     EvacuationMove,
@@ -23,11 +24,13 @@ from corral.api import (
     Fix,
     FixKind,
     FleetStatus,
+    NodePoolStatus,
     NodeStatus,
     OperationChange,
     OperationKind,
     OperationNote,
     OperationStatus,
+    ProvisioningStatus,
     QueuePreemption,
     QueueSpec,
     QueueStatus,
@@ -121,6 +124,36 @@ QUEUES = [
         usage=(QueueUsage(sku="h100", nominal=16, used=24.25, borrowed=8.25),),
         warnings=("h100 is over-committed by 8",),
     ),
+]
+NODE_POOLS = [
+    NodePoolStatus(
+        id="cloud/burst",
+        region="north",
+        sku="h100",
+        accelerators=8,
+        capacity_type=CapacityType.ON_DEMAND,
+        dollars_per_hour=16.0,
+        lead_seconds=60,
+        minimum=0,
+        maximum=4,
+        needed=3,
+        desired=3,
+        nodes=1,
+        ready=1,
+        coming=2,
+        why="for train-7",
+    )
+]
+ORDERS = [
+    ProvisioningStatus(
+        id="cloud/burst-1",
+        node_pool="cloud/burst",
+        nodes=2,
+        arrived=0,
+        state=DeliveryState.COMING,
+        ordered_at=NOON,
+        why="for train-7",
+    )
 ]
 FLEET = [FleetStatus(provider="cloud", region="north", sku="h100", nodes=2, ready_nodes=1, accelerators=16, used=8.5)]
 CLUSTERS = [
@@ -337,6 +370,14 @@ class FakeCorral(Corral):
         self._note("apply_policy", policy, who, why)
         record = PolicyRecord(version=8, digest=policy.digest, policy=policy, applied_at=NOON, who=who, why=why)
         return PolicyAnswer(record=record, findings=self.findings)
+
+    async def node_pools(self) -> list[NodePoolStatus]:
+        self._note("node_pools")
+        return NODE_POOLS
+
+    async def provisionings(self, limit: int = 20) -> list[ProvisioningStatus]:
+        self._note("provisionings", limit)
+        return ORDERS
 
     async def fleet(self) -> list[FleetStatus]:
         self._note("fleet")

@@ -25,6 +25,8 @@ COMMANDS = [
     "data list",
     "fleet",
     "fleet nodes",
+    "fleet pools",
+    "fleet orders",
     "rounds",
     "cordon p n --reason r",
     "drain p n --reason r",

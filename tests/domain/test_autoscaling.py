@@ -3,21 +3,23 @@
 import csv
 import math
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from corral.api import Autoscale, ReplicaGroup, WorkloadSpec
-from corral.policy import QuotaModel
+from corral.api import Autoscale, ReplicaGroup, SlaTier, WorkloadSpec
+from corral.policy import DisruptionBudget, Limits, Policy, QuotaModel
 from domain.autoscaling import Course, followed
 from domain.decision import Change, Plan
+from domain.disruption_budgets import ForcedStop
 from domain.parts import counts_of
 from domain.round import schedule
 from domain.workload import Active
-from tests.builders import NOON, a_cohort, a_node, a_queue, a_snapshot, a_workload, by_model, started
+from tests.builders import NOON, a_cohort, a_node, a_queue, a_snapshot, a_workload, by_model, seconds, started
 
 RULES = Autoscale(target=10, minimum=1, most=8)
 
@@ -25,8 +27,8 @@ RULES = Autoscale(target=10, minimum=1, most=8)
 def wanted(rules: Autoscale, *told: tuple[int, float], begin: int = 1) -> list[int]:
     """The sizes that follow from demands told at these seconds."""
     course, found = Course.begin(begin, NOON, NOON), []
-    for seconds, demand in told:
-        course = followed(course, demand, NOON + timedelta(seconds=seconds), rules)
+    for after, demand in told:
+        course = followed(course, demand, NOON + timedelta(seconds=after), rules)
         found.append(course.wanted)
     return found
 
@@ -155,9 +157,9 @@ def test_a_real_services_demand_is_served_more_often_than_by_as_many_replicas_al
     rules = Autoscale(target=0.8 * most_of_one, minimum=1, most=20)  # a reserve of a fifth for what comes before the next look
     begin = NOON - timedelta(seconds=demand[0][0])
     course, found = Course.begin(1, NOON, NOON), []
-    for seconds, value in demand[1:]:
+    for after, value in demand[1:]:
         found.append((course.wanted, value / most_of_one))  # what is wanted already when that demand comes
-        course = followed(course, value, begin + timedelta(seconds=seconds), rules)
+        course = followed(course, value, begin + timedelta(seconds=after), rules)
     served = sum(wanted >= needed for wanted, needed in found) / len(found)
     used = sum(wanted for wanted, _ in found) / len(found)
     print(f"served at {served:.1%} of {len(found)} times with {used:.2f} of 20 replicas")
@@ -171,3 +173,76 @@ def _summed(rows: Sequence[tuple[float, float]], seconds: int = 60) -> list[tupl
     for at, value in rows:
         minutes[at // seconds * seconds] = minutes.get(at // seconds * seconds, 0.0) + value
     return sorted(minutes.items())
+
+
+def under(stops: int) -> Policy:
+    """The policy with a budget of so many disruptions an hour."""
+    return Policy(limits=Limits(disruption_budgets=(DisruptionBudget(stops=stops),)))
+
+
+def a_change(at: datetime) -> ForcedStop:
+    return ForcedStop("endpoint.0", "endpoint", "research", SlaTier.STANDARD, at, for_itself=True)
+
+
+def test_a_change_of_size_waits_until_disruption_budgets_allow_it() -> None:
+    late, early = [a_change(NOON - seconds(60))], [a_change(NOON - seconds(4_000))]
+    assert sizes(schedule(a_snapshot([NODE], ALONE, an_endpoint(5, has=2), policy=under(1), stops=late), NOON)) == []
+    grown = schedule(a_snapshot([NODE], ALONE, an_endpoint(5, has=2), policy=under(1), stops=early), NOON)
+    assert sizes(grown) == [(Change.GROW, 5)]
+
+
+def test_of_two_that_would_change_one_does_where_budgets_allow_no_more() -> None:
+    other = replace(an_endpoint(1, has=2), id="later", attempt_id="later.1", submitted_at=NOON)
+    plan = schedule(a_snapshot([NODE], ALONE, an_endpoint(2, has=3), other, policy=under(1)), NOON)
+    assert [reshape.attempt_id for reshape in plan.reshapes] == ["endpoint.1"]
+
+
+STRICT = Autoscale(target=10, minimum=1, most=20, step_up=2, objective=0.99, burn_window_seconds=3_600, burn_check_seconds=300)
+
+
+def sizes_while(served: Sequence[tuple[int, int, int]], rules: Autoscale = STRICT, begin: int = 4) -> list[int]:
+    """The sizes when demand fits what there is, and so many requests, some of them bad, have ended by these seconds."""
+    course, found = Course.begin(begin, NOON - timedelta(hours=2), NOON - timedelta(hours=2)), []
+    for after, requests, bad in served:
+        at = NOON + timedelta(seconds=after)
+        course = followed(course, course.wanted * 10, at, rules, requests=requests, bad=bad)
+        found.append(course.wanted)
+    return found
+
+
+def test_an_error_budget_that_burns_in_both_windows_asks_for_a_step_more() -> None:
+    assert sizes_while([(0, 100, 15)]) == [6]
+    assert sizes_while([(0, 100, 14)]) == [4]
+
+
+def test_the_next_step_comes_when_the_last_one_had_time_to_help() -> None:
+    minutes = [(60 * minute, 100, 50) for minute in range(11)]
+    assert sizes_while(minutes) == [6] * 5 + [8] * 5 + [10]
+
+
+def test_a_budget_that_burned_and_burns_no_more_asks_for_nothing() -> None:
+    assert sizes_while([(0, 1_000, 500), *((300 + 60 * minute, 10, 0) for minute in range(5))]) == [6] * 6
+
+
+def test_a_short_fire_that_matters_little_in_the_long_window_asks_for_nothing() -> None:
+    assert sizes_while([(0, 100_000, 0), (600, 100, 50)]) == [4, 4]
+
+
+def test_it_does_not_shrink_while_its_budget_burns() -> None:
+    rules = STRICT.model_copy(update={"down_window_seconds": 0})
+    course = Course.begin(4, NOON, NOON)
+    burning = followed(course, 0, NOON + seconds(60), rules, requests=100, bad=50)
+    assert burning.wanted == 4
+    assert followed(course, 0, NOON + seconds(60), rules, requests=100, bad=0).wanted == 3
+
+
+def test_what_is_told_often_is_kept_in_few_numbers() -> None:
+    course = Course.begin(4, NOON, NOON)
+    for second in range(0, 7_200, 2):
+        course = followed(course, 40, NOON + seconds(second), STRICT, requests=1)
+    assert len(course.served) <= 121
+    assert sum(each.requests for each in course.served) == 1_800
+
+
+def test_without_an_objective_nothing_burns() -> None:
+    assert sizes_while([(0, 100, 100)], STRICT.model_copy(update={"objective": None})) == [4]

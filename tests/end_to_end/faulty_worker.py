@@ -130,6 +130,7 @@ def kill_after_calls(fate: Fate) -> None:
         _follow(kind, "launch", lambda order: fate.after("bind", [order.workload_id]))
         for name, step in (("preempt", "stop"), ("preempt", "notice"), ("keep", "keep"), ("release", "released")):
             _follow(kind, name, lambda attempt, *_, step=step: fate.after(step, [attempt.rpartition(".")[0]]))
+    _follow(SimulatedProvider, "provision", lambda order: fate.after("burst-1", [order.id]))
 
 
 def _follow(kind: type, name: str, then: Callable[..., None]) -> None:

@@ -259,6 +259,9 @@ providers:
               - {{sku: t4, count: 2, accelerators: 2}}
               - {{sku: v100, count: 2, accelerators: 4}}
               - {{sku: l4, count: 1, accelerators: 4}}
+    node_pools:
+      - {{name: burst, region: east, cluster: e1, limit: 3, lead_seconds: 60, shape: {{sku: gh200, count: 1, accelerators: 4}}}}
+      - {{name: scarce, region: east, cluster: e1, limit: 3, available: 0, shape: {{sku: gb300, count: 1, accelerators: 4}}}}
     faults: {{seed: 3, slow_start: 0.2, slow_start_seconds: 100, lost_answer: {lost_answer}{faults}}}
   - name: {pool}-local
     kind: local

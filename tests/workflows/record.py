@@ -15,6 +15,7 @@ from temporalio.client import Client, WorkflowHandle
 
 from tests.servers import running_temporal
 from tests.workflows.evacuations import EVACUATIONS
+from tests.workflows.growth import GROWTHS
 from tests.workflows.providers import PROVIDERS
 from tests.workflows.reservation_scenarios import POOL, RESERVATION_SCENARIOS, a_fast_book
 from tests.workflows.rollouts import ROLLOUTS
@@ -27,6 +28,7 @@ ON_A_STAGE: Mapping[str, Callable[[Stage], Awaitable[tuple[object, WorkflowHandl
     **SCENARIOS,
     **EVACUATIONS,
     **ROLLOUTS,
+    **GROWTHS,
 }
 EVERY = (*ON_A_STAGE, *RESERVATION_SCENARIOS, *PROVIDERS)
 """The names of all scenarios."""

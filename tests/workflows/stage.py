@@ -24,6 +24,7 @@ from tests.activities.store.pool import a_spec
 from worker.wiring import TemporalWorkloads
 from workflows.contracts import HandOver
 from workflows.evacuation import Evacuation
+from workflows.growth import FleetGrowth
 from workflows.provider import ProviderReconcile
 from workflows.recurring import Recurring
 from workflows.reservation import ReservationLifecycle
@@ -245,6 +246,7 @@ async def open_stage(
                     Evacuation,
                     Rollout,
                     Recurring,
+                    FleetGrowth,
                 ],
                 activities=[stage.admit, stage.apply, stage.look, *others],
                 workflow_runner=RUNNER,

@@ -8,6 +8,7 @@ from temporalio.worker import Replayer
 from tests.workflows.record import EVERY, HISTORIES
 from tests.workflows.stage import RUNNER
 from workflows.evacuation import Evacuation
+from workflows.growth import FleetGrowth
 from workflows.provider import ProviderReconcile
 from workflows.recurring import Recurring
 from workflows.reservation import ReservationLifecycle
@@ -27,7 +28,7 @@ async def test_a_recorded_history_can_be_replayed(name: str) -> None:
     # The id is part of what a workflow does, so that each is replayed under the one that it had.
     history = WorkflowHistory(_id_of(history), history.events)
     replayer = Replayer(
-        workflows=[WorkloadLifecycle, ReservationLifecycle, Evacuation, Rollout, Recurring, ProviderReconcile],
+        workflows=[WorkloadLifecycle, ReservationLifecycle, Evacuation, Rollout, Recurring, ProviderReconcile, FleetGrowth],
         workflow_runner=RUNNER,
         data_converter=pydantic_data_converter,
     )

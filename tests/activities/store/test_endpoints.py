@@ -6,6 +6,7 @@ import pytest
 
 from activities.ports import NotAllowed, Phase
 from corral.api import Autoscale, State
+from corral.policy import DisruptionBudget, Limits
 from tests.activities.store.pool import Pool, a_spec, a_view
 
 RULES = Autoscale(target=10, minimum=0, most=6, step_down=6)
@@ -38,6 +39,34 @@ async def test_the_next_round_lets_it_grow_to_its_demand(pool: Pool) -> None:
     await pool.ends("w", Phase.CANCELLED)
     assert await replicas(pool) == 3
     assert await pool.findings() == {}
+
+
+async def test_its_changes_of_size_count_in_disruption_budgets_and_not_as_preemptions(pool: Pool) -> None:
+    pool.policy = pool.policy.model_copy(update={"limits": Limits(disruption_budgets=(DisruptionBudget(stops=1),))})
+    pool.store = pool.another_store()
+    await runs_as_endpoint(pool)
+    await tells(pool, 30, after=20)
+    await pool.plan()
+    await pool.ends("w", Phase.CANCELLED)
+    await pool.runs("w")
+    snapshot = await pool.snapshot()
+    assert [(stop.workload_id, stop.for_itself) for stop in snapshot.stops] == [("w", True)]
+    assert [active.preemptions for active in snapshot.active] == [0]
+    await tells(pool, 50, after=60)
+    await pool.plan()
+    assert (await pool.state("w"), await replicas(pool)) == (State.RUNNING, 3)
+    await tells(pool, 50, after=3_600)
+    await pool.plan()
+    assert await pool.state("w") is State.STOPPING
+
+
+async def test_an_error_budget_that_burns_lets_it_want_more(pool: Pool) -> None:
+    await runs_as_endpoint(pool, RULES.model_copy(update={"objective": 0.99, "step_up": 2}))
+    pool.clock.time += timedelta(seconds=400)
+    told = {"demand": 10.0, "at": pool.clock.time, "requests": 100, "bad": 20}
+    done = await pool.adjusts("demand", "w", "burning", **told)
+    said = "3 replicas wanted for a demand of 10, and an error budget that is used up 20.0 times as fast as it may be"
+    assert done.message == said
 
 
 async def test_older_demand_changes_nothing(pool: Pool) -> None:
