@@ -1,6 +1,6 @@
 """What a seed decides: which work is submitted and which faults strike, each at its second; and the pool in which that is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -78,7 +78,8 @@ class Plan:
 def planned(seed: int, seconds: float) -> Plan:
     """The plan of a seed. Every fault strikes at least once, however short the time; in long ones, again and again."""
     random = Random(seed)
-    arrivals, strikes = tuple(_arrivals(random, seconds)), tuple(_strikes(random, seconds))
+    strikes = tuple(_strikes(random, seconds))
+    arrivals = tuple(sorted((*_arrivals(random, seconds), *_whose_demand_changes(random, strikes)), key=lambda each: each.at))
     stragglers = [single(random, f"straggler-{number}") for number in range(STRAGGLERS)]
     return Plan(seed, seconds, arrivals, strikes, tuple(Arrival(seconds, spec, ends) for spec, ends in stragglers))
 
@@ -100,6 +101,14 @@ def _arrivals(random: Random, seconds: float) -> Iterator[Arrival]:
         at = random.uniform(0, 2) if number < len(KINDS) else number * SECONDS_BETWEEN_ARRIVALS
         spec, ends = kind(random, f"{kind.__name__.replace('_', '-')}-{number}")
         yield Arrival(at, spec, ends)
+
+
+def _whose_demand_changes(random: Random, strikes: Iterable[Strike]) -> Iterator[Arrival]:
+    """An endpoint a moment before each change of demand, which otherwise might find none."""
+    for number, strike in enumerate(strikes):
+        if strike.fault is Fault.DEMAND_CHANGED:
+            spec, ends = endpoint(random, f"endpoint-s{number}")
+            yield Arrival(max(0.0, strike.at - 1), spec, ends)
 
 
 def _spec(random: Random, id: str, sku: str, **more: Any) -> WorkloadSpec:
