@@ -324,11 +324,11 @@ async def test_what_runs_in_a_cluster_stops_by_itself_when_its_lease_is_over(wor
 
 
 async def test_work_runs_on_as_long_as_its_lease_is_renewed(world: World) -> None:
-    first = await world.leases(0.5)
-    await world.provider.launch(world.order(seconds=1.2))
-    for _ in range(5):
-        await asyncio.sleep(0.25)
-        await world.leases(0.5)
+    first = await world.leases(3)
+    await world.provider.launch(world.order(seconds=4))
+    for _ in range(10):
+        await asyncio.sleep(0.4)
+        await world.leases(3)
 
     end = await ended(world.provider, "attempt-1")
 
