@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from corral.api import Fix, Outcome, Reason, State
+from corral.api import Fix, Outcome, Reason, State, Target
 from corral.reservation import ReservationState
 from domain.lifecycle import Leave
 
@@ -79,6 +79,9 @@ class Adjustment:
     minimum: int | None = None
     demand: float | None = None
     at: datetime | None = None
+    targets: tuple[Target, ...] | None = None
+    move: bool = False
+    seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,17 +41,23 @@ from corral.api import (
     EvacuationOrder,
     EvacuationStatus,
     Explanation,
+    ExtendRuntime,
     FleetStatus,
     Hold,
     Model,
+    Moment,
     NodeStatus,
     QueueStatus,
     QueueTree,
     Release,
     Reprioritize,
     Resize,
+    Retarget,
     RoundStatus,
     State,
+    Told,
+    ToldDemand,
+    WakeUp,
     WorkloadEvent,
     WorkloadFilter,
     WorkloadResult,
@@ -392,6 +398,50 @@ class Corral:
         """Change a workload's order inside its tier and queue."""
         return await self._change(workload, wire.Update.REPRIORITIZE, Reprioritize(priority=priority), key)
 
+    async def retarget(self, workload: str, retarget: Retarget, *, key: str | None = None) -> Acknowledgement:
+        """Accept other targets from now on. What has capacity that one of them accepts keeps it.
+
+        Raises:
+            Conflict: it runs where none of them is, and it was not said that it shall move.
+        """
+        return await self._change(workload, wire.Update.RETARGET, retarget, key)
+
+    async def extend(self, workload: str, seconds: int, *, key: str | None = None) -> Acknowledgement:
+        """Let a workload with a maximum runtime run so many seconds longer, over all of its attempts."""
+        return await self._change(workload, wire.Update.EXTEND, ExtendRuntime(seconds=seconds), key)
+
+    async def tell_demand(self, workload: str, demand: Demand, *, key: str | None = None) -> None:
+        """Tell an endpoint its demand without waiting for an answer; what its state does not allow changes nothing."""
+        await self._tell(workload, wire.Telling.DEMAND, ToldDemand(key=key or str(uuid.uuid4()), demand=demand))
+
+    async def tell_checkpointed(self, workload: str, *, key: str | None = None) -> None:
+        """Say that a workload's work is saved without waiting for an answer."""
+        await self._tell(workload, wire.Telling.CHECKPOINTED, Told(key=key or str(uuid.uuid4())))
+
+    async def wake(self, workload: str) -> None:
+        """Let a workload's workflow look at the record at once, as it does now and then by itself."""
+        await self._tell(workload, wire.Telling.WAKE)
+
+    async def history(self, workload: str) -> list[Moment]:
+        """The last changes of a workload's state as its workflow heard of them, oldest first; `events` has all there is.
+
+        Raises:
+            NotFound: there is no such workload.
+        """
+        async with _plain_errors(missing=f"there is no workload {workload!r}"), _in_time():
+            moments: list[Moment] = await self._handle(workload).query(wire.Query.HISTORY, result_type=list[Moment])
+            return moments
+
+    async def next_wake_up(self, workload: str) -> WakeUp | None:
+        """When a workload's workflow next does something by itself, and what; none where it waits for others alone.
+
+        Raises:
+            NotFound: there is no such workload.
+        """
+        async with _plain_errors(missing=f"there is no workload {workload!r}"), _in_time():
+            wakes: WakeUp | None = await self._handle(workload).query(wire.Query.NEXT_WAKE_UP, result_type=WakeUp)
+            return wakes
+
     async def cordon(self, provider: str, order: Cordon, *, key: str | None = None) -> list[NodeStatus]:
         """Cordon, drain or uncordon nodes of a provider; answers with the nodes.
 
@@ -505,6 +555,10 @@ class Corral:
     async def _change(self, workload: str, update: wire.Update, change: Model, key: str | None) -> Acknowledgement:
         async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"), _in_time():
             return await _again_while_not_ready(partial(self._update, workload, update, change, key or str(uuid.uuid4())))
+
+    async def _tell(self, workload: str, what: wire.Telling, *told: Told) -> None:
+        async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"):
+            await self._handle(workload).signal(what, args=told, rpc_timeout=ANSWER_WITHIN)
 
     async def _update(self, workload: str, update: wire.Update, change: Model, key: str) -> Acknowledgement:
         answer: Acknowledgement = await self._handle(workload).execute_update(

@@ -80,7 +80,17 @@ class Update(StrEnum):
     RESIZE = "resize"
     DEMAND = "demand"
     REPRIORITIZE = "reprioritize"
+    RETARGET = "retarget"
+    EXTEND = "extend"
     CHECKPOINTED = "checkpointed"
+
+
+class Telling(StrEnum):
+    """Signals for services that do not wait for an answer: demand (`ToldDemand`), a saved state (`Told`), and to look again."""
+
+    DEMAND = "tell-demand"
+    CHECKPOINTED = "tell-checkpointed"
+    WAKE = "wake"
 
 
 class ReservationUpdate(StrEnum):
@@ -92,10 +102,15 @@ class ReservationUpdate(StrEnum):
 
 
 class Query(StrEnum):
-    """What a workload's workflow tells without asking anybody else: its last known status and explanation."""
+    """What a workload's workflow tells without asking anybody else, as far as it knows.
+
+    `HISTORY` are its last changes of state (`Moment`s, oldest first); `NEXT_WAKE_UP` is a `WakeUp`, or none.
+    """
 
     STATUS = "status"
     EXPLANATION = "explanation"
+    HISTORY = "history"
+    NEXT_WAKE_UP = "next-wake-up"
 
 
 class Steering(StrEnum):

@@ -354,6 +354,9 @@ operations = Table(
     Column("key", Text, primary_key=True),
     Column("result", JSONB, nullable=False),
     Column("written", Instant, nullable=False, server_default=text("clock_timestamp()")),
+    # The workload and the kind of its change, of which the newest are kept; none where there are few.
+    Column("about", Text),
+    Index("ix_operations_about", "about", "written", postgresql_where=text("about IS NOT NULL")),
 )
 
 ledger = Table(

@@ -81,7 +81,7 @@ def warning(order: EvacuationOrder, forecast: EvacuationForecast) -> str:
     )
 
 
-def seconds_of(text: str) -> int:
+def seconds_of(text: str, field: str = "deadline") -> int:
     """A length of time as a person writes it: a whole number with s, m, h or d.
 
     Raises:
@@ -90,7 +90,7 @@ def seconds_of(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
     if found is None:
         raise InvalidInput(
-            [f'deadline: "{text}" is not a length of time; expected a whole number with s, m, h or d, such as 4h']
+            [f'{field}: "{text}" is not a length of time; expected a whole number with s, m, h or d, such as 4h']
         )
     return int(found[1]) * SECONDS[found[2]]
 

@@ -11,12 +11,14 @@ from corral.api import (
     EvacuationStatus,
     Explanation,
     FleetStatus,
+    Moment,
     NodeStatus,
     QueueSpec,
     QueueStatus,
     QueueUsage,
     QuotaSpec,
     RoundStatus,
+    WakeUp,
     Where,
     WorkloadEvent,
     WorkloadResult,
@@ -412,6 +414,19 @@ def result(ended: WorkloadResult) -> Page:
 def acknowledgement(answer: Acknowledgement) -> Page:
     """What was done, and the state after it."""
     return (card({"Done": answer.message or None, "State": answer.state}),)
+
+
+def moments(history: Sequence[Moment]) -> Page:
+    """One line for each change of state that a workflow remembers."""
+    rows = [(moment.at, moment.state, moment.message) for moment in history]
+    return (table((Column("AT", is_whole=True), STATE, Column("MESSAGE")), rows),)
+
+
+def wake_up(next_one: WakeUp | None) -> Page:
+    """When a workflow does something by itself."""
+    if next_one is None:
+        return (card({"Next": "nothing by itself: it waits to be told"}),)
+    return (card({"Next": next_one.at, "Why": next_one.why}),)
 
 
 def facts(values: Mapping[str, str]) -> Page:

@@ -24,6 +24,7 @@ from corral.api import (
     Fix,
     FixKind,
     FleetStatus,
+    Moment,
     NodeStatus,
     PlaceKind,
     QueuePreemption,
@@ -34,10 +35,12 @@ from corral.api import (
     QuotaSpec,
     Reason,
     Resize,
+    Retarget,
     RoundStatus,
     SlaTier,
     State,
     StopPolicy,
+    WakeUp,
     Where,
     WithinQueue,
     WorkloadEvent,
@@ -201,6 +204,8 @@ FORECAST = EvacuationForecast(
         ),
     ),
 )
+MOMENTS = [Moment(at=NOON, state=State.WAITING, message="for \x1b[31mcapacity"), Moment(at=NOON, state=State.RUNNING)]
+A_WAKE_UP = WakeUp(at=NOON, why="looks at the record")
 DONE = Acknowledgement(state=State.WAITING, message="done")
 A_RESERVATION = ReservationSpec(
     id="night", start=NOON, seconds=3600, accelerators=16, sku="h100", queues=("team",), recurrence="FREQ=DAILY"
@@ -313,6 +318,32 @@ class FakeCorral(Corral):
 
     async def demand(self, workload: str, demand: Demand, *, key: str | None = None) -> Acknowledgement:
         return self._changed("demand", workload, demand)
+
+    async def checkpointed(self, workload: str, *, key: str | None = None) -> Acknowledgement:
+        return self._changed("checkpointed", workload)
+
+    async def retarget(self, workload: str, retarget: Retarget, *, key: str | None = None) -> Acknowledgement:
+        return self._changed("retarget", workload, retarget)
+
+    async def extend(self, workload: str, seconds: int, *, key: str | None = None) -> Acknowledgement:
+        return self._changed("extend", workload, seconds)
+
+    async def tell_demand(self, workload: str, demand: Demand, *, key: str | None = None) -> None:
+        self._note("tell_demand", workload, demand)
+
+    async def tell_checkpointed(self, workload: str, *, key: str | None = None) -> None:
+        self._note("tell_checkpointed", workload)
+
+    async def wake(self, workload: str) -> None:
+        self._note("wake", workload)
+
+    async def history(self, workload: str) -> list[Moment]:
+        self._note("history", workload)
+        return MOMENTS
+
+    async def next_wake_up(self, workload: str) -> WakeUp | None:
+        self._note("next_wake_up", workload)
+        return None if workload == "quiet" else A_WAKE_UP
 
     async def reprioritize(self, workload: str, priority: int, *, key: str | None = None) -> Acknowledgement:
         return self._changed("reprioritize", workload, priority)

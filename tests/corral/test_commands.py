@@ -19,8 +19,10 @@ from corral.api import (
     QueueTree,
     QuotaSpec,
     Resize,
+    Retarget,
     SlaTier,
     State,
+    Target,
     WorkloadFilter,
     WorkloadResult,
 )
@@ -29,6 +31,7 @@ from corral.client import Conflict, Submission
 from tests.corral.fakes import (
     A_RUNNING_WORKLOAD,
     A_WAITING_WORKLOAD,
+    A_WAKE_UP,
     AN_ENDED_WORKLOAD,
     AN_EVACUATION,
     DATASETS,
@@ -37,6 +40,7 @@ from tests.corral.fakes import (
     FLEET,
     FORECAST,
     LONG_ID,
+    MOMENTS,
     NODES,
     QUEUES,
     RESERVATIONS,
@@ -51,6 +55,7 @@ THE_TREE = QueueTree(queues=(QueueSpec(name="team", quotas=(QuotaSpec(sku="h100"
 A_CATALOGUE = b"datasets:\n  - {name: corpus, size_gib: 2048.5, regions: [north]}\n"
 THE_CATALOGUE = Catalogue(datasets=(Dataset(name="corpus", size_gib=2048.5, regions=("north",)),))
 ACTIVE_BASIC = WorkloadFilter(queue="team", state=State.WAITING, tier=SlaTier.BASIC, active_only=True, limit=7)
+ELSEWHERE = Retarget(targets=(Target(skus=("h100",), regions=("north",)),))
 SMALLER = Resize(count=4, minimum=2, group="main")
 
 SHORT = EvacuationOrder(id="heat", kind=PlaceKind.REGION, place="cloud/north", reason="hot", who="ada")
@@ -72,6 +77,16 @@ CASES = [
     ("release w", ("release", "w"), DONE),
     ("resize w --count 4 --minimum 2 --group main", ("resize", "w", SMALLER), DONE),
     ("demand w 37.5", ("demand", "w", Demand(value=37.5)), DONE),
+    ("demand w 37.5 --no-answer", ("tell_demand", "w", Demand(value=37.5)), {"told": "yes"}),
+    ("checkpointed w", ("checkpointed", "w"), DONE),
+    ("checkpointed w --no-answer", ("tell_checkpointed", "w"), {"told": "yes"}),
+    ("retarget w -", ("retarget", "w", ELSEWHERE), DONE),
+    ("retarget w - --move", ("retarget", "w", ELSEWHERE.model_copy(update={"move": True})), DONE),
+    ("extend w 2h", ("extend", "w", 7200), DONE),
+    ("wake w", ("wake", "w"), {"told": "yes"}),
+    ("history w", ("history", "w"), MOMENTS),
+    ("next-wake-up w", ("next_wake_up", "w"), A_WAKE_UP),
+    ("next-wake-up quiet", ("next_wake_up", "quiet"), None),
     ("reprioritize w -5", ("reprioritize", "w", -5), DONE),
     ("wait w", ("wait", "w"), WorkloadResult(id="w", state=State.SUCCEEDED, exit_code=0)),
     ("submit -", ("submit", "train"), [Submission("train", created=True)]),
@@ -96,7 +111,12 @@ CASES = [
     ("operations abort heat --reason x --by ada", ("abort", "heat", BY_ADA), AN_EVACUATION),
     ("uncordon p n1 --reason x", ("cordon", "p", Cordon(action="uncordon", nodes=("n1",), reason="x")), NODES),
 ]
-GIVEN = {"submit -": b"id: train\nqueue: team\n", "queue apply -": A_TREE, "data apply -": A_CATALOGUE}
+TARGETS = b"targets:\n  - {skus: [h100], regions: [north]}\n"
+GIVEN = {"retarget w -": TARGETS, "retarget w - --move": TARGETS} | {
+    "submit -": b"id: train\nqueue: team\n",
+    "queue apply -": A_TREE,
+    "data apply -": A_CATALOGUE,
+}
 
 
 @pytest.mark.parametrize(("command", "question", "answer"), CASES)

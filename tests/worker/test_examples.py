@@ -4,14 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from corral.api import Affinity, Catalogue, Model, QueueTree, Spread, WorkloadSpec
+from corral.api import Affinity, Catalogue, Model, QueueTree, Retarget, Spread, WorkloadSpec
 from corral.cli.documents import parse_documents, read_documents
 from corral.policy import Policy
 from corral.reservation import ReservationSpec
 from domain.scoring import TERMS
 from worker.fleet_file import EXAMPLES, FleetFile, SimulatedEntry, read_fleet
 
-KINDS: dict[str, type[Model]] = {"fleet": FleetFile, "queues": QueueTree, "datasets": Catalogue, "reservation": ReservationSpec}
+KINDS: dict[str, type[Model]] = {
+    "fleet": FleetFile,
+    "queues": QueueTree,
+    "datasets": Catalogue,
+    "reservation": ReservationSpec,
+    "targets": Retarget,
+}
 FILES = sorted(EXAMPLES.glob("*.yaml"))
 PAGE = (Path(__file__).parents[2] / "docs" / "goals.md").read_text()
 
