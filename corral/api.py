@@ -112,6 +112,7 @@ class Reason(StrEnum):
     # The workload may never run as it stands.
     INVALID_SPEC = "InvalidSpec"
     ID_CONFLICT = "IdConflict"
+    NOT_PERMITTED = "NotPermitted"
     UNKNOWN_QUEUE = "UnknownQueue"
     NO_MATCHING_CAPACITY = "NoMatchingCapacity"
     NEVER_WITHIN_QUOTA = "NeverWithinQuota"
@@ -1088,6 +1089,16 @@ class Acknowledgement(Model):
 
     state: State
     message: str
+
+
+class OrderRecord(Model):
+    """Who ordered what and when, by a signature that was verified; the subject is a workflow's id, or the pool."""
+
+    at: datetime
+    principal: str
+    command: str
+    subject: str
+    request: str
 
 
 class WorkloadResult(Model):

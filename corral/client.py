@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
@@ -47,6 +48,7 @@ from corral.api import (
     Model,
     Moment,
     NodeStatus,
+    OrderRecord,
     QueueStatus,
     QueueTree,
     Release,
@@ -67,6 +69,7 @@ from corral.api import (
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import Extend, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
 from corral.sealing import CannotUnseal, data_converter, is_sealed
+from corral.signing import SignCommands, Signer
 
 ANSWER_WITHIN = timedelta(seconds=30)
 TRIES_WHILE_NOT_READY = 10
@@ -89,6 +92,10 @@ class Conflict(CorralError):
 
 class Invalid(CorralError):
     """What was asked makes no sense; the message names the field, the value and what was expected."""
+
+
+class Forbidden(CorralError):
+    """Who asks may not do this; the message says who that is, which role it takes on which queue, and how to get it."""
 
 
 class PolicyRefused(Invalid):
@@ -132,12 +139,14 @@ class Corral:
         api_key: str | None = None,
         tls: bool | TLSConfig = False,
         payload_keys: str | None = None,
+        signer: Signer | None = None,
         interceptors: Sequence[Interceptor] = (),
     ) -> "Corral":
         """Connect to the Temporal server at `host:port`.
 
         `tls` may say whom to trust (`corral.tls.tls_of`); an API key is only sent over TLS. `payload_keys` are the keys of a
-        pool whose payloads are sealed (`corral.sealing.keys_of`). `interceptors` see every call, such as those that trace.
+        pool whose payloads are sealed (`corral.sealing.keys_of`). `signer` says who asks, where the pool wants to know that
+        (`corral.signing.signer_of`). `interceptors` see every call, such as those that trace.
 
         Raises:
             ValueError: the address, or the keys, are none; or a key would travel in the clear.
@@ -153,11 +162,18 @@ class Corral:
                 tls=tls,
                 data_converter=data_converter(payload_keys),
                 grpc_compression=GrpcCompression.NONE,
-                interceptors=interceptors,
+                interceptors=[*interceptors, *([SignCommands(signer)] if signer else [])],
             )
         except RuntimeError as error:
             raise Unreachable(f"no Temporal server answers at {address}: {error}; is `make up` running?") from error
         return cls(temporal, pool)
+
+    @classmethod
+    def signing(cls, temporal: Client, signer: Signer, pool: str = wire.DEFAULT_POOL) -> "Corral":
+        """Use a Temporal client, and sign what is asked through it."""
+        config = temporal.config()
+        config["interceptors"] = [*config["interceptors"], SignCommands(signer)]
+        return cls(Client(**config), pool)
 
     async def submit(self, spec: WorkloadSpec) -> Submission:
         """Hand over a workload. The same id with the same spec is the same workload, however often it is submitted.
@@ -354,7 +370,7 @@ class Corral:
         missing = f"there is no reservation {reservation!r} that is not over; `corral reservation list` lists them"
         async with _plain_errors(missing=missing), _in_time():
             answer: ReservationAnswer = await handle.execute_update(
-                update, change, id=key or str(uuid.uuid4()), result_type=ReservationAnswer, rpc_timeout=ANSWER_WITHIN
+                update, change, id=_request(update, key), result_type=ReservationAnswer, rpc_timeout=ANSWER_WITHIN
             )
             return answer
 
@@ -512,9 +528,13 @@ class Corral:
             _in_time(),
         ):
             status: EvacuationStatus = await self._evacuation(id).execute_update(
-                verb, change, id=key or str(uuid.uuid4()), result_type=EvacuationStatus, rpc_timeout=ANSWER_WITHIN
+                verb, change, id=_request(verb, key), result_type=EvacuationStatus, rpc_timeout=ANSWER_WITHIN
             )
             return status
+
+    async def orders(self, subject: str | None = None, limit: int = 100) -> list[OrderRecord]:
+        """List who ordered what, the newest first; of one workflow if its id is given, such as `workload/w1`."""
+        return await self._ask(wire.Inquiry.ORDERS, [subject, limit], list[OrderRecord])
 
     async def evacuated(self, id: str) -> EvacuationStatus:
         """Wait until an evacuation is over, however long that takes.
@@ -554,7 +574,7 @@ class Corral:
 
     async def _change(self, workload: str, update: wire.Update, change: Model, key: str | None) -> Acknowledgement:
         async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"), _in_time():
-            return await _again_while_not_ready(partial(self._update, workload, update, change, key or str(uuid.uuid4())))
+            return await _again_while_not_ready(partial(self._update, workload, update, change, _request(update, key)))
 
     async def _tell(self, workload: str, what: wire.Telling, *told: Told) -> None:
         async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"):
@@ -578,6 +598,11 @@ class Corral:
                 priority=wire.ASKS,
             )
             return told
+
+
+def _request(update: StrEnum, key: str | None) -> str:
+    """The id of an update: Temporal takes two of one id for one, so that a key is of one kind of change alone."""
+    return f"{update}/{key or uuid.uuid4()}"
 
 
 def _search_attributes(spec: WorkloadSpec) -> TypedSearchAttributes:
@@ -611,6 +636,7 @@ _FAILURES: dict[str, Callable[[str], CorralError]] = {
     wire.Failure.NOT_FOUND: NotFound,
     wire.Failure.INVALID: Invalid,
     wire.Failure.NOT_ALLOWED: Conflict,
+    wire.Failure.FORBIDDEN: Forbidden,
 }
 
 

@@ -143,6 +143,7 @@ class Inquiry(StrEnum):
     POLICIES = "inquiry.policies"
     APPLY_POLICY = "inquiry.apply-policy"
     EVACUATIONS = "inquiry.evacuations"
+    ORDERS = "inquiry.orders"
     FORESEE_EVACUATION = "inquiry.foresee-evacuation"
 
 
@@ -156,3 +157,4 @@ class Failure(StrEnum):
     NOT_FOUND = "NotFound"
     INVALID = "Invalid"
     NOT_ALLOWED = "NotAllowed"
+    FORBIDDEN = "Forbidden"

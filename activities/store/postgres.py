@@ -32,6 +32,7 @@ from activities.store import (
     evacuations,
     fleet,
     leaving,
+    orders,
     policies,
     queues,
     reservations,
@@ -56,6 +57,7 @@ from corral.api import (
     EvacuationStatus,
     FleetStatus,
     NodeStatus,
+    OrderRecord,
     QueueStatus,
     QueueTree,
     Reason,
@@ -68,6 +70,7 @@ from corral.api import (
 )
 from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import ReservationSpec, ReservationState, ReservationStatus
+from corral.signing import Command
 from corral.wire import Steering
 from domain.lint.change import what_speaks_against
 from domain.snapshot import Snapshot
@@ -272,6 +275,31 @@ class PostgresStore:
             await fleet.note_change(connection, self._pool)
 
         return (await self._write(work))[1]
+
+    async def orders(self, subject: str | None, limit: int) -> list[OrderRecord]:
+        """The newest orders that were signed, of all or of one workflow by its id."""
+        async with self._engine.connect() as connection:
+            return await orders.listed(connection, subject, limit)
+
+    async def lines(self, queues: Sequence[str]) -> list[list[str]]:
+        """Each queue with those above it, up to its root."""
+        async with self._engine.connect() as connection:
+            return await orders.lines(connection, queues)
+
+    async def whereabouts(self, subject: str) -> tuple[Sequence[str], str | None]:
+        """The queues of a workload or a reservation, by its workflow's id, and who submitted it."""
+        async with self._engine.connect() as connection:
+            return await orders.whereabouts(connection, subject)
+
+    async def ordered(self, principal: str, command: Command, run: str) -> str:
+        """Write a signed order down, once; answers with the run in which it came first."""
+        async with self._engine.begin() as connection:
+            return await orders.order(connection, principal, command.name, command.subject, command.request, run)
+
+    async def is_ordered(self, principal: str | None, command: Command) -> bool:
+        """Whether a signed order is written down; without a principal, whoever gave it."""
+        async with self._engine.connect() as connection:
+            return await orders.is_ordered(connection, principal, command.name, command.subject, command.request)
 
     async def adjust(self, verb: str, asked: Adjustment) -> tuple[Adjusted, list[Notice]]:
         """Do a change that somebody asked for, once.

@@ -359,6 +359,22 @@ operations = Table(
     Index("ix_operations_about", "about", "written", postgresql_where=text("about IS NOT NULL")),
 )
 
+orders = Table(
+    "orders",
+    metadata,
+    # Who ordered what, by a signature that was verified; by the clock of the wall.
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("at", Instant, nullable=False, server_default=text("clock_timestamp()")),
+    Column("principal", Text, nullable=False),
+    Column("command", Text, nullable=False),
+    # The id of the workflow that it was given to, or the pool.
+    Column("subject", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    # The run in which it came first: one that comes again in another is a repetition by somebody else.
+    Column("run", Text, nullable=False),
+    UniqueConstraint("subject", "command", "request", "principal"),
+)
+
 ledger = Table(
     "ledger",
     metadata,

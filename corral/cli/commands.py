@@ -19,7 +19,7 @@ from corral.api import (
     WorkloadSpec,
     WorkloadStatus,
 )
-from corral.cli import changes, data, operations, reservations, steering, supply, tables, tenancy
+from corral.cli import changes, data, operations, reservations, roles, steering, supply, tables, tenancy
 from corral.cli.connection import Connection, Identity
 from corral.cli.documents import read_documents
 from corral.cli.exits import EPILOG, Commands, code_of_end
@@ -27,6 +27,8 @@ from corral.cli.options import (
     Interval,
     Output,
     PayloadKeys,
+    PrincipalName,
+    SigningKey,
     TlsAuthority,
     TlsCertificate,
     TlsKey,
@@ -65,11 +67,13 @@ def corral(
     key: TlsKey = None,
     server_name: TlsServerName = None,
     payload_keys: PayloadKeys = None,
+    principal: PrincipalName = None,
+    signing_key: SigningKey = None,
     output: Output = None,
 ) -> None:
     """Take the options that all commands share."""
     identity = Identity(authority, certificate, key, server_name)
-    connection = Connection(address, namespace, pool, api_key, tls, identity, payload_keys)
+    connection = Connection(address, namespace, pool, api_key, tls, identity, payload_keys, principal, signing_key)
     session = context.obj or Session(connection.open)
     context.obj = replace(session, form=output or Form.TABLE)
 
@@ -256,6 +260,8 @@ app.command()(changes.wake)
 app.command()(changes.history)
 app.command("next-wake-up")(changes.next_wake_up)
 app.command(context_settings={"ignore_unknown_options": True})(changes.reprioritize)
+app.command()(roles.orders)
+app.command("new-key")(roles.new_key)
 app.add_typer(tenancy.queue, name="queue")
 app.add_typer(data.data, name="data")
 app.add_typer(steering.policy, name="policy")

@@ -13,6 +13,7 @@ from corral.api import (
     FleetStatus,
     Moment,
     NodeStatus,
+    OrderRecord,
     QueueSpec,
     QueueStatus,
     QueueUsage,
@@ -427,6 +428,12 @@ def wake_up(next_one: WakeUp | None) -> Page:
     if next_one is None:
         return (card({"Next": "nothing by itself: it waits to be told"}),)
     return (card({"Next": next_one.at, "Why": next_one.why}),)
+
+
+def orders(given: Sequence[OrderRecord]) -> Page:
+    """One line for each order."""
+    columns = (Column("AT", is_whole=True), Column("PRINCIPAL"), Column("COMMAND"), Column("SUBJECT"), Column("REQUEST"))
+    return (table(columns, [(each.at, each.principal, each.command, each.subject, each.request) for each in given]),)
 
 
 def facts(values: Mapping[str, str]) -> Page:

@@ -26,6 +26,7 @@ from corral.api import (
     FleetStatus,
     Moment,
     NodeStatus,
+    OrderRecord,
     PlaceKind,
     QueuePreemption,
     QueueSpec,
@@ -206,6 +207,7 @@ FORECAST = EvacuationForecast(
 )
 MOMENTS = [Moment(at=NOON, state=State.WAITING, message="for \x1b[31mcapacity"), Moment(at=NOON, state=State.RUNNING)]
 A_WAKE_UP = WakeUp(at=NOON, why="looks at the record")
+ORDERS = [OrderRecord(at=NOON, principal="ada", command="cancel", subject="workload/w", request="r1")]
 DONE = Acknowledgement(state=State.WAITING, message="done")
 A_RESERVATION = ReservationSpec(
     id="night", start=NOON, seconds=3600, accelerators=16, sku="h100", queues=("team",), recurrence="FREQ=DAILY"
@@ -379,6 +381,10 @@ class FakeCorral(Corral):
     async def evacuate(self, order: EvacuationOrder) -> Submission:
         self._note("evacuate", order)
         return Submission(order.id, created=True)
+
+    async def orders(self, subject: str | None = None, limit: int = 100) -> list[OrderRecord]:
+        self._note("orders", subject, limit)
+        return ORDERS
 
     async def evacuations(self, limit: int = 20) -> list[EvacuationStatus]:
         self._note("evacuations", limit)

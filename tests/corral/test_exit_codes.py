@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from corral.api import State, WorkloadResult
 from corral.cli.commands import app
 from corral.cli.exits import MEANINGS, ExitCode
-from corral.client import Conflict, CorralError, Invalid, NotFound, Unreachable
+from corral.client import Conflict, CorralError, Forbidden, Invalid, NotFound, Unreachable
 from tests.corral.fakes import FakeCorral, run
 
 COMMANDS = [
@@ -24,6 +24,7 @@ COMMANDS = [
     "extend w 1h",
     "wake w",
     "history w",
+    "orders",
     "next-wake-up w",
     "reprioritize w 1",
     "wait w",
@@ -39,7 +40,14 @@ COMMANDS = [
     "operations",
     "operations abort o --reason r",
 ]
-ERRORS = [(CorralError("odd"), 1), (Invalid("bad"), 2), (NotFound("none"), 3), (Conflict("taken"), 4), (Unreachable("away"), 5)]
+ERRORS = [
+    (CorralError("odd"), 1),
+    (Invalid("bad"), 2),
+    (NotFound("none"), 3),
+    (Conflict("taken"), 4),
+    (Unreachable("away"), 5),
+    (Forbidden("not you"), 7),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -451,6 +451,17 @@ async def test_a_run_that_is_long_enough_leaves_its_call_to_the_provider_to_the_
     await first.result()
 
 
+async def test_a_key_is_of_one_kind_of_change_alone(stage: Stage) -> None:
+    record, corral = a_record(State.WAITING), Corral(stage.client, stage.name)
+    await stage.begins(record)
+    await until_shown(stage, record, State.WAITING)
+    for _ in range(2):
+        assert (await corral.reprioritize(record.id, 5, key="monday")).message == "done: reprioritize"
+        assert (await corral.hold(record.id, key="monday")).message == "done: hold"
+    assert record.calls == ["admit", "reprioritize", "hold"]
+    await corral.cancel(record.id)
+
+
 async def test_nothing_that_many_ask_and_tell_at_once_is_lost_between_runs(hasty_stage: Stage) -> None:
     record = a_record()
     first = await hasty_stage.begins(record)
@@ -464,7 +475,7 @@ async def test_nothing_that_many_ask_and_tell_at_once_is_lost_between_runs(hasty
             await corral.tell_demand(record.id, Demand(value=number), key=f"told-{who}-{number}")
 
     await asyncio.gather(*(asks(who) for who in range(8)))
-    kinds = ("reprioritize:asked", "demand:told")
+    kinds = ("reprioritize:reprioritize/asked", "demand:told")
     wanted = {f"{kind}-{who}-{number}" for kind in kinds for who in range(8) for number in range(15)}
     async with asyncio.timeout(30):
         while set(record.done) != wanted:  # noqa: ASYNC110
