@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
+from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.testing import WorkflowEnvironment
 
 from tests.benchmarks.figures import Figure, spread
@@ -62,6 +63,7 @@ def _figures(kind: str, runs: Sequence[Run], step: str) -> list[Figure]:
 
 async def main() -> None:
     """Print each figure when it is there."""
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)))  # it would write on the standard output
     async with skipping_environment() as environment:
         async for figure in measure(environment):
             print(figure.as_json(), flush=True)
