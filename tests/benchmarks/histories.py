@@ -56,8 +56,8 @@ def _figures(kind: str, runs: Sequence[Run], step: str) -> list[Figure]:
         Figure(f"{kind}: runs", "runs", spread([len(runs)])),
         Figure(f"{kind}: events of a run", "events", spread([run.events for run in whole])),
         Figure(f"{kind}: bytes of a run", "bytes", spread([run.bytes for run in whole])),
-        Figure(f"{kind}: events of a {step}", "events", spread([run.events / run.steps for run in whole])),
-        Figure(f"{kind}: bytes of a {step}", "bytes", spread([run.bytes / run.steps for run in whole])),
+        Figure(f"{kind}: events per {step}", "events", spread([run.events / run.steps for run in whole])),
+        Figure(f"{kind}: bytes per {step}", "bytes", spread([run.bytes / run.steps for run in whole])),
     ]
 
 
