@@ -32,10 +32,10 @@ from activities.store import (
     evacuations,
     fleet,
     leaving,
-    orders,
     policies,
     queues,
     reservations,
+    signed_orders,
     tables,
     views,
 )
@@ -279,27 +279,27 @@ class PostgresStore:
     async def orders(self, subject: str | None, limit: int) -> list[OrderRecord]:
         """The newest orders that were signed, of all or of one workflow by its id."""
         async with self._engine.connect() as connection:
-            return await orders.listed(connection, subject, limit)
+            return await signed_orders.listed(connection, subject, limit)
 
     async def lines(self, queues: Sequence[str]) -> list[list[str]]:
         """Each queue with those above it, up to its root."""
         async with self._engine.connect() as connection:
-            return await orders.lines(connection, queues)
+            return await signed_orders.lines(connection, queues)
 
     async def whereabouts(self, subject: str) -> tuple[Sequence[str], str | None]:
         """The queues of a workload or a reservation, by its workflow's id, and who submitted it."""
         async with self._engine.connect() as connection:
-            return await orders.whereabouts(connection, subject)
+            return await signed_orders.whereabouts(connection, subject)
 
     async def ordered(self, principal: str, command: Command, run: str) -> str:
         """Write a signed order down, once; answers with the run in which it came first."""
         async with self._engine.begin() as connection:
-            return await orders.order(connection, principal, command.name, command.subject, command.request, run)
+            return await signed_orders.order(connection, principal, command.name, command.subject, command.request, run)
 
     async def is_ordered(self, principal: str | None, command: Command) -> bool:
         """Whether a signed order is written down; without a principal, whoever gave it."""
         async with self._engine.connect() as connection:
-            return await orders.is_ordered(connection, principal, command.name, command.subject, command.request)
+            return await signed_orders.is_ordered(connection, principal, command.name, command.subject, command.request)
 
     async def adjust(self, verb: str, asked: Adjustment) -> tuple[Adjusted, list[Notice]]:
         """Do a change that somebody asked for, once.
