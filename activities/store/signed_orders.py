@@ -27,7 +27,7 @@ async def lines(connection: AsyncConnection, queues: Sequence[str]) -> list[list
 async def whereabouts(connection: AsyncConnection, subject: str) -> tuple[Sequence[str], str | None]:
     """The queues of a workload or a reservation, by the id of its workflow, and who submitted it, where that is known."""
     _, _, id = subject.partition("/")
-    orders = tables.orders.c
+    orders = tables.signed_orders.c
     if subject == workload_workflow_id(id):
         queue = await connection.scalar(select(tables.workloads.c.queue).where(tables.workloads.c.id == id))
         submitter = select(orders.principal).where(orders.command == "submit", orders.subject == subject).order_by(orders.id)
@@ -41,8 +41,8 @@ async def whereabouts(connection: AsyncConnection, subject: str) -> tuple[Sequen
 async def order(connection: AsyncConnection, principal: str, command: str, subject: str, request: str, run: str) -> str:
     """Write an order down, unless the same request has been; answers with the run in which it came first."""
     values = {"principal": principal, "command": command, "subject": subject, "request": request, "run": run}
-    await connection.execute(insert(tables.orders).values(**values).on_conflict_do_nothing())
-    orders = tables.orders.c
+    await connection.execute(insert(tables.signed_orders).values(**values).on_conflict_do_nothing())
+    orders = tables.signed_orders.c
     first = await connection.scalar(
         select(orders.run).where(
             orders.command == command, orders.subject == subject, orders.request == request, orders.principal == principal
@@ -53,7 +53,7 @@ async def order(connection: AsyncConnection, principal: str, command: str, subje
 
 async def is_ordered(connection: AsyncConnection, principal: str | None, command: str, subject: str, request: str) -> bool:
     """Whether an order is written down; without a principal, whoever gave it."""
-    orders = tables.orders.c
+    orders = tables.signed_orders.c
     query = select(orders.id).where(orders.command == command, orders.subject == subject, orders.request == request)
     if principal is not None:
         query = query.where(orders.principal == principal)
@@ -62,9 +62,9 @@ async def is_ordered(connection: AsyncConnection, principal: str | None, command
 
 async def listed(connection: AsyncConnection, subject: str | None, limit: int) -> list[OrderRecord]:
     """The newest orders, of all or of one subject."""
-    query = select(tables.orders).order_by(tables.orders.c.id.desc()).limit(limit)
+    query = select(tables.signed_orders).order_by(tables.signed_orders.c.id.desc()).limit(limit)
     if subject is not None:
-        query = query.where(tables.orders.c.subject == subject)
+        query = query.where(tables.signed_orders.c.subject == subject)
     return [
         OrderRecord(at=row.at, principal=row.principal, command=row.command, subject=row.subject, request=row.request)
         for row in await connection.execute(query)

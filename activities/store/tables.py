@@ -359,8 +359,8 @@ operations = Table(
     Index("ix_operations_about", "about", "written", postgresql_where=text("about IS NOT NULL")),
 )
 
-orders = Table(
-    "orders",
+signed_orders = Table(
+    "signed_orders",
     metadata,
     # Who ordered what, by a signature that was verified; by the clock of the wall.
     Column("id", BigInteger, Identity(), primary_key=True),
