@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from corral.api import Fix, Outcome, Reason, State
+from corral.api import Fix, Outcome, Reason, State, Target
 from corral.reservation import ReservationState
 from domain.lifecycle import Leave
 
@@ -100,6 +100,9 @@ class Adjustment:
     at: datetime | None = None
     requests: int = 0
     bad: int = 0
+    targets: tuple[Target, ...] | None = None
+    move: bool = False
+    seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

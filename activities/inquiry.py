@@ -15,6 +15,7 @@ from corral.api import (
     FleetStatus,
     NodePoolStatus,
     NodeStatus,
+    OrderRecord,
     ProvisioningStatus,
     QueueStatus,
     QueueTree,
@@ -148,6 +149,11 @@ class Inquiry:
             if reservation is not None and not found:
                 raise LookupError(f"there is no reservation {reservation!r}; `corral reservation list` lists them")
             return found
+
+    @activity.defn(name=Name.ORDERS)
+    async def orders(self, subject: str | None, limit: int) -> list[OrderRecord]:
+        """The newest orders that were signed."""
+        return await self._store.orders(subject, limit)
 
     @activity.defn(name=Name.POLICIES)
     async def policies(self, limit: int) -> list[PolicyRecord]:

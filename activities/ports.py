@@ -35,6 +35,7 @@ from corral.api import (
     NodeStatus,
     OperationChange,
     OperationStatus,
+    OrderRecord,
     ProvisioningStatus,
     QueueStatus,
     QueueTree,
@@ -426,6 +427,10 @@ class Store(Protocol):
 
     async def refuse_binding(self, key: AttemptKey, reason: str, *, final: bool) -> list[Notice]:
         """Take an attempt back that its provider will not run; `final` when no other place would do either."""
+
+    async def orders(self, subject: str | None, limit: int) -> list[OrderRecord]:
+        """The newest orders that were signed, of all or of one workflow by its id."""
+        ...
 
     async def adjust(self, verb: str, asked: Adjustment) -> tuple[Adjusted, list[Notice]]:
         """Do a change that somebody asked for, once.

@@ -112,6 +112,7 @@ class Reason(StrEnum):
     # The workload may never run as it stands.
     INVALID_SPEC = "InvalidSpec"
     ID_CONFLICT = "IdConflict"
+    NOT_PERMITTED = "NotPermitted"
     UNKNOWN_QUEUE = "UnknownQueue"
     NO_MATCHING_CAPACITY = "NoMatchingCapacity"
     NEVER_WITHIN_QUOTA = "NeverWithinQuota"
@@ -1141,6 +1142,23 @@ class Resize(Model):
     group: Identifier | None = None
 
 
+class Retarget(Model):
+    """Accept these targets from now on, in place of all that were accepted before; none accepts anything.
+
+    What has capacity that one of them accepts keeps it. What runs elsewhere is only taken from there with `move`: it has
+    notice, stops, and waits in line by its age until one of the new targets has room.
+    """
+
+    targets: Annotated[tuple[Target, ...], Field(max_length=32)]
+    move: StrictBool = False
+
+
+class ExtendRuntime(Model):
+    """Let a workload with a maximum runtime run so many seconds longer, over all of its attempts."""
+
+    seconds: Annotated[Seconds, Field(ge=1)]
+
+
 class Demand(Model):
     """What an endpoint is to serve now, in the unit of its `autoscale.target`: requests at once, or the length of a queue.
 
@@ -1186,6 +1204,33 @@ class Checkpointed(Model):
     """The work of the workload is saved up to now; one that has notice to leave is stopped without waiting for its grace."""
 
 
+class Told(Model):
+    """What is told to a workload without waiting for an answer; with the same key it counts once."""
+
+    key: Annotated[ShortName, StringConstraints(min_length=1)]
+
+
+class ToldDemand(Told):
+    """The demand of an endpoint, told so."""
+
+    demand: Demand
+
+
+class WakeUp(Model):
+    """When a workload's workflow next does something by itself, and what; it hears of changes at any time besides."""
+
+    at: datetime
+    why: str
+
+
+class Moment(Model):
+    """A change of a workload's state, as its workflow heard of it."""
+
+    at: datetime
+    state: State
+    message: str = ""
+
+
 class WorkloadFilter(Model):
     """Which workloads to list, newest first."""
 
@@ -1201,6 +1246,16 @@ class Acknowledgement(Model):
 
     state: State
     message: str
+
+
+class OrderRecord(Model):
+    """Who ordered what and when, by a signature that was verified; the subject is a workflow's id, or the pool."""
+
+    at: datetime
+    principal: str
+    command: str
+    subject: str
+    request: str
 
 
 class WorkloadResult(Model):

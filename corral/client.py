@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
@@ -47,22 +48,29 @@ from corral.api import (
     EvacuationOrder,
     EvacuationStatus,
     Explanation,
+    ExtendRuntime,
     FleetStatus,
     Hold,
     Model,
+    Moment,
     NodePoolStatus,
     NodeStatus,
     OperationChange,
     OperationKind,
     OperationStatus,
+    OrderRecord,
     ProvisioningStatus,
     QueueStatus,
     QueueTree,
     Release,
     Reprioritize,
     Resize,
+    Retarget,
     RoundStatus,
     State,
+    Told,
+    ToldDemand,
+    WakeUp,
     WorkloadEvent,
     WorkloadFilter,
     WorkloadResult,
@@ -74,6 +82,7 @@ from corral.reservation import Extend, ReservationAnswer, ReservationSpec, Reser
 from corral.rollout import Change, RolloutOrder, RolloutStatus, WhatIf
 from corral.schedule import ScheduleSpec, ScheduleStatus
 from corral.sealing import CannotUnseal, data_converter, is_sealed
+from corral.signing import SignCommands, Signer
 
 ANSWER_WITHIN = timedelta(seconds=30)
 TRIES_WHILE_NOT_READY = 10
@@ -96,6 +105,10 @@ class Conflict(CorralError):
 
 class Invalid(CorralError):
     """What was asked makes no sense; the message names the field, the value and what was expected."""
+
+
+class Forbidden(CorralError):
+    """Who asks may not do this; the message says who that is, which role it takes on which queue, and how to get it."""
 
 
 class PolicyRefused(Invalid):
@@ -139,12 +152,14 @@ class Corral:
         api_key: str | None = None,
         tls: bool | TLSConfig = False,
         payload_keys: str | None = None,
+        signer: Signer | None = None,
         interceptors: Sequence[Interceptor] = (),
     ) -> "Corral":
         """Connect to the Temporal server at `host:port`.
 
         `tls` may say whom to trust (`corral.tls.tls_of`); an API key is only sent over TLS. `payload_keys` are the keys of a
-        pool whose payloads are sealed (`corral.sealing.keys_of`). `interceptors` see every call, such as those that trace.
+        pool whose payloads are sealed (`corral.sealing.keys_of`). `signer` says who asks, where the pool wants to know that
+        (`corral.signing.signer_of`). `interceptors` see every call, such as those that trace.
 
         Raises:
             ValueError: the address, or the keys, are none; or a key would travel in the clear.
@@ -160,11 +175,18 @@ class Corral:
                 tls=tls,
                 data_converter=data_converter(payload_keys),
                 grpc_compression=GrpcCompression.NONE,
-                interceptors=interceptors,
+                interceptors=[*interceptors, *([SignCommands(signer)] if signer else [])],
             )
         except RuntimeError as error:
             raise Unreachable(f"no Temporal server answers at {address}: {error}; is `make up` running?") from error
         return cls(temporal, pool)
+
+    @classmethod
+    def signing(cls, temporal: Client, signer: Signer, pool: str = wire.DEFAULT_POOL) -> "Corral":
+        """Use a Temporal client, and sign what is asked through it."""
+        config = temporal.config()
+        config["interceptors"] = [*config["interceptors"], SignCommands(signer)]
+        return cls(Client(**config), pool)
 
     async def submit(self, spec: WorkloadSpec) -> Submission:
         """Hand over a workload. The same id with the same spec is the same workload, however often it is submitted.
@@ -361,7 +383,7 @@ class Corral:
         missing = f"there is no reservation {reservation!r} that is not over; `corral reservation list` lists them"
         async with _plain_errors(missing=missing), _in_time():
             answer: ReservationAnswer = await handle.execute_update(
-                update, change, id=key or str(uuid.uuid4()), result_type=ReservationAnswer, rpc_timeout=ANSWER_WITHIN
+                update, change, id=_request(update, key), result_type=ReservationAnswer, rpc_timeout=ANSWER_WITHIN
             )
             return answer
 
@@ -416,6 +438,50 @@ class Corral:
     async def reprioritize(self, workload: str, priority: int, *, key: str | None = None) -> Acknowledgement:
         """Change a workload's order inside its tier and queue."""
         return await self._change(workload, wire.Update.REPRIORITIZE, Reprioritize(priority=priority), key)
+
+    async def retarget(self, workload: str, retarget: Retarget, *, key: str | None = None) -> Acknowledgement:
+        """Accept other targets from now on. What has capacity that one of them accepts keeps it.
+
+        Raises:
+            Conflict: it runs where none of them is, and it was not said that it shall move.
+        """
+        return await self._change(workload, wire.Update.RETARGET, retarget, key)
+
+    async def extend(self, workload: str, seconds: int, *, key: str | None = None) -> Acknowledgement:
+        """Let a workload with a maximum runtime run so many seconds longer, over all of its attempts."""
+        return await self._change(workload, wire.Update.EXTEND, ExtendRuntime(seconds=seconds), key)
+
+    async def tell_demand(self, workload: str, demand: Demand, *, key: str | None = None) -> None:
+        """Tell an endpoint its demand without waiting for an answer; what its state does not allow changes nothing."""
+        await self._tell(workload, wire.Telling.DEMAND, ToldDemand(key=key or str(uuid.uuid4()), demand=demand))
+
+    async def tell_checkpointed(self, workload: str, *, key: str | None = None) -> None:
+        """Say that a workload's work is saved without waiting for an answer."""
+        await self._tell(workload, wire.Telling.CHECKPOINTED, Told(key=key or str(uuid.uuid4())))
+
+    async def wake(self, workload: str) -> None:
+        """Let a workload's workflow look at the record at once, as it does now and then by itself."""
+        await self._tell(workload, wire.Telling.WAKE)
+
+    async def history(self, workload: str) -> list[Moment]:
+        """The last changes of a workload's state as its workflow heard of them, oldest first; `events` has all there is.
+
+        Raises:
+            NotFound: there is no such workload.
+        """
+        async with _plain_errors(missing=f"there is no workload {workload!r}"), _in_time():
+            moments: list[Moment] = await self._handle(workload).query(wire.Query.HISTORY, result_type=list[Moment])
+            return moments
+
+    async def next_wake_up(self, workload: str) -> WakeUp | None:
+        """When a workload's workflow next does something by itself, and what; none where it waits for others alone.
+
+        Raises:
+            NotFound: there is no such workload.
+        """
+        async with _plain_errors(missing=f"there is no workload {workload!r}"), _in_time():
+            wakes: WakeUp | None = await self._handle(workload).query(wire.Query.NEXT_WAKE_UP, result_type=WakeUp)
+            return wakes
 
     async def cordon(self, provider: str, order: Cordon, *, key: str | None = None) -> list[NodeStatus]:
         """Cordon, drain or uncordon nodes of a provider; answers with the nodes.
@@ -532,7 +598,7 @@ class Corral:
             _plain_errors(missing=f"there is no operation {id!r} under way; `corral operations` lists them"),
             _in_time(),
         ):
-            await handle.execute_update(verb, change, id=key or str(uuid.uuid4()), rpc_timeout=ANSWER_WITHIN)
+            await handle.execute_update(verb, change, id=_request(verb, key), rpc_timeout=ANSWER_WITHIN)
         return await self.operation(id)
 
     async def schedule(self, spec: ScheduleSpec) -> list[ScheduleStatus]:
@@ -588,6 +654,10 @@ class Corral:
             await handle.delete()
             return [_scheduled(id, await known.memo(), known.info)]
 
+    async def orders(self, subject: str | None = None, limit: int = 100) -> list[OrderRecord]:
+        """List who ordered what, the newest first; of one workflow if its id is given, such as `workload/w1`."""
+        return await self._ask(wire.Inquiry.ORDERS, [subject, limit], list[OrderRecord])
+
     async def evacuated(self, id: str) -> EvacuationStatus:
         """Wait until an evacuation is over, however long that takes.
 
@@ -635,20 +705,26 @@ class Corral:
         return self._temporal.get_workflow_handle(wire.workload_workflow_id(workload))
 
     async def _change(self, workload: str, update: wire.Update, change: Model, key: str | None) -> Acknowledgement:
-        key = key or str(uuid.uuid4())
+        request = _request(update, key)
         async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"), _in_time():
             try:
-                return await _again_while_not_ready(partial(self._update, workload, update, change, key))
+                return await _again_while_not_ready(partial(self._update, workload, update, change, request))
             except (RPCError, WorkflowUpdateFailedError) as error:
-                if not _is_refused(error) or (done := await self._done(workload, update, key)) is None:
+                if not _is_refused(error) or (done := await self._done(workload, update, request)) is None:
                     raise
                 return done
 
-    async def _done(self, workload: str, update: wire.Update, key: str) -> Acknowledgement | None:
+    async def _done(self, workload: str, update: wire.Update, request: str) -> Acknowledgement | None:
         """What came of an earlier try of a change, whose answer was lost: by it the workload may have ended since."""
         await self._handle(workload).describe()
-        answers: list[Acknowledgement] = await self._ask(wire.Inquiry.CHANGE, [workload, update, key], list[Acknowledgement])
+        answers: list[Acknowledgement] = await self._ask(
+            wire.Inquiry.CHANGE, [workload, update, request], list[Acknowledgement]
+        )
         return answers[0] if answers else None
+
+    async def _tell(self, workload: str, what: wire.Telling, *told: Told) -> None:
+        async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"):
+            await self._handle(workload).signal(what, args=told, rpc_timeout=ANSWER_WITHIN)
 
     async def _update(self, workload: str, update: wire.Update, change: Model, key: str) -> Acknowledgement:
         answer: Acknowledgement = await self._handle(workload).execute_update(
@@ -675,6 +751,11 @@ def _is_refused(error: RPCError | WorkflowUpdateFailedError) -> bool:
     if isinstance(error, RPCError):
         return error.status is RPCStatusCode.NOT_FOUND
     return isinstance(error.cause, ApplicationError) and error.cause.type == wire.Failure.NOT_ALLOWED
+
+
+def _request(update: StrEnum, key: str | None) -> str:
+    """The id of an update: Temporal takes two of one id for one, so that a key is of one kind of change alone."""
+    return f"{update}/{key or uuid.uuid4()}"
 
 
 def _search_attributes(spec: WorkloadSpec) -> TypedSearchAttributes:
@@ -714,6 +795,7 @@ _FAILURES: dict[str, Callable[[str], CorralError]] = {
     wire.Failure.NOT_FOUND: NotFound,
     wire.Failure.INVALID: Invalid,
     wire.Failure.NOT_ALLOWED: Conflict,
+    wire.Failure.FORBIDDEN: Forbidden,
 }
 
 

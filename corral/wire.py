@@ -99,7 +99,17 @@ class Update(StrEnum):
     RESIZE = "resize"
     DEMAND = "demand"
     REPRIORITIZE = "reprioritize"
+    RETARGET = "retarget"
+    EXTEND = "extend"
     CHECKPOINTED = "checkpointed"
+
+
+class Telling(StrEnum):
+    """Signals for services that do not wait for an answer: demand (`ToldDemand`), a saved state (`Told`), and to look again."""
+
+    DEMAND = "tell-demand"
+    CHECKPOINTED = "tell-checkpointed"
+    WAKE = "wake"
 
 
 class ReservationUpdate(StrEnum):
@@ -111,10 +121,15 @@ class ReservationUpdate(StrEnum):
 
 
 class Query(StrEnum):
-    """What a workload's workflow tells without asking anybody else: its last known status and explanation."""
+    """What a workload's workflow tells without asking anybody else, as far as it knows.
+
+    `HISTORY` are its last changes of state (`Moment`s, oldest first); `NEXT_WAKE_UP` is a `WakeUp`, or none.
+    """
 
     STATUS = "status"
     EXPLANATION = "explanation"
+    HISTORY = "history"
+    NEXT_WAKE_UP = "next-wake-up"
 
 
 class Steering(StrEnum):
@@ -154,6 +169,7 @@ class Inquiry(StrEnum):
     POLICIES = "inquiry.policies"
     APPLY_POLICY = "inquiry.apply-policy"
     EVACUATIONS = "inquiry.evacuations"
+    ORDERS = "inquiry.orders"
     FORESEE_EVACUATION = "inquiry.foresee-evacuation"
     WHAT_IF = "inquiry.what-if"
     OPERATIONS = "inquiry.operations"
@@ -169,3 +185,4 @@ class Failure(StrEnum):
     NOT_FOUND = "NotFound"
     INVALID = "Invalid"
     NOT_ALLOWED = "NotAllowed"
+    FORBIDDEN = "Forbidden"

@@ -102,6 +102,8 @@ ALLOWED: Mapping[str, frozenset[State]] = {
     "resize": WITHOUT_CAPACITY | BEFORE_BINDING,
     "demand": LIVE - {State.SUBMITTED},
     "reprioritize": LIVE,
+    "retarget": LIVE - {State.STOPPING},
+    "extend": LIVE,
     "expire": AT_A_PROVIDER,
     "checkpointed": frozenset({State.RUNNING, State.STOPPING}),
 }

@@ -1,4 +1,4 @@
-"""`python -m worker`: serve a pool, bring up everything on one machine, migrate, audit, check a policy, show the settings."""
+"""`python -m worker`: serve a pool, or all on one machine; migrate, promote, audit; check a policy; show the settings."""
 
 import asyncio
 import signal
@@ -23,6 +23,9 @@ from worker.policy_lint import lint_files, report
 from worker.settings import LogLevel, Settings, SettingsError, describe, load_settings
 from worker.stopping import Stopped
 from worker.supervision import CannotStart
+from worker.temporal_server import connect
+from worker.versions import deployment_name
+from worker.versions import promote as give_work_to
 from worker.wiring import serve as serve_pool
 
 Result = TypeVar("Result")
@@ -102,6 +105,17 @@ def demo(trace: Annotated[Path | None, typer.Option(help="replay the workloads o
 def migrate() -> None:
     """Bring the database to the newest version."""
     _run(lambda settings: upgrade(settings.database_url))
+
+
+@app.command()
+def promote() -> None:
+    """Give work to the workers of the version in CORRAL_BUILD_ID from now on (docs/changing-workflows.md)."""
+
+    async def give(settings: Settings) -> None:
+        build = await give_work_to(await connect(settings), settings)
+        console.print(f"{deployment_name(settings.pool)}: version {build} is current")
+
+    _run(give)
 
 
 @app.command()

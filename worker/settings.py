@@ -101,6 +101,15 @@ class Settings(BaseSettings):
         description="keys, as id:base64,..., by which payloads in Temporal are sealed (the first) and read (all)",
     )
 
+    build_id: Identifier | None = Field(
+        None, description="the version of this worker's code; with it the worker is given work once it is promoted"
+    )
+
+    principals_file: FilePath | None = Field(
+        None, description="YAML file with those who may give commands, their keys and roles; without it everybody may"
+    )
+    claim_seconds: int = Field(3_600, ge=10, le=86_400, description="how long a signed command counts, in seconds of the wall")
+
     database_url: DatabaseUrl = Field(
         embedded_database_url(15432),
         repr=False,

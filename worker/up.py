@@ -13,6 +13,7 @@ from worker.embedded import embedded_servers, worker_child
 from worker.fleet_file import EXAMPLES
 from worker.settings import LOOPBACK, Settings
 from worker.temporal_server import connect
+from worker.versions import promote
 
 EXAMPLE_QUEUES = EXAMPLES / "queues.yaml"
 EXAMPLE_DATASETS = EXAMPLES / "datasets.yaml"
@@ -30,7 +31,10 @@ async def up(settings: Settings, console: Console) -> None:
     async with embedded_servers(chosen) as supervisor:
         await upgrade(chosen.database_url)
         await supervisor.start(worker_child(chosen))
-        await make_examples(chosen, console.print)
+        if chosen.build_id is not None:
+            await promote(await connect(chosen), chosen)
+        if chosen.principals_file is None:
+            await make_examples(chosen, console.print)
         console.print(greeting(chosen))
         await supervisor.serve()
         console.print(f"Stopping; what there is stays in {chosen.state_dir.absolute()}.")

@@ -34,15 +34,18 @@ from activities.store.postgres import PostgresStore
 from corral import wire
 from domain import solver
 from worker.fleet_file import FleetFile, read_fleet
+from worker.guarding import Guard, Guarded
 from worker.observing.logs import NameLines
 from worker.observing.metrics import measured
 from worker.observing.runtime import observed_runtime
 from worker.observing.traces import traced
 from worker.policy_lint import first_policy
+from worker.principals import PrincipalsFile
 from worker.settings import Settings
 from worker.temporal_server import connect
+from worker.versions import deployment_of
 from workflows.contracts import Signal
-from workflows.evacuation import Evacuation
+from workflows.evacuation import Evacuation, PinnedEvacuation
 from workflows.growth import FleetGrowth
 from workflows.provider import ProviderReconcile
 from workflows.recurring import Recurring
@@ -61,6 +64,9 @@ WORKFLOWS = (
     Recurring,
     FleetGrowth,
 )
+PINNED: dict[type, type] = {Evacuation: PinnedEvacuation}
+VERSIONED_WORKFLOWS = tuple(PINNED.get(each, each) for each in WORKFLOWS)
+"""Those of a worker that has a version: what is not pinned goes on with whichever version is current."""
 OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types", "opentelemetry")
 GRACE = timedelta(seconds=5)
 DESCRIBE_AT_ONCE = 10
@@ -154,7 +160,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 *(inquiry.queues, inquiry.fleet, inquiry.nodes, inquiry.clusters, inquiry.rounds, inquiry.apply_queues),
                 *(inquiry.node_pools, inquiry.provisionings, growing.keep_planning),
                 *(inquiry.datasets, inquiry.apply_datasets),
-                *(inquiry.policies, inquiry.apply_policy, inquiry.reservations),
+                *(inquiry.policies, inquiry.apply_policy, inquiry.reservations, inquiry.orders),
                 *(reserving.reserve, reserving.advance, reserving.extend, reserving.cancel),
                 *(evacuating.keep_moving, evacuating.steer, evacuating.evacuations, evacuating.foresee),
                 *(rolling_out.begin, rolling_out.advance, rolling_out.steer, rolling_out.what_if, rolling_out.operations),
@@ -215,16 +221,24 @@ async def working(
     Interceptors are the workers' alone: what they tell workflows by themselves would begin traces that nobody looks for.
     """
     async with AsyncExitStack() as stack:
-        for worker in _workers(settings, client, parts, interceptors):
+        for worker in _workers(settings, client, parts, [*interceptors, *_guards(settings, parts)]):
             await stack.enter_async_context(worker)
         yield
+
+
+def _guards(settings: Settings, parts: Parts) -> list[Interceptor]:
+    """What lets commands pass only for those who may give them, where the settings say who that is."""
+    if settings.principals_file is None:
+        return []
+    principals = PrincipalsFile(settings.principals_file)
+    return [Guarded(Guard(principals.now, parts.store, settings.claim_seconds))]
 
 
 def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Sequence[Interceptor]) -> list[Worker]:
     pool = Worker(
         client,
         task_queue=wire.pool_task_queue(settings.pool),
-        workflows=WORKFLOWS,
+        workflows=WORKFLOWS if settings.build_id is None else VERSIONED_WORKFLOWS,
         activities=parts.pool_activities,
         workflow_runner=_sandbox() if settings.sandbox else UnsandboxedWorkflowRunner(),
         workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(settings.workflow_pollers),
@@ -235,6 +249,7 @@ def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Seq
         max_concurrent_local_activities=500,
         graceful_shutdown_timeout=GRACE,
         interceptors=interceptors,
+        deployment_config=deployment_of(settings),
     )
     return [
         pool,
@@ -246,6 +261,7 @@ def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Seq
                 max_concurrent_activities=500,
                 graceful_shutdown_timeout=GRACE,
                 interceptors=interceptors,
+                deployment_config=deployment_of(settings),
             )
             for provider in parts.providers
         ),

@@ -1,9 +1,11 @@
 """Signals that workflows get from activities, and what a workload's workflow hands to its next run."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from activities.answers import Standing
+from corral.api import Moment
 
 
 class Signal(StrEnum):
@@ -24,3 +26,7 @@ class HandOver:
     """Whether it was to be stopped at once."""
     kept: int = 0
     """The number of the last notice that it was told to forget."""
+    since: datetime | None = None
+    """When the present state was entered, as far as known."""
+    history: tuple[Moment, ...] = ()
+    """The last changes of state, oldest first."""

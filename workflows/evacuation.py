@@ -1,6 +1,7 @@
 """Evacuations: what operators order for a whole node, cluster or region, carried through whatever happens to the workers."""
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 from temporalio.exceptions import is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -55,6 +56,21 @@ class Evacuation(Steered[EvacuationStatus]):
 
     def _why_not(self, verb: Steering, status: EvacuationStatus) -> str | None:
         return objection(verb, self._id, status.state)
+
+
+@workflow.defn(name=wire.EVACUATION, versioning_behavior=VersioningBehavior.PINNED)
+class PinnedEvacuation(Evacuation):
+    """The same for workers that have a version: it ends with the code that began it."""
+
+    @workflow.init
+    def __init__(self, order: EvacuationOrder) -> None:
+        """Know nothing, as without a version."""
+        super().__init__(order)
+
+    @workflow.run
+    async def run(self, order: EvacuationOrder) -> EvacuationStatus:
+        """Keep moving; cancelled, abort."""
+        return await super().run(order)
 
 
 def in_words(status: EvacuationStatus) -> str:

@@ -1,6 +1,7 @@
 """The life of one workload: admit, wait, bind, run, stop, release."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Container
 from datetime import timedelta
 from typing import Any
@@ -23,11 +24,17 @@ with workflow.unsafe.imports_passed_through():
         Checkpointed,
         Demand,
         Explanation,
+        ExtendRuntime,
         Hold,
+        Moment,
         Release,
         Reprioritize,
         Resize,
+        Retarget,
         State,
+        Told,
+        ToldDemand,
+        WakeUp,
         WorkloadResult,
         WorkloadSpec,
         WorkloadStatus,
@@ -38,6 +45,12 @@ with workflow.unsafe.imports_passed_through():
 
 LOOK_AGAIN = timedelta(minutes=10)
 """A workload that waits looks at the record that often, in case a signal was lost."""
+
+MOST_MOMENTS = 20
+"""So many changes of state a workflow remembers by itself."""
+
+LEAVES_WHEN_LONG = "leaves-when-long"
+"""A run that is long enough ends when it has answered, even where what it was asked has changed nothing."""
 
 ON_ITS_WAY = frozenset({State.RESERVED, State.STARTING, State.RUNNING})
 LEAVING = frozenset({State.STOPPING})
@@ -55,7 +68,11 @@ class WorkloadLifecycle:
         self._standing = hand_over.standing if hand_over else None
         self._noticed = (hand_over.noticed_epoch, hand_over.noticed, hand_over.urged) if hand_over else (0, 0, False)
         self._kept = (hand_over.noticed_epoch, hand_over.kept) if hand_over else (0, 0)
-        self._since = workflow.now()
+        self._since = hand_over.since if hand_over and hand_over.since else workflow.now()
+        self._history: deque[Moment] = deque(hand_over.history if hand_over else (), MOST_MOMENTS)
+        self._wakes: WakeUp | None = None
+        self._is_woken = False
+        self._is_long = False
         self._shown: State | None = None
         self._admission: asyncio.Task[Standing] | None = None
 
@@ -77,28 +94,34 @@ class WorkloadLifecycle:
 
     async def _drive(self) -> None:
         while not self._now.state.is_terminal:
+            if self._is_long:
+                await self._go_on_in_a_new_run()
+            noticed, kept = self._noticed, self._kept
             match self._now.state:
                 case State.RESERVED:
-                    await self._at_provider(Placement.bind, f"bind {self._now.place}", ON_ITS_WAY)
+                    is_done = await self._at_provider(Placement.bind, f"bind {self._now.place}", ON_ITS_WAY)
                 case State.STOPPING if self._noticed < (*self._notice, self._now.leave in AT_ONCE):
                     self._noticed = (*self._notice, self._now.leave in AT_ONCE)
-                    await self._at_provider(Placement.stop, f"stop {self._now.place}", LEAVING)
+                    is_done = await self._at_provider(Placement.stop, f"stop {self._now.place}", LEAVING)
                 case State.STARTING | State.RUNNING if self._now.notice and self._kept < self._notice:
                     self._kept = self._notice
-                    await self._at_provider(Placement.keep, f"keep {self._now.place}", ON_ITS_WAY)
+                    is_done = await self._at_provider(Placement.keep, f"keep {self._now.place}", ON_ITS_WAY)
                 case _:
                     self._show()
-                    await self._news()
+                    is_done = await self._news()
+            if not is_done:
+                self._noticed, self._kept = noticed, kept  # the next run makes the call
         self._show()
 
     async def _admit(self) -> Standing:
         order = AdmissionOrder(self._workload, self._spec)
         return await quick(Admission.admit, [order], "admit")
 
-    async def _at_provider(self, step: Callable[..., Awaitable[Standing]], summary: str, meant_for: Container[State]) -> None:
+    async def _at_provider(self, step: Callable[..., Awaitable[Standing]], summary: str, meant_for: Container[State]) -> bool:
         """Make a call to a provider; give it up when the attempt is meant to be in another state by now.
 
-        A provider that is gone would otherwise keep a workload that was cancelled, or that has capacity elsewhere.
+        A provider that is gone would otherwise keep a workload that was cancelled, or that has capacity elsewhere. Answers
+        whether nothing of it is left to do: where this run is long enough, the next one makes the call.
         """
         provider, epoch = self._now.provider, self._now.epoch
         assert provider is not None, "a workload with capacity has a provider"
@@ -112,28 +135,43 @@ class WorkloadLifecycle:
             summary=summary,
         )
         try:
-            await workflow.wait_condition(lambda: call.done() or self._now.epoch != epoch or self._now.state not in meant_for)
+            await workflow.wait_condition(
+                lambda: call.done() or self._now.epoch != epoch or self._now.state not in meant_for or self._is_long
+            )
             if call.done():
                 self._learn(await call)
+                return True
+            return self._now.epoch != epoch or self._now.state not in meant_for
         finally:
             if not call.done():
                 call.cancel()
                 await asyncio.gather(call, return_exceptions=True)
 
-    async def _news(self) -> None:
+    async def _news(self) -> bool:
         """Wait until the workload stands differently; where its time is limited, until that is over."""
         if workflow.info().is_continue_as_new_suggested():
-            await workflow.wait_condition(workflow.all_handlers_finished)
-            workflow.continue_as_new(args=[self._spec, self._hand_over()])
+            await self._go_on_in_a_new_run()
         known = self._now
         runs = known.state in {State.STARTING, State.RUNNING}
         limit = known.runtime_left if runs else LOOK_AGAIN.total_seconds()
+        self._wakes = _wake_up(limit, runs=runs)
         try:
             await workflow.wait_condition(
-                lambda: self._now.version > known.version, timeout=None if limit is None else timedelta(seconds=limit)
+                lambda: self._now.version > known.version or self._is_long or self._is_woken,
+                timeout=None if limit is None else timedelta(seconds=limit),
             )
         except TimeoutError:
             await (self._expire() if runs else self._look())
+        finally:
+            self._wakes = None
+        if self._is_woken:
+            self._is_woken = False
+            await self._look()
+        return True
+
+    async def _go_on_in_a_new_run(self) -> None:
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        workflow.continue_as_new(args=[self._spec, self._hand_over()])
 
     async def _expire(self) -> None:
         await self._look()
@@ -167,12 +205,14 @@ class WorkloadLifecycle:
 
     def _hand_over(self) -> HandOver:
         epoch, noticed, urged = self._noticed
-        return HandOver(self._now, epoch, noticed, urged, self._kept[1] if self._kept[0] == epoch else 0)
+        kept = self._kept[1] if self._kept[0] == epoch else 0
+        return HandOver(self._now, epoch, noticed, urged, kept, self._since, tuple(self._history))
 
     def _learn(self, standing: Standing) -> None:
         if self._standing is None or standing.version >= self._standing.version:
             if self._standing is None or standing.state is not self._standing.state:
                 self._since = workflow.now()
+                self._history.append(Moment(at=self._since, state=standing.state, message=standing.message or standing.place))
             self._standing = standing
 
     def _show(self) -> None:
@@ -192,12 +232,44 @@ class WorkloadLifecycle:
             id=self._workload, state=self._now.state, exit_code=self._now.exit_code, message=self._now.message
         )
 
+    def _measure(self) -> None:
+        """Take note when this run is long enough: what it waits for may be long in coming, and it is asked things meanwhile."""
+        is_suggested = not self._is_long and workflow.info().is_continue_as_new_suggested()
+        self._is_long = self._is_long or (is_suggested and workflow.patched(LEAVES_WHEN_LONG))
+
     # Signals
 
     @workflow.signal(name=Signal.STANDING)
     def stands(self, standing: Standing) -> None:
         """The record says that this is so; an older or repeated saying changes nothing."""
         self._learn(standing)
+        self._measure()
+
+    @workflow.signal(name=wire.Telling.WAKE)
+    def wake(self) -> None:
+        """Look at the record at once, in case it says something that nobody has told."""
+        self._is_woken = True
+        self._measure()
+
+    @workflow.signal(name=wire.Telling.DEMAND)
+    async def told_demand(self, told: ToldDemand) -> None:
+        """Let the wanted size follow demand; nobody waits for an answer."""
+        await self._told("demand", told, demand=told.demand.value, at=told.demand.at)
+
+    @workflow.signal(name=wire.Telling.CHECKPOINTED)
+    async def told_checkpointed(self, told: Told) -> None:
+        """Take note that the work is saved; nobody waits for an answer."""
+        await self._told("checkpointed", told)
+
+    async def _told(self, verb: str, told: Told, **asked: Any) -> None:
+        """Do a change if it can be done: whoever does not wait for an answer hears of no objection either."""
+        await workflow.wait_condition(lambda: self._standing is not None)
+        if objection(verb, self._workload, self._now.state) is None:
+            try:
+                await self._adjust(verb, Adjustment(self._workload, key=told.key, **asked))
+            except (ApplicationError, ActivityError) as error:
+                workflow.logger.info("%s was told in vain: %s", verb, error)
+        self._measure()
 
     # Updates
 
@@ -236,6 +308,16 @@ class WorkloadLifecycle:
         """Change the workload's order inside its tier and queue."""
         return await self._change("reprioritize", priority=change.priority)
 
+    @workflow.update(name=wire.Update.RETARGET)
+    async def retarget(self, change: Retarget) -> Acknowledgement:
+        """Accept other targets from now on."""
+        return await self._change("retarget", targets=change.targets, move=change.move)
+
+    @workflow.update(name=wire.Update.EXTEND)
+    async def extend(self, change: ExtendRuntime) -> Acknowledgement:
+        """Let it run longer in all."""
+        return await self._change("extend", seconds=change.seconds)
+
     @cancel.validator
     def _may_cancel(self, change: Cancel) -> None:
         self._require("cancel")
@@ -264,6 +346,14 @@ class WorkloadLifecycle:
     def _may_reprioritize(self, change: Reprioritize) -> None:
         self._require("reprioritize")
 
+    @retarget.validator
+    def _may_retarget(self, change: Retarget) -> None:
+        self._require("retarget")
+
+    @extend.validator
+    def _may_extend(self, change: ExtendRuntime) -> None:
+        self._require("extend")
+
     def _require(self, verb: str) -> None:
         state = self._standing.state if self._standing else State.SUBMITTED
         if problem := objection(verb, self._workload, state):
@@ -274,7 +364,10 @@ class WorkloadLifecycle:
         self._require(verb)  # what admission refused is not in the record
         update = workflow.current_update_info()
         assert update is not None, "changes are asked for by updates"
-        adjusted = await self._adjust(verb, Adjustment(self._workload, key=update.id, **asked))
+        try:
+            adjusted = await self._adjust(verb, Adjustment(self._workload, key=update.id, **asked))
+        finally:
+            self._measure()
         return Acknowledgement(state=adjusted.standing.state, message=adjusted.message)
 
     async def _adjust(self, verb: str, asked: Adjustment) -> Adjusted:
@@ -324,6 +417,23 @@ class WorkloadLifecycle:
         """Why the workload waits or was refused, as last told."""
         now = self._standing
         return Explanation(reason=now.reason, message=now.message, fixes=now.fixes) if now and now.reason else None
+
+    @workflow.query(name=wire.Query.HISTORY)
+    def history(self) -> list[Moment]:
+        """The last changes of state, oldest first."""
+        return list(self._history)
+
+    @workflow.query(name=wire.Query.NEXT_WAKE_UP)
+    def next_wake_up(self) -> WakeUp | None:
+        """When the workflow next does something by itself; none where it waits for others alone."""
+        return self._wakes
+
+
+def _wake_up(seconds: float | None, *, runs: bool) -> WakeUp | None:
+    if seconds is None:
+        return None
+    why = "its maximum runtime may be over" if runs else "looks at the record, in case a signal was lost"
+    return WakeUp(at=workflow.now() + timedelta(seconds=seconds), why=why)
 
 
 def _details(now: Standing) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -12,6 +12,8 @@ from activities.store import tables
 from activities.store.attempts import withdraw
 from activities.store.endpoints import awake, follow_demand
 from activities.store.leaving import note_checkpoint
+from activities.store.respecifying import respecified
+from activities.store.retargeting import change_targets
 from activities.store.rows import Journal, WorkloadRow, locked, locked_workloads
 from corral.api import Outcome, State, WorkloadSpec
 from domain.accounting import IntervalKind
@@ -19,6 +21,9 @@ from domain.lifecycle import BEFORE_BINDING, objection
 
 Change = Callable[[AsyncConnection, Journal, WorkloadRow, Adjustment], Awaitable[str]]
 """Does one change to a locked workload, and says what was done."""
+
+REMEMBERED = 100
+"""So many changes of a kind and workload are recognised when they are asked for again."""
 
 
 async def once(connection: AsyncConnection, journal: Journal, verb: str, asked: Adjustment) -> str:
@@ -28,6 +33,7 @@ async def once(connection: AsyncConnection, journal: Journal, verb: str, asked: 
         NotAllowed: the workload's state does not allow it; nothing was changed.
         LookupError: there is no such workload.
     """
+    key, about = _key(verb, asked.workload, asked.key), f"{asked.workload}:{verb}"
     workload = (await locked_workloads(connection, [asked.workload])).get(asked.workload)
     if workload is None:
         raise LookupError(asked.workload)
@@ -36,9 +42,8 @@ async def once(connection: AsyncConnection, journal: Journal, verb: str, asked: 
     if problem := objection(verb, workload.id, workload.state):
         raise NotAllowed(problem)
     message = await CHANGES[verb](connection, journal, workload, asked)
-    await connection.execute(
-        insert(tables.operations).values(key=_key(verb, workload.id, asked.key), result={"message": message})
-    )
+    await connection.execute(insert(tables.operations).values(key=key, about=about, result={"message": message}))
+    await _forget_old_ones(connection, about)
     return message
 
 
@@ -51,6 +56,13 @@ async def done(connection: AsyncConnection, verb: str, workload: str, key: str) 
 
 def _key(verb: str, workload: str, key: str) -> str:
     return f"{workload}:{verb}:{key}"
+
+
+async def _forget_old_ones(connection: AsyncConnection, about: str) -> None:
+    """Keep the newest of what was done: who repeats a request does so at once, and some are told something every minute."""
+    columns = tables.operations.c
+    old = select(columns.key).where(columns.about == about).order_by(columns.written.desc(), columns.key).offset(REMEMBERED)
+    await connection.execute(delete(tables.operations).where(columns.key.in_(old)))
 
 
 async def _cancel(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
@@ -94,16 +106,32 @@ def _resized(spec: WorkloadSpec, asked: Adjustment) -> WorkloadSpec:
         group.model_dump() | ({"count": asked.count, "minimum": asked.minimum} if group.name == name else {})
         for group in spec.groups
     ]
-    try:
-        return WorkloadSpec.model_validate(spec.model_dump() | {"groups": groups})
-    except ValueError as error:
-        raise NotAllowed(f"count: {asked.count} is not possible: {error}") from error
+    return respecified(spec, f"count: {asked.count}", groups=groups)
 
 
 async def _reprioritize(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
     message = f"priority {workload.priority} became {asked.priority}"
     journal.change(workload, priority=asked.priority)
     journal.note(workload.id, "reprioritized", message)
+    journal.tell(workload.id)
+    return message
+
+
+async def _extend(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
+    spec = workload.parsed()
+    if spec.maximum_runtime_seconds is None:
+        raise NotAllowed(
+            f"extend: workload {workload.id!r} has no maximum runtime: nothing ends it, and nothing can be extended"
+        )
+    _, attempt = await locked(connection, journal, workload.id)
+    if attempt is not None and attempt.stop_as == Outcome.OUT_OF_TIME:
+        raise NotAllowed(f"extend: workload {workload.id!r} is being stopped, as its maximum runtime is over; submit it anew")
+    longer = respecified(
+        spec, f"seconds: {asked.seconds}", maximum_runtime_seconds=spec.maximum_runtime_seconds + asked.seconds
+    )
+    message = f"may run {longer.maximum_runtime_seconds} s in all, {asked.seconds} s more"
+    journal.change(workload, spec=longer.model_dump(mode="json"))
+    journal.note(workload.id, "extended", message)
     journal.tell(workload.id)
     return message
 
@@ -134,6 +162,8 @@ CHANGES: dict[str, Change] = {
     "resize": _resize,
     "demand": follow_demand,
     "reprioritize": _reprioritize,
+    "retarget": change_targets,
+    "extend": _extend,
     "expire": _expire,
     "checkpointed": _checkpointed,
 }

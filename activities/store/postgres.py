@@ -53,6 +53,7 @@ from activities.store import (
     queues,
     reservations,
     rollouts,
+    signed_orders,
     tables,
     views,
 )
@@ -78,6 +79,7 @@ from corral.api import (
     NodeStatus,
     OperationChange,
     OperationStatus,
+    OrderRecord,
     ProvisioningStatus,
     QueueStatus,
     QueueTree,
@@ -92,6 +94,7 @@ from corral.api import (
 from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import ReservationSpec, ReservationState, ReservationStatus
 from corral.rollout import Change, RolloutOrder, RolloutState, RolloutStatus, WhatIf
+from corral.signing import Command
 from corral.wire import Steering
 from domain.leases import LeaseTerms
 from domain.lint.change import what_speaks_against
@@ -300,6 +303,31 @@ class PostgresStore:
             await fleet.note_change(connection, self._pool)
 
         return (await self._write(work))[1]
+
+    async def orders(self, subject: str | None, limit: int) -> list[OrderRecord]:
+        """The newest orders that were signed, of all or of one workflow by its id."""
+        async with self._engine.connect() as connection:
+            return await signed_orders.listed(connection, subject, limit)
+
+    async def lines(self, queues: Sequence[str]) -> list[list[str]]:
+        """Each queue with those above it, up to its root."""
+        async with self._engine.connect() as connection:
+            return await signed_orders.lines(connection, queues)
+
+    async def whereabouts(self, subject: str) -> tuple[Sequence[str], str | None]:
+        """The queues of a workload or a reservation, by its workflow's id, and who submitted it."""
+        async with self._engine.connect() as connection:
+            return await signed_orders.whereabouts(connection, subject)
+
+    async def ordered(self, principal: str, command: Command, run: str) -> str:
+        """Write a signed order down, once; answers with the run in which it came first."""
+        async with self._engine.begin() as connection:
+            return await signed_orders.order(connection, principal, command.name, command.subject, command.request, run)
+
+    async def is_ordered(self, principal: str | None, command: Command) -> bool:
+        """Whether a signed order is written down; without a principal, whoever gave it."""
+        async with self._engine.connect() as connection:
+            return await signed_orders.is_ordered(connection, principal, command.name, command.subject, command.request)
 
     async def adjust(self, verb: str, asked: Adjustment) -> tuple[Adjusted, list[Notice]]:
         """Do a change that somebody asked for, once.

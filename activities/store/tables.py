@@ -439,6 +439,25 @@ operations = Table(
     Column("key", Text, primary_key=True),
     Column("result", JSONB, nullable=False),
     Column("written", Instant, nullable=False, server_default=text("clock_timestamp()")),
+    # The workload and the kind of its change, of which the newest are kept; none where there are few.
+    Column("about", Text),
+    Index("ix_operations_about", "about", "written", postgresql_where=text("about IS NOT NULL")),
+)
+
+signed_orders = Table(
+    "signed_orders",
+    metadata,
+    # Who ordered what, by a signature that was verified; by the clock of the wall.
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("at", Instant, nullable=False, server_default=text("clock_timestamp()")),
+    Column("principal", Text, nullable=False),
+    Column("command", Text, nullable=False),
+    # The id of the workflow that it was given to, or the pool.
+    Column("subject", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    # The run in which it came first: one that comes again in another is a repetition by somebody else.
+    Column("run", Text, nullable=False),
+    UniqueConstraint("subject", "command", "request", "principal"),
 )
 
 ledger = Table(

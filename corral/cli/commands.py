@@ -11,12 +11,6 @@ import typer
 
 from corral import wire
 from corral.api import (
-    Acknowledgement,
-    Cancel,
-    Demand,
-    Hold,
-    Reprioritize,
-    Resize,
     SlaTier,
     State,
     WorkloadEvent,
@@ -25,7 +19,19 @@ from corral.api import (
     WorkloadSpec,
     WorkloadStatus,
 )
-from corral.cli import data, operations, reservations, rollouts, schedules, steering, supply, tables, tenancy
+from corral.cli import (
+    changes,
+    data,
+    operations,
+    reservations,
+    roles,
+    rollouts,
+    schedules,
+    steering,
+    supply,
+    tables,
+    tenancy,
+)
 from corral.cli.connection import Connection, Identity
 from corral.cli.documents import read_documents
 from corral.cli.exits import EPILOG, Commands, code_of_end
@@ -33,7 +39,8 @@ from corral.cli.options import (
     Interval,
     Output,
     PayloadKeys,
-    Reason,
+    PrincipalName,
+    SigningKey,
     TlsAuthority,
     TlsCertificate,
     TlsKey,
@@ -43,7 +50,7 @@ from corral.cli.options import (
 )
 from corral.cli.problems import InvalidInput, checked, checked_id
 from corral.cli.render import Form, View, show
-from corral.cli.session import Ask, Session, Watching
+from corral.cli.session import Session, Watching
 from corral.client import Corral, CorralError, Submission
 
 app = typer.Typer(
@@ -72,11 +79,13 @@ def corral(
     key: TlsKey = None,
     server_name: TlsServerName = None,
     payload_keys: PayloadKeys = None,
+    principal: PrincipalName = None,
+    signing_key: SigningKey = None,
     output: Output = None,
 ) -> None:
     """Take the options that all commands share."""
     identity = Identity(authority, certificate, key, server_name)
-    connection = Connection(address, namespace, pool, api_key, tls, identity, payload_keys)
+    connection = Connection(address, namespace, pool, api_key, tls, identity, payload_keys, principal, signing_key)
     session = context.obj or Session(connection.open)
     context.obj = replace(session, form=output or Form.TABLE)
 
@@ -231,81 +240,6 @@ async def _events(corral: Corral, workload: str, after: int) -> list[WorkloadEve
 
 
 @app.command()
-def cancel(context: typer.Context, workload: WorkloadId, reason: Reason = "", output: Output = None) -> None:
-    """End a workload, whatever it is doing."""
-    name, why = checked_id(workload), checked(Cancel, reason=reason).reason
-    _change(context, output, lambda corral: corral.cancel(name, why))
-
-
-@app.command()
-def hold(context: typer.Context, workload: WorkloadId, reason: Reason = "", output: Output = None) -> None:
-    """Take a workload out of the line until it is released.
-
-    If it runs, it is stopped, with notice.
-    """
-    name, why = checked_id(workload), checked(Hold, reason=reason).reason
-    _change(context, output, lambda corral: corral.hold(name, why))
-
-
-@app.command()
-def release(context: typer.Context, workload: WorkloadId, output: Output = None) -> None:
-    """Put a held workload back in line."""
-    name = checked_id(workload)
-    _change(context, output, lambda corral: corral.release(name))
-
-
-@app.command()
-def checkpointed(context: typer.Context, workload: WorkloadId, output: Output = None) -> None:
-    """Say that a workload's work is saved: one that has notice to leave is stopped at once."""
-    name = checked_id(workload)
-    _change(context, output, lambda corral: corral.checkpointed(name))
-
-
-@app.command()
-def resize(
-    context: typer.Context,
-    workload: WorkloadId,
-    count: Annotated[int, typer.Option(help="Replicas of the group.", show_default=False)],
-    minimum: Annotated[int | None, typer.Option(help="The fewest with which it may start.")] = None,
-    group: Annotated[str | None, typer.Option(help="The replica group, if there are several.")] = None,
-    output: Output = None,
-) -> None:
-    """Change the size of a workload that has no capacity yet."""
-    name, change = checked_id(workload), checked(Resize, count=count, minimum=minimum, group=group)
-    _change(context, output, lambda corral: corral.resize(name, change))
-
-
-@app.command()
-def demand(
-    context: typer.Context,
-    workload: WorkloadId,
-    value: Annotated[float, typer.Argument(metavar="VALUE", help="In the unit of the spec's autoscale.target.")],
-    requests: Annotated[int, typer.Option(help="Requests that have ended since demand was told last.")] = 0,
-    bad: Annotated[int, typer.Option(help="Those of them that were not served well.")] = 0,
-    output: Output = None,
-) -> None:
-    """Tell an endpoint its demand, from which follows how many replicas it wants."""
-    name, told = checked_id(workload), checked(Demand, value=value, requests=requests, bad=bad)
-    _change(context, output, lambda corral: corral.demand(name, told))
-
-
-@app.command(context_settings={"ignore_unknown_options": True})
-def reprioritize(
-    context: typer.Context,
-    workload: WorkloadId,
-    priority: Annotated[int, typer.Argument(metavar="PRIORITY", help="-1000 to 1000; higher goes first.")],
-    output: Output = None,
-) -> None:
-    """Change a workload's order inside its tier and queue."""
-    name, order = checked_id(workload), checked(Reprioritize, priority=priority).priority
-    _change(context, output, lambda corral: corral.reprioritize(name, order))
-
-
-def _change(context: typer.Context, output: Form | None, ask: Ask[Acknowledgement]) -> None:
-    Session.of(context, output).ask(ask, View(tables.acknowledgement))
-
-
-@app.command()
 def wait(context: typer.Context, workload: WorkloadId, output: Output = None) -> None:
     """Wait until a workload has ended.
 
@@ -328,6 +262,20 @@ def version(context: typer.Context, output: Output = None) -> None:
 
 tenancy.queue.command("what-if")(rollouts.queue_what_if)
 tenancy.queue.command("roll-out")(rollouts.roll_out_queues)
+app.command()(changes.cancel)
+app.command()(changes.hold)
+app.command()(changes.release)
+app.command()(changes.checkpointed)
+app.command()(changes.resize)
+app.command()(changes.retarget)
+app.command()(changes.extend)
+app.command()(changes.demand)
+app.command()(changes.wake)
+app.command()(changes.history)
+app.command("next-wake-up")(changes.next_wake_up)
+app.command(context_settings={"ignore_unknown_options": True})(changes.reprioritize)
+app.command()(roles.orders)
+app.command("new-key")(roles.new_key)
 app.add_typer(tenancy.queue, name="queue")
 app.add_typer(data.data, name="data")
 steering.policy.command("what-if")(rollouts.policy_what_if)

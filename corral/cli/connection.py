@@ -11,6 +11,7 @@ from temporalio.service import TLSConfig
 from corral.cli.problems import InvalidInput, printable, shown
 from corral.client import Corral, Unreachable
 from corral.sealing import keys_of
+from corral.signing import Signer, signer_of
 from corral.tls import tls_of
 
 CONNECT_WITHIN_SECONDS = 15
@@ -44,6 +45,8 @@ class Connection:
     tls: bool = False
     identity: Identity = Identity()
     payload_keys: str | None = field(default=None, repr=False)
+    principal: str | None = None
+    signing_key: Path | None = None
 
     async def open(self) -> Corral:
         """Connect.
@@ -52,7 +55,7 @@ class Connection:
             InvalidInput: an option is not acceptable.
             Unreachable: nothing answers at the address.
         """
-        tls = self._tls()
+        tls, signer = self._tls(), self._signer()
         with _told_of("--payload-keys"):
             keys_of(self.payload_keys) if self.payload_keys is not None else None
         try:
@@ -64,6 +67,7 @@ class Connection:
                     api_key=self.api_key,
                     tls=tls,
                     payload_keys=self.payload_keys,
+                    signer=signer,
                 )
         except ValueError as error:
             raise InvalidInput([f"--address: {shown(self.address)} is not host:port, such as 127.0.0.1:7233"]) from error
@@ -71,6 +75,15 @@ class Connection:
             advice = "is it running there, and are --address, --tls and --api-key right?"
             detail = printable(str(error.__cause__ or f"no answer within {CONNECT_WITHIN_SECONDS} s"))
             raise Unreachable(f"no Temporal server answers at {self.address}; {advice}\n  {detail}") from error
+
+    def _signer(self) -> Signer | None:
+        if self.principal is None and self.signing_key is None:
+            return None
+        if self.principal is None or self.signing_key is None:
+            given, missing = ("--principal", "--signing-key") if self.principal else ("--signing-key", "--principal")
+            raise InvalidInput([f"{given}: {missing} is expected beside it"])
+        with _told_of("--signing-key"):
+            return signer_of(self.principal, self.signing_key)
 
     def _tls(self) -> TLSConfig | bool:
         if not self.tls:

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from corral.api import State
-from corral.client import Conflict, CorralError, Invalid, NotFound, Unreachable
+from corral.client import Conflict, CorralError, Forbidden, Invalid, NotFound, Unreachable
 
 
 class ExitCode(IntEnum):
@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     CONFLICT = 4
     UNREACHABLE = 5
     ENDED_BADLY = 6
+    FORBIDDEN = 7
 
 
 MEANINGS: Mapping[ExitCode, str] = {
@@ -31,6 +32,7 @@ MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.CONFLICT: "in conflict with what is so, or not allowed in this state",
     ExitCode.UNREACHABLE: "Corral did not answer; the command may be repeated",
     ExitCode.ENDED_BADLY: "the workload failed, or was cancelled or refused (wait, submit --wait)",
+    ExitCode.FORBIDDEN: "whoever asks may not do this; nothing was changed",
 }
 
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value}  {meaning}" for code, meaning in MEANINGS.items())
@@ -40,6 +42,7 @@ _CODES: Mapping[type[CorralError], ExitCode] = {
     Invalid: ExitCode.INVALID,
     NotFound: ExitCode.NOT_FOUND,
     Conflict: ExitCode.CONFLICT,
+    Forbidden: ExitCode.FORBIDDEN,
     Unreachable: ExitCode.UNREACHABLE,
 }
 

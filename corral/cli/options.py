@@ -29,6 +29,13 @@ TlsServerName = Annotated[
     str | None,
     typer.Option("--tls-server-name", envvar="CORRAL_TEMPORAL_TLS_SERVER_NAME", help="The name in the server's certificate."),
 ]
+PrincipalName = Annotated[
+    str | None, typer.Option("--principal", envvar="CORRAL_PRINCIPAL", help="Who asks, where the pool wants to know that.")
+]
+SigningKey = Annotated[
+    Path | None,
+    typer.Option("--signing-key", envvar="CORRAL_SIGNING_KEY", help="File with the private key of whoever asks."),
+]
 PayloadKeys = Annotated[
     str | None,
     typer.Option("--payload-keys", envvar="CORRAL_PAYLOAD_KEYS", help="The keys of sealed payloads, as id:base64,..."),

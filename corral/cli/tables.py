@@ -11,15 +11,18 @@ from corral.api import (
     EvacuationMove,
     Explanation,
     FleetStatus,
+    Moment,
     NodePoolStatus,
     NodeStatus,
     OperationStatus,
+    OrderRecord,
     ProvisioningStatus,
     QueueSpec,
     QueueStatus,
     QueueUsage,
     QuotaSpec,
     RoundStatus,
+    WakeUp,
     Where,
     WorkloadEvent,
     WorkloadResult,
@@ -485,6 +488,25 @@ def result(ended: WorkloadResult) -> Page:
 def acknowledgement(answer: Acknowledgement) -> Page:
     """What was done, and the state after it."""
     return (card({"Done": answer.message or None, "State": answer.state}),)
+
+
+def moments(history: Sequence[Moment]) -> Page:
+    """One line for each change of state that a workflow remembers."""
+    rows = [(moment.at, moment.state, moment.message) for moment in history]
+    return (table((Column("AT", is_whole=True), STATE, Column("MESSAGE")), rows),)
+
+
+def wake_up(next_one: WakeUp | None) -> Page:
+    """When a workflow does something by itself."""
+    if next_one is None:
+        return (card({"Next": "nothing by itself: it waits to be told"}),)
+    return (card({"Next": next_one.at, "Why": next_one.why}),)
+
+
+def orders(given: Sequence[OrderRecord]) -> Page:
+    """One line for each order."""
+    columns = (Column("AT", is_whole=True), Column("PRINCIPAL"), Column("COMMAND"), Column("SUBJECT"), Column("REQUEST"))
+    return (table(columns, [(each.at, each.principal, each.command, each.subject, each.request) for each in given]),)
 
 
 def facts(values: Mapping[str, str]) -> Page:

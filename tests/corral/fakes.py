@@ -24,12 +24,14 @@ from corral.api import (
     Fix,
     FixKind,
     FleetStatus,
+    Moment,
     NodePoolStatus,
     NodeStatus,
     OperationChange,
     OperationKind,
     OperationNote,
     OperationStatus,
+    OrderRecord,
     ProvisioningStatus,
     QueuePreemption,
     QueueSpec,
@@ -39,10 +41,12 @@ from corral.api import (
     QuotaSpec,
     Reason,
     Resize,
+    Retarget,
     RoundStatus,
     SlaTier,
     State,
     StopPolicy,
+    WakeUp,
     Where,
     WithinQueue,
     WorkloadEvent,
@@ -144,7 +148,7 @@ NODE_POOLS = [
         why="for train-7",
     )
 ]
-ORDERS = [
+NODE_ORDERS = [
     ProvisioningStatus(
         id="cloud/burst-1",
         node_pool="cloud/burst",
@@ -284,6 +288,9 @@ FORECAST = EvacuationForecast(
         ),
     ),
 )
+MOMENTS = [Moment(at=NOON, state=State.WAITING, message="for \x1b[31mcapacity"), Moment(at=NOON, state=State.RUNNING)]
+A_WAKE_UP = WakeUp(at=NOON, why="looks at the record")
+ORDERS = [OrderRecord(at=NOON, principal="ada", command="cancel", subject="workload/w", request="r1")]
 DONE = Acknowledgement(state=State.WAITING, message="done")
 A_RESERVATION = ReservationSpec(
     id="night", start=NOON, seconds=3600, accelerators=16, sku="h100", queues=("team",), recurrence="FREQ=DAILY"
@@ -377,7 +384,7 @@ class FakeCorral(Corral):
 
     async def provisionings(self, limit: int = 20) -> list[ProvisioningStatus]:
         self._note("provisionings", limit)
-        return ORDERS
+        return NODE_ORDERS
 
     async def fleet(self) -> list[FleetStatus]:
         self._note("fleet")
@@ -409,6 +416,32 @@ class FakeCorral(Corral):
 
     async def demand(self, workload: str, demand: Demand, *, key: str | None = None) -> Acknowledgement:
         return self._changed("demand", workload, demand)
+
+    async def checkpointed(self, workload: str, *, key: str | None = None) -> Acknowledgement:
+        return self._changed("checkpointed", workload)
+
+    async def retarget(self, workload: str, retarget: Retarget, *, key: str | None = None) -> Acknowledgement:
+        return self._changed("retarget", workload, retarget)
+
+    async def extend(self, workload: str, seconds: int, *, key: str | None = None) -> Acknowledgement:
+        return self._changed("extend", workload, seconds)
+
+    async def tell_demand(self, workload: str, demand: Demand, *, key: str | None = None) -> None:
+        self._note("tell_demand", workload, demand)
+
+    async def tell_checkpointed(self, workload: str, *, key: str | None = None) -> None:
+        self._note("tell_checkpointed", workload)
+
+    async def wake(self, workload: str) -> None:
+        self._note("wake", workload)
+
+    async def history(self, workload: str) -> list[Moment]:
+        self._note("history", workload)
+        return MOMENTS
+
+    async def next_wake_up(self, workload: str) -> WakeUp | None:
+        self._note("next_wake_up", workload)
+        return None if workload == "quiet" else A_WAKE_UP
 
     async def reprioritize(self, workload: str, priority: int, *, key: str | None = None) -> Acknowledgement:
         return self._changed("reprioritize", workload, priority)
@@ -444,6 +477,10 @@ class FakeCorral(Corral):
     async def evacuate(self, order: EvacuationOrder) -> Submission:
         self._note("evacuate", order)
         return Submission(order.id, created=True)
+
+    async def orders(self, subject: str | None = None, limit: int = 100) -> list[OrderRecord]:
+        self._note("orders", subject, limit)
+        return ORDERS
 
     async def what_if(self, change: Change) -> WhatIf:
         self._note("what_if", change)

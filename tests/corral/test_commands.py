@@ -19,8 +19,10 @@ from corral.api import (
     QueueTree,
     QuotaSpec,
     Resize,
+    Retarget,
     SlaTier,
     State,
+    Target,
     WorkloadFilter,
     WorkloadResult,
 )
@@ -33,6 +35,7 @@ from corral.wire import Steering
 from tests.corral.fakes import (
     A_RUNNING_WORKLOAD,
     A_WAITING_WORKLOAD,
+    A_WAKE_UP,
     A_WHAT_IF,
     AN_ENDED_WORKLOAD,
     AN_OPERATION,
@@ -43,6 +46,8 @@ from tests.corral.fakes import (
     FLEET,
     FORECAST,
     LONG_ID,
+    MOMENTS,
+    NODE_ORDERS,
     NODE_POOLS,
     NODES,
     ORDERS,
@@ -60,6 +65,7 @@ THE_TREE = QueueTree(queues=(QueueSpec(name="team", quotas=(QuotaSpec(sku="h100"
 A_CATALOGUE = b"datasets:\n  - {name: corpus, size_gib: 2048.5, regions: [north]}\n"
 THE_CATALOGUE = Catalogue(datasets=(Dataset(name="corpus", size_gib=2048.5, regions=("north",)),))
 ACTIVE_BASIC = WorkloadFilter(queue="team", state=State.WAITING, tier=SlaTier.BASIC, active_only=True, limit=7)
+ELSEWHERE = Retarget(targets=(Target(skus=("h100",), regions=("north",)),))
 SMALLER = Resize(count=4, minimum=2, group="main")
 
 SHORT = EvacuationOrder(id="heat", kind=PlaceKind.REGION, place="cloud/north", reason="hot", who="ada")
@@ -114,6 +120,17 @@ CASES = [
     ("resize w --count 4 --minimum 2 --group main", ("resize", "w", SMALLER), DONE),
     ("demand w 37.5", ("demand", "w", Demand(value=37.5)), DONE),
     ("demand w 37.5 --requests 9 --bad 2", ("demand", "w", Demand(value=37.5, requests=9, bad=2)), DONE),
+    ("demand w 37.5 --no-answer", ("tell_demand", "w", Demand(value=37.5)), {"told": "yes"}),
+    ("checkpointed w", ("checkpointed", "w"), DONE),
+    ("checkpointed w --no-answer", ("tell_checkpointed", "w"), {"told": "yes"}),
+    ("retarget w -", ("retarget", "w", ELSEWHERE), DONE),
+    ("retarget w - --move", ("retarget", "w", ELSEWHERE.model_copy(update={"move": True})), DONE),
+    ("extend w 2h", ("extend", "w", 7200), DONE),
+    ("wake w", ("wake", "w"), {"told": "yes"}),
+    ("orders --subject workload/w --limit 5", ("orders", "workload/w", 5), ORDERS),
+    ("history w", ("history", "w"), MOMENTS),
+    ("next-wake-up w", ("next_wake_up", "w"), A_WAKE_UP),
+    ("next-wake-up quiet", ("next_wake_up", "quiet"), None),
     ("reprioritize w -5", ("reprioritize", "w", -5), DONE),
     ("wait w", ("wait", "w"), WorkloadResult(id="w", state=State.SUCCEEDED, exit_code=0)),
     ("submit -", ("submit", "train"), [Submission("train", created=True)]),
@@ -126,7 +143,7 @@ CASES = [
     ("fleet nodes", ("nodes",), NODES),
     ("clusters", ("clusters",), CLUSTERS),
     ("fleet pools", ("node_pools",), NODE_POOLS),
-    ("fleet orders --limit 3", ("provisionings", 3), ORDERS),
+    ("fleet orders --limit 3", ("provisionings", 3), NODE_ORDERS),
     ("reservation list", ("reservations",), RESERVATIONS),
     ("reservation show night", ("reservation", "night"), RESERVATIONS[0]),
     ("reservation extend night --seconds 60", ("extend_reservation", "night", 60), RESERVED),
@@ -156,7 +173,8 @@ CASES = [
     ("uncordon --region p/r --reason x", ("cordon", "p", BACK), NODES),
     ("uncordon p n1 --reason x", ("cordon", "p", Cordon(action="uncordon", nodes=("n1",), reason="x")), NODES),
 ]
-GIVEN = {
+TARGETS = b"targets:\n  - {skus: [h100], regions: [north]}\n"
+GIVEN = {"retarget w -": TARGETS, "retarget w - --move": TARGETS} | {
     "submit -": b"id: train\nqueue: team\n",
     "data apply -": A_CATALOGUE,
     "schedule create -": A_SCHEDULE,

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from corral.api import State, WorkloadResult
 from corral.cli.commands import app
 from corral.cli.exits import MEANINGS, ExitCode
-from corral.client import Conflict, CorralError, Invalid, NotFound, Unreachable
+from corral.client import Conflict, CorralError, Forbidden, Invalid, NotFound, Unreachable
 from tests.corral.fakes import FakeCorral, run
 
 COMMANDS = [
@@ -19,6 +19,13 @@ COMMANDS = [
     "release w",
     "resize w --count 1",
     "demand w 1",
+    "demand w 1 --no-answer",
+    "checkpointed w",
+    "extend w 1h",
+    "wake w",
+    "history w",
+    "orders",
+    "next-wake-up w",
     "reprioritize w 1",
     "wait w",
     "queue list",
@@ -35,7 +42,14 @@ COMMANDS = [
     "operations",
     "operations abort o --reason r",
 ]
-ERRORS = [(CorralError("odd"), 1), (Invalid("bad"), 2), (NotFound("none"), 3), (Conflict("taken"), 4), (Unreachable("away"), 5)]
+ERRORS = [
+    (CorralError("odd"), 1),
+    (Invalid("bad"), 2),
+    (NotFound("none"), 3),
+    (Conflict("taken"), 4),
+    (Unreachable("away"), 5),
+    (Forbidden("not you"), 7),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -68,6 +82,9 @@ def test_wait_tells_by_its_code_how_the_workload_ended(state: State, code: int) 
         ("resize w --count many", "Invalid value for '--count'"),
         ("demand w 1e13", "value: 10000000000000.0 is too large; expected at most 1000000000000.0"),
         ("demand w much", "Invalid value for 'VALUE'"),
+        ("extend w long", 'time: "long" is not a length of time; expected a whole number with s, m, h or d, such as 4h'),
+        ("extend w 0s", "seconds: 0 is too small; expected at least 1"),
+        ("retarget w /nowhere.yaml", "/nowhere.yaml: cannot be read: No such file or directory"),
         ("reprioritize w 1001", "priority: 1001 is too large; expected at most 1000"),
         ("events w --after -1", "Invalid value for '--after'"),
         ("drain p n", "Missing option '--reason'"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.api import Affinity, Catalogue, Model, QueueTree, Spread, WorkloadSpec
+from corral.api import Affinity, Catalogue, Model, QueueTree, Retarget, Spread, WorkloadSpec
 from corral.cli.documents import parse_documents, read_documents
 from corral.policy import Policy
 from corral.reservation import ReservationSpec
@@ -18,6 +18,7 @@ KINDS: dict[str, type[Model]] = {
     "datasets": Catalogue,
     "reservation": ReservationSpec,
     "schedule": ScheduleSpec,
+    "targets": Retarget,
 }
 FILES = sorted(EXAMPLES.glob("*.yaml"))
 PAGE = (Path(__file__).parents[2] / "docs" / "goals.md").read_text()

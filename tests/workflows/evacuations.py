@@ -24,6 +24,8 @@ AFTER = {
     Steering.PAUSE: EvacuationState.PAUSED,
     Steering.RESUME: EvacuationState.MOVING,
     Steering.ABORT: EvacuationState.ABORTED,
+    Steering.APPROVE: EvacuationState.MOVING,
+    Steering.REJECT: EvacuationState.REJECTED,
 }
 
 _numbers = count(1)
@@ -122,6 +124,27 @@ async def empties_a_region(stage: Stage, place: Place) -> WorkflowHandle[Any, An
     return handle
 
 
+async def empties_a_region_when_approved(stage: Stage, place: Place) -> WorkflowHandle[Any, Any]:
+    """Awaits approval, has it, and is done when nothing is left."""
+    place.becomes(EvacuationState.AWAITING)
+    handle = await place.begins(stage)
+    await until_told(handle, EvacuationState.AWAITING)
+    await handle.execute_update(Steering.APPROVE, BEN)
+    place.becomes(EvacuationState.DONE, left=0)
+    await handle.result()
+    return handle
+
+
+async def is_rejected(stage: Stage, place: Place) -> WorkflowHandle[Any, Any]:
+    """A person does not let it begin."""
+    place.becomes(EvacuationState.AWAITING)
+    handle = await place.begins(stage)
+    await until_told(handle, EvacuationState.AWAITING)
+    await handle.execute_update(Steering.REJECT, BEN)
+    await handle.result()
+    return handle
+
+
 async def is_aborted(stage: Stage, place: Place) -> WorkflowHandle[Any, Any]:
     """Aborted by a person."""
     handle = await place.begins(stage)
@@ -150,7 +173,11 @@ async def has_its_evacuation_cancelled(stage: Stage, place: Place) -> WorkflowHa
 
 
 EVACUATIONS: dict[str, Scenario] = {
-    drive.__name__: alone(drive) for drive in (empties_a_region, is_aborted, is_overdue, has_its_evacuation_cancelled)
+    drive.__name__: alone(drive)
+    for drive in (
+        *(empties_a_region, empties_a_region_when_approved, is_rejected),
+        *(is_aborted, is_overdue, has_its_evacuation_cancelled),
+    )
 }
 
 

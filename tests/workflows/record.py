@@ -19,8 +19,9 @@ from tests.workflows.growth import GROWTHS
 from tests.workflows.providers import PROVIDERS
 from tests.workflows.reservation_scenarios import POOL, RESERVATION_SCENARIOS, a_fast_book
 from tests.workflows.rollouts import ROLLOUTS
-from tests.workflows.scenarios import SCENARIOS
-from tests.workflows.stage import Stage, connected, open_stage
+from tests.workflows.scenarios import HASTY_SCENARIOS, SCENARIOS
+from tests.workflows.singletons import SINGLETONS
+from tests.workflows.stage import Stage, connected, hasty_environment, open_stage
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -30,7 +31,8 @@ ON_A_STAGE: Mapping[str, Callable[[Stage], Awaitable[tuple[object, WorkflowHandl
     **ROLLOUTS,
     **GROWTHS,
 }
-EVERY = (*ON_A_STAGE, *RESERVATION_SCENARIOS, *PROVIDERS)
+BY_THEMSELVES: Mapping[str, Callable[[Client], Awaitable[WorkflowHandle[Any, Any]]]] = {**SINGLETONS, **PROVIDERS}
+EVERY = (*ON_A_STAGE, *HASTY_SCENARIOS, *RESERVATION_SCENARIOS, *BY_THEMSELVES)
 """The names of all scenarios."""
 
 
@@ -38,20 +40,24 @@ async def record(names: list[str]) -> None:
     """Record the scenarios of these names, or those that have no history yet."""
     wanted = names or [name for name in EVERY if not (HISTORIES / f"{name}.json").exists()]
     async with running_temporal() as address, open_stage(await connected(address)) as stage:
-        for name in wanted:
-            handle = await _played(name, stage)
-            history = await handle.fetch_history()
-            (HISTORIES / f"{name}.json").write_text(_without_traces_of_the_machine(history.to_json()) + "\n")
+        for name in (name for name in wanted if name not in HASTY_SCENARIOS):
+            await _keep(name, await _played(name, stage))
+    async with hasty_environment() as environment, open_stage(environment.client) as stage:
+        for name in (name for name in wanted if name in HASTY_SCENARIOS):
+            await _keep(name, (await HASTY_SCENARIOS[name](stage))[1])
+
+
+async def _keep(name: str, handle: WorkflowHandle[Any, Any]) -> None:
+    history = await handle.fetch_history()
+    (HISTORIES / f"{name}.json").write_text(_without_traces_of_the_machine(history.to_json()) + "\n")
 
 
 async def _played(name: str, stage: Stage) -> WorkflowHandle[Any, Any]:
-    if name in PROVIDERS:
-        return await PROVIDERS[name](stage.client)
-    return await (_on_stage(name, stage) if name in ON_A_STAGE else _reservation(name, stage.client))
-
-
-async def _on_stage(name: str, stage: Stage) -> WorkflowHandle[Any, Any]:
-    return (await ON_A_STAGE[name](stage))[1]
+    if name in ON_A_STAGE:
+        return (await ON_A_STAGE[name](stage))[1]
+    if name in BY_THEMSELVES:
+        return await BY_THEMSELVES[name](stage.client)
+    return await _reservation(name, stage.client)
 
 
 async def _reservation(name: str, client: Client) -> WorkflowHandle[Any, Any]:

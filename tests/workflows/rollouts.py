@@ -192,6 +192,16 @@ async def rollout_is_approved_too_late(stage: Stage, desk: Desk) -> WorkflowHand
     return handle
 
 
+async def rollout_is_rejected(stage: Stage, desk: Desk) -> WorkflowHandle[Any, Any]:
+    """A person does not let it begin."""
+    desk.needs = "2 would lose protection"
+    handle = await desk.begins(stage)
+    await until_told(handle, RolloutState.AWAITING)
+    await handle.execute_update(Steering.REJECT, BEN)
+    await handle.result()
+    return handle
+
+
 async def rollout_is_aborted(stage: Stage, desk: Desk) -> WorkflowHandle[Any, Any]:
     """A person ends it while it is watched."""
     desk.watched = desk.looks = 60
@@ -233,6 +243,7 @@ ROLLOUTS: dict[str, Scenario] = {
         rolls_out_when_approved,
         rolls_back,
         rollout_is_approved_too_late,
+        rollout_is_rejected,
         rollout_is_aborted,
         has_its_rollout_cancelled,
         is_ordered_by_a_schedule,

@@ -10,7 +10,22 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
 from corral import wire
-from corral.api import Cancel, Checkpointed, Demand, Hold, Reason, Release, Reprioritize, State
+from corral.api import (
+    Cancel,
+    Checkpointed,
+    Demand,
+    ExtendRuntime,
+    Hold,
+    Reason,
+    Release,
+    Reprioritize,
+    Resize,
+    Retarget,
+    State,
+    Target,
+    Told,
+    ToldDemand,
+)
 from domain.lifecycle import Leave
 from tests.workflows.stage import Record, Stage, a_record
 
@@ -173,6 +188,63 @@ async def goes_on_in_a_new_run(stage: Stage) -> tuple[Record, WorkflowHandle[Any
     return record, handle
 
 
+async def is_given_other_targets_and_more_time(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Runs while its targets and its maximum runtime are changed."""
+    record = a_record(runtime_left=3600.0)
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    await stage.asks(record, "retarget", Retarget(targets=(Target(skus=("h100",)),)))
+    record.runtime_left = 7200.0
+    await stage.asks(record, "extend", ExtendRuntime(seconds=3600))
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, handle
+
+
+async def is_resized(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Waits while its size is changed, and is cancelled."""
+    record = a_record(State.WAITING)
+    handle = await stage.begins(record)
+    await stage.asks(record, "resize", Resize(count=2))
+    await stage.asks(record, "cancel", Cancel())
+    await handle.result()
+    return record, handle
+
+
+async def is_told_without_an_answer(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Runs while it is told its demand and that it is saved, and is woken."""
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    for what, told in (
+        (wire.Telling.DEMAND, (ToldDemand(key="noon", demand=Demand(value=7)),)),
+        (wire.Telling.CHECKPOINTED, (Told(key="saved"),)),
+        (wire.Telling.WAKE, ()),
+    ):
+        await handle.signal(what, args=told)
+    for step in ("demand", "checkpointed", "look"):
+        await record.until(step)
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, handle
+
+
+async def ends_its_first_run_when_that_is_long(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """On a server that wants short histories: is asked what changes nothing, until it goes on in a new run. The first run."""
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    for number in range(20):
+        record.done[f"demand:{number}"] = "newer demand is known"
+        await stage.asks(record, "demand", Demand(value=number), str(number))
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, stage.client.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
+
+
+HASTY_SCENARIOS: dict[str, Scenario] = {scenario.__name__: scenario for scenario in (ends_its_first_run_when_that_is_long,)}
+"""Those that need a server which wants every history begun anew after a few events."""
+
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
     for scenario in (
@@ -187,6 +259,9 @@ SCENARIOS: dict[str, Scenario] = {
         has_its_workflow_cancelled,
         meets_an_outage,
         is_refused,
+        is_resized,
+        is_given_other_targets_and_more_time,
+        is_told_without_an_answer,
         goes_on_in_a_new_run,
     )
 }

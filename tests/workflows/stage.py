@@ -1,19 +1,24 @@
 """A stage for workflows: activities of the same names as the real ones, which answer from a record in memory."""
 
 import asyncio
+import shutil
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from temporalio import activity
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Worker
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Interceptor, Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.answers import Adjusted, Adjustment, AdmissionOrder, AttemptKey, Standing
@@ -21,16 +26,8 @@ from corral import wire
 from corral.api import Acknowledgement, Model, Outcome, Reason, State, WorkloadResult
 from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, Leave, objection
 from tests.activities.store.pool import a_spec
-from worker.wiring import TemporalWorkloads
+from worker.wiring import VERSIONED_WORKFLOWS, WORKFLOWS, TemporalWorkloads
 from workflows.contracts import HandOver
-from workflows.evacuation import Evacuation
-from workflows.growth import FleetGrowth
-from workflows.provider import ProviderReconcile
-from workflows.recurring import Recurring
-from workflows.reservation import ReservationLifecycle
-from workflows.rollout import Rollout
-from workflows.rounds import SchedulingRounds
-from workflows.workload import WorkloadLifecycle
 
 PATIENCE_SECONDS = 30.0
 
@@ -223,13 +220,55 @@ def a_record_in_admission(first: State = State.RESERVED) -> Record:
     return a_record(first, troubles={"admit": [ConnectionError("no record")] * 3}, gates={"admit": asyncio.Event()})
 
 
+def beside_python(name: str) -> str:
+    """Where a program of the development dependencies is."""
+    binary = Path(sys.executable).with_name(name)
+    found = str(binary) if binary.exists() else shutil.which(name)
+    assert found is not None, f"there is no `{name}` beside Python or on the PATH; install the development dependencies"
+    return found
+
+
+@asynccontextmanager
+async def skipping_environment() -> AsyncIterator[WorkflowEnvironment]:
+    """A server whose time passes at once while nobody does anything."""
+    environment = await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=beside_python("temporal-test-server"), data_converter=pydantic_data_converter
+    )
+    attributes = {key.name: key.indexed_value_type.value for key in wire.SEARCH_ATTRIBUTES}
+    async with environment:
+        client = environment.client
+        # It can add search attributes, but not list them.
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=attributes)  # type: ignore[arg-type]
+        )
+        yield environment
+
+
+@asynccontextmanager
+async def hasty_environment() -> AsyncIterator[WorkflowEnvironment]:
+    """A server that wants every history begun anew after a few events."""
+    environment = await WorkflowEnvironment.start_local(
+        dev_server_existing_path=beside_python("temporal"),
+        data_converter=pydantic_data_converter,
+        search_attributes=wire.SEARCH_ATTRIBUTES,
+        dev_server_extra_args=["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=14"],
+    )
+    async with environment:
+        yield environment
+
+
 async def connected(address: str) -> Client:
     return await Client.connect(address, data_converter=pydantic_data_converter)
 
 
 @asynccontextmanager
 async def open_stage(
-    client: Client, *others: Callable[..., Awaitable[Any]], name: str = "stage", cached: int = 100
+    client: Client,
+    *others: Callable[..., Awaitable[Any]],
+    name: str = "stage",
+    cached: int = 100,
+    version: WorkerDeploymentConfig | None = None,
+    interceptors: Sequence[Interceptor] = (),
 ) -> AsyncIterator[Stage]:
     """A worker for a pool and one for a provider of that name; with nothing cached, each step replays what was before."""
     stage = Stage(client, name)
@@ -238,22 +277,17 @@ async def open_stage(
             Worker(
                 client,
                 task_queue=wire.pool_task_queue(name),
-                workflows=[
-                    WorkloadLifecycle,
-                    SchedulingRounds,
-                    ProviderReconcile,
-                    ReservationLifecycle,
-                    Evacuation,
-                    Rollout,
-                    Recurring,
-                    FleetGrowth,
-                ],
+                workflows=WORKFLOWS if version is None else VERSIONED_WORKFLOWS,
                 activities=[stage.admit, stage.apply, stage.look, *others],
                 workflow_runner=RUNNER,
                 max_cached_workflows=cached,
                 sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
+                deployment_config=version,
+                interceptors=interceptors,
             )
         )
         provider_work: Sequence[Callable[..., Any]] = [stage.bind, stage.stop, stage.keep, *others]
-        await stack.enter_async_context(Worker(client, task_queue=wire.provider_task_queue(name), activities=provider_work))
+        await stack.enter_async_context(
+            Worker(client, task_queue=wire.provider_task_queue(name), activities=provider_work, deployment_config=version)
+        )
         yield stage

@@ -11,8 +11,10 @@ from temporalio.exceptions import ApplicationError
 from corral import wire
 from corral.api import (
     Cancel,
+    Demand,
     Explanation,
     Hold,
+    Moment,
     Reason,
     Release,
     Reprioritize,
@@ -21,6 +23,7 @@ from corral.api import (
     WorkloadResult,
     WorkloadStatus,
 )
+from corral.client import Corral
 from domain.lifecycle import Leave
 from tests.workflows import scenarios
 from tests.workflows.scenarios import ends_cancelled, until_calls, until_page, until_shown, until_state
@@ -409,6 +412,78 @@ async def test_a_long_life_goes_on_in_new_runs_that_know_what_the_old_ones_knew(
     assert [call for call in record.calls if call != "reprioritize"] == ["admit", "bind", "stop"]
     latest = await hasty_stage.client.get_workflow_handle(first.id).describe()
     assert latest.run_id != first.first_execution_run_id
+
+
+async def test_a_run_that_is_long_enough_ends_though_nothing_that_it_was_asked_changed_anything(hasty_stage: Stage) -> None:
+    record = a_record()
+    first = await hasty_stage.begins(record)
+    await until_shown(hasty_stage, record, State.RUNNING)
+    standing = record.standing()
+    for number in range(20):
+        record.done[f"demand:{number}"] = "newer demand is known"
+        assert (await hasty_stage.asks(record, "demand", Demand(value=number), str(number))).message == "newer demand is known"
+    assert record.standing() == standing
+    latest = await hasty_stage.client.get_workflow_handle(first.id).describe()
+    assert latest.run_id != first.first_execution_run_id
+    assert latest.history_length < 40
+    history: list[Moment] = await hasty_stage.client.get_workflow_handle(first.id).query(
+        wire.Query.HISTORY, result_type=list[Moment]
+    )
+    assert [moment.state for moment in history] == [State.RESERVED, State.RUNNING]
+    await hasty_stage.tells(record.becomes(State.SUCCEEDED))
+    assert (await first.result()).state is State.SUCCEEDED
+
+
+async def test_a_run_that_is_long_enough_leaves_its_call_to_the_provider_to_the_next(hasty_stage: Stage) -> None:
+    record = a_record(State.WAITING)
+    first = await hasty_stage.begins(record)
+    await until_shown(hasty_stage, record, State.WAITING)
+    record.becomes(State.RESERVED)
+    record.becomes(State.RUNNING)
+    record.troubles["stop"] = [ConnectionError("no provider")] * 3
+    await hasty_stage.tells(record.becomes(State.STOPPING, notice=1))
+    for number in range(20):
+        await hasty_stage.asks(record, "reprioritize", Reprioritize(priority=number))
+    await record.until("stop")
+    latest = await hasty_stage.client.get_workflow_handle(first.id).describe()
+    assert latest.run_id != first.first_execution_run_id
+    await hasty_stage.tells(record.becomes(State.SUCCEEDED))
+    await first.result()
+
+
+async def test_a_key_is_of_one_kind_of_change_alone(stage: Stage) -> None:
+    record, corral = a_record(State.WAITING), Corral(stage.client, stage.name)
+    await stage.begins(record)
+    await until_shown(stage, record, State.WAITING)
+    for _ in range(2):
+        assert (await corral.reprioritize(record.id, 5, key="monday")).message == "done: reprioritize"
+        assert (await corral.hold(record.id, key="monday")).message == "done: hold"
+    assert record.calls == ["admit", "reprioritize", "hold"]
+    await corral.cancel(record.id)
+
+
+async def test_nothing_that_many_ask_and_tell_at_once_is_lost_between_runs(hasty_stage: Stage) -> None:
+    record = a_record()
+    first = await hasty_stage.begins(record)
+    await until_shown(hasty_stage, record, State.RUNNING)
+    corral = Corral(hasty_stage.client, hasty_stage.name)
+
+    async def asks(who: int) -> None:
+        for number in range(15):
+            answer = await corral.reprioritize(record.id, number, key=f"asked-{who}-{number}")
+            assert answer.message == "done: reprioritize"
+            await corral.tell_demand(record.id, Demand(value=number), key=f"told-{who}-{number}")
+
+    await asyncio.gather(*(asks(who) for who in range(8)))
+    kinds = ("reprioritize:reprioritize/asked", "demand:told")
+    wanted = {f"{kind}-{who}-{number}" for kind in kinds for who in range(8) for number in range(15)}
+    async with asyncio.timeout(30):
+        while set(record.done) != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    latest = await hasty_stage.client.get_workflow_handle(first.id).describe()
+    assert latest.run_id != first.first_execution_run_id
+    await hasty_stage.tells(record.becomes(State.SUCCEEDED))
+    assert (await first.result()).state is State.SUCCEEDED
 
 
 # Questions

@@ -48,6 +48,8 @@ def demo_settings(settings: Settings, scenario: Scenario) -> Settings:
         "clock_origin": datetime.now(UTC),
         "fleet_file": settings.state_dir / FLEET,
         "tick_seconds": TICK_SECONDS,
+        "build_id": None,  # there is one worker, and it asks itself
+        "principals_file": None,
     }
     return settings.embedded().model_copy(update=chosen)
 

@@ -7,7 +7,8 @@ import pytest
 
 from activities.answers import Adjustment
 from activities.ports import NotAllowed, Phase
-from corral.api import Autoscale, Outcome, SlaTier, State
+from activities.store.adjustments import REMEMBERED
+from corral.api import Autoscale, CapacityType, Outcome, SlaTier, State, Target
 from domain.lifecycle import ALLOWED, LIVE
 from tests.activities.store.pool import Pool, a_spec, a_view
 
@@ -33,17 +34,34 @@ AFTER: Mapping[tuple[str, State], State] = {
     ("resize", State.SUSPENDED): State.SUSPENDED,
     ("resize", State.RESERVING): State.WAITING,
     ("resize", State.RESERVED): State.WAITING,
+    ("retarget", State.WAITING): State.WAITING,
+    ("retarget", State.SUSPENDED): State.SUSPENDED,
+    ("retarget", State.RESERVING): State.WAITING,
+    ("retarget", State.RESERVED): State.WAITING,
+    ("retarget", State.STARTING): State.STOPPING,
+    ("retarget", State.RUNNING): State.STOPPING,
     ("checkpointed", State.RUNNING): State.RUNNING,
     ("checkpointed", State.STOPPING): State.STOPPING,
     ("expire", State.STARTING): State.STOPPING,
     ("expire", State.RUNNING): State.STOPPING,
     ("expire", State.STOPPING): State.STOPPING,
     **{("reprioritize", state): state for state in LIVE},
+    **{("extend", state): state for state in LIVE},
     **{("demand", state): state for state in LIVE - {State.SUBMITTED}},
 }
 
-ASKED: Mapping[str, dict[str, Any]] = {"resize": {"count": 2}, "reprioritize": {"priority": 7}, "demand": {"demand": 30.0}}
-SPECS: Mapping[str, dict[str, Any]] = {"demand": {"minimum": 1, "autoscale": Autoscale(target=10, most=4)}}
+ELSEWHERE = (Target(regions=("us",)),)
+ASKED: Mapping[str, dict[str, Any]] = {
+    "resize": {"count": 2},
+    "reprioritize": {"priority": 7},
+    "demand": {"demand": 30.0},
+    "retarget": {"targets": ELSEWHERE, "move": True},
+    "extend": {"seconds": 60},
+}
+SPECS: Mapping[str, dict[str, Any]] = {
+    "demand": {"minimum": 1, "autoscale": Autoscale(target=10, most=4)},
+    "extend": {"maximum_runtime_seconds": 3600},
+}
 
 
 async def brought_to(pool: Pool, state: State, **fields: Any) -> None:
@@ -220,3 +238,133 @@ async def test_what_a_change_did_can_be_asked_for_when_its_answer_was_lost(pool:
     assert await pool.store.done("cancel", "train", "k") == answer
     assert await pool.store.done("cancel", "train", "another") is None
     assert await pool.store.done("hold", "train", "k") is None
+
+
+async def test_of_what_is_told_every_minute_the_newest_is_remembered(pool: Pool) -> None:
+    await brought_to(pool, State.RUNNING, **SPECS["demand"])
+    for minute in range(2 * REMEMBERED):
+        pool.clock.move(60)
+        await pool.adjusts("demand", "w", f"minute-{minute}", demand=float(minute % 40))
+    async with pool.session() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM operations WHERE about = 'w:demand'") == REMEMBERED
+    before = await pool.dump(without=["pools"])
+    await pool.adjusts("demand", "w", f"minute-{2 * REMEMBERED - 1}", demand=400.0)
+    assert await pool.dump(without=["pools"]) == before, "the last one is known"
+
+
+async def test_a_kind_of_change_makes_nobody_forget_another(pool: Pool) -> None:
+    await brought_to(pool, State.RUNNING, **SPECS["demand"])
+    done = await pool.adjusts("reprioritize", "w", "once", priority=7)
+    for minute in range(REMEMBERED + 1):
+        await pool.adjusts("demand", "w", f"minute-{minute}", demand=30.0)
+    await pool.adjusts("reprioritize", "w", "other", priority=3)
+    assert (await pool.adjusts("reprioritize", "w", "once", priority=7)).message == done.message
+    status = await pool.store.status("w")
+    assert status is not None
+    assert status.priority == 3
+
+
+# Targets
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        (),
+        (Target(skus=("a100",)), Target(skus=("h100",))),
+        (Target(regions=("us",)), Target(regions=("eu",), providers=("aws",))),
+        (Target(capacity_types=(CapacityType.ON_DEMAND,), after_seconds=3600),),
+        (Target(count=2), Target(count=1)),
+    ],
+    ids=["anything", "by sku", "by place", "that opens later", "by count"],
+)
+@pytest.mark.parametrize("state", [State.RESERVED, State.STARTING, State.RUNNING])
+async def test_who_has_what_the_new_targets_accept_keeps_it(pool: Pool, state: State, targets: tuple[Target, ...]) -> None:
+    await brought_to(pool, state)
+    epoch = (await pool.key("w")).epoch
+    done = await pool.adjusts("retarget", "w", targets=targets)
+    assert done.message == "accepts other targets, and keeps 8 h100 in eu/eu-1 (aws), which is among them"
+    await pool.plan()
+    assert (await pool.state("w"), (await pool.key("w")).epoch) == (state, epoch)
+    assert await pool.findings() == {}
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        (Target(skus=("a100",)),),
+        (Target(skus=("h100",), regions=("us",)),),
+        (Target(providers=("sim",)),),
+        (Target(capacity_types=(CapacityType.SPOT,)),),
+        (Target(count=2),),
+    ],
+    ids=["sku", "region", "provider", "capacity type", "count"],
+)
+async def test_who_runs_elsewhere_is_not_moved_unless_that_is_said(pool: Pool, targets: tuple[Target, ...]) -> None:
+    await brought_to(pool, State.RUNNING)
+    before = await pool.dump()
+    with pytest.raises(
+        NotAllowed, match=r"targets: workload 'w' runs on 8 h100 in eu/eu-1 \(aws\), which none of them accepts"
+    ):
+        await pool.adjusts("retarget", "w", targets=targets)
+    assert await pool.dump() == {**before, "pools": (await pool.dump())["pools"]}
+
+
+async def test_who_is_moved_has_notice_and_waits_by_its_age_for_one_of_the_new_targets(pool: Pool) -> None:
+    await pool.gets(a_view(), a_view("n2", region="us", cluster="us-1"))
+    await pool.arrive(a_spec("w", targets=(Target(regions=("eu",)),)))
+    await pool.runs("w")
+    done = await pool.adjusts("retarget", "w", targets=ELSEWHERE, move=True)
+    assert done.message == "accepts other targets, and has notice to leave 8 h100 in eu/eu-1 (aws), which is none of them"
+    assert await pool.state("w") is State.STOPPING
+    await pool.ends("w", Phase.CANCELLED)
+    await pool.plan()
+    assert (await pool.state("w"), (await pool.standing("w")).region) == (State.RESERVED, "us")
+    assert await pool.outcomes("w") == [Outcome.DRAINED]
+    assert await pool.findings() == {}
+
+
+async def test_what_waits_starts_on_a_target_that_it_did_not_accept_before(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("w", targets=(Target(skus=("h100",), after_seconds=3600),)))
+    await pool.plan()
+    assert await pool.state("w") is State.WAITING
+    await pool.adjusts("retarget", "w", targets=(Target(skus=("h100",)),))
+    await pool.plan()
+    assert await pool.state("w") is State.RESERVED
+
+
+async def test_targets_that_make_no_sense_for_a_workload_are_refused(pool: Pool) -> None:
+    await brought_to(pool, State.WAITING, gpus=1, tasks=5)
+    with pytest.raises(NotAllowed, match="targets: that is not possible: an array"):
+        await pool.adjusts("retarget", "w", targets=(Target(count=2),))
+
+
+# More time
+
+
+async def test_more_time_counts_at_once(pool: Pool) -> None:
+    await brought_to(pool, State.RUNNING, maximum_runtime_seconds=600)
+    pool.clock.move(500)
+    done = await pool.adjusts("extend", "w", seconds=1000)
+    assert done.message == "may run 1600 s in all, 1000 s more"
+    assert done.standing.runtime_left == 1100
+
+
+async def test_what_nothing_ends_cannot_be_extended(pool: Pool) -> None:
+    await brought_to(pool, State.RUNNING)
+    with pytest.raises(NotAllowed, match="extend: workload 'w' has no maximum runtime"):
+        await pool.adjusts("extend", "w", seconds=1)
+
+
+async def test_what_is_stopped_for_its_time_is_not_extended_any_more(pool: Pool) -> None:
+    await brought_to(pool, State.RUNNING, maximum_runtime_seconds=600)
+    await pool.adjusts("expire", "w")
+    with pytest.raises(NotAllowed, match="extend: workload 'w' is being stopped, as its maximum runtime is over"):
+        await pool.adjusts("extend", "w", seconds=1)
+
+
+async def test_nothing_runs_longer_than_a_year_and_a_day(pool: Pool) -> None:
+    await brought_to(pool, State.RUNNING, maximum_runtime_seconds=600)
+    with pytest.raises(NotAllowed, match="seconds: 31622400 is not possible: Input should be less than or equal to 31622400"):
+        await pool.adjusts("extend", "w", seconds=31_622_400)

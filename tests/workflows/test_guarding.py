@@ -1,0 +1,374 @@
+"""Commands are done for whoever signed them and may give them; what is forged, changed, old or used is refused."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.api.common.v1 import Payload
+from temporalio.testing import WorkflowEnvironment
+
+from activities.answers import Adjustment, AdmissionOrder, ReservationChange, ReservationOrder
+from corral import wire
+from corral.api import (
+    Cancel,
+    Catalogue,
+    Checkpointed,
+    Cordon,
+    Dataset,
+    Demand,
+    EvacuationOrder,
+    ExtendRuntime,
+    Hold,
+    Model,
+    OperationChange,
+    PlaceKind,
+    QueueSpec,
+    QueueTree,
+    Release,
+    Reprioritize,
+    Resize,
+    Retarget,
+    State,
+    Target,
+)
+from corral.cli.problems import InvalidInput
+from corral.client import Corral, Forbidden
+from corral.policy import Policy, PolicyOrder
+from corral.reservation import Extend, ReservationSpec
+from corral.rollout import Change, RolloutOrder
+from corral.signing import HEADER, BadClaim, Command, Signer, begun, new_keys, read_claim, updated, verify
+from corral.wire import Steering
+from domain.roles import NEEDS
+from tests.activities.store.pool import a_spec
+from tests.workflows.scenarios import until_shown
+from tests.workflows.stage import Stage, a_record, open_stage
+from worker.guarding import CHANGES, Guard, Guarded, asked_of
+from worker.principals import Principals, PrincipalsFile
+from workflows.steering import CANCELLED
+
+NOW = 1_800_000_000.0
+HOUR = 3_600
+ADA, BEN, EVE, OPS = (new_keys() for _ in range(4))
+FILE = f"""principals:
+  - {{name: ada, key: "{ADA[1]}", grants: [{{role: submit, queues: [research]}}]}}
+  - {{name: ben, key: "{BEN[1]}", grants: [{{role: own, queues: [research]}}]}}
+  - {{name: ops, key: "{OPS[1]}", grants: [{{role: operate}}]}}
+"""
+CANCEL = Command("cancel", "workload/w1", "r1", updated("cancel", "workload/w1", "r1", Cancel()).content)  # type: ignore[union-attr]
+
+
+@dataclass
+class Orders:
+    """The record, as far as a guard knows it."""
+
+    queue: str = "research"
+    submitter: str | None = "ada"
+    given: dict[tuple[str, Command], str] = field(default_factory=dict)
+
+    async def lines(self, queues: Sequence[str]) -> list[list[str]]:
+        return [[queue] for queue in queues]
+
+    async def whereabouts(self, subject: str) -> tuple[Sequence[str], str | None]:
+        return (self.queue,), self.submitter
+
+    async def ordered(self, principal: str, command: Command, run: str) -> str:
+        return self.given.setdefault((principal, command), run)
+
+    async def is_ordered(self, principal: str | None, command: Command) -> bool:
+        return any(command == known and principal in {None, who} for who, known in self.given)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "principals.yaml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def orders() -> Orders:
+    return Orders()
+
+
+@pytest.fixture
+def guard(file: Path, orders: Orders) -> Guard:
+    return Guard(PrincipalsFile(file).now, orders, HOUR, lambda: NOW)
+
+
+def signed(who: str, key: tuple[str, str], command: Command = CANCEL, *, at: float = NOW) -> Payload:
+    return Signer(who, key[0], lambda: at).sign(command)
+
+
+async def told(guard: Guard, command: Command, header: Payload | None, run: str = "run-1") -> str:
+    return await guard.objection(command, header, None, run) or ""
+
+
+async def test_who_may_and_signs_is_obeyed_and_written_down(guard: Guard, orders: Orders) -> None:
+    assert await told(guard, CANCEL, signed("ada", ADA)) == ""
+    assert orders.given == {("ada", CANCEL): "run-1"}
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        (None, "it is not signed; connect with a principal and its key"),
+        (Payload(data=b"{}"), "its claim cannot be read"),
+        (signed("eve", EVE), "there is no principal 'eve'"),
+        (signed("ada", EVE), "its claim is not signed by the key of 'ada'"),
+        (signed("ada", ADA, replace(CANCEL, subject="workload/w2")), "what is asked is not what was signed"),
+        (signed("ada", ADA, replace(CANCEL, name="hold")), "what is asked is not what was signed"),
+        (signed("ada", ADA, replace(CANCEL, request="r2")), "what is asked is not what was signed"),
+        (signed("ada", ADA, replace(CANCEL, content="other")), "what is asked is not what was signed"),
+        (signed("ada", ADA, at=NOW - HOUR - 1), "it was signed 3601 s ago, and counts for 3600 s; ask again"),
+        (signed("ada", ADA, at=NOW + 90), "it was signed 90 s from now; set the clock of whoever signs"),
+    ],
+)
+async def test_what_proves_nothing_is_refused_and_not_written_down(
+    guard: Guard, orders: Orders, header: Payload | None, problem: str
+) -> None:
+    answer = await told(guard, CANCEL, header)
+    assert answer.startswith("cancel: nobody does this to workload/w1 unasked: ")
+    assert problem in answer
+    assert orders.given == {}
+
+
+@pytest.mark.parametrize("part", ["principal", "at", "signature"])
+def test_no_part_of_a_claim_can_be_changed(part: str) -> None:
+    claim = read_claim(signed("ada", ADA))
+    verify(claim, ADA[1])
+    other: Any = {"principal": "ben", "at": claim.at + 1, "signature": claim.signature[:-4] + "AAA="}[part]
+    with pytest.raises(BadClaim):
+        verify(replace(claim, **{part: other}), ADA[1])
+
+
+async def test_what_was_begun_in_time_is_carried_on_however_late(guard: Guard, orders: Orders) -> None:
+    orders.given["ada", CANCEL] = "run-1"
+    assert await told(guard, CANCEL, signed("ada", ADA, at=NOW - 10 * HOUR)) == ""
+
+
+async def test_repeating_a_change_is_harmless_and_repeating_an_order_in_another_run_is_refused(guard: Guard) -> None:
+    assert await told(guard, CANCEL, signed("ada", ADA), "run-1") == ""
+    assert await told(guard, CANCEL, signed("ada", ADA), "run-2") == "", "the record does it once"
+    cordon = Command("cordon", "provider/aws", "r1", "x")
+    assert await told(guard, cordon, signed("ops", OPS, cordon), "run-1") == ""
+    assert await told(guard, cordon, signed("ops", OPS, cordon), "run-1") == "", "an activity that is tried again"
+    assert "this request was done before" in await told(guard, cordon, signed("ops", OPS, cordon), "run-2")
+
+
+async def test_measures_are_checked_and_not_written_down(guard: Guard, orders: Orders) -> None:
+    demand = Command("demand", "workload/w1", "r1", "x")
+    assert await told(guard, demand, signed("ada", ADA, demand)) == ""
+    assert orders.given == {}
+    orders.submitter = "somebody"
+    assert "needs the role 'own'" in await told(guard, demand, signed("ada", ADA, demand))
+
+
+def without_ada(file: Path) -> None:
+    file.write_text("\n".join(line for line in FILE.splitlines() if "ada" not in line))
+
+
+async def test_who_is_taken_out_of_the_file_is_obeyed_no_more(guard: Guard, file: Path) -> None:
+    assert await told(guard, CANCEL, signed("ada", ADA)) == ""
+    without_ada(file)
+    assert "there is no principal 'ada'" in await told(guard, CANCEL, signed("ada", ADA))
+
+
+async def test_a_worker_may_begin_again_what_was_ordered_before(guard: Guard, orders: Orders) -> None:
+    reserve = Command("reserve", "reservation/r1", "digest", "x")
+    assert "it is not signed" in await told(guard, reserve, None)
+    orders.given["ops", reserve] = "run-1"
+    assert await told(guard, reserve, None, "run-2") == ""
+
+
+# Both sides mean the same
+
+
+SPEC = a_spec("w1", targets=(Target(skus=("h100",)),))
+RESERVATION = ReservationSpec(
+    id="r1", start=datetime(2030, 1, 1, tzinfo=UTC), seconds=60, accelerators=8, sku="h100", queues=("research",)
+)
+EVACUATION = EvacuationOrder(id="e1", kind=PlaceKind.REGION, place="aws/eu", reason="storm", who="ada")
+ROLLOUT = RolloutOrder(id="o1", change=Change(policy=Policy(name="night")), reason="night", who="ada")
+NODES = Cordon(action="drain", nodes=("n1",), reason="firmware")
+BECAUSE = OperationChange(who="ada", reason="night")
+DOCUMENTS: dict[str, Model] = {
+    wire.Inquiry.APPLY_QUEUES: QueueTree(queues=(QueueSpec(name="research"),)),
+    wire.Inquiry.APPLY_DATASETS: Catalogue(datasets=(Dataset(name="corpus", size_gib=1, regions=()),)),
+    wire.Inquiry.APPLY_POLICY: PolicyOrder(policy=Policy(name="ours"), who="ada", why="x"),
+}
+ASKED: dict[str, tuple[Model, dict[str, Any]]] = {
+    "cancel": (Cancel(reason="typo"), {"reason": "typo"}),
+    "hold": (Hold(), {}),
+    "release": (Release(), {}),
+    "resize": (Resize(count=4, minimum=2), {"count": 4, "minimum": 2}),
+    "demand": (Demand(value=0), {"demand": 0.0}),
+    "reprioritize": (Reprioritize(priority=0), {"priority": 0}),
+    "retarget": (Retarget(targets=(Target(count=2),), move=True), {"targets": (Target(count=2),), "move": True}),
+    "extend": (ExtendRuntime(seconds=60), {"seconds": 60}),
+    "checkpointed": (Checkpointed(), {}),
+}
+SAME: list[tuple[str, Sequence[Any], Command | None]] = [
+    (
+        "admission.admit",
+        [AdmissionOrder("w1", SPEC.model_dump(mode="json"))],
+        begun(wire.LIFECYCLE, "workload/w1", SPEC.digest),
+    ),
+    (
+        "reserving.reserve",
+        [ReservationOrder("r1", RESERVATION.model_dump(mode="json"))],
+        begun(wire.RESERVATION, "reservation/r1", RESERVATION.digest),
+    ),
+    (
+        "reserving.extend",
+        [ReservationChange("r1", "k", seconds=60)],
+        updated("extend", "reservation/r1", "k", Extend(seconds=60)),
+    ),
+    (
+        "reserving.cancel",
+        [ReservationChange("r1", "k", reason="x")],
+        updated("cancel", "reservation/r1", "k", Cancel(reason="x")),
+    ),
+    ("inventory.cordon", ["aws", NODES], updated("cordon", "provider/aws", "k", NODES)),
+    ("evacuating.keep_moving", [EVACUATION, 0, 1.0], begun(wire.EVACUATION, "evacuation/e1", EVACUATION.digest)),
+    ("evacuating.steer", ["e1", Steering.PAUSE, BECAUSE], updated("pause", "evacuation/e1", "k", BECAUSE)),
+    ("rolling_out.begin", [ROLLOUT], begun(wire.ROLLOUT, "rollout/o1", ROLLOUT.digest)),
+    ("rolling_out.steer", ["o1", Steering.APPROVE, BECAUSE], updated("approve", "rollout/o1", "k", BECAUSE)),
+    ("rolling_out.steer", ["o1", Steering.ABORT, BECAUSE], updated("abort", "rollout/o1", "k", BECAUSE)),
+    ("rolling_out.steer", ["o1", Steering.APPROVE, CANCELLED], updated("approve", "rollout/o1", "k", CANCELLED)),
+    *(
+        ("adjusting.apply", [verb, Adjustment("w1", "k", **fields)], updated(verb, "workload/w1", "k", change))
+        for verb, (change, fields) in ASKED.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "args", "command"), SAME, ids=lambda value: str(value)[:40])
+def test_what_a_client_signs_is_what_the_worker_is_asked(kind: str, args: Sequence[Any], command: Command | None) -> None:
+    assert command is not None
+    assert asked_of(kind, args, None, "k") == command
+
+
+def test_every_command_of_the_table_is_guarded() -> None:
+    documents = [asked_of(kind, [document], "k", "") for kind, document in DOCUMENTS.items()]
+    commands = [*(command for *_, command in SAME), *documents]
+    assert {command.name for command in commands if command} == set(NEEDS)
+    assert set(ASKED) == set(CHANGES) == set(wire.Update)
+
+
+@pytest.mark.parametrize(
+    ("kind", "args"),
+    [
+        ("adjusting.apply", ["expire", Adjustment("w1", "epoch-1")]),
+        ("adjusting.apply", ["cancel", Adjustment("w1", "workflow-cancelled")]),
+        ("reserving.cancel", [ReservationChange("r1", "workflow-cancelled")]),
+        ("evacuating.steer", ["e1", Steering.ABORT, CANCELLED]),
+        ("rolling_out.steer", ["o1", Steering.ABORT, CANCELLED]),
+        ("inquiry.status", ["w1"]),
+        ("admission.admit", [AdmissionOrder("w1", {"id": 7})]),
+    ],
+)
+def test_what_workflows_do_by_themselves_and_questions_need_no_signature(kind: str, args: Sequence[Any]) -> None:
+    assert asked_of(kind, args, "k", "") is None
+
+
+# The file
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("principals: [{name: ada, key: c2hvcnQ=}]", "the base64 of 32 bytes is expected; it is of 5"),
+        (f'principals: [{{name: ada, key: "{ADA[1]}"}}, {{name: ada, key: "{BEN[1]}"}}]', "ada is there twice"),
+        (f'principals: [{{name: a, key: "{ADA[1]}", grants: [{{role: own}}]}}]', "is granted on queues; expected at least one"),
+        (f'principals: [{{name: a, key: "{ADA[1]}", grants: [{{role: operate, queues: [q]}}]}}]', "expected no queues"),
+        (f'principals: [{{name: a, key: "{ADA[1]}", grants: [{{role: rule}}]}}]', "expected 'submit', 'own' or 'operate'"),
+    ],
+    ids=["a short key", "a name twice", "a role on nothing", "to operate a queue", "no role"],
+)
+def test_a_file_that_makes_no_sense_is_refused_with_line_and_field(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "principals.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidInput) as refused:
+        PrincipalsFile(path)
+    assert str(path) in str(refused.value)
+    assert problem in str(refused.value)
+
+
+def test_nobody_may_anything_by_an_empty_file() -> None:
+    assert Principals(principals=()).named("ada") is None
+
+
+# Through workflows
+
+
+@pytest.fixture
+async def guarded_stage(skipping: WorkflowEnvironment, file: Path, orders: Orders) -> AsyncIterator[Stage]:
+    guard = Guard(PrincipalsFile(file).now, orders, HOUR)
+    async with open_stage(skipping.client, name="guarded", interceptors=[Guarded(guard)]) as stage:
+        yield stage
+
+
+def as_principal(stage: Stage, who: str, key: tuple[str, str]) -> Corral:
+    return Corral.signing(stage.client, Signer(who, key[0]), stage.name)
+
+
+async def test_a_workload_is_submitted_and_changed_by_those_who_may(guarded_stage: Stage, orders: Orders) -> None:
+    ada, ben, eve = (as_principal(guarded_stage, who, key) for who, key in (("ada", ADA), ("ben", BEN), ("eve", EVE)))
+    record = a_record()
+    guarded_stage.records[record.id], record.provider = record, guarded_stage.name
+    await ada.submit(a_spec(record.id))
+    await until_shown(guarded_stage, record, State.RUNNING)
+    assert (await ada.hold(record.id, key="mine")).message == "done: hold"
+    assert (await ada.hold(record.id, key="mine")).message == "done: hold"
+    with pytest.raises(Forbidden, match=r"'ada' may not do this to workload/.*: it needs the role 'own' on queue research"):
+        await ada.reprioritize(record.id, 5)
+    assert (await ben.reprioritize(record.id, 5)).message == "done: reprioritize"
+    with pytest.raises(Forbidden, match="there is no principal 'eve'"):
+        await eve.cancel(record.id)
+    with pytest.raises(Forbidden, match="it is not signed"):
+        await Corral(guarded_stage.client, guarded_stage.name).cancel(record.id)
+    assert record.calls.count("hold") == 1
+    assert "cancel" not in record.calls
+    assert {(who, command.name) for who, command in orders.given} == {
+        ("ada", "submit"),
+        ("ada", "hold"),
+        ("ben", "reprioritize"),
+    }
+    await guarded_stage.tells(record.becomes(State.SUCCEEDED))
+    assert (await ada.wait(record.id)).state is State.SUCCEEDED
+
+
+async def test_a_workload_of_somebody_who_may_not_submit_ends_refused_and_says_why(guarded_stage: Stage) -> None:
+    eve, record = as_principal(guarded_stage, "eve", EVE), a_record()
+    guarded_stage.records[record.id] = record
+    await eve.submit(a_spec(record.id))
+    result = await eve.wait(record.id)
+    assert result.state is State.REFUSED
+    assert "submit: nobody does this" in result.message
+    assert "there is no principal 'eve'" in result.message
+    assert record.calls == []
+
+
+async def test_a_signature_that_is_found_in_a_history_is_of_no_use_for_anything_else(guarded_stage: Stage) -> None:
+    ada, record = as_principal(guarded_stage, "ada", ADA), a_record(State.WAITING)
+    guarded_stage.records[record.id] = record
+    await ada.submit(a_spec(record.id))
+    await until_shown(guarded_stage, record, State.WAITING)
+    handle = guarded_stage.client.get_workflow_handle(wire.workload_workflow_id(record.id))
+    history = await handle.fetch_history()
+    found = history.events[0].workflow_execution_started_event_attributes.header.fields[HEADER]
+    assert read_claim(found).principal == "ada"
+
+    class Thief(Signer):
+        def __init__(self) -> None:
+            pass
+
+        def sign(self, command: Command) -> Payload:
+            return found
+
+    with pytest.raises(Forbidden, match="what is asked is not what was signed"):
+        await Corral.signing(guarded_stage.client, Thief(), guarded_stage.name).cancel(record.id)
+    await ada.cancel(record.id)
