@@ -1,5 +1,6 @@
 """Clusters that do not answer: suspect, lost, and back; what ran there goes on elsewhere, and never runs twice."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -228,6 +229,7 @@ async def test_a_returned_cluster_with_something_left_that_cannot_be_released_is
         assert await crew.renews(5) == "clusters: 1 reachable, 1 returned"
     assert crew.provider.calls.count("tried train.1") == 3
     crew.provider.becomes("train.1", Phase.LOST)
+    await crew.renews(5)
     assert await crew.renews(5) == "clusters: 2 reachable"
 
 
@@ -394,3 +396,25 @@ async def test_a_key_of_an_old_epoch_stops_and_keeps_nothing(crew: Crew) -> None
     crew.provider.silent.add(HERE)
     await crew.loses()
     assert await crew.pool.store.stop_order(AttemptKey("train", 1)) is None
+
+
+async def test_a_returned_cluster_in_which_nothing_can_be_released_takes_no_lease_from_others(crew: Crew) -> None:
+    """Neither where each release takes long, nor where none is ever answered."""
+    crew.provider.silent.add(HERE)
+    await crew.loses()
+    crew.provider.silent.clear()
+
+    async def takes_long(attempt_id: str, epoch: int) -> None:
+        crew.pool.clock.move(SUSPECT_SECONDS + 1)
+
+    crew.provider.release = takes_long  # type: ignore[method-assign]
+    for _ in range(2):
+        assert await crew.renews(1) == "clusters: 1 reachable, 1 returned"
+
+    async def is_never_answered(attempt_id: str, epoch: int) -> None:
+        await asyncio.Event().wait()
+
+    crew.provider.release = is_never_answered  # type: ignore[method-assign]
+    async with asyncio.timeout(30):
+        assert await crew.renews(1) == "clusters: 1 reachable, 1 returned"
+    assert crew.provider.leases[THERE] == noon(_now(crew) + LEASE_SECONDS)
