@@ -10,6 +10,7 @@ from temporalio import activity
 from activities.answers import Unreleased
 from activities.courier import Courier
 from activities.errors import final_failures
+from activities.liveness import staying_alive
 from activities.ports import Clock, Phase, Provider, ProviderError, Store
 from domain.leases import LeaseTerms
 
@@ -109,6 +110,7 @@ class Leasing:
     async def _pause(self, until: float) -> None:
         stopping = asyncio.create_task(activity.wait_for_worker_shutdown())
         try:
-            await asyncio.wait({stopping}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
+            async with staying_alive():
+                await asyncio.wait({stopping}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
         finally:
             stopping.cancel()

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from asyncpg import CheckViolationError
+from temporalio.testing import ActivityEnvironment
 
 from activities.answers import AttemptKey
 from activities.ports import NodeView, Phase
@@ -23,7 +26,7 @@ from corral.api import (
     Target,
 )
 from tests.activities.fakes import GRACE_SECONDS, LEASE_SECONDS, SKEW_SECONDS, SUSPECT_SECONDS, Crew
-from tests.activities.store.pool import Pool, a_spec, a_view, noon
+from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view, noon
 from tests.builders import a_queue
 
 HERE, THERE = "eu/eu-1", "eu/eu-2"
@@ -418,3 +421,18 @@ async def test_a_returned_cluster_in_which_nothing_can_be_released_takes_no_leas
     async with asyncio.timeout(30):
         assert await crew.renews(1) == "clusters: 1 reachable, 1 returned"
     assert crew.provider.leases[THERE] == noon(_now(crew) + LEASE_SECONDS)
+
+
+async def test_whoever_keeps_leases_is_known_to_be_alive_between_two_renewals(crew: Crew) -> None:
+    beats: asyncio.Queue[object] = asyncio.Queue()
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, heartbeat_timeout=timedelta(seconds=0.2))
+    environment.on_heartbeat = lambda *details: beats.put_nowait(details)
+    crew.leasing._renew_seconds = 10_000
+    keeping = asyncio.create_task(environment.run(crew.leasing.keep, PROVIDER, 20_000))
+    async with asyncio.timeout(30):
+        for _ in range(10):
+            await beats.get()
+    assert len([call for call in crew.provider.calls if call.startswith("renew")]) == 2, "one of them was before"
+    environment.worker_shutdown()
+    await keeping
