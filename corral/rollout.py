@@ -78,8 +78,8 @@ class Conditions(Model):
     """What must not come to be while a change is watched; an absent one is not looked at.
 
     `waiting_share` is of the workloads that have not ended; `refused` counts those that were refused since, `stops_per_hour`
-    who had to leave or move for others, `promises_missed` those short of their tier's promise beyond those that were before,
-    and `undecided` those about which deciding fails.
+    who had to leave or move for others, and beyond those that were before, `promises_missed` counts those short of their tier's
+    promise, and `undecided` those about which deciding fails.
     """
 
     waiting_share: Share | None = None
