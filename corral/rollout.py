@@ -65,8 +65,11 @@ class Change(Model):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of it in canonical JSON, in hexadecimal."""
-        return digest_of(self.model_dump(mode="json"))
+        """SHA-256 of all that is not the default, in canonical JSON, in hexadecimal.
+
+        What a newer Corral knows besides, and nobody has set, makes no other change of it.
+        """
+        return digest_of(self.model_dump(mode="json", exclude_defaults=True))
 
 
 def digest_of(value: object) -> str:

@@ -76,3 +76,17 @@ def test_what_is_in_force_of_queues_is_that_of_the_named_ones_alone() -> None:
 def test_how_a_roll_out_may_be_steered_depends_on_its_state(verb: str, state: RolloutState, why: str | None) -> None:
     problem = objection(verb, "r", state)
     assert problem is None if why is None else problem is not None and why in problem
+
+
+class NewerChange(Change):
+    """As a later Corral may have it."""
+
+    knob: int = 1
+
+
+def test_what_is_in_force_is_the_same_in_the_words_of_a_newer_corral() -> None:
+    for change in (Change(policy=UNPROMISED), Change(queues=QueueTree(queues=(a_queue("team", 8),)))):
+        newer = NewerChange.model_validate(change.model_dump())
+        assert newer.digest == change.digest
+        assert newer.model_copy(update={"knob": 2}).digest != change.digest
+    assert Change(policy=UNPROMISED).digest != Change(policy=Policy()).digest
