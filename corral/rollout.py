@@ -65,8 +65,11 @@ class Change(Model):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of it in canonical JSON, in hexadecimal."""
-        return digest_of(self.model_dump(mode="json"))
+        """SHA-256 of all that is not the default, in canonical JSON, in hexadecimal.
+
+        What a newer Corral knows besides, and nobody has set, makes no other change of it.
+        """
+        return digest_of(self.model_dump(mode="json", exclude_defaults=True))
 
 
 def digest_of(value: object) -> str:
@@ -78,8 +81,8 @@ class Conditions(Model):
     """What must not come to be while a change is watched; an absent one is not looked at.
 
     `waiting_share` is of the workloads that have not ended; `refused` counts those that were refused since, `stops_per_hour`
-    who had to leave or move for others, `promises_missed` those short of their tier's promise beyond those that were before,
-    and `undecided` those about which deciding fails.
+    who had to leave or move for others, and beyond those that were before, `promises_missed` counts those short of their tier's
+    promise, and `undecided` those about which deciding fails.
     """
 
     waiting_share: Share | None = None

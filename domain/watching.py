@@ -42,7 +42,7 @@ def breach(conditions: Conditions, before: Readings, now: Readings) -> str:
             now.promises_missed - before.promises_missed,
             "more workloads fall short of their promise",
         ),
-        (conditions.undecided, now.undecided, "workloads cannot be decided about"),
+        (conditions.undecided, now.undecided - before.undecided, "more workloads cannot be decided about"),
     )
     return next(
         (f"{number} {what}, and at most {most} may" for most, number, what in counted if most is not None and number > most), ""

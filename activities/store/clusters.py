@@ -39,7 +39,11 @@ async def grant(connection: AsyncConnection, provider: str, now: datetime, terms
 
 
 async def know_new_ones(connection: AsyncConnection, provider: str, now: datetime) -> None:
-    """Write down the clusters of a provider's nodes that are not known yet; nodes that come to one are what it is."""
+    """Write down the clusters of a provider's nodes that are not known yet; nodes that come to one are what it is.
+
+    Whoever judges them meanwhile does not see nodes that are not committed yet: one waits for the other.
+    """
+    await _locked(connection, provider)
     id = func.concat_ws("/", _NODES.provider, _NODES.region, _NODES.cluster)
     known = select(_CLUSTERS.id).where(_CLUSTERS.provider == provider)
     found = select(id, _NODES.provider, _NODES.region, _NODES.cluster, literal(now, tables.Instant)).distinct()

@@ -115,7 +115,8 @@ async def begin(world: World, order: RolloutOrder) -> Row[Any]:
 async def _different(world: World, order: RolloutOrder, found: WhatIf) -> Sequence[str]:
     if order.token is None:
         return ()
-    query = select(tables.what_ifs).where(tables.what_ifs.c.token == order.token)
+    columns = tables.what_ifs.c
+    query = select(tables.what_ifs).where(columns.token == order.token, columns.at >= world.now - TOKENS_LAST)
     known = (await world.connection.execute(query)).one_or_none()
     if known is None:
         return ("no what-if of the last day has given this token",)
@@ -153,7 +154,7 @@ async def steer(world: World, id: str, verb: Steering, change: OperationChange) 
     """
     row = await orders.locked(world.connection, id, *KINDS)
     order, state = RolloutOrder.model_validate(row.terms), RolloutState(row.state)
-    if state is _STEERED.get(verb):
+    if state is _STEERED.get(verb) or _has_been_said(row, verb, change):
         return row
     problem = objection(verb, id, state)
     if verb is Steering.APPROVE:
@@ -177,6 +178,12 @@ _STEERED = {
     Steering.APPROVE: RolloutState.WATCHING,
     Steering.REJECT: RolloutState.REJECTED,
 }
+
+
+def _has_been_said(row: Row[Any], verb: Steering, change: OperationChange) -> bool:
+    """Whether this was done when the same person asked for it, whatever has come of it since."""
+    said = (_STEERED.get(verb), change.who, change.reason)
+    return any((note["state"], note["who"], note["reason"]) == said for note in row.trail)
 
 
 async def _approved(world: World, row: Row[Any], order: RolloutOrder, change: OperationChange) -> Row[Any]:

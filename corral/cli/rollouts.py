@@ -41,7 +41,7 @@ MostStops = Annotated[int | None, typer.Option("--stops-per-hour", help="At most
 MostMissed = Annotated[
     int | None, typer.Option("--promises-missed", help="At most so many more may fall short of their tier's promise.")
 ]
-MostUndecided = Annotated[int, typer.Option("--undecided", help="At most for so many may deciding fail.")]
+MostUndecided = Annotated[int, typer.Option("--undecided", help="At most for so many more may deciding fail.")]
 
 
 def policy_what_if(context: typer.Context, file: PolicyFile, output: Output = None) -> None:

@@ -1,9 +1,13 @@
 """Clusters that do not answer: suspect, lost, and back; what ran there goes on elsewhere, and never runs twice."""
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from asyncpg import CheckViolationError
+from temporalio.testing import ActivityEnvironment
 
 from activities.answers import AttemptKey
 from activities.ports import NodeView, Phase
@@ -22,7 +26,7 @@ from corral.api import (
     Target,
 )
 from tests.activities.fakes import GRACE_SECONDS, LEASE_SECONDS, SKEW_SECONDS, SUSPECT_SECONDS, Crew
-from tests.activities.store.pool import Pool, a_spec, a_view, noon
+from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view, noon
 from tests.builders import a_queue
 
 HERE, THERE = "eu/eu-1", "eu/eu-2"
@@ -228,6 +232,7 @@ async def test_a_returned_cluster_with_something_left_that_cannot_be_released_is
         assert await crew.renews(5) == "clusters: 1 reachable, 1 returned"
     assert crew.provider.calls.count("tried train.1") == 3
     crew.provider.becomes("train.1", Phase.LOST)
+    await crew.renews(5)
     assert await crew.renews(5) == "clusters: 2 reachable"
 
 
@@ -394,3 +399,40 @@ async def test_a_key_of_an_old_epoch_stops_and_keeps_nothing(crew: Crew) -> None
     crew.provider.silent.add(HERE)
     await crew.loses()
     assert await crew.pool.store.stop_order(AttemptKey("train", 1)) is None
+
+
+async def test_a_returned_cluster_in_which_nothing_can_be_released_takes_no_lease_from_others(crew: Crew) -> None:
+    """Neither where each release takes long, nor where none is ever answered."""
+    crew.provider.silent.add(HERE)
+    await crew.loses()
+    crew.provider.silent.clear()
+
+    async def takes_long(attempt_id: str, epoch: int) -> None:
+        crew.pool.clock.move(SUSPECT_SECONDS + 1)
+
+    crew.provider.release = takes_long  # type: ignore[method-assign]
+    for _ in range(2):
+        assert await crew.renews(1) == "clusters: 1 reachable, 1 returned"
+
+    async def is_never_answered(attempt_id: str, epoch: int) -> None:
+        await asyncio.Event().wait()
+
+    crew.provider.release = is_never_answered  # type: ignore[method-assign]
+    async with asyncio.timeout(30):
+        assert await crew.renews(1) == "clusters: 1 reachable, 1 returned"
+    assert crew.provider.leases[THERE] == noon(_now(crew) + LEASE_SECONDS)
+
+
+async def test_whoever_keeps_leases_is_known_to_be_alive_between_two_renewals(crew: Crew) -> None:
+    beats: asyncio.Queue[object] = asyncio.Queue()
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, heartbeat_timeout=timedelta(seconds=0.2))
+    environment.on_heartbeat = lambda *details: beats.put_nowait(details)
+    crew.leasing._renew_seconds = 10_000
+    keeping = asyncio.create_task(environment.run(crew.leasing.keep, PROVIDER, 20_000))
+    async with asyncio.timeout(30):
+        for _ in range(10):
+            await beats.get()
+    assert len([call for call in crew.provider.calls if call.startswith("renew")]) == 2, "one of them was before"
+    environment.worker_shutdown()
+    await keeping

@@ -23,14 +23,15 @@ def test_readings_count_the_line_the_stops_since_and_broken_promises() -> None:
     assert readings(snapshot, NOON - seconds(9_000), NOON, refused=0, undecided=0).stops == 2, "of the last hour alone"
 
 
-AT_FIRST = Readings(live=10, waiting=2, promises_missed=2)
+AT_FIRST = Readings(live=10, waiting=2, promises_missed=2, undecided=1)
 
 
 @pytest.mark.parametrize(
     ("conditions", "now", "cause"),
     [
         (Conditions(), Readings(live=4, waiting=4, refused=9, stops=99, promises_missed=9), ""),
-        (Conditions(), Readings(undecided=1), "1 workloads cannot be decided about, and at most 0 may"),
+        (Conditions(), Readings(undecided=1), ""),
+        (Conditions(), Readings(undecided=2), "1 more workloads cannot be decided about, and at most 0 may"),
         (Conditions(waiting_share=0.5), Readings(live=4, waiting=3), "3 of 4 workloads wait (75%), and at most 50% may"),
         (Conditions(waiting_share=0.5), Readings(live=4, waiting=2), ""),
         (Conditions(waiting_share=0.5), Readings(), ""),
@@ -75,3 +76,17 @@ def test_what_is_in_force_of_queues_is_that_of_the_named_ones_alone() -> None:
 def test_how_a_roll_out_may_be_steered_depends_on_its_state(verb: str, state: RolloutState, why: str | None) -> None:
     problem = objection(verb, "r", state)
     assert problem is None if why is None else problem is not None and why in problem
+
+
+class NewerChange(Change):
+    """As a later Corral may have it."""
+
+    knob: int = 1
+
+
+def test_what_is_in_force_is_the_same_in_the_words_of_a_newer_corral() -> None:
+    for change in (Change(policy=UNPROMISED), Change(queues=QueueTree(queues=(a_queue("team", 8),)))):
+        newer = NewerChange.model_validate(change.model_dump())
+        assert newer.digest == change.digest
+        assert newer.model_copy(update={"knob": 2}).digest != change.digest
+    assert Change(policy=UNPROMISED).digest != Change(policy=Policy()).digest

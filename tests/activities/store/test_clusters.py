@@ -1,11 +1,15 @@
 """Losing a cluster in whatever state its work is."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
+from activities.store.clusters import judge
+from activities.store.policies import PolicyReader
+from activities.store.rows import Journal
 from domain.leases import LeaseTerms
-from tests.activities.store.pool import PROVIDER, Pool
+from tests.activities.store.pool import POOL, PROVIDER, Pool, a_view
 from tests.activities.store.test_audit import make_busy
 
 TERMS = LeaseTerms(*(timedelta(seconds=each) for each in (100, 10, 5, 30)))
@@ -33,3 +37,26 @@ async def test_whatever_its_work_was_at_a_cluster_is_suspect_and_lost(pool: Pool
     assert await pool.findings() == {}
     open_ones = await pool.sql("SELECT count(*) AS n FROM attempts WHERE ended_at IS NULL")
     assert open_ones[0]["n"] == 0
+
+
+async def test_a_node_that_comes_while_its_cluster_is_being_judged_is_what_the_cluster_becomes(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await asks(pool, answered=True)
+    pool.clock.move(31)
+    async with pool.engine.connect() as judging, judging.begin() as judged:
+        journal = Journal(pool.clock, PolicyReader(POOL, pool.policy), pool.clock.now())
+        await judge(judging, journal, PROVIDER, TERMS, asked_at=pool.clock.now(), answered=frozenset())
+        coming = asyncio.create_task(pool.another_store().write_nodes(PROVIDER, [a_view("new")], complete=False))
+        await until_it_waits_or_is_done(pool, coming)
+        await judged.commit()
+    await coming
+    assert {node.id: node.health for node in await pool.store.nodes()} == {"aws/n1": "suspect", "aws/new": "suspect"}
+
+
+async def until_it_waits_or_is_done(pool: Pool, writing: "asyncio.Task[None]") -> None:
+    waiting = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(30):
+        while True:
+            if writing.done() or (await pool.sql(waiting))[0]["n"]:
+                return
+            await asyncio.sleep(0.01)

@@ -122,6 +122,16 @@ async def test_a_token_is_of_one_change_and_lasts_for_a_day(pool: Pool) -> None:
     assert "no what-if of the last day has given this token" in status.trail[-1].reason
 
 
+async def test_a_token_is_no_good_after_its_day_though_nobody_has_asked_anything_since(pool: Pool) -> None:
+    await one_runs(pool)
+    token = (await asks(pool)).token
+    pool.clock.move(86_401)
+    status = await pool.store.begin_rollout(an_order(token=token))
+    assert status.state is RolloutState.STALE
+    assert "no what-if of the last day has given this token" in status.trail[-1].reason
+    assert await in_force(pool) == ["default"]
+
+
 async def test_a_contradiction_is_refused_with_the_finding(pool: Pool) -> None:
     await one_runs(pool)
     lists = {"allow": {"regions": ["us"]}, "deny": {"regions": ["us"]}}
@@ -290,6 +300,15 @@ async def test_what_is_approved_on_another_world_is_not_applied(pool: Pool) -> N
     assert status.state is RolloutState.STALE
     assert "it would now do more harm: loses-protection later" in status.trail[-1].reason
     assert await nominal(pool) == before
+
+
+async def test_an_approval_of_what_is_not_watched_is_answered_the_same_when_it_comes_twice(pool: Pool) -> None:
+    await one_runs(pool)
+    order = an_order(QueueTree(queues=(a_queue("research", 0),)), "none", watch_seconds=0)
+    await pool.store.begin_rollout(order)
+    status = await pool.store.steer_rollout("none", Steering.APPROVE, BEN)
+    assert status.state is RolloutState.DONE
+    assert await pool.store.steer_rollout("none", Steering.APPROVE, BEN) == status
 
 
 async def test_who_was_to_be_worse_off_may_have_left_meanwhile(pool: Pool) -> None:
