@@ -187,13 +187,20 @@ def test_a_taint_keeps_out_who_does_not_tolerate_all_of_them() -> None:
     assert placed(fleet, a_workload(tolerations=("fragile", "lab"))) == {"lab": 1}
 
 
-@pytest.mark.parametrize("health", [health for health in Health if health is not Health.READY])
+@pytest.mark.parametrize("health", [health for health in Health if health.is_there and health is not Health.READY])
 def test_only_ready_nodes_are_given_work(health: Health) -> None:
     explanation = why(plan([a_node("a", health=health)], a_workload()))
     assert explanation.reason is Reason.NO_READY_CAPACITY
     message, _, why_not = explanation.message.partition(": ")
     assert message == "no ready node is acceptable; h100 in aws eu-west would be, once ready"
     assert bool(why_not) == (health in {Health.SUSPECT, Health.LOST}), "what an operator ordered needs no looking up"
+
+
+@pytest.mark.parametrize("health", [health for health in Health if not health.is_there])
+def test_nodes_that_are_not_there_are_given_no_work(health: Health) -> None:
+    explanation = why(plan([a_node("a", health=health)], a_workload()))
+    assert explanation.reason is Reason.NO_READY_CAPACITY
+    assert explanation.message == "no node that is there is acceptable; h100 in aws eu-west could be added"
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ async def stage(temporal: str) -> AsyncIterator[Stage]:
         yield stage
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def skipping() -> AsyncIterator[WorkflowEnvironment]:
-    """A server whose time passes at once while nobody does anything."""
+    """A server whose time passes at once while nobody does anything; what is left in the midst of a step would stop it for all."""
     async with skipping_environment() as environment:
         yield environment
 
@@ -29,7 +29,7 @@ async def hasty_stage() -> AsyncIterator[Stage]:
         yield stage
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def skipping_stage(skipping: WorkflowEnvironment) -> AsyncIterator[Stage]:
     """A stage on the server whose time can be skipped."""
     async with open_stage(skipping.client) as stage:

@@ -106,6 +106,10 @@ class Stretches:
         await self._stretch()
         return 10_000
 
+    @activity.defn(name="leasing.keep")
+    async def keep(self, provider: str, seconds: float) -> str:
+        return "clusters: 2 reachable"
+
     @activity.defn(name="inventory.cordon")
     async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
         return []
@@ -129,7 +133,7 @@ async def a_provider_is_watched(client: Client, *, stretches: int) -> list[Run]:
 
 
 async def _runs_while(client: Client, work: Stretches, kind: str, args: list[str], id: str, name: str) -> list[Run]:
-    async with open_stage(client, work.keep_deciding, work.watch, work.cordon, name=name):
+    async with open_stage(client, work.keep_deciding, work.watch, work.keep, work.cordon, name=name):
         handle = await client.start_workflow(kind, args=args, id=id, task_queue=wire.pool_task_queue(name))
         await work.is_over.wait()
         first = handle.first_execution_run_id

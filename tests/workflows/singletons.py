@@ -30,7 +30,7 @@ async def watches_and_cordons(client: Client) -> WorkflowHandle[Any, Any]:
 
 async def _begun(client: Client, kind: str, args: list[str], id: str, *orders: Cordon) -> WorkflowHandle[Any, Any]:
     work, name = Stretches(3), args[0] if args else f"planner-{next(_numbers)}"
-    async with open_stage(client, work.keep_deciding, work.watch, work.cordon, name=name):
+    async with open_stage(client, work.keep_deciding, work.watch, work.keep, work.cordon, name=name):
         handle = await client.start_workflow(kind, args=args, id=id, task_queue=wire.pool_task_queue(name))
         for order in orders:
             await handle.execute_update(wire.CORDON, order)

@@ -50,7 +50,7 @@ async def test_a_cancellation_that_was_done_is_no_failure(temporal: str) -> None
     @activity.defn(name=wire.Inquiry.CHANGE)
     async def change(workload: str, verb: str, key: str) -> list[Acknowledgement]:
         asked.append([workload, verb, key])
-        return [CANCELLED] if key == "k" else []
+        return [CANCELLED] if key == "cancel/k" else []
 
     async def is_cancelled(workflow: str) -> None:
         if workflow == wire.workload_workflow_id(record.id) and record.standing().state is State.WAITING:
@@ -66,6 +66,6 @@ async def test_a_cancellation_that_was_done_is_no_failure(temporal: str) -> None
         assert await corral.cancel(record.id, key="k") == CANCELLED
         with pytest.raises(NotFound, match="has not ended"):
             await corral.cancel(record.id, key="another")
-        assert asked == [[record.id, "cancel", "k"], [record.id, "cancel", "another"]]
+        assert asked == [[record.id, "cancel", "cancel/k"], [record.id, "cancel", "cancel/another"]]
         with pytest.raises(NotFound, match="never-was"):
             await corral.cancel("never-was")
