@@ -60,10 +60,15 @@ async def until_cluster(pool: LivePool, *states: str) -> None:
     await eventually(look, f"the cluster is {' or '.join(states)}")
 
 
+async def has_a_lease(pool: LivePool) -> bool:
+    return bool(await pool.rows("SELECT 1 FROM clusters WHERE name = 'e1' AND heard_at IS NOT NULL"))
+
+
 async def test_a_gang_goes_on_elsewhere_when_its_cluster_is_lost_and_the_cluster_is_used_again(pool: LivePool) -> None:
     await pool.corral.submit(a_gang(GANG, 20_000, groups=(ReplicaGroup(count=2, accelerators=8),)))
     assert (where := (await pool.until(GANG, State.RUNNING)).where) is not None
     assert where.cluster == "e1"
+    await eventually(lambda: has_a_lease(pool), "it has answered, and so may be lost")
     world = await pool.second_simulator()
     try:
         await world.cut_cluster("east/e1")
