@@ -17,7 +17,7 @@ async def stage(temporal: str) -> AsyncIterator[Stage]:
 
 @pytest.fixture(scope="module")
 async def skipping() -> AsyncIterator[WorkflowEnvironment]:
-    """A server whose time passes at once while nobody does anything; what is left in the midst of a step would stop it for all."""
+    """A server whose time passes at once while nobody does anything; what is left in the midst of a step stops it for all."""
     async with skipping_environment() as environment:
         yield environment
 
