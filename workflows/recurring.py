@@ -14,7 +14,7 @@ class Recurring:
 
     @workflow.run
     async def run(self, spec: ScheduleSpec) -> str:
-        """Order it; answers with its id once it is over, however it ended."""
+        """Order it; answers with its id once it is over, and fails where its workflow does."""
         order = spec.order(f"{spec.id}-{workflow.info().workflow_start_time:%Y%m%d-%H%M%S}")
         is_evacuation = isinstance(order, EvacuationOrder)
         await workflow.execute_child_workflow(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 from corral.api import Demand, EvacuationOrder, PlaceKind, QueueTree, StopPolicy, WorkloadSpec
@@ -189,8 +190,8 @@ class Deeds:
 
         async def one(workload: str) -> None:
             for demand, key in ((round(10 + 40 * strike.pick), "more"), (5, "less")):
-                told = Demand(value=demand)
-                await persistently(lambda told=told, key=key: self.pool.corral.demand(workload, told, key=f"{key}-{strike.at}"))  # type: ignore[misc]
+                told, request = Demand(value=demand), f"{key}-{strike.at}"
+                await persistently(partial(self.pool.corral.demand, workload, told, key=request))
                 await asyncio.sleep(strike.seconds)
 
         await self._to_one(strike, ("running", "starting", "waiting"), one, "endpoint-%")
