@@ -60,16 +60,20 @@ class Record:
     done: dict[str, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     troubles: dict[str, list[Exception]] = field(default_factory=dict)
-    """Failures that a step still meets before it works, by its name."""
+    """Failures that a step still meets before it works, by its name; those of `starting` leave what is bound as it was."""
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     """Steps that wait until a test lets them go on, by their name."""
     reached: dict[str, asyncio.Event] = field(default_factory=dict)
 
+    def meets(self, name: str) -> None:
+        """Fail if that has trouble yet."""
+        if troubles := self.troubles.get(name):
+            raise troubles.pop(0)
+
     async def step(self, name: str) -> None:
         """Note a call; fail if it has trouble, and wait at its gate."""
         self.calls.append(name)
-        if troubles := self.troubles.get(name):
-            raise troubles.pop(0)
+        self.meets(name)
         self.reached.setdefault(name, asyncio.Event()).set()
         if gate := self.gates.get(name):
             await gate.wait()
@@ -155,6 +159,7 @@ class Stage:
     @activity.defn(name="placement.bind")
     async def bind(self, key: AttemptKey) -> Standing:
         record = self.records[key.workload]
+        record.meets("starting")
         if record.now and record.now.state is State.RESERVED and record.now.epoch == key.epoch:
             record.becomes(State.STARTING)
         await record.step("bind")

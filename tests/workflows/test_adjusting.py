@@ -52,7 +52,7 @@ async def begun_in(stage: Stage, state: State) -> Record:
     record = a_record()
     for each in dict.fromkeys((State.RESERVED, state)):
         standing = record.becomes(each)
-    record.troubles["bind"] = [ConnectionError("no provider")] * 100
+    record.troubles["starting"] = [ConnectionError("no record")] * 100
     await stage.begins(record, hand_over=HandOver(standing, noticed_epoch=standing.epoch))
     return record
 
