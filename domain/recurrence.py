@@ -1,7 +1,7 @@
 """Recurrence: the windows of a reservation, by the clocks of its time zone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
@@ -69,12 +69,17 @@ def next_window(spec: ReservationSpec, after: datetime) -> Window | None:
 
 
 def first_window(spec: ReservationSpec, now: datetime) -> Window | None:
-    """The window that is under way, if it was to begin no longer ago than it lasts, else the next.
+    """The window that can still be had of those that were to begin, or that is under way; else the next.
+
+    One that is flexible opens whole, from now on, as long as it may; later it has been under way since it was to open at the
+    latest.
 
     Raises:
         BadRecurrence: the spec's time zone or recurrence cannot be read.
     """
-    return next_window(spec, now - timedelta(seconds=spec.seconds) + timedelta(seconds=1))
+    begun_since = now - timedelta(seconds=spec.flexible_seconds + spec.seconds) + timedelta(seconds=1)
+    window = next_window(spec, begun_since)
+    return window and replace(window, earliest=max(window.earliest, min(now, window.latest)))
 
 
 def zone_of(spec: ReservationSpec) -> ZoneInfo:

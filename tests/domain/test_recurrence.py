@@ -67,6 +67,29 @@ def test_a_window_under_way_is_the_first_one_and_one_that_is_over_is_none() -> N
     assert first_window(a_spec(start), start + timedelta(seconds=3600)) is None
 
 
+@pytest.mark.parametrize(("ordered_after", "opens_after"), [(0, 0), (300, 300), (5_000, 5_000), (7_200, 7_200), (9_000, 7_200)])
+def test_a_flexible_window_ordered_after_its_start_opens_whole_while_it_may(ordered_after: int, opens_after: int) -> None:
+    start = datetime(2027, 1, 1, 9, tzinfo=UTC)
+    window = first_window(a_spec(start, flexible_seconds=7_200), start + timedelta(seconds=ordered_after))
+    assert window is not None
+    assert window.earliest - start == timedelta(seconds=opens_after)
+    assert (window.latest - start, window.closes_at - window.earliest) == (timedelta(hours=2), timedelta(hours=1))
+
+
+def test_a_flexible_window_is_over_when_the_last_that_could_be_had_is() -> None:
+    start = datetime(2027, 1, 1, 9, tzinfo=UTC)
+    assert first_window(a_spec(start, flexible_seconds=7_200), start + timedelta(seconds=3 * 3_600)) is None
+
+
+def test_of_windows_that_recur_the_one_that_may_still_open_comes_before_the_next() -> None:
+    start = datetime(2027, 1, 1, 9, tzinfo=UTC)
+    daily = a_spec(start, "FREQ=DAILY", flexible_seconds=7_200)
+    for hours, earliest in ((25.5, 25.5), (26, 26), (26.5, 26), (27, 48)):
+        window = first_window(daily, start + timedelta(hours=hours))
+        assert window is not None
+        assert window.earliest - start == timedelta(hours=earliest)
+
+
 def test_a_flexible_window_says_how_late_it_may_open() -> None:
     start = datetime(2027, 1, 1, 9, tzinfo=UTC)
     window = next_window(a_spec(start, flexible_seconds=600), start)

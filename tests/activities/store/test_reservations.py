@@ -63,6 +63,15 @@ async def test_capacity_opens_on_time_for_those_it_is_kept_for(pool: Pool) -> No
     assert not await pool.findings()
 
 
+async def test_a_flexible_window_that_is_ordered_late_opens_at_once_for_as_long_as_always(pool: Pool) -> None:
+    await pool.gets(a_view(), queues=QUEUES)
+    await pool.store.reserve(a_reservation(opens_in=-2 * HOUR, flexible_seconds=3 * HOUR))
+    await pool.plan()
+    night = await known(pool)
+    assert (night.state, night.opens_at, night.closes_at) == (ReservationState.OPEN, noon(0), noon(HOUR))
+    assert night.misses == ()
+
+
 async def test_who_is_in_line_is_told_of_the_reservation_and_starts_when_it_is_over(pool: Pool) -> None:
     await pool.gets(a_view(), queues=QUEUES)
     await pool.store.reserve(a_reservation(opens_in=0))
