@@ -56,6 +56,11 @@ class Job:
         """Whether it may be stopped for others at all."""
         return self.spec.preemptible
 
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether others have yet to leave what it was promised: what it asks for is settled until it has that."""
+        return self.active is not None and self.active.state is State.RESERVING
+
     def narrowed(self, request: Request) -> "Job":
         """The job as if it made this one request."""
         return replace(self, ranks=((request,),))

@@ -36,7 +36,8 @@ class Draft:
     def in_line(self) -> list[Entry]:
         """Every job that wants more and may be given it in this round."""
         jobs = (job for job in self.setting.jobs.values() if job.id not in self._gone | self._kept | self._settled)
-        growing = (job for job in jobs if job.id not in self._reshapes or self._reshapes[job.id].change is Change.GROW)
+        whole = (job for job in jobs if not job.waits_for_room)
+        growing = (job for job in whole if job.id not in self._reshapes or self._reshapes[job.id].change is Change.GROW)
         entries = (entry_of(job, self.stage.placed.get(job.id), self.setting) for job in growing)
         return [entry for entry in entries if entry is not None]
 

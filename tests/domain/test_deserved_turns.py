@@ -1,9 +1,10 @@
 """Rounds by deserved quota: who starts, who takes from whom, and who has to leave, shrink or move."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from corral.api import QueueSpec, Reason, ReplicaGroup, SlaTier
+from corral.api import QueueSpec, Reason, ReplicaGroup, SlaTier, State
 from corral.policy import Action, Deserved, Policy, QuotaModel, Rank, TierPolicy
 from domain.decision import Change, Plan, Stop
 from domain.fleet import Node
@@ -77,6 +78,15 @@ def test_running_elastic_work_grows_into_idle_capacity_once_every_minimum_runs()
     plan = decided([node], two_queues(), small, a_workload("other", queue="two", gpus=2))
     assert started(plan).keys() == {"other"}
     assert reshapes(plan) == {"small.1": (Change.GROW, {"n": 2})}
+
+
+def test_who_waits_for_victims_to_leave_grows_when_it_has_what_it_was_promised() -> None:
+    node = a_node("n", gpus=4)
+    elastic = a_workload("new", queue="one", count=3, minimum=1)
+    victim = a_workload("victim", queue="two").on((node, 1)).stopping()
+    promised = elastic.on((node, 1), state=State.RESERVING, started_at=None)
+    assert not reshapes(decided([node], two_queues(), replace(victim, beneficiary="new.1"), promised))
+    assert reshapes(decided([node], two_queues(), elastic.on((node, 1)))) == {"new.1": (Change.GROW, {"n": 3})}
 
 
 # Reclaim
