@@ -1,5 +1,7 @@
 """Evacuations: what operators order for a whole node, cluster or region, carried through whatever happens to the workers."""
 
+import asyncio
+
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
 from temporalio.exceptions import is_cancelled_exception
@@ -34,10 +36,11 @@ class Evacuation(Steered[EvacuationStatus]):
                     workflow.continue_as_new(order)
                 self._learn(await self._keep_moving())
         except BaseException as error:
-            if not is_cancelled_exception(error):
+            if workflow.cancellation_reason() is None and not is_cancelled_exception(error):
                 raise
             await self._abort_if_begun()
-            raise
+            # A step that is to end may fail or be overdue as well; that changes nothing of what was asked.
+            raise asyncio.CancelledError from error
         await workflow.wait_condition(workflow.all_handlers_finished)
         assert self._status is not None, "it is over"
         return self._status

@@ -44,6 +44,8 @@ class Place:
     calls: list[str] = field(default_factory=list)
     troubles: list[Exception] = field(default_factory=list)
     """Failures that emptying meets before it works."""
+    trouble_when_cancelled: Exception | None = None
+    """What emptying fails by where it is told to end."""
 
     def becomes(self, state: EvacuationState, left: int = 3) -> EvacuationStatus:
         """The record changes."""
@@ -68,11 +70,14 @@ class Place:
         if self.troubles:
             raise self.troubles.pop(0)
         status = self.now or self.becomes(EvacuationState.MOVING)
-        while status.version <= known and not status.state.is_over:
-            activity.heartbeat()
-            await asyncio.sleep(0.01)
-            assert self.now is not None
-            status = self.now
+        try:
+            while status.version <= known and not status.state.is_over:
+                activity.heartbeat()
+                await asyncio.sleep(0.01)
+                assert self.now is not None
+                status = self.now
+        except asyncio.CancelledError as cancelled:
+            raise self.trouble_when_cancelled or cancelled from None
         return status
 
     @activity.defn(name="evacuating.steer")

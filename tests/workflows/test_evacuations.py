@@ -6,6 +6,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from corral.api import EvacuationState
 from corral.wire import Steering
 from tests.workflows.evacuations import BEN, EVACUATIONS, Place, until_told
+from tests.workflows.scenarios import ends_cancelled
 from tests.workflows.stage import Stage, open_stage
 from workflows.evacuation import in_words
 
@@ -38,6 +39,17 @@ async def test_its_page_names_who_is_left(stage: Stage) -> None:
         assert "moving: region aws/eu, 2 nodes; too hot (ada)" in page
         assert "left: w0, w1, w2" in page
         await handle.execute_update(Steering.ABORT, BEN)
+
+
+async def test_cancelled_during_an_outage_it_is_aborted_and_ends_as_cancelled(stage: Stage) -> None:
+    place = Place(trouble_when_cancelled=ConnectionError("no record"))
+    async with open_stage(stage.client, place.keep_moving, place.steer, name=place.order.id) as own:
+        handle = await place.begins(own)
+        await until_told(handle, EvacuationState.MOVING)
+        await handle.cancel()
+        await ends_cancelled(handle)
+    assert place.now is not None
+    assert place.now.state is EvacuationState.ABORTED
 
 
 async def test_a_change_without_a_reason_is_refused(stage: Stage) -> None:
