@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from temporalio import activity
 
 BEATS = 4
-"""Heartbeats in the time after which none would mean death; the SDK sends fewer, and none for a call that is soon done."""
+"""Heartbeats in the time after which none would mean death; there is none for a call that is soon done."""
 
 
 @asynccontextmanager

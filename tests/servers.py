@@ -56,12 +56,12 @@ async def running_postgres() -> AsyncIterator[PostgresServer]:
 
 
 @asynccontextmanager
-async def running_temporal() -> AsyncIterator[str]:
-    """The address of a Temporal development server without web pages."""
+async def running_temporal(**options: str) -> AsyncIterator[str]:
+    """The address of a Temporal development server without web pages; `options` are dynamic configuration."""
     with tempfile.TemporaryDirectory(prefix="corral-") as directory:
         async with Supervisor(Path(directory)) as supervisor:
             port = free_port()
-            await supervisor.start(temporal_child(Path(directory), port, headless=True))
+            await supervisor.start(temporal_child(Path(directory), port, headless=True, options=options))
             yield f"{LOOPBACK}:{port}"
 
 

@@ -88,15 +88,27 @@ def postgres_child(directory: Path, port: int, options: Mapping[str, str] | None
     )
 
 
-def temporal_child(directory: Path, port: int, ui_port: int | None = None, *, headless: bool = False) -> Child:
-    """Temporal's development server with its file under `directory`; `headless` leaves out the web pages."""
+def temporal_child(
+    directory: Path,
+    port: int,
+    ui_port: int | None = None,
+    *,
+    headless: bool = False,
+    options: Mapping[str, str] | None = None,
+) -> Child:
+    """Temporal's development server with its file under `directory`; `headless` leaves out the web pages.
+
+    `options` go over our own dynamic configuration.
+    """
     pages = ["--headless"] if headless or ui_port is None else ["--ui-ip", LOOPBACK, "--ui-port", str(ui_port)]
     pragmas = ("journal_mode=wal", "synchronous=normal")
     command = (
         *(_temporal_binary(), "server", "start-dev", "--ip", LOOPBACK, "--port", str(port), *pages, "--ui-disable-news-fetch"),
         *("--db-filename", str(directory.absolute() / "temporal.db"), "--log-level", "warn"),
         *_repeated("--sqlite-pragma", pragmas),
-        *_repeated("--dynamic-config-value", (f"{key}={value}" for key, value in TEMPORAL_OPTIONS.items())),
+        *_repeated(
+            "--dynamic-config-value", (f"{key}={value}" for key, value in {**TEMPORAL_OPTIONS, **(options or {})}.items())
+        ),
     )
     return Child(
         name=TEMPORAL,

@@ -24,6 +24,7 @@ from activities.growing import Growing
 from activities.inquiry import Inquiry
 from activities.inventory import Inventory
 from activities.leasing import Leasing
+from activities.liveness import BEATS
 from activities.observing import Observer
 from activities.placement import Placement
 from activities.ports import Provider
@@ -47,6 +48,7 @@ from worker.versions import deployment_of
 from workflows.contracts import Signal
 from workflows.evacuation import Evacuation, PinnedEvacuation
 from workflows.growth import FleetGrowth
+from workflows.policies import HEARTBEAT
 from workflows.provider import ProviderReconcile
 from workflows.recurring import Recurring
 from workflows.reservation import ReservationLifecycle
@@ -69,6 +71,10 @@ VERSIONED_WORKFLOWS = tuple(PINNED.get(each, each) for each in WORKFLOWS)
 """Those of a worker that has a version: what is not pinned goes on with whichever version is current."""
 OURS = ("corral", "domain", "activities", "workflows", "pydantic", "pydantic_core", "annotated_types", "opentelemetry")
 GRACE = timedelta(seconds=5)
+EVERY_BEAT = HEARTBEAT / BEATS
+"""The SDK holds heartbeats back for so long. By itself it would for four fifths of the time after which none means death, and a
+worker, or a server, that is late by the last fifth would have the call made a second time beside the first.
+"""
 DESCRIBE_AT_ONCE = 10
 RENEWALS_BEFORE_SUSPICION = 3
 SINGLETONS_EVERY_SECONDS = 15.0
@@ -248,6 +254,7 @@ def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Seq
         max_concurrent_workflow_tasks=200,
         max_concurrent_local_activities=500,
         graceful_shutdown_timeout=GRACE,
+        max_heartbeat_throttle_interval=EVERY_BEAT,
         interceptors=interceptors,
         deployment_config=deployment_of(settings),
     )
@@ -260,6 +267,7 @@ def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Seq
                 activities=parts.provider_activities,
                 max_concurrent_activities=500,
                 graceful_shutdown_timeout=GRACE,
+                max_heartbeat_throttle_interval=EVERY_BEAT,
                 interceptors=interceptors,
                 deployment_config=deployment_of(settings),
             )

@@ -25,6 +25,7 @@ from corral import wire
 from corral.api import QueueTree, State, WorkloadStatus
 from corral.client import Corral
 from corral.policy import Policy, Rank
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import PostgresServer
 from worker.embedded import worker_child
 from worker.fleet_file import SimulatedEntry, read_fleet
@@ -35,7 +36,6 @@ from worker.wiring import assembled, start_singletons, working
 
 SPEED = 100
 """How much faster than the wall's the time of these pools runs."""
-PATIENCE_SECONDS = 120.0
 GLANCE_SECONDS = 0.1
 LAST_LINES = 40
 """Of each log, where a pool did not come to where it should."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from tests.workflows.stage import Stage, connected, hasty_environment, open_stage, skipping_environment
+from tests.workflows.stage import Stage, connected, hasty_server, open_stage, skipping_environment
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +22,10 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def hasty_stage() -> AsyncIterator[Stage]:
     """A stage on a server that wants every history begun anew after a few events."""
-    async with hasty_environment() as environment, open_stage(environment.client) as stage:
+    async with hasty_server() as client, open_stage(client) as stage:
         yield stage
 
 

@@ -21,7 +21,7 @@ from tests.workflows.reservation_scenarios import POOL, RESERVATION_SCENARIOS, a
 from tests.workflows.rollouts import ROLLOUTS
 from tests.workflows.scenarios import HASTY_SCENARIOS, SCENARIOS
 from tests.workflows.singletons import SINGLETONS
-from tests.workflows.stage import Stage, connected, hasty_environment, open_stage
+from tests.workflows.stage import Stage, connected, hasty_server, open_stage
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -42,7 +42,7 @@ async def record(names: list[str]) -> None:
     async with running_temporal() as address, open_stage(await connected(address)) as stage:
         for name in (name for name in wanted if name not in HASTY_SCENARIOS):
             await _keep(name, await _played(name, stage))
-    async with hasty_environment() as environment, open_stage(environment.client) as stage:
+    async with hasty_server() as client, open_stage(client) as stage:
         for name in (name for name in wanted if name in HASTY_SCENARIOS):
             await _keep(name, (await HASTY_SCENARIOS[name](stage))[1])
 

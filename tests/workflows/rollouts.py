@@ -11,6 +11,7 @@ from temporalio import activity
 from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
+from activities.liveness import staying_alive
 from corral import wire
 from corral.api import OperationChange, OperationNote
 from corral.policy import Policy
@@ -18,8 +19,9 @@ from corral.rollout import Change, Readings, RolloutOrder, RolloutState, Rollout
 from corral.schedule import RecurringRollout, ScheduleSpec
 from corral.wire import Steering
 from domain.watching import objection
+from tests.patience import PATIENCE_SECONDS
 from tests.workflows.scenarios import ends_cancelled
-from tests.workflows.stage import Stage, open_stage, told_not_allowed
+from tests.workflows.stage import Stage, open_stage, this_call, told_not_allowed
 
 BEN = OperationChange(who="ben", reason="looks good")
 
@@ -53,24 +55,27 @@ class Desk:
     calls: list[str] = field(default_factory=list)
     troubles: list[Exception] = field(default_factory=list)
     """Failures that steps meet before they work."""
+    taken: set[object] = field(default_factory=set)
+    """Calls that met no trouble."""
     gate: asyncio.Event | None = None
     """Until which beginning takes, once it has been done."""
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     @activity.defn(name="rolling_out.begin")
     async def begin(self, order: RolloutOrder) -> RolloutStatus:
-        await self._step("begin")
-        self.orders.append(order)
+        if self._is_new("begin"):
+            self.orders.append(order)
         if self.status is None:
             await self._becomes(RolloutState.AWAITING if self.needs else RolloutState.WATCHING)
         self.begun.set()
         if self.gate is not None:
-            await self.gate.wait()
+            async with staying_alive():
+                await self.gate.wait()
         return await self._told()
 
     @activity.defn(name="rolling_out.advance")
     async def advance(self, id: str) -> RolloutStatus:
-        await self._step("advance")
+        self._is_new("advance")
         known, now = self._known(), await self.now()
         assert known.due_at is not None
         if known.state is RolloutState.AWAITING and now >= known.due_at:
@@ -85,7 +90,8 @@ class Desk:
 
     @activity.defn(name="rolling_out.steer")
     async def steer(self, id: str, verb: Steering, change: OperationChange) -> RolloutStatus:
-        await self._step(verb)
+        if not self._is_new(verb):
+            return await self._told()
         if self.status is None:
             raise ApplicationError(id, type=wire.Failure.NOT_FOUND, non_retryable=True)
         if problem := objection(verb, id, self.status.state):
@@ -94,10 +100,15 @@ class Desk:
         await self._becomes(ends.get(verb, RolloutState.ABORTED), change.who)
         return await self._told()
 
-    async def _step(self, name: str) -> None:
+    def _is_new(self, name: str) -> bool:
+        """Note a call, or that it is made again where it had trouble; answers whether it had not been taken before."""
+        if this_call() in self.taken:
+            return False
         self.calls.append(name)
         if self.troubles:
             raise self.troubles.pop(0)
+        self.taken.add(this_call())
+        return True
 
     def _known(self) -> RolloutStatus:
         assert self.status is not None, "it has begun"
@@ -253,7 +264,7 @@ ROLLOUTS: dict[str, Scenario] = {
 
 async def until_told(handle: WorkflowHandle[Any, Any], state: RolloutState) -> RolloutStatus:
     """Until the workflow itself tells that it is in a state."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             status: RolloutStatus | None = await handle.query(wire.OPERATION_STATUS, result_type=RolloutStatus)
             if status is not None and status.state is state:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
@@ -27,6 +28,7 @@ from corral.api import (
     ToldDemand,
 )
 from domain.lifecycle import Leave
+from tests.patience import PATIENCE_SECONDS
 from tests.workflows.stage import Record, Stage, a_record
 
 Scenario = Callable[[Stage], Awaitable[tuple[Record, WorkflowHandle[Any, Any]]]]
@@ -269,14 +271,14 @@ SCENARIOS: dict[str, Scenario] = {
 
 async def until_state(record: Record, state: State) -> None:
     """Until the record has the workload in a state."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while record.now is None or record.now.state is not state:  # noqa: ASYNC110  a record in memory sets no event
             await asyncio.sleep(0.01)
 
 
 async def until_calls(record: Record, calls: list[str]) -> None:
     """Until exactly these steps have been called."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while record.calls != calls:
             assert record.calls == calls[: len(record.calls)], record.calls
             await asyncio.sleep(0.01)
@@ -284,16 +286,24 @@ async def until_calls(record: Record, calls: list[str]) -> None:
 
 async def until_page(handle: WorkflowHandle[Any, Any], words: str) -> str:
     """Until operators read these words on the workflow's page; answers with the page."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while words not in (page := (await handle.query("__temporal_workflow_metadata")).current_details):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         return str(page)
 
 
+async def until_accepted(handle: WorkflowHandle[Any, Any]) -> None:
+    """Until the workflow has accepted a change, whether it has been done or not."""
+    accepted = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while accepted not in {event.event_type for event in (await handle.fetch_history()).events}:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 async def until_shown(stage: Stage, record: Record, state: State) -> None:
     """Until the workflow itself shows that its workload is in a state."""
     handle = stage.client.get_workflow_handle(wire.workload_workflow_id(record.id))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await handle.describe()).typed_search_attributes.get(wire.STATE) != state:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

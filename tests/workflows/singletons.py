@@ -9,6 +9,7 @@ from temporalio.client import Client, WorkflowHandle
 
 from corral import wire
 from corral.api import Cordon
+from tests.patience import PATIENCE_SECONDS
 from tests.workflows.long_lives import Stretches
 from tests.workflows.stage import open_stage
 
@@ -34,7 +35,7 @@ async def _begun(client: Client, kind: str, args: list[str], id: str, *orders: C
         handle = await client.start_workflow(kind, args=args, id=id, task_queue=wire.pool_task_queue(name))
         for order in orders:
             await handle.execute_update(wire.CORDON, order)
-        await asyncio.wait_for(work.is_over.wait(), 30)
+        await asyncio.wait_for(work.is_over.wait(), PATIENCE_SECONDS)
         await handle.terminate()
     return handle
 

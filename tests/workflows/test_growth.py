@@ -5,6 +5,7 @@ import asyncio
 from temporalio.client import Client
 
 from activities.answers import StepKind
+from tests.patience import PATIENCE_SECONDS
 from tests.workflows.growth import Ledger, grows_and_shrinks
 from tests.workflows.scenarios import ends_cancelled
 from tests.workflows.stage import Stage, open_stage
@@ -38,7 +39,7 @@ async def test_a_long_one_goes_on_in_a_new_run(hasty_stage: Stage) -> None:
         for number in range(4):
             ledger.wants(StepKind.ASK, f"aws/burst-{number}")
             await ledger.until_asked(number + 1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while await _run_id(hasty_stage.client, first.id) == first.first_execution_run_id:  # noqa: ASYNC110 - a worker does it
                 await asyncio.sleep(0.05)
         latest = hasty_stage.client.get_workflow_handle(first.id)

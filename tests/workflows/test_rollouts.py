@@ -9,6 +9,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from corral.rollout import RolloutState
 from corral.wire import Steering
+from tests.patience import PATIENCE_SECONDS
 from tests.workflows.rollouts import BEN, ROLLOUTS, Desk, until_told
 from tests.workflows.scenarios import ends_cancelled
 from tests.workflows.stage import Stage, open_stage
@@ -99,7 +100,7 @@ async def test_cancelled_while_it_begins_it_is_undone_once_it_has_begun(stage: S
     desk = Desk(gate=asyncio.Event())
     async with open_stage(stage.client, *desk.activities, name=desk.order.id) as own:
         handle = await desk.begins(own)
-        await asyncio.wait_for(desk.begun.wait(), 30)
+        await asyncio.wait_for(desk.begun.wait(), PATIENCE_SECONDS)
         await handle.cancel()
         assert desk.gate is not None
         desk.gate.set()

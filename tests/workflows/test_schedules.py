@@ -14,6 +14,7 @@ from corral.policy import Policy
 from corral.rollout import RolloutState
 from corral.schedule import RecurringEvacuation, RecurringRollout, ScheduleSpec
 from corral.wire import Steering
+from tests.patience import PATIENCE_SECONDS
 from tests.workflows.rollouts import BEN, Desk, until_told
 from tests.workflows.stage import Stage, open_stage
 
@@ -28,7 +29,7 @@ def a_schedule(id: str, **more: Any) -> ScheduleSpec:
 
 async def until(look: Callable[[], Awaitable[bool]]) -> None:
     """Until something is so."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             if await look():
                 return
@@ -78,7 +79,7 @@ async def test_each_time_an_operation_of_its_own_is_ordered_and_none_while_the_l
     await corral.schedule(a_schedule("twice"))
     handle = stage.client.get_schedule_handle(wire.schedule_id("twice"))
     await handle.trigger(overlap=ScheduleOverlapPolicy.SKIP)
-    await asyncio.wait_for(desk.begun.wait(), 30)
+    await asyncio.wait_for(desk.begun.wait(), PATIENCE_SECONDS)
     await handle.trigger(overlap=ScheduleOverlapPolicy.SKIP)
 
     async def is_skipped() -> bool:

@@ -12,6 +12,7 @@ from corral import wire
 from corral.api import EvacuationState, State
 from corral.client import Corral
 from corral.wire import Steering
+from tests.patience import PATIENCE_SECONDS
 from tests.workflows.evacuations import BEN, Place, until_told
 from tests.workflows.scenarios import until_shown
 from tests.workflows.stage import Record, Stage, a_record, open_stage
@@ -49,7 +50,7 @@ class Versions:
 
     async def promotes(self, build: str) -> None:
         """Promote a version as soon as its workers have asked for work."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 try:
                     await promote(self.client, self.settings(build))

@@ -25,8 +25,9 @@ from corral.api import (
 )
 from corral.client import Corral
 from domain.lifecycle import Leave
+from tests.patience import PATIENCE_SECONDS
 from tests.workflows import scenarios
-from tests.workflows.scenarios import ends_cancelled, until_calls, until_page, until_shown, until_state
+from tests.workflows.scenarios import ends_cancelled, until_accepted, until_calls, until_page, until_shown, until_state
 from tests.workflows.stage import Stage, a_record, a_record_in_admission, open_stage
 
 MOST_EVENTS_OF_A_PLAIN_LIFE = 18
@@ -235,7 +236,7 @@ async def test_a_change_that_is_asked_for_before_admission_has_answered_is_done_
     handle = await stage.begins(record)
     await record.until("admit")
     asked = asyncio.create_task(stage.asks(record, "cancel", Cancel()))
-    await asyncio.sleep(0.1)
+    await until_accepted(handle)
     record.gates["admit"].set()
     assert (await asked).state is State.CANCELLED
     assert (await handle.result()).state is State.CANCELLED
@@ -243,10 +244,10 @@ async def test_a_change_that_is_asked_for_before_admission_has_answered_is_done_
 
 async def test_a_change_of_a_workload_that_admission_refuses_is_refused_in_plain_words(stage: Stage) -> None:
     record = a_record_in_admission(State.REFUSED)
-    await stage.begins(record)
+    handle = await stage.begins(record)
     await record.until("admit")
     asked = asyncio.create_task(stage.asks(record, "hold", Hold()))
-    await asyncio.sleep(0.1)
+    await until_accepted(handle)
     record.gates["admit"].set()
     with pytest.raises(WorkflowUpdateFailedError) as refused:
         await asked
@@ -404,7 +405,7 @@ async def test_a_long_life_goes_on_in_new_runs_that_know_what_the_old_ones_knew(
     await hasty_stage.tells(record.becomes(State.RESERVED))
     await until_state(record, State.RUNNING)
     await hasty_stage.tells(record.becomes(State.STOPPING))
-    await record.until("stop")
+    await until_shown(hasty_stage, record, State.STOPPING)
     for number in range(12):
         await hasty_stage.asks(record, "reprioritize", Reprioritize(priority=number))
     await hasty_stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
@@ -477,7 +478,7 @@ async def test_nothing_that_many_ask_and_tell_at_once_is_lost_between_runs(hasty
     await asyncio.gather(*(asks(who) for who in range(8)))
     kinds = ("reprioritize:reprioritize/asked", "demand:told")
     wanted = {f"{kind}-{who}-{number}" for kind in kinds for who in range(8) for number in range(15)}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while set(record.done) != wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     latest = await hasty_stage.client.get_workflow_handle(first.id).describe()
