@@ -20,7 +20,7 @@ up: $(VENV)/installed  ## Run PostgreSQL, Temporal and a worker on this machine,
 	@$(RUN) worker up
 
 test: $(VENV)/installed  ## Run all tests; JOBS=3 files at a time
-	@$(RUN) pytest --numprocesses $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
+	@$(RUN) pytest --numprocesses $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: $(VENV)/installed  ## Check format, style, types and the direction of imports
 	@$(VENV)/bin/ruff format --check .
