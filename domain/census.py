@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import chain, repeat
+from typing import TypeVar
 
 from domain.accounting import entitled_milli
 from domain.fleet import Amount
@@ -11,27 +13,31 @@ from domain.roll import Roll, Turnover
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
 
+Demand = TypeVar("Demand", Active, Waiting)
+
 
 class Census:
     """Counts over all that runs and waits; it remembers whom it has counted."""
 
     def __init__(self) -> None:
-        self._active, self._waiting, self._bystanders = Roll[Active](), Roll[Waiting](), Roll[Waiting]()
+        self._active, self._waiting = Roll[Active](), Roll[Waiting]()
         self._needs: Counter[Need] = Counter()
-        self._wanted: Counter[str] = Counter()
+        self._has: Counter[str] = Counter()
+        self._wants: Counter[str] = Counter()
+        self._wanted: Mapping[str, Amount] = {}
 
     def take(self, snapshot: Snapshot) -> tuple[Turnover[Active], Turnover[Waiting]]:
         """Count these and nobody else; tells of attempts, and of workloads that wait, which are new and which are over."""
-        active = self._active.take(snapshot.active)
-        waiting, bystanders = self._waiting.take(snapshot.waiting), self._bystanders.take(snapshot.bystanders)
-        self._count_wanted(((each.spec.queue, each.milli) for each in active.come), 1)
-        self._count_wanted(((each.spec.queue, each.milli) for each in active.gone), -1)
-        self._count_wanted(((each.spec.queue, entitled_milli(each.spec)) for each in waiting.come), 1)
-        self._count_wanted(((each.spec.queue, entitled_milli(each.spec)) for each in waiting.gone), -1)
-        for turnover in (active, waiting, bystanders):
+        active, waiting = self._active.take(snapshot.active), self._waiting.take(snapshot.waiting, snapshot.bystanders)
+        for each, sign in _signed(active):
+            self._has[each.spec.queue] += sign * each.milli
+        for work, sign in _signed(waiting):
+            self._wants[work.spec.queue] += sign * entitled_milli(work.spec)
+        for turnover in (active, waiting):
             self._count_needs(turnover.come, 1)
             self._count_needs(turnover.gone, -1)
-        return active, Turnover(waiting.gone + bystanders.gone, waiting.come + bystanders.come)
+        self._wanted = self._wanted_now(snapshot)
+        return active, waiting
 
     @property
     def needs(self) -> Mapping[Need, int]:
@@ -43,9 +49,15 @@ class Census:
         """Thousandths that the work of each queue has, and at the least wants of those whose turn it is."""
         return self._wanted
 
-    def _count_wanted(self, amounts: Iterable[tuple[str, Amount]], sign: int) -> None:
-        for queue, milli in amounts:
-            self._wanted[queue] += sign * milli
+    def _wanted_now(self, snapshot: Snapshot) -> Mapping[str, Amount]:
+        """Of those whose turn it is and those whose it is not, the fewer are added up."""
+        wanted = Counter(self._has)
+        if len(snapshot.waiting) < len(snapshot.bystanders):
+            wanted.update(_wants(snapshot.waiting))
+        else:
+            wanted.update(self._wants)
+            wanted.subtract(_wants(snapshot.bystanders))
+        return wanted
 
     def _count_needs(self, work: Iterable[Active | Waiting], sign: int) -> None:
         for each in work:
@@ -53,3 +65,14 @@ class Census:
                 self._needs[need] += sign * count
                 if not self._needs[need]:
                     del self._needs[need]
+
+
+def _signed(turnover: Turnover[Demand]) -> Iterable[tuple[Demand, int]]:
+    return chain(zip(turnover.come, repeat(1)), zip(turnover.gone, repeat(-1)))
+
+
+def _wants(waiting: Iterable[Waiting]) -> Counter[str]:
+    wanted: Counter[str] = Counter()
+    for each in waiting:
+        wanted[each.spec.queue] += entitled_milli(each.spec)
+    return wanted

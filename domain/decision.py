@@ -1,5 +1,6 @@
 """What a round answers: one decision a workload, each "no" with its reason as a value."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -213,7 +214,8 @@ class Plan:
     """All decisions of one round, in the order in which they were taken, and what happens to work that runs.
 
     An `unfinished` one left work that another round would move at once. `over_quota` are the workloads, waiting or not, that
-    are entitled to nothing for now. `bookings` are the reservations for which something has changed, and `look_at` is when
+    are entitled to nothing for now, and `misjudged` those of whom the record says the other, where somebody has looked.
+    `bookings` are the reservations for which something has changed, and `look_at` is when
     time alone will change something for them again.
     """
 
@@ -222,7 +224,8 @@ class Plan:
     stops: tuple[Stop, ...] = ()
     keeps: tuple[Keep, ...] = ()
     unfinished: bool = False
-    over_quota: frozenset[str] = frozenset()
+    over_quota: AbstractSet[str] = frozenset()
+    misjudged: frozenset[str] | None = None
     quality: Quality | None = None
     bookings: tuple[Booking, ...] = ()
     look_at: datetime | None = None

@@ -1,11 +1,11 @@
 """Entitlement: which work of a queue its nominal quota covers; the rest is over quota, entitled to nothing."""
 
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
-from itertools import chain, repeat
+from itertools import repeat
 from typing import NamedTuple
 
 from domain.accounting import entitled_milli
@@ -15,6 +15,7 @@ from domain.request import form
 from domain.roll import Roll
 from domain.snapshot import Snapshot
 from domain.standing import Standing, standing
+from domain.versions import Versions
 from domain.workload import Active, Waiting
 
 Demand = Waiting | Active
@@ -24,6 +25,22 @@ Precedence = tuple[Standing, float, str, bool]
 Taken = Sequence[tuple[str, Amount]]
 """By SKU."""
 
+BLOCK = 512
+"""Of a queue's line, which is looked at anew where something changes; twice as many are parted."""
+
+
+class Coverage(NamedTuple):
+    """What nominal quota covers, by workload id: thousandths, where it is any, and of whom nothing is covered.
+
+    Work of queues of which nothing can be covered is in neither. `misjudged` are those of whom the record says the other,
+    and `turned` those of whom this is not what it was.
+    """
+
+    covered: Mapping[str, Amount]
+    over: Versions[bool]
+    misjudged: frozenset[str]
+    turned: frozenset[str]
+
 
 class Entitlement:
     """Thousandths that the nominal quota of its queue covers, by workload; see docs/decisions/over-quota.md.
@@ -32,34 +49,54 @@ class Entitlement:
     as what runs. A gang is covered with its minimum or not at all, and what it has beyond its minimum as far as that goes.
     Nothing is covered of a queue that is beyond a soft budget.
 
-    It remembers the queues between rounds: one of which neither the work nor the rows have changed is not looked at again.
+    It remembers the queues between rounds, and looks again at where the work or the rows of one have changed, and no further
+    than that makes a difference.
     """
 
     def __init__(self) -> None:
         self._roll = Roll[Demand]()
         self._lines: dict[str, _Line] = {}
         self._covered: dict[str, Amount] = {}
+        self._over = Versions[bool]()
+        self._record = Versions[bool]()
+        self._misjudged: set[str] = set()
 
-    def within_quota(self, snapshot: Snapshot, tree: QuotaTree, now: datetime) -> dict[str, Amount]:
-        """What is covered now, by workload id; work of queues of which nothing is covered is left out."""
-        turnover = self._roll.take(chain(_latest(snapshot.active), snapshot.waiting, snapshot.bystanders))
+    def take(self, snapshot: Snapshot, tree: QuotaTree, now: datetime) -> Coverage:
+        """What is covered now."""
+        news: dict[str, Amount | None] = {}
+        turnover = self._roll.take(_latest(snapshot.active), snapshot.waiting, snapshot.bystanders)
         for demand in turnover.gone:
             self._lines[demand.spec.queue].leave(demand)
-            self._covered.pop(demand.id, None)
+            news[demand.id] = None
         for demand in turnover.come:
             self._lines.setdefault(demand.spec.queue, _Line()).join(demand)
         for queue, line in self._lines.items():
-            for workload, milli in line.news(_Own.of(queue, tree), now).items():
-                if milli is None:
-                    self._covered.pop(workload, None)
-                else:
-                    self._covered[workload] = milli
-        return dict(self._covered)
+            news.update(line.news(_Own.of(queue, tree), now))
+        for workload, milli in news.items():
+            if milli:
+                self._covered[workload] = milli
+            else:
+                self._covered.pop(workload, None)
+        over = self._over.with_({workload: True if milli == 0 else None for workload, milli in news.items()})
+        self._compare(over, snapshot.over_quota)
+        return Coverage(dict(self._covered), over, frozenset(self._misjudged), frozenset(news))
+
+    def _compare(self, over: Versions[bool], record: Versions[bool]) -> None:
+        """Know of whom the record says the other; only looks at what is different there or here."""
+        there, here = record.since(self._record), over.since(self._over)
+        known = there is None or here is None
+        for workload in {*over, *record, *self._misjudged} if known else {*(there or ()), *(here or ())}:
+            if (workload in over) != (workload in record):
+                self._misjudged.add(workload)
+            else:
+                self._misjudged.discard(workload)
+        self._over, self._record = over, record
 
 
 def within_quota(snapshot: Snapshot, tree: QuotaTree, now: datetime) -> dict[str, Amount]:
-    """The same for one round alone."""
-    return Entitlement().within_quota(snapshot, tree, now)
+    """What is covered, by workload id, for one round alone; work of queues of which nothing is covered is left out."""
+    coverage = Entitlement().take(snapshot, tree, now)
+    return {**dict.fromkeys(coverage.over, 0), **coverage.covered}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +160,16 @@ class _Left:
         self.rows, self._left = own.rows, dict(own.nominal)
         self.is_used_up = not any(self._left.values())
 
+    @property
+    def amounts(self) -> Mapping[str, Amount]:
+        """As it is now."""
+        return dict(self._left)
+
+    def become(self, amounts: Mapping[str, Amount]) -> None:
+        """Be what was once left."""
+        self._left = dict(amounts)
+        self.is_used_up = not any(self._left.values())
+
     def of(self, sku: str) -> Amount:
         """How much of a SKU."""
         rows = self.rows.get(sku, ())
@@ -140,50 +187,102 @@ class _Left:
         return total
 
 
+@dataclass(slots=True)
+class _Block:
+    """Some of a line that follow each other, with what was covered of each, and with what was left before and after them."""
+
+    order: list[Precedence]
+    asks: list[_Holding | _Wanting]
+    covered: list[Amount | None]
+    before: Mapping[str, Amount] | None = None
+    """None where it has to be looked at anew."""
+    after: Mapping[str, Amount] = field(default_factory=dict)
+
+    def insert(self, key: Precedence, ask: _Holding | _Wanting) -> None:
+        """One more."""
+        place = bisect_left(self.order, key)
+        self.order.insert(place, key)
+        self.asks.insert(place, ask)
+        self.covered.insert(place, None)
+        self.before = None
+
+    def remove(self, key: Precedence) -> None:
+        """One less."""
+        place = bisect_left(self.order, key)
+        del self.order[place], self.asks[place], self.covered[place]
+        self.before = None
+
+    def parted(self) -> "_Block":
+        """Give the second half to another one."""
+        half = len(self.order) // 2
+        other = _Block(self.order[half:], self.asks[half:], self.covered[half:])
+        del self.order[half:], self.asks[half:], self.covered[half:]
+        self.before = None
+        return other
+
+    def cover(self, left: _Left, now: datetime) -> Iterator[tuple[str, Amount]]:
+        """Give them of what is left; tells of whom it is not what it was."""
+        self.before = left.amounts
+        for place, ask in enumerate(self.asks):
+            milli = 0 if left.is_used_up else left.take(ask.taken(left, now))
+            if milli != self.covered[place]:
+                self.covered[place] = milli
+                yield ask.id, milli
+        self.after = left.amounts
+
+
 class _Line:
     """The work of one queue, in the order in which nominal goes to it."""
 
     def __init__(self) -> None:
-        self._order: list[Precedence] = []
-        self._asks: list[_Holding | _Wanting] = []
-        self._openings: list[datetime] = []
-        """When some of it may ask for more than it did; the next one first."""
-        self._is_changed = True
+        self._blocks = [_Block([], [], [])]
+        self._openings: list[tuple[datetime, Precedence]] = []
+        """When some of it may ask for more than it did, and which; the next one first."""
         self._own: _Own | None = None
 
     def join(self, demand: Demand) -> None:
         """One more."""
-        place = bisect_left(self._order, key := _precedence(demand))
-        self._order.insert(place, key)
-        self._asks.insert(place, ask := _ask(demand))
+        key, ask = _precedence(demand), _ask(demand)
+        block = self._blocks[place := self._place(key)]
+        block.insert(key, ask)
+        if len(block.order) > 2 * BLOCK:
+            self._blocks.insert(place + 1, block.parted())
         if isinstance(ask, _Wanting):
             for opens_at, _, _ in ask.wants:
-                heappush(self._openings, opens_at)
-        self._is_changed = True
+                heappush(self._openings, (opens_at, key))
 
     def leave(self, demand: Demand) -> None:
         """One less."""
-        place = bisect_left(self._order, _precedence(demand))
-        del self._order[place], self._asks[place]
-        self._is_changed = True
+        block = self._blocks[place := self._place(key := _precedence(demand))]
+        block.remove(key)
+        if not block.order and len(self._blocks) > 1:
+            del self._blocks[place]
 
     def news(self, own: _Own | None, now: datetime) -> Mapping[str, Amount | None]:
-        """What is covered of each, where that may have changed; none where nothing is owned."""
-        while self._openings and self._openings[0] <= now:
-            heappop(self._openings)
-            self._is_changed = True
-        if not self._is_changed and own == self._own:
-            return {}
-        self._is_changed, self._own = False, own
-        return dict.fromkeys([ask.id for ask in self._asks]) if own is None else self._covered(own, now)
+        """What is covered of each, where that is another amount than it was; none where nothing is owned."""
+        while self._openings and self._openings[0][0] <= now:
+            self._blocks[self._place(heappop(self._openings)[1])].before = None
+        before, self._own = self._own, own
+        if own is None:
+            return {} if before is None else self._uncovered()
+        news, left = dict[str, Amount | None](), _Left(own)
+        for block in self._blocks:
+            if own != before or block.before != left.amounts:
+                news.update(block.cover(left, now))
+            else:
+                left.become(block.after)
+        return news
 
-    def _covered(self, own: _Own, now: datetime) -> dict[str, Amount | None]:
-        left, covered = _Left(own), dict[str, Amount | None]()
-        for place, ask in enumerate(self._asks):
-            if left.is_used_up:
-                return covered | dict.fromkeys([ask.id for ask in self._asks[place:]], 0)
-            covered[ask.id] = left.take(ask.taken(left, now))
-        return covered
+    def _uncovered(self) -> Mapping[str, None]:
+        for block in self._blocks:
+            block.covered, block.before = [None] * len(block.asks), None
+        return dict.fromkeys(ask.id for block in self._blocks for ask in block.asks)
+
+    def _place(self, key: Precedence) -> int:
+        """Of the block to which one belongs."""
+        if len(self._blocks) == 1:
+            return 0
+        return max(0, bisect_right(self._blocks, key, key=lambda block: block.order[0]) - 1)
 
 
 def _precedence(demand: Demand) -> Precedence:

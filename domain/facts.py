@@ -12,6 +12,7 @@ from corral.policy import Policy, QuotaModel
 from domain.bookings import Engagement, closed_to, engagements
 from domain.disruption import Elastic, elastic_by_sku
 from domain.disruption_budgets import allowances
+from domain.entitlement import Coverage
 from domain.fairness import FairShares
 from domain.memory import Memory
 from domain.muster import Muster
@@ -20,6 +21,7 @@ from domain.protection import Protection, Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
 from domain.request import Kind, Kinds, alike
 from domain.snapshot import Snapshot
+from domain.versions import by_name
 from domain.workload import Active, Waiting
 from domain.world import World
 
@@ -42,6 +44,7 @@ class Facts:
     complete: bool
     active: Mapping[str, Active]
     protection: Protection
+    coverage: Coverage
     fair: FairShares
     """What each node of the tree may fairly have beyond its nominal."""
     engagements: frozenset[Engagement] = frozenset()
@@ -97,7 +100,8 @@ class Facts:
         common = snapshot.policy.rank.quota_model is QuotaModel.DESERVED
         widest = QuotaTree.ever(queues.values(), classes, common=common)
         tree = QuotaTree.at(queues.values(), now, classes, snapshot.spent, common=common)
-        protection = _protection(snapshot, queues, tree, now, memory)
+        coverage = memory.entitlement.take(snapshot, tree, now)
+        protection = _protection(snapshot, queues, tree, now, coverage)
         engaged = engagements(snapshot.bookings, snapshot.nodes)
         return cls(
             now=now,
@@ -109,6 +113,7 @@ class Facts:
             complete=snapshot.is_complete and bool(snapshot.nodes),
             active=protection.active,
             protection=protection,
+            coverage=coverage,
             fair=_fair_shares(snapshot, tree, memory),
             arrivals=snapshot.arrivals,
             engagements=frozenset(chain.from_iterable(engaged.values())),
@@ -124,7 +129,7 @@ def _fair_shares(snapshot: Snapshot, tree: QuotaTree, memory: Memory) -> FairSha
 
 
 def _protection(
-    snapshot: Snapshot, queues: Mapping[str, QueueSpec], tree: QuotaTree, now: datetime, memory: Memory
+    snapshot: Snapshot, queues: Mapping[str, QueueSpec], tree: QuotaTree, now: datetime, coverage: Coverage
 ) -> Protection:
     return Protection(
         now=now,
@@ -132,8 +137,8 @@ def _protection(
         queues=queues,
         paths=tree.paths,
         ledger=snapshot.ledger,
-        covered=memory.entitlement.within_quota(snapshot, tree, now),
-        waiting={workload.id: workload for workload in (*snapshot.waiting, *snapshot.bystanders)},
+        covered=coverage.covered,
+        waiting=by_name(lambda workload: workload.id, snapshot.waiting, snapshot.bystanders),
         active={active.attempt_id: active for active in snapshot.active},
         allowances=allowances(snapshot.policy.limits.disruption_budgets, snapshot.stops, tree.paths, now),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable
 from fractions import Fraction
 
-from corral.api import Explanation
+from corral.api import Explanation, SlaTier
 from domain import explanation
 from domain.accounting import entitled_milli
 from domain.facts import Facts
@@ -49,11 +49,19 @@ def unsold(facts: Facts, level: str) -> dict[str, Milli]:
     for active in facts.active.values():
         if active.placement.sku in left and not active.preempted:
             left[active.placement.sku] -= price(active, facts)
-    for waiting in sorted(facts.protection.waiting.values(), key=lambda each: (each.submitted_at, each.id)):
+    for waiting in sorted(_maybe_promised(facts), key=lambda each: (each.submitted_at, each.id)):
         amount, skus = price(waiting, facts), _accepted(waiting, left)
         if amount and skus and not waiting.is_new:
             left[max(skus, key=lambda sku: (left[sku], sku))] -= amount
     return left
+
+
+def _maybe_promised(facts: Facts) -> Iterable[Waiting]:
+    """Who waits and is promised anything at all: whom nominal quota covers, and everybody where basic work is."""
+    everybody = facts.protection.waiting
+    if facts.policy.rank.tiers[SlaTier.BASIC].guarantee:
+        return everybody.values()
+    return [everybody[workload] for workload in facts.protection.covered if workload in everybody]
 
 
 def line(facts: Facts, level: str) -> dict[str, Milli]:

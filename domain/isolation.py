@@ -34,12 +34,12 @@ def schedule_around(
     with which those who came before it fail. Where the others fail without it as well, only those who came before it have
     their turns, and the others the next round.
     """
-    line = [workload for workload in snapshot.waiting if workload.id not in aside]
-    known = {workload.id for workload in snapshot.waiting} - {workload.id for workload in line}
+    known = {workload.id for workload in snapshot.waiting if workload.id in aside} if aside else set[str]()
+    line = [workload for workload in snapshot.waiting if workload.id not in known] if known else snapshot.waiting
     decided = _decide(line, snapshot, now, lap, memory)
     if isinstance(decided, Plan):
         return _with_waits(decided, now, known), None
-    line.sort(key=lambda workload: (workload.submitted_at, workload.id))
+    line = sorted(line, key=lambda workload: (workload.submitted_at, workload.id))
     number = bisect_left(range(len(line)), True, key=lambda first: not isinstance(_decide(line[:first], snapshot, now), Plan))
     if number == 0:
         everybody = [workload.id for workload in snapshot.waiting]

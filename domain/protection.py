@@ -128,10 +128,6 @@ class Protection:
         """The tier whose promise the workload has: over quota it is basic."""
         return demand.spec.tier if self.covered.get(demand.id, 0) else SlaTier.BASIC
 
-    def over_quota(self) -> frozenset[str]:
-        """The workloads, by id, that nominal quota does not cover: as long as that is so they are entitled to nothing."""
-        return frozenset(workload for workload, milli in self.covered.items() if not milli)
-
     def is_over_quota(self, active: Active) -> bool:
         """Whether the queue's nominal quota does not cover all that the attempt has."""
         return self.covered.get(active.id, 0) < active.milli

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Generic, NamedTuple, TypeVar
 
+from domain.versions import Crowd
+
 T = TypeVar("T")
 
 
@@ -14,13 +16,31 @@ class Turnover(NamedTuple, Generic[T]):
 
 
 class Roll(Generic[T]):
-    """Values that cannot change, told apart by which object they are: one that is the same has not changed."""
+    """Values that cannot change, told apart by which object they are: one that is the same has not changed.
+
+    Of a crowd that is another version of the one before, only what is different is looked at.
+    """
 
     def __init__(self) -> None:
         self._here: dict[int, T] = {}
+        self._crowd: Crowd[T] | None = None
 
-    def take(self, everybody: Iterable[T]) -> Turnover[T]:
-        """Put these on the roll, and nobody else; tells what that changes."""
-        before, self._here = self._here, {id(each): each for each in everybody}
-        now = self._here
-        return Turnover([before[key] for key in before.keys() - now.keys()], [now[key] for key in now.keys() - before.keys()])
+    def take(self, *parts: Iterable[T]) -> Turnover[T]:
+        """Put all in these parts on the roll, and nobody else; tells what that changes."""
+        crowd = next((part for part in parts if isinstance(part, Crowd)), None)
+        here = {id(each): each for part in parts if part is not crowd for each in part}
+        gone, come = _between(self._crowd, crowd)
+        gone, come = {**gone, **self._here}, {**come, **here}
+        self._crowd, self._here = crowd, here
+        return Turnover([gone[key] for key in gone.keys() - come.keys()], [come[key] for key in come.keys() - gone.keys()])
+
+
+def _between(before: Crowd[T] | None, now: Crowd[T] | None) -> tuple[dict[int, T], dict[int, T]]:
+    """By object, who is no longer in a crowd, and who is new in it."""
+    changes = now.by_name.since(before.by_name) if now is not None and before is not None else None
+    if changes is None:
+        return {id(each): each for each in before or ()}, {id(each): each for each in now or ()}
+    return (
+        {id(each.before): each.before for each in changes.values() if each.before is not None},
+        {id(each.now): each.now for each in changes.values() if each.now is not None},
+    )

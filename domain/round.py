@@ -75,9 +75,18 @@ def schedule(
     answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 9. why the others wait
     decisions = (*refused, *turns.moved, *answers, *waits)
     lap("explain")
-    over_quota, unfinished = facts.protection.over_quota(), turns.unfinished or bool(keeps)
-    stops = (*kept.stops, *turns.stops)
-    return Plan(decisions, turns.reshapes, stops, keeps, unfinished, over_quota, found, kept.bookings, kept.look_at)
+    return Plan(
+        decisions,
+        turns.reshapes,
+        stops=(*kept.stops, *turns.stops),
+        keeps=keeps,
+        unfinished=turns.unfinished or bool(keeps),
+        over_quota=facts.coverage.over.keys(),
+        misjudged=facts.coverage.misjudged,
+        quality=found,
+        bookings=kept.bookings,
+        look_at=kept.look_at,
+    )
 
 
 def who_starts(snapshot: Snapshot, now: datetime) -> frozenset[str]:

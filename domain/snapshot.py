@@ -1,7 +1,7 @@
 """One consistent, frozen view of the pool: all that a round may know."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from corral.api import Dataset, QueueSpec
@@ -11,6 +11,7 @@ from domain.bookings import Booking
 from domain.disruption_budgets import ForcedStop
 from domain.fleet import Node
 from domain.nodepools import NodePool, Provisioning
+from domain.versions import Versions
 from domain.workload import Active, Waiting
 
 
@@ -21,6 +22,7 @@ class Snapshot:
     `queues` hold the quota rows of every validity; the round takes those that are valid at its time.
     `waiting` holds the workloads to decide about; `active` all that have capacity promised, held or in use.
     `bystanders` wait as well, and are not to be decided about now.
+    `over_quota` are the workloads, by id, of which the record says that nominal quota does not cover them.
     `ledger` holds what live workloads did in the control window, by workload id; `stops` who had to leave or move of late.
     `spent` is what is used up of budgets: by queue and the budget's place in it, in the units of `domain.budgets.ONE`.
     `past_use` is what queues used beyond their nominal, as a part of the capacity that was there, both decayed.
@@ -33,11 +35,12 @@ class Snapshot:
 
     nodes: tuple[Node, ...]
     queues: tuple[QueueSpec, ...]
-    waiting: tuple[Waiting, ...]
+    waiting: Sequence[Waiting]
     active: tuple[Active, ...] = ()
     policy: Policy = field(default_factory=Policy)
     is_complete: bool = True
-    bystanders: tuple[Waiting, ...] = ()
+    bystanders: Sequence[Waiting] = ()
+    over_quota: Versions[bool] = field(default_factory=Versions)
     ledger: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
     stops: tuple[ForcedStop, ...] = ()
     spent: Mapping[tuple[str, int], int] = field(default_factory=dict)
@@ -46,3 +49,13 @@ class Snapshot:
     bookings: tuple[Booking, ...] = ()
     arrivals: tuple[Provisioning, ...] = ()
     node_pools: tuple[NodePool, ...] = ()
+
+
+def apart(snapshot: Snapshot) -> Snapshot:
+    """The same for another thread, and for as long as it likes: nothing of it is shared with later snapshots."""
+    return replace(
+        snapshot,
+        waiting=tuple(snapshot.waiting),
+        bystanders=tuple(snapshot.bystanders),
+        over_quota=Versions(snapshot.over_quota),
+    )

@@ -1,6 +1,6 @@
 """Turns: what a quota model answers when it has let all that wait have their turn."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,7 +20,7 @@ class Turns:
     """
 
     moved: tuple[Start | StartAfter, ...]
-    waiting: tuple[Waiting, ...]
+    waiting: Collection[Waiting]
     world: World
     reshapes: tuple[Reshape, ...] = ()
     stops: tuple[Stop, ...] = ()

@@ -7,6 +7,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.versions import Versions
+
 Value = TypeVar("Value")
 
 
@@ -52,6 +54,34 @@ class _Changed(Protocol):
 
 
 Row = TypeVar("Row", bound=_Changed)
+
+
+class Followed(Generic[Value]):
+    """Values by key of which every version is handed out: whoever knows an earlier one need only look at what changed."""
+
+    def __init__(self) -> None:
+        self._last = Versions[Value]()
+        self._changes: dict[str, Value | None] = {}
+
+    def get(self, key: str) -> Value | None:
+        """The value there, if there is one."""
+        return self._changes[key] if key in self._changes else self._last.get(key)
+
+    def put(self, key: str, value: Value) -> None:
+        """Keep a value; of two that are equal the one that is known already."""
+        if self.get(key) != value:
+            self._changes[key] = value
+
+    def drop(self, key: str) -> None:
+        """Keep nothing there any more."""
+        if self.get(key) is not None:
+            self._changes[key] = None
+
+    def now(self) -> Versions[Value]:
+        """All as they are."""
+        if self._changes:
+            self._last, self._changes = self._last.with_(self._changes), {}
+        return self._last
 
 
 class Kept(Generic[Value]):

@@ -11,12 +11,13 @@ from sqlalchemy import any_, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
-from activities.store.changes import Kept
+from activities.store.changes import Followed, Kept
 from activities.store.facts import active_of, share_of, waiting_of
 from activities.store.past import Past
 from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
 from corral.api import Explanation, State, WorkloadSpec
 from domain.fleet import Amount, NodeShare
+from domain.versions import Versions
 from domain.workload import Active, Waiting
 
 _COLUMNS = tables.workloads.c
@@ -66,7 +67,7 @@ class WorkloadNews:
 class Demand:
     """All live workloads. The version of a workload's row rises with every change of it, of its attempts and of its past."""
 
-    waiting: Kept[Waiting] = field(default_factory=Kept)
+    waiting: Followed[Waiting] = field(default_factory=Followed)
     active: Kept[Active] = field(default_factory=Kept)
     """By attempt id."""
     rows: dict[str, WorkloadRow] = field(default_factory=dict)
@@ -74,7 +75,8 @@ class Demand:
     """By attempt id."""
     held: Counter[tuple[str, str]] = field(default_factory=Counter)
     """What every queue has of each SKU, whether or not it runs already."""
-    over_quota: set[str] = field(default_factory=set)
+    over_quota: Followed[bool] = field(default_factory=Followed)
+    """True of those of whom the record says that they are entitled to nothing."""
     delayed: dict[str, datetime] = field(default_factory=dict)
     """Until when those in line back off, or backed off, and the record still says so."""
     _known: dict[str, Known] = field(default_factory=dict)
@@ -121,7 +123,7 @@ class Demand:
         self.attempts.update({attempt.id: attempt for attempt in known.attempts})
         self.held.update(_held(known))
         if row.over_quota and (waiting or actives):
-            self.over_quota.add(row.id)
+            self.over_quota.put(row.id, True)
         if waiting and row.not_before is not None:
             self.delayed[row.id] = row.not_before
 
@@ -130,7 +132,7 @@ class Demand:
         if known is None:
             return
         del self.rows[id]
-        self.over_quota.discard(id)
+        self.over_quota.drop(id)
         self.delayed.pop(id, None)
         self.held.subtract(_held(known))
         for attempt in known.attempts:
@@ -145,13 +147,11 @@ class Demand:
         for attempt in self._known[workload].attempts if workload in self._known else ():
             self.active.change(attempt.id, past.complete)
 
-    def in_line(self, now: datetime) -> tuple[tuple[Waiting, ...], tuple[Waiting, ...]]:
+    def in_line(self, now: datetime) -> tuple[Versions[Waiting], tuple[Waiting, ...]]:
         """Those whose turn may come now, and those who back off."""
-        later = {id for id, until in self.delayed.items() if until > now}
-        if not later:
-            return self.waiting.values(), ()
-        every = self.waiting.values()
-        return tuple(each for each in every if each.id not in later), tuple(each for each in every if each.id in later)
+        everybody = self.waiting.now()
+        later = [everybody[id] for id, until in sorted(self.delayed.items()) if until > now]
+        return everybody.with_(dict.fromkeys(each.id for each in later)), tuple(later)
 
     def said(self, workload: str) -> Explanation | None:
         """Why it waits, as far as it has been told."""

@@ -106,7 +106,7 @@ class PlanWriter:
             sqlalchemy.exc.DBAPIError: the world changed since the snapshot, or the plan would oversubscribe a node.
         """
         with self.steps.step("commit: what changed"):
-            self._reassess(plan.over_quota)
+            self._reassess(plan)
             changed = [decision for decision in plan.decisions if not self._is_unchanged_wait(decision)]
         await write_entries(self.connection, [settlement(charge) for charge in self.world.shown])
         if changed or plan.reshapes or plan.stops or plan.keeps:
@@ -166,9 +166,11 @@ class PlanWriter:
         for stop in plan.stops:
             self._stop(stop)
 
-    def _reassess(self, over_quota: frozenset[str]) -> None:
+    def _reassess(self, plan: Plan) -> None:
         """Begin another interval of the ledger for whom quota covers now and did not, or the reverse, and after a back-off."""
-        others = {id for id in self.world.over_quota ^ over_quota if id in self.workloads} - self.world.backing_off
+        over_quota = plan.over_quota
+        misjudged = self.world.over_quota ^ over_quota if plan.misjudged is None else plan.misjudged
+        others = {id for id in misjudged if id in self.workloads} - self.world.backing_off
         for id in sorted(self.world.backed_off | others):
             row = self.workloads[id]
             backed_off_until = row.not_before if id in self.world.backed_off else None

@@ -98,7 +98,7 @@ from corral.signing import Command
 from corral.wire import Steering
 from domain.leases import LeaseTerms
 from domain.lint.change import what_speaks_against
-from domain.snapshot import Snapshot
+from domain.snapshot import Snapshot, apart
 
 Result = TypeVar("Result")
 
@@ -225,7 +225,8 @@ class PostgresStore:
         now = self._clock.now()
         async with self._turn, self._snapshot_transaction() as connection:
             pool = await read_pool(connection, self._pool)
-            return (await self._reader.read(connection, pool, now, {}, everybody=True)).snapshot, now
+            snapshot = (await self._reader.read(connection, pool, now, {}, everybody=True)).snapshot
+            return apart(snapshot), now
 
     async def has_work(self) -> bool:
         """Whether a round could decide anything now.

@@ -32,6 +32,7 @@ from domain.lifecycle import FOR_SOMEBODY, MAY_STAY
 from domain.nodepools import NodePool, Provisioning, planned
 from domain.penalties import Entry, is_shown, outstanding
 from domain.snapshot import Snapshot
+from domain.versions import Crowd
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class WorldRows:
     @property
     def over_quota(self) -> AbstractSet[str]:
         """Workloads that the record says are entitled to nothing."""
-        return self.demand.over_quota
+        return self.snapshot.over_quota.keys()
 
     def bound(self, workload: str) -> AttemptRow | None:
         """The attempt of a workload that was sent to a provider."""
@@ -207,14 +208,15 @@ class SnapshotReader:
     def _world(self, edited: Edited, now: datetime, fresh: Mapping[str, WorkloadRow], *, everybody: bool) -> WorldRows:
         memory = self._memory
         ready, later = memory.demand.in_line(now)
-        new = tuple(waiting_of(row, row.parsed(), is_new=True) for row in fresh.values())
+        new = {row.id: waiting_of(row, row.parsed(), is_new=True) for row in fresh.values()}
         charged = self._charged(edited.policy)
         shown = self._shown(charged, summed_up_at(now))
         snapshot = Snapshot(
             nodes=memory.supply.nodes.values(),
             queues=edited.queues,
-            waiting=ready + new if everybody else new,
-            bystanders=later if everybody else ready + later,
+            waiting=Crowd(ready.with_(new)) if everybody else tuple(new.values()),
+            bystanders=later if everybody else Crowd(memory.demand.waiting.now()),
+            over_quota=memory.demand.over_quota.now(),
             active=memory.demand.active.values(),
             policy=edited.policy,
             is_complete=edited.is_complete,

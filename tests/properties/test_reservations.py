@@ -1,6 +1,6 @@
 """Whatever is reserved: only who may uses what is kept, nobody leaves without cause, and rounds are settled at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -126,7 +126,7 @@ def test_no_node_is_kept_for_two_at_once_and_what_is_missing_has_a_cause(snapsho
 @STABLE
 @given(reserved(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_means_nothing(snapshot: Snapshot, random: Any) -> None:
-    def shuffled(rows: tuple[Any, ...]) -> tuple[Any, ...]:
+    def shuffled(rows: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(random.sample(rows, len(rows)))
 
     other = replace(

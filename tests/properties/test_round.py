@@ -1,5 +1,6 @@
 """What holds of every round, whatever the world."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from random import Random
@@ -27,7 +28,7 @@ from tests.properties.situations import STABLE, carried_out, check_room, contest
 Row = TypeVar("Row")
 
 
-def mixed(rows: tuple[Row, ...], random: Random) -> tuple[Row, ...]:
+def mixed(rows: Sequence[Row], random: Random) -> tuple[Row, ...]:
     return tuple(random.sample(rows, len(rows)))
 
 
