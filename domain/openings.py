@@ -10,9 +10,10 @@ from domain import explanation
 from domain.facts import Facts
 from domain.feasibility import PASSING_FILTERS, Filter, offers, sift
 from domain.fleet import Amount
-from domain.placement import Candidate, best_within, fits_on, is_too_small, quota_for
+from domain.placement import Candidate, best_within, fits_on, quota_for
 from domain.request import Request, form, ranked, requests
 from domain.scoring import choice, options, variants
+from domain.sieve import surely_too_small
 from domain.workload import Waiting
 from domain.world import World
 
@@ -75,7 +76,7 @@ def _places(request: Request, world: World) -> Iterator[Candidate]:
     profile, usage = world.policy.goals.topology, world.usage
     known: dict[str, dict[str, Amount] | None] = {}
     for offer in offers(request, sift(request, world)):
-        if is_too_small(offer.request.gang, world.nodes(offer.classes)):
+        if surely_too_small(offer.request.gang, world.nodes(offer.classes)):
             continue
         sku = offer.supply.sku
         if sku not in known or offer.request is not request:

@@ -12,6 +12,7 @@ from domain.decision import Rejection
 from domain.draft import Draft, accepted, assign, assign_share
 from domain.fleet import UNLIMITED_REPLICAS, Amount, NodeShare, Placement
 from domain.fragmentation import NOTHING_LOST
+from domain.outline import anywhere, devices_alone
 from domain.quota import Usage
 from domain.request import NO_TOPOLOGY, Gang, Request, Shape, Unit, asks_for_something
 from domain.sieve import least_loss, looks_ahead, narrowed, surely_too_small, with_room
@@ -103,6 +104,8 @@ def fits_on(
     profile: TopologyProfile = TopologyProfile.BEST_FIT,
 ) -> bool:
     """Whether `best_on` finds a place."""
+    if surely_too_small(request.gang, nodes):
+        return False
     if usage.tree.balances_of(request.spec.queue):
         return best_on(request, supply, nodes, usage, profile) is not None
     quota = quota_for(request, supply.sku, usage)
@@ -160,6 +163,8 @@ def _too_dear(request: Request, nodes: Nodes, usage: Usage, profile: TopologyPro
 
 def has_room(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile.BEST_FIT) -> bool:
     """Whether `lay_out` finds room; mostly known without laying the gang out."""
+    if surely_too_small(gang, nodes):
+        return False
     if not (parts := parts_of(nodes)):
         return _has_room(gang, nodes, profile)
     remembered, key = parts[0].remembered, ("has room", gang, profile, parts[1:])
@@ -188,18 +193,8 @@ def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile
     return layout
 
 
-def is_too_small(gang: Gang, nodes: Nodes) -> bool:
-    """Whether the nodes are `surely_too_small` for the gang, remembered by them: most that waits finds it so."""
-    if not (parts := parts_of(nodes)):
-        return surely_too_small(gang, nodes)
-    remembered, key = parts[0].remembered, ("too small", gang, parts[1:])
-    if (known := remembered.get(key)) is None:
-        known = remembered[key] = surely_too_small(gang, nodes)
-    return bool(known)
-
-
 def _laid_out(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Layout | None:
-    if is_too_small(gang, nodes):
+    if surely_too_small(gang, nodes):
         return None
     if looks_ahead(gang, parts := parts_of(nodes), profile):
         return _where_it_costs_least(gang, parts)
@@ -484,20 +479,35 @@ def why_no_room(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyPro
     That is nodes that a group may use, devices, cpu and memory, replicas that nodes take, and then room in one topology
     domain. Needs and has are thousandths of an accelerator (for a gang of one replica: on one node), or replicas.
     """
-    least = _without_topology(gang.at_minimum())
-    bare = replace(least, shapes=tuple(replace(shape, cpu_milli=0, memory_mib=0) for shape in least.shapes))
-    milli, replicas, roomy = gang.minimum_milli, gang.minimum_replicas, _without_limits(nodes)
+    least, replicas, roomy = anywhere(gang), gang.minimum_replicas, _without_limits(nodes)
     for shape in least.shapes:
         if shape.count and not accepted(shape, nodes):
             return Rejection("", Reason.NODE_NOT_SELECTED, shape.count, 0, shape.name)
-    if not has_room(bare, roomy):
-        has = most_on_one(nodes) if gang.is_single else sum(number * shape.milli for shape, number in _partly(bare, roomy))
-        return Rejection("", Reason.NOT_ENOUGH_FREE_ACCELERATORS, milli, has)
+    if (too_few := _known_too_few_devices(devices_alone(gang), roomy)) is not None:
+        return too_few
     if not has_room(least, roomy):
         return Rejection("", Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY, replicas, _most_replicas(least, roomy))
     if not has_room(least, nodes):
         return Rejection("", Reason.NODES_TAKE_NO_MORE_REPLICAS, replicas, _most_replicas(least, nodes))
     return _too_narrow(gang.at_minimum(), _Site.of(with_room(gang.shapes, nodes), profile))
+
+
+def _known_too_few_devices(gang: Gang, nodes: Nodes) -> Rejection | None:
+    """What is short for a gang that needs nothing but devices, remembered by the nodes; none where nothing is."""
+    if has_room(gang, nodes):
+        return None
+    if not (parts := parts_of(nodes)):
+        return _too_few_devices(gang, nodes)
+    remembered, key = parts[0].remembered, ("too few devices", gang, parts[1:])
+    if (known := remembered.get(key)) is None:
+        known = remembered[key] = _too_few_devices(gang, nodes)
+    rejection: Rejection = known
+    return rejection
+
+
+def _too_few_devices(gang: Gang, nodes: Nodes) -> Rejection:
+    has = most_on_one(nodes) if gang.is_single else sum(number * shape.milli for shape, number in _partly(gang, nodes))
+    return Rejection("", Reason.NOT_ENOUGH_FREE_ACCELERATORS, gang.minimum_milli, has)
 
 
 def _too_narrow(gang: Gang, site: _Site) -> Rejection:
@@ -541,11 +551,6 @@ def _replicas_apart(unit: Unit, draft: Draft, site: _Site) -> tuple[int, int]:
     """How many replicas a unit has, and for how many of them there is room where they keep their distance."""
     fitting = _fitting(unit, draft, site)
     return sum(shape.count for shape in unit.shapes), sum(shape.count for shape in fitting.shapes)
-
-
-def _without_topology(gang: Gang) -> Gang:
-    shapes = (replace(shape, terms=replace(shape.terms, topology=None, colocate=None)) for shape in gang.shapes)
-    return replace(gang, shapes=tuple(shapes), topology=NO_TOPOLOGY)
 
 
 def _without_limits(nodes: Nodes) -> Nodes:

@@ -197,6 +197,8 @@ class Gang:
 
     def at_minimum(self) -> "Gang":
         """The same without the wish to grow beyond its fewest replicas."""
+        if not self.is_elastic:
+            return self
         more = self.fewest - sum(shape.minimum for shape in self.shapes)
         counts: dict[str, int] = {}
         for shape in self.growing:

@@ -17,6 +17,7 @@ from corral.policy import TopologyProfile
 from domain.draft import capacity
 from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Amount
 from domain.fragmentation import IMPOSSIBLE
+from domain.outline import Outline, outline
 from domain.outlook import Size, outlook_of
 from domain.request import Gang, Shape, Unit, asks_for_something
 from domain.stock import NONE, Compute, ComputeAll, NodeRoom, Numbers, Places, Stock, in_order, parts_of
@@ -69,20 +70,29 @@ def free_milli(nodes: Nodes) -> Amount:
 
 
 def surely_too_small(gang: Gang, nodes: Nodes) -> bool:
-    """A cheap necessary condition, so that a full supply costs next to nothing.
+    """A cheap necessary condition, so that a full supply costs next to nothing; remembered by the nodes.
 
     Each group alone must have room for its minimum as far as devices and cpu go, over all nodes, and in some domain where
     the only group must sit in one; all groups together must have their whole devices.
     """
-    whole = sum([shape.minimum * shape.devices for shape in gang.shapes])
-    if whole > 0 and whole_devices(nodes) < whole:
+    least = outline(gang)
+    if not (parts := parts_of(nodes)):
+        return 0 < least.whole > whole_devices(nodes)
+    key = least if len(parts) == 1 else (least, parts[1:])
+    if (known := parts[0].remembered.get(key)) is None:
+        known = parts[0].remembered[key] = _is_too_small(least, parts)
+    return bool(known)
+
+
+def _is_too_small(least: Outline, parts: Sequence[Stock]) -> bool:
+    if 0 < least.whole > sum([part.whole_in_all for part in parts]):
         return True
-    parts, level = parts_of(nodes), gang.topology.required
-    if not parts or any(shape.minimum > sum([_most(shape, part) for part in parts]) for shape in gang.shapes):
-        return bool(parts)
-    if level is None or len(parts) > 1 or len(gang.shapes) > 1 or gang.shapes[0].terms.topology is not None:
+    if any(number > sum([_most(milli, cpu, part) for part in parts]) for number, milli, cpu in least.sizes):
+        return True
+    if least.level is None or len(parts) > 1 or not parts[0].has_level(least.level):
         return False
-    return parts[0].has_level(level) and gang.shapes[0].minimum > _most_in_one(gang.shapes[0], level, parts[0])
+    number, milli, cpu = least.sizes[0]
+    return number > _most_in_one(milli, cpu, least.level, parts[0])
 
 
 def has_room(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> bool | None:
@@ -127,16 +137,16 @@ def _has_room_one_by_one(shape: Shape, nodes: Nodes, level: str | None) -> bool 
     return False
 
 
-def _most(shape: Shape, stock: Stock) -> int:
-    """How many replicas of a group all nodes would take as far as devices and cpu go."""
-    return stock.total(*_devices_and_cpu(shape.milli, shape.cpu_milli))
+def _most(milli: Amount, cpu_milli: int, stock: Stock) -> int:
+    """How many replicas of a size all nodes would take as far as devices and cpu go."""
+    return stock.total(*_devices_and_cpu(milli, cpu_milli))
 
 
-def _most_in_one(shape: Shape, level: str, stock: Stock) -> int:
+def _most_in_one(milli: Amount, cpu_milli: int, level: str, stock: Stock) -> int:
     """The same of the domain of a level that takes most; all nodes have that level."""
-    key = "most in one", level, shape.milli, shape.cpu_milli
+    key = "most in one", level, milli, cpu_milli
     if (known := stock.remembered.get(key)) is None:
-        numbers = _by_devices_and_cpu(shape.milli, shape.cpu_milli, stock)
+        numbers = _by_devices_and_cpu(milli, cpu_milli, stock)
         known = stock.remembered[key] = int(np.bincount(stock.domains(level), weights=numbers).max(initial=0))
     return known
 

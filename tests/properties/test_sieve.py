@@ -11,7 +11,7 @@ from corral.api import Topology
 from corral.policy import TopologyProfile
 from domain import sieve
 from domain.fleet import Room
-from domain.placement import has_room, lay_out
+from domain.placement import has_room, lay_out, why_no_room
 from domain.request import NO_TERMS, Gang, Shape, Terms
 from domain.stock import Atlas, NodeRoom, Stock, Stocks
 from tests.builders import a_node
@@ -109,3 +109,16 @@ def test_a_gang_has_room_where_it_can_be_laid_out(
     expected = lay_out(gang, nodes, profile) is not None
     assert has_room(gang, nodes, profile) == expected
     assert has_room(gang, tuple(nodes), profile) == expected
+
+
+@settings(STABLE, max_examples=200)
+@given(fleets(), gangs(), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=4))
+def test_who_needs_other_cpu_and_memory_is_told_what_is_short_for_it(
+    entries: list[NodeRoom], gang: Gang, others: list[tuple[int, int]]
+) -> None:
+    stock = Stock.of(entries, Atlas(entry.node for entry in entries))
+    for cpu, memory in others:
+        other = replace(gang, shapes=tuple(replace(shape, cpu_milli=cpu, memory_mib=memory) for shape in gang.shapes))
+        assert has_room(other, stock) == (lay_out(other, tuple(stock)) is not None)
+        if not has_room(other, stock):
+            assert why_no_room(other, stock) == why_no_room(other, tuple(stock))
