@@ -1,4 +1,4 @@
-"""Doing together what is asked at the same time: one transaction serves all who wait for one."""
+"""Doing together what is asked at about the same time: one transaction serves all who wait for one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,16 +9,20 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+LONGEST_PAUSE_SECONDS = 0.1
+
 
 @dataclass
 class Batcher(Generic[Item, Answer]):
-    """Calls `handle` with everything that was asked while the last call ran; whoever asks alone waits for nobody.
+    """Calls `handle` with everything that was asked since the last call began; who asks while all is quiet waits for nobody.
 
-    `handle` answers in the order of the items; what it raises, everybody of the batch gets. It runs in a context of its own:
-    what it logs must not bear the name of whoever happened to ask first.
+    A call is followed by a pause as long as itself, a tenth of a second at most, in which more may be asked: the longer calls
+    take, the more is done by each. `handle` answers in the order of the items; what it raises, everybody of the batch gets.
+    It runs in a context of its own: what it logs must not bear the name of whoever happened to ask first.
     """
 
     handle: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]
+    pause: Callable[[float], Awaitable[object]] = asyncio.sleep
     _asked: list[tuple[Item, "asyncio.Future[Answer]"]] = field(default_factory=list)
     _serving: "asyncio.Task[None] | None" = None
 
@@ -31,7 +35,9 @@ class Batcher(Generic[Item, Answer]):
         return await future
 
     async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._asked:
+            began = loop.time()
             batch, self._asked = self._asked, []
             try:
                 answers = await self.handle([item for item, _ in batch])
@@ -43,3 +49,4 @@ class Batcher(Generic[Item, Answer]):
                 for (_, future), answer in zip(batch, answers, strict=True):
                     if not future.done():
                         future.set_result(answer)
+            await self.pause(min(loop.time() - began, LONGEST_PAUSE_SECONDS))

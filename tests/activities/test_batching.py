@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from activities.batching import Batcher
+from activities.batching import LONGEST_PAUSE_SECONDS, Batcher
 
 
 class Kitchen:
@@ -43,6 +43,27 @@ async def test_what_is_asked_while_a_batch_is_served_is_served_together() -> Non
     kitchen.door.set()
     assert await asyncio.gather(first, *others) == [100, 50, 25, 20]
     assert kitchen.batches == [[1], [2, 4, 5]]
+
+
+async def test_what_is_asked_in_the_pause_after_a_batch_is_served_together() -> None:
+    kitchen, rest, pauses = Kitchen(), asyncio.Event(), list[float]()
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await rest.wait()
+
+    batcher = Batcher(kitchen.serve, pause)
+    assert await batcher.ask(1) == 100
+    second = asyncio.create_task(batcher.ask(2))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    third = asyncio.create_task(batcher.ask(4))
+    await asyncio.sleep(0)
+    assert kitchen.batches == [[1]]
+    rest.set()
+    assert [await second, await third] == [50, 25]
+    assert kitchen.batches == [[1], [2, 4]]
+    assert all(0 <= seconds <= LONGEST_PAUSE_SECONDS for seconds in pauses)
 
 
 async def test_what_a_batch_fails_with_everybody_of_it_hears_and_nobody_else() -> None:
