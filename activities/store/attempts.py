@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import AttemptKey
 from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace
 from activities.store import tables
+from activities.store.bulk import among
 from activities.store.facts import share_of
 from activities.store.leaving import cast_suspicion, clear_suspicion, give_notice, is_overdue, take_further, who_waits
 from activities.store.penalties import settle_ended
@@ -63,7 +64,7 @@ async def _launch_orders(
     query = (
         select(tables.allocations, tables.nodes.c.name.label("node_name"))
         .join(tables.nodes, tables.nodes.c.id == tables.allocations.c.node_id)
-        .where(tables.allocations.c.attempt_id.in_(places))
+        .where(among(tables.allocations.c.attempt_id, places))
         .order_by(tables.nodes.c.name)
     )
     for row in await connection.execute(query):
@@ -324,7 +325,7 @@ async def give_back(connection: AsyncConnection, journal: Journal, attempts: Seq
     freed = set(
         await connection.scalars(
             update(tables.allocations)
-            .where(allocations.attempt_id.in_(ids), allocations.phase != "released")
+            .where(among(allocations.attempt_id, ids), allocations.phase != "released")
             .values(phase="released")
             .returning(allocations.node_id)
         )
@@ -346,10 +347,10 @@ async def drop_followers(connection: AsyncConnection, journal: Journal, workload
     if not ids:
         return set()
     allocations = tables.allocations.c
-    gone = delete(tables.allocations).where(allocations.attempt_id.in_(ids)).returning(allocations.node_id)
+    gone = delete(tables.allocations).where(among(allocations.attempt_id, ids)).returning(allocations.node_id)
     freed = set(await connection.scalars(gone))
-    await connection.execute(delete(tables.holds).where(tables.holds.c.attempt_id.in_(ids)))
-    await connection.execute(delete(tables.attempts).where(tables.attempts.c.id.in_(ids)))
+    await connection.execute(delete(tables.holds).where(among(tables.holds.c.attempt_id, ids)))
+    await connection.execute(delete(tables.attempts).where(among(tables.attempts.c.id, ids)))
     return freed
 
 
@@ -363,7 +364,7 @@ async def keep_promises(
     columns = tables.allocations.c
     promised = await connection.execute(
         select(columns.node_id, columns.attempt_id)
-        .where(columns.node_id.in_(sorted(nodes)), columns.phase == "promised")
+        .where(among(columns.node_id, nodes), columns.phase == "promised")
         .order_by(columns.attempt_id, columns.node_id)
     )
     by_node: dict[str, list[str]] = {}
@@ -390,7 +391,7 @@ async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attem
     workloads, attempts = await _locked_by_attempt(connection, journal, attempt_ids)
     columns = tables.allocations.c
     promised = await connection.scalars(
-        select(columns.attempt_id).where(columns.attempt_id.in_(attempt_ids), columns.phase == "promised").distinct()
+        select(columns.attempt_id).where(among(columns.attempt_id, attempt_ids), columns.phase == "promised").distinct()
     )
     waiting = {*promised, *await _with_victims(connection, journal, attempt_ids)}
     whole: list[str] = []
@@ -409,7 +410,7 @@ async def _reserve_if_whole(connection: AsyncConnection, journal: Journal, attem
         policy = await journal.policies.in_force(connection)
         await connection.execute(
             update(tables.holds)
-            .where(tables.holds.c.attempt_id.in_(whole))
+            .where(among(tables.holds.c.attempt_id, whole))
             .values(expires_at=journal.now + timedelta(seconds=policy.hold_seconds))
         )
 
@@ -418,7 +419,7 @@ async def _with_victims(connection: AsyncConnection, journal: Journal, beneficia
     """The attempts for which somebody has notice to leave and is still there."""
     columns = tables.attempts.c
     there = await connection.execute(
-        select(columns.id, columns.beneficiary).where(columns.beneficiary.in_(beneficiaries), columns.ended_at.is_(None))
+        select(columns.id, columns.beneficiary).where(among(columns.beneficiary, beneficiaries), columns.ended_at.is_(None))
     )
     known = journal.attempts
     return {row.beneficiary for row in there if row.id not in known or known[row.id].ended_at is None}
@@ -455,7 +456,7 @@ async def _end_holds(connection: AsyncConnection, attempts: Sequence[str], now: 
         return
     await connection.execute(
         update(tables.holds)
-        .where(tables.holds.c.attempt_id.in_(attempts), tables.holds.c.ended_at.is_(None))
+        .where(among(tables.holds.c.attempt_id, attempts), tables.holds.c.ended_at.is_(None))
         .values(ended_at=now)
     )
 
@@ -465,7 +466,7 @@ async def _locked_by_attempt(
 ) -> tuple[Mapping[str, WorkloadRow], Mapping[str, AttemptRow]]:
     """Lock the workloads of attempts; answers with those attempts that are open and count now, by attempt id."""
     ids = sorted(attempt_ids)
-    found = await connection.scalars(select(tables.attempts.c.workload_id).where(tables.attempts.c.id.in_(ids)))
+    found = await connection.scalars(select(tables.attempts.c.workload_id).where(among(tables.attempts.c.id, ids)))
     workloads = await locked_workloads(connection, sorted(set(found)))
     journal.learn(await open_attempts(connection, workloads.keys()))
     return workloads, {attempt.id: attempt for attempt in journal.open.now.values() if attempt.id in ids}

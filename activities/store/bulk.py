@@ -1,12 +1,15 @@
-"""Many rows in one statement: they travel as one JSON document, which the database takes apart by the types of the table."""
+"""Many rows in one statement, whose text is the same for any number of them: each text is compiled and prepared once.
+
+Values travel as one JSON document, which the database takes apart by the types of the table, and ids as one array.
+"""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Table, TextClause, text
+from sqlalchemy import ARRAY, ColumnElement, Row, Table, TextClause, any_, literal, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 Values = Mapping[str, Any]
@@ -33,6 +36,11 @@ async def update_rows(connection: AsyncConnection, table: Table, columns: Collec
     """Set these columns of rows that are found by their id, each of which is given once."""
     if rows and columns:
         await connection.execute(_update(table.name, tuple(sorted(columns))), {"rows": as_document(rows)})
+
+
+def among(column: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[bool]:
+    """Whether a column is one of the values."""
+    return column == any_(literal(list(values), ARRAY(column.type)))
 
 
 def as_document(rows: Sequence[Values]) -> str:

@@ -11,6 +11,7 @@ from activities.answers import AttemptKey
 from activities.ports import StopOrder
 from activities.store import tables
 from activities.store.accounts import note_capacity
+from activities.store.bulk import among
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked, locked_workloads, open_attempts, place_of
 from corral.api import Explanation, Outcome, Reason, State
 from domain.lifecycle import MAY_STAY, SUSPECT, TOO_LONG, Leave, seconds_at
@@ -145,14 +146,14 @@ async def cast_suspicion(connection: AsyncConnection, attempt: AttemptRow) -> li
     assert attempt.leave in _SAYINGS, "there is something to say about it"
     nodes = await _nodes_of(connection, attempt)
     reason = f"attempt {attempt.id} does not leave: {_SAYINGS[attempt.leave][1]}"
-    await connection.execute(update(tables.nodes).where(tables.nodes.c.id.in_(nodes)).values(suspect=reason))
+    await connection.execute(update(tables.nodes).where(among(tables.nodes.c.id, nodes)).values(suspect=reason))
     return nodes
 
 
 async def who_waits(connection: AsyncConnection, attempt: AttemptRow, nodes: Sequence[str]) -> list[str]:
     """The workloads that were promised what an attempt was to leave, or other room on its nodes that is not free."""
     others, rooms = tables.attempts.c, tables.allocations.c
-    promised = select(rooms.attempt_id).where(rooms.node_id.in_(nodes), rooms.phase == "promised")
+    promised = select(rooms.attempt_id).where(among(rooms.node_id, nodes), rooms.phase == "promised")
     query = (
         select(others.workload_id)
         .where(
@@ -174,19 +175,17 @@ async def clear_suspicion_of(connection: AsyncConnection, journal: Journal, atte
 async def clear_suspicion(connection: AsyncConnection, journal: Journal, nodes: Collection[str]) -> bool:
     """Let new work go again to those of the nodes that nobody is left on who does not leave; answers whether there were any."""
     columns = tables.nodes.c
-    suspect = set(
-        await connection.scalars(select(columns.id).where(columns.id.in_(sorted(nodes)), columns.suspect.is_not(None)))
-    )
+    suspect = set(await connection.scalars(select(columns.id).where(among(columns.id, nodes), columns.suspect.is_not(None))))
     if not suspect:
         return False
     attempts, rooms = tables.attempts.c, tables.allocations.c
     there = await connection.execute(
         select(rooms.node_id, attempts.id, attempts.ended_at, attempts.notice, attempts.leave, attempts.kept_at)
         .join(tables.attempts, attempts.id == rooms.attempt_id)
-        .where(rooms.node_id.in_(sorted(suspect)), rooms.phase != "released", attempts.ended_at.is_(None))
+        .where(among(rooms.node_id, suspect), rooms.phase != "released", attempts.ended_at.is_(None))
     )
     still = {row.node_id for row in there if _is_suspect(journal.attempts.get(row.id) or row)}
-    await connection.execute(update(tables.nodes).where(columns.id.in_(sorted(suspect - still))).values(suspect=None))
+    await connection.execute(update(tables.nodes).where(among(columns.id, suspect - still)).values(suspect=None))
     await note_capacity(connection, journal.now)
     return bool(suspect - still)
 

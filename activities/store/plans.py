@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import Notice
 from activities.store import tables
 from activities.store.attempts import drop_followers, end_attempt, give_back, keep_promises
-from activities.store.bulk import insert_new_rows, insert_rows
+from activities.store.bulk import among, insert_new_rows, insert_rows
 from activities.store.leaving import give_notice, take_notice_back
 from activities.store.penalties import write_entries
 from activities.store.reservations import write_bookings, write_look_at
@@ -343,7 +343,7 @@ class PlanWriter:
             parents = {queue.name: queue.parent for queue in self.world.snapshot.queues}
             roots = {_root(self.workloads[attempt.workload_id].queue, parents) for attempt in self.held}
             await self.connection.execute(
-                update(tables.queues).where(tables.queues.c.name.in_(sorted(roots))).values(plans=tables.queues.c.plans + 1)
+                update(tables.queues).where(among(tables.queues.c.name, roots)).values(plans=tables.queues.c.plans + 1)
             )
 
     def _allocations(self, attempt: AttemptRow, placement: Placement) -> list[dict[str, Any]]:
@@ -397,7 +397,7 @@ class PlanWriter:
 async def why_gone(connection: AsyncConnection, attempts: Collection[str]) -> dict[str, str]:
     """What became of attempts that have ended, in words, without the name of any."""
     columns = tables.attempts.c
-    found = await connection.execute(select(columns.id, columns.outcome).where(columns.id.in_(sorted(attempts))))
+    found = await connection.execute(select(columns.id, columns.outcome).where(among(columns.id, attempts)))
     return dict.fromkeys(attempts, "is gone") | {row.id: _GONE.get(row.outcome, f"is gone ({row.outcome})") for row in found}
 
 

@@ -58,6 +58,7 @@ from activities.store import (
     views,
 )
 from activities.store.accounts import note_capacity
+from activities.store.bulk import among
 from activities.store.figures import FigureReader, Figures
 from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.policies import PolicyReader
@@ -159,7 +160,10 @@ class PostgresStore:
     @classmethod
     def connect(cls, url: str, clock: Clock, pool: str, policy: Policy | None = None) -> "PostgresStore":
         """Use the database at a URL of the form `postgresql+asyncpg://user@host:port/name`."""
-        return cls(create_async_engine(url, pool_size=8, max_overflow=4, pool_pre_ping=False), clock, pool, policy)
+        # The connection that was used last knows most statements: few connections, and each with room for all of them.
+        room_for_statements = {"prepared_statement_cache_size": 500}
+        engine = create_async_engine(url, pool_size=8, max_overflow=4, pool_use_lifo=True, connect_args=room_for_statements)
+        return cls(engine, clock, pool, policy)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -213,7 +217,7 @@ class PostgresStore:
         standings = {id: journal.standing(id) for id in ours if id in journal.workloads}
         others = {spec.id: spec.digest for spec in specs if spec.id not in standings}
         if others:
-            query = select(tables.workloads).where(tables.workloads.c.id.in_(others))
+            query = select(tables.workloads).where(among(tables.workloads.c.id, others))
             open_now = await open_attempts(connection, list(others))
             for row in [WorkloadRow.of(row) for row in await connection.execute(query)]:
                 same = row.digest == others[row.id]
@@ -428,7 +432,7 @@ class PostgresStore:
             async with self._engine.begin() as connection:
                 await connection.execute(
                     update(tables.outbox)
-                    .where(tables.outbox.c.id.in_([notice.id for notice in notices]))
+                    .where(among(tables.outbox.c.id, [notice.id for notice in notices]))
                     .values(delivered=func.clock_timestamp())
                 )
 

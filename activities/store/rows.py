@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import Notice, Standing
 from activities.ports import Clock
 from activities.store import tables
-from activities.store.bulk import as_document, insert_rows, update_rows
+from activities.store.bulk import among, as_document, insert_rows, update_rows
 from activities.store.policies import PolicyReader
 from activities.store.steps import Steps
 from corral.api import WHOLE, Explanation, Outcome, Reason, State, WorkloadSpec
@@ -385,7 +385,7 @@ _OPEN_ATTEMPTS = select(tables.attempts).where(
 
 async def locked_workloads(connection: AsyncConnection, ids: list[str]) -> dict[str, WorkloadRow]:
     """Read and lock workloads by id."""
-    query = select(tables.workloads).where(tables.workloads.c.id.in_(ids)).order_by(tables.workloads.c.id).with_for_update()
+    query = select(tables.workloads).where(among(tables.workloads.c.id, ids)).order_by(tables.workloads.c.id).with_for_update()
     return {row.id: WorkloadRow.of(row) for row in await connection.execute(query)}
 
 
