@@ -43,7 +43,10 @@ async def searched(search: Callable[[GoOn], Found]) -> Found:
 
 
 class Advisor:
-    """Decides rounds, and tells whoever waits the fixes that were found since its reason is what it is."""
+    """Decides rounds, and tells whoever waits the fixes that were found since its reason is what it is.
+
+    Rounds are decided in a thread, and fixes are sought on the loop: what one has made, the other only looks at.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -56,15 +59,15 @@ class Advisor:
         self._search: asyncio.Task[None] | None = None
 
     def decide(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
-        """Decide one round; the waits in it carry the fixes that are known."""
+        """Decide one round; the waits in it carry the fixes that are known for the reasons in it."""
         plan, milliseconds = self._decider.decide(snapshot, now)
         self.quality = plan.quality
         self._waits = {each.workload_id: each.explanation for each in plan.decisions if isinstance(each, Wait)}
-        self._found = {id: found for id, found in self._found.items() if id in self._waits}
         return replace(plan, decisions=tuple(map(self._advised, plan.decisions))), milliseconds
 
     def seek_beside(self) -> None:
         """Begin a search and go on at once, unless one is going on or it is too early for the next."""
+        self._found = {id: found for id, found in self._found.items() if id in self._waits}
         if self._waits and time.monotonic() >= self._due and (self._search is None or self._search.done()):
             self._search = asyncio.create_task(self.seek())
 
@@ -104,9 +107,9 @@ class Advisor:
         return said is not None and said.reason is Reason.INTERNAL_ERROR
 
     def _advised(self, decision: Decision) -> Decision:
-        if not isinstance(decision, Wait) or decision.workload_id not in self._found:
+        if not isinstance(decision, Wait) or (found := self._found.get(decision.workload_id)) is None:
             return decision
-        reason, _, fixes = self._found[decision.workload_id]
+        reason, _, fixes = found
         if reason is not decision.explanation.reason:
             return decision
         return replace(decision, explanation=decision.explanation.model_copy(update={"fixes": fixes}))

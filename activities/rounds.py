@@ -9,6 +9,7 @@ from temporalio import activity
 from activities.advice import Advisor
 from activities.answers import Adjustment, RoundsDone
 from activities.courier import Courier
+from activities.liveness import staying_alive
 from activities.ports import Clock, NotAllowed, Store, Workloads
 
 COALESCE_SECONDS = 0.02
@@ -45,6 +46,7 @@ class Rounds:
         self._advisor = Advisor(store)
 
     @activity.defn(name="rounds.keep_deciding")
+    @staying_alive()
     async def keep_deciding(self, seconds: float) -> RoundsDone:
         """Decide for a while; answers with what was done."""
         loop = asyncio.get_running_loop()
@@ -52,7 +54,6 @@ class Rounds:
         rounds = told = 0
         async with self._store.wake_ups() as woken:
             while loop.time() < over and not activity.is_worker_shutdown():
-                activity.heartbeat(rounds)
                 woken.clear()
                 if loop.time() >= review_due or await self._store.has_work():
                     told += await self._decide()

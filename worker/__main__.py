@@ -76,7 +76,7 @@ def stop_event() -> asyncio.Event:
 def serve() -> None:
     """Work for the pool until told to stop."""
 
-    # Explanations are found in a thread; with the usual 5 ms, each step of the event loop would wait that long for it.
+    # Rounds are decided and fixes found in threads; with the usual 5 ms, each step of the event loop would wait that long.
     sys.setswitchinterval(SWITCH_SECONDS)
 
     async def until_stopped(settings: Settings) -> None:

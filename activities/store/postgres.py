@@ -66,6 +66,7 @@ from activities.store.reservations import ReservationRow
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
 from activities.store.snapshots import SnapshotReader, anybody_leaves_for_nobody, anybody_waits, housekeeping_due, read_pool
 from activities.store.steps import RoundTimes, Steps, pass_over
+from activities.thinking import Thinker
 from corral.api import (
     WHOLE,
     Catalogue,
@@ -150,6 +151,7 @@ class PostgresStore:
         self._reader = SnapshotReader(self._policies)
         self._figures, self._figures_turn = FigureReader(pool), asyncio.Lock()
         self._turn = asyncio.Lock()
+        self._thinker = Thinker()
         self._considered: int | None = None
         self._reviewed: int | None = None
         self.steps: Mapping[str, float] = {}
@@ -166,7 +168,8 @@ class PostgresStore:
         return cls(engine, clock, pool, policy)
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; a round that is being decided comes to nothing."""
+        self._thinker.close()
         await self._engine.dispose()
 
     # Rounds
@@ -178,7 +181,7 @@ class PostgresStore:
 
         Answers with the standings of the submitted workloads (of one whose id was taken: how that one stands), and with
         what other workloads are to be told. Where nothing changed that could let the others start, only the new ones
-        are decided about.
+        are decided about. Whatever else the process does goes on while it decides.
         """
         async with self._turn:
             times, began = RoundTimes(trigger), time.perf_counter()
@@ -199,7 +202,7 @@ class PostgresStore:
             everybody = not specs or pool.changes != self._considered
             world = await self._reader.read(connection, pool, journal.now, ours, everybody=everybody, steps=steps)
             with steps.step("decide"):
-                plan, milliseconds = decide(world.snapshot, journal.now)
+                plan, milliseconds = await self._thinker.think(decide, world.snapshot, journal.now)
             record = RoundRecord(self._pool, times.trigger, milliseconds)
             notices = await PlanWriter(connection, journal, world, record, ours.keys(), steps).write(plan)
             standings = await self._standings(connection, specs, ours, journal)

@@ -1,6 +1,7 @@
 """Rounds in the record: what arrives, what is decided about it, and what two planners do to each other."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
@@ -17,6 +18,9 @@ from domain.fleet import NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import UNPROMISED, a_queue, a_quota
+
+LONG_SECONDS = 30.0
+"""After which a round that waits for the loop, which stands still, is decided all the same."""
 
 
 async def test_a_workload_that_fits_is_held_in_the_transaction_that_writes_it(pool: Pool) -> None:
@@ -416,3 +420,40 @@ async def test_the_newest_round_comes_first_and_rounds_of_older_versions_have_no
     assert newest.id > oldest.id
     assert (newest.gap, oldest.gap, oldest.bound) == (0, None, None)
     assert [each.id for each in await pool.store.rounds(1)] == [newest.id]
+
+
+async def test_the_process_goes_on_while_a_round_is_decided(pool: Pool) -> None:
+    await pool.gets(a_view())
+    is_on, seen = threading.Event(), list[bool]()
+
+    def once_the_loop_is_on(snapshot: Snapshot, now: datetime) -> tuple[Plan, dict[str, float]]:
+        seen.append(is_on.wait(LONG_SECONDS))
+        return Decider().decide(snapshot, now)[0], {}
+
+    async def go_on() -> None:
+        assert await pool.store.standing("train") is None, "the round has not committed"
+        is_on.set()
+
+    await asyncio.gather(pool.store.round([a_spec("train")], once_the_loop_is_on, "admission"), go_on())
+    assert seen == [True], "the loop had stood still"
+    assert (await pool.standing("train")).state is State.RESERVED
+
+
+async def test_a_round_that_nobody_waits_for_any_more_writes_nothing(pool: Pool) -> None:
+    await pool.gets(a_view())
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slowly(snapshot: Snapshot, now: datetime) -> tuple[Plan, dict[str, float]]:
+        begun.set()
+        may_end.wait(LONG_SECONDS)
+        return Decider().decide(snapshot, now)[0], {}
+
+    abandoned = asyncio.create_task(pool.store.round([a_spec("train")], slowly, "admission"))
+    await asyncio.to_thread(begun.wait, LONG_SECONDS)
+    abandoned.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await abandoned
+    may_end.set()
+    assert (await pool.arrive(a_spec("other")))["other"].state is State.RESERVED
+    assert await pool.store.standing("train") is None
+    assert await pool.findings() == {}
