@@ -38,7 +38,8 @@ class BadTerms(ValueError):
 class LeaseTerms:
     """How long leases last, and how long a cluster may be silent. All by the pool's clock.
 
-    `grace` is what a cluster may take to stop what it runs, once its lease is over; `skew` is how far its clock may be off.
+    `grace` is what a cluster may take to stop what it runs, once its lease is over; `skew` is how far its clock may be off from
+    that of any worker.
 
     Raises:
         BadTerms: a cluster would be lost before it was suspect, or a length is below zero.

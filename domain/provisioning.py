@@ -67,8 +67,8 @@ class Means:
 
     @classmethod
     def left(cls, nodes: Iterable[Node], rules: Growth) -> "Means":
-        """What those that are there or on their way leave of the limits."""
-        has = [node for node in nodes if node.node_pool is not None and node.health is not Health.POSSIBLE]
+        """What those that are there or on their way leave of the limits; of those that are lost, others take the place."""
+        has = [node for node in nodes if node.node_pool is not None and node.health not in {Health.POSSIBLE, Health.LOST}]
         return cls(
             round(rules.dollars_per_hour * MILLION) - sum(map(hourly_cost, has)),
             rules.maximum_nodes - len(has),

@@ -139,7 +139,9 @@ class Settings(BaseSettings):
     lease_grace_seconds: float = Field(
         30, ge=0, le=3_600, description="what a cluster may take to stop its work when its lease is over, likewise"
     )
-    lease_skew_seconds: float = Field(10, ge=0, le=3_600, description="how far a cluster's clock may be off, likewise")
+    lease_skew_seconds: float = Field(
+        10, ge=0, le=3_600, description="how far the clocks of a cluster and any worker may differ, likewise"
+    )
     suspect_seconds: float = Field(
         30, gt=0, le=3_600, description="how long a cluster may not answer before nothing new goes there, likewise"
     )

@@ -1,6 +1,7 @@
 """What a schedule starts each time: an operation of its own, under an id that says when."""
 
 from temporalio import workflow
+from temporalio.exceptions import ChildWorkflowError, FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from corral import wire
@@ -14,16 +15,30 @@ class Recurring:
 
     @workflow.run
     async def run(self, spec: ScheduleSpec) -> str:
-        """Order it; answers with its id once it is over, and fails where its workflow does."""
+        """Order it; answers with its id once it is over, and with what it met where it could not be carried out."""
         order = spec.order(f"{spec.id}-{workflow.info().workflow_start_time:%Y%m%d-%H%M%S}")
         is_evacuation = isinstance(order, EvacuationOrder)
-        await workflow.execute_child_workflow(
-            wire.EVACUATION if is_evacuation else wire.ROLLOUT,
-            order,
-            id=wire.evacuation_workflow_id(order.id) if is_evacuation else wire.rollout_workflow_id(order.id),
-            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-            memo={wire.DIGEST_MEMO: order.digest},
-            static_summary=f"{spec.subject}: {spec.reason}"[:200],
-            priority=wire.STEERS,
-        )
+        try:
+            await workflow.execute_child_workflow(
+                wire.EVACUATION if is_evacuation else wire.ROLLOUT,
+                order,
+                id=wire.evacuation_workflow_id(order.id) if is_evacuation else wire.rollout_workflow_id(order.id),
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                memo={wire.DIGEST_MEMO: order.digest},
+                static_summary=f"{spec.subject}: {spec.reason}"[:200],
+                priority=wire.STEERS,
+            )
+        except (ChildWorkflowError, WorkflowAlreadyStartedError) as error:
+            if is_cancelled_exception(error):
+                raise
+            outcome = f"{order.id} failed: {_in_words(error)}"
+            workflow.logger.warning("%s", outcome)
+            return outcome
         return order.id
+
+
+def _in_words(error: BaseException) -> str:
+    """What was the matter at the bottom of it."""
+    while isinstance(error, FailureError) and error.cause is not None:
+        error = error.cause
+    return error.message if isinstance(error, FailureError) else str(error)

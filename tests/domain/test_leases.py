@@ -127,3 +127,13 @@ def test_whatever_is_answered_when_a_cluster_is_lost_only_when_its_work_has_stop
             assert is_fenced(lease, at(now))
             # By the true time the cluster stops so much later, and takes its grace for it.
             assert runs_until - seconds(skew) + TERMS.grace <= at(now)
+
+
+def test_nothing_is_started_elsewhere_too_early_whichever_worker_gives_a_lease_and_whichever_judges() -> None:
+    """Clocks of two workers that differ by twice the skew, with a cluster between them that is off from both by the skew."""
+    slow, fast = NOON - TERMS.skew, NOON + TERMS.skew
+    for giver, judge in ((slow, fast), (fast, slow), (fast, fast)):
+        lease = granted(Lease(Reach.REACHABLE, giver, heard_at=giver), giver, TERMS)
+        assert lease.until is not None
+        stops_within = lease.until + TERMS.grace - NOON
+        assert not is_fenced(lease, judge + stops_within - seconds(0.001))

@@ -261,3 +261,13 @@ def test_what_would_not_fit_on_them_is_told_what_it_lacks() -> None:
     pool = a_pool()
     arrivals = [Provisioning("aws/burst-1", pool, 1, NOON)]
     assert says(a_fleet_of([pool], a_workload(gpus=8, count=2), arrivals=arrivals)).reason is not Reason.NODES_ON_THEIR_WAY
+
+
+def test_nodes_that_are_lost_leave_their_part_of_the_budget_to_those_that_replace_them() -> None:
+    pools = [a_pool("aws/eu", price=10_000_000), a_pool("aws/us", price=10_000_000)]
+    lost = [provisioned(f"lost-{number}", "aws/eu", price=10_000_000, health=Health.LOST) for number in range(2)]
+    limits: dict[str, Any] = {"dollars_per_hour": 160.0, "maximum_nodes": 2}
+    work = [a_workload(f"w{number}", gpus=8) for number in range(2)]
+    assert sum(ordered(a_fleet_of(pools, *work, there=lost, **limits)).values()) == 2
+    there = [replace(node, health=Health.SUSPECT) for node in lost]
+    assert ordered(a_fleet_of(pools, *work, there=there, **limits)) == {}, "they may yet be used again"

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from temporalio.client import ScheduleOverlapPolicy, WorkflowExecutionStatus
+from temporalio.client import ScheduleActionExecutionStartWorkflow, ScheduleOverlapPolicy, WorkflowExecutionStatus
+from temporalio.exceptions import ApplicationError
 
 from corral import wire
 from corral.api import PlaceKind
@@ -100,6 +101,27 @@ async def test_each_time_an_operation_of_its_own_is_ordered_and_none_while_the_l
     await until(is_idle)
     assert (await corral.unschedule("twice"))[0].last_at is not None
     assert (await rollout.describe()).status is WorkflowExecutionStatus.COMPLETED
+
+
+async def test_an_operation_that_fails_ends_its_time_with_what_was_the_matter_and_the_schedule_goes_on(
+    corral: Corral, desk: Desk, stage: Stage
+) -> None:
+    desk.troubles = [ApplicationError("there is no such queue", non_retryable=True)] * 2
+    await corral.schedule(a_schedule("broken"))
+    handle = stage.client.get_schedule_handle(wire.schedule_id("broken"))
+    for times in (1, 2):
+        await handle.trigger()
+
+        async def has_begun(times: int = times) -> bool:
+            return len((await handle.describe()).info.recent_actions) == times
+
+        await until(has_begun)
+        action = (await handle.describe()).info.recent_actions[-1].action
+        assert isinstance(action, ScheduleActionExecutionStartWorkflow)
+        said = await stage.client.get_workflow_handle(action.workflow_id, result_type=str).result()
+        assert said.startswith("broken-")
+        assert said.endswith(" failed: there is no such queue")
+    await corral.unschedule("broken")
 
 
 def test_what_is_emptied_again_and_again_has_an_id_of_its_own_each_time() -> None:
