@@ -20,12 +20,14 @@ from typing import IO, Self, TypedDict
 
 import psutil
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 STARTS_PER_MINUTE = 5
 FIRST_PAUSE_SECONDS = 0.2
 GLANCE_SECONDS = 0.05
-LOCK_SECONDS = 8.0
+LOCK_SECONDS = 30.0
 """How long children of a supervisor that was killed may take to end themselves."""
+KILLED_SECONDS = 10.0
+"""How long the system may take to end a process that was killed."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -118,7 +120,7 @@ class Supervisor:
         """Come back when the child is ready, and is another process than `after`.
 
         Raises:
-            CannotStart: it is not ready in time.
+            CannotStart: it is not ready in time, or was given up.
         """
         await self._kept[name].until_ready(after)
 
@@ -167,6 +169,8 @@ class _Kept:
         while time.monotonic() < give_up:
             if self._ended() and not self.keeper:
                 raise CannotStart(f"{self._child.name} did not start: {last_line(self._child.log)} (see {self._child.log})")
+            if self.keeper and self.keeper.done():
+                self.keeper.result()
             if self.pid != after and not self._ended() and await self._child.ready(self.pid):
                 return
             await asyncio.sleep(GLANCE_SECONDS)
@@ -184,7 +188,7 @@ class _Kept:
             self._say(f"{self._child.name} did not stop within {self._child.stop_seconds:g} seconds; killing it")
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            await self._ends_within(self._child.stop_seconds)
+            await self._ends_within(KILLED_SECONDS)
 
     async def _keep(self) -> None:
         """Start the process again whenever it ends, after a pause that doubles, until it has ended too often."""

@@ -28,6 +28,7 @@ from corral.api import (
 from tests.activities.fakes import GRACE_SECONDS, LEASE_SECONDS, SKEW_SECONDS, SUSPECT_SECONDS, Crew
 from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view, noon
 from tests.builders import a_queue
+from tests.patience import PATIENCE_SECONDS
 
 HERE, THERE = "eu/eu-1", "eu/eu-2"
 
@@ -418,7 +419,7 @@ async def test_a_returned_cluster_in_which_nothing_can_be_released_takes_no_leas
         await asyncio.Event().wait()
 
     crew.provider.release = is_never_answered  # type: ignore[method-assign]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert await crew.renews(1) == "clusters: 1 reachable, 1 returned"
     assert crew.provider.leases[THERE] == noon(_now(crew) + LEASE_SECONDS)
 
@@ -430,7 +431,7 @@ async def test_whoever_keeps_leases_is_known_to_be_alive_between_two_renewals(cr
     environment.on_heartbeat = lambda *details: beats.put_nowait(details)
     crew.leasing._renew_seconds = 10_000
     keeping = asyncio.create_task(environment.run(crew.leasing.keep, PROVIDER, 20_000))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(10):
             await beats.get()
     assert len([call for call in crew.provider.calls if call.startswith("renew")]) == 2, "one of them was before"

@@ -14,6 +14,7 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest, Remov
 from temporalio.client import Client
 
 from corral import wire
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import PostgresServer, Stack, own_stack
 from worker.embedded import POSTGRES, TEMPORAL, free_port, postgres_child, require_free_port, temporal_child
 from worker.settings import LOOPBACK, Settings, embedded_database_url
@@ -133,7 +134,9 @@ async def test_search_attributes_that_a_directory_lacks_are_added(temporal: str)
     dropped = RemoveSearchAttributesRequest(namespace="default", search_attributes=[wire.TIER.name])
     await client.operator_service.remove_search_attributes(dropped)
     assert wire.TIER.name not in await search_attributes(temporal)
-    assert await is_ready(temporal)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await is_ready(temporal):
+            pass
     assert wire.TIER.name in await search_attributes(temporal)
 
 

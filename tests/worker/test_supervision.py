@@ -9,6 +9,12 @@ import pytest
 from worker.supervision import CannotStart, Child, Supervisor
 
 FOREVER = "import time; print('up', flush=True); time.sleep(600)"
+FRAGILE = """
+import pathlib, sys, time
+print("up", flush=True)
+while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)
+sys.exit(3)
+"""
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 NOTES_ITS_END = """
 import pathlib, signal, sys, time
@@ -49,11 +55,14 @@ async def test_a_child_that_dies_is_started_again_and_one_line_tells_it(tmp_path
 
 async def test_a_child_that_dies_again_and_again_is_given_up(tmp_path: Path) -> None:
     async with Supervisor(tmp_path, silent) as supervisor:
-        await supervisor.start(a_child(tmp_path, "print('up', flush=True); import time; time.sleep(0.3); exit(3)"))
-        with pytest.raises(
-            CannotStart, match=r"child stopped 5 times within a minute, lastly by exit code 3 \(see .*child.log\)"
-        ):
+        await supervisor.start(a_child(tmp_path, FRAGILE, str(tmp_path / "over")))
+        first = supervisor.pid("child")
+        (tmp_path / "over").touch()
+        given_up = r"child stopped 5 times within a minute, lastly by exit code 3 \(see .*child.log\)"
+        with pytest.raises(CannotStart, match=given_up):
             await supervisor.serve()
+        with pytest.raises(CannotStart, match=given_up):
+            await supervisor.until_ready("child", after=first)
 
 
 async def test_a_child_that_ends_at_once_is_refused_with_its_last_words(tmp_path: Path) -> None:

@@ -34,10 +34,10 @@ from tests.activities.partition.wire import RemoteProvider
 from tests.activities.providers.worlds import stop_all
 from tests.activities.store.pool import Pool
 from tests.builders import UNPROMISED, a_queue
+from tests.patience import PATIENCE_SECONDS
 from worker.embedded import free_port
 
-LEASE, GRACE, SKEW, SUSPECT = 4.0, 1.0, 0.5, 1.2
-PATIENCE = 40.0
+LEASE, GRACE, SKEW, SUSPECT = 8.0, 1.0, 0.5, 1.2
 STEP_SECONDS = 0.1
 
 
@@ -48,6 +48,7 @@ class Worker:
     store: PostgresStore
     providers: dict[str, RemoteProvider]
     log: Path
+    lease: float
     placement: Placement = field(init=False)
     leasing: Leasing = field(init=False)
     inventory: Inventory = field(init=False)
@@ -56,7 +57,7 @@ class Worker:
         courier, clock = Courier(self.store, FakeWorkloads()), SlowClock(0)
         observer = Observer(self.store, courier)
         self.placement = Placement(self.store, self.providers, observer, courier, clock)
-        terms = LeaseTerms(*(timedelta(seconds=each) for each in (LEASE, GRACE, SKEW, SUSPECT)))
+        terms = LeaseTerms(*(timedelta(seconds=each) for each in (self.lease, GRACE, SKEW, SUSPECT)))
         self.leasing = Leasing(self.store, self.providers, courier, clock, terms, renew_seconds=0.4)
         self.inventory = Inventory(self.store, self.providers, observer, self.placement, courier)
 
@@ -68,7 +69,7 @@ class Worker:
 
     async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
         """Work until something holds."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await holds():
                 await self.step()
 
@@ -113,7 +114,7 @@ async def an_agent(directory: Path, cluster: str, behind: float) -> AsyncIterato
     words = (str(directory / cluster), cluster, str(port), str(behind))
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.activities.partition.agent", *words)
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await _listens(port):  # noqa: ASYNC110 - it happens in another process
                 await asyncio.sleep(0.05)
         yield port
@@ -135,7 +136,7 @@ async def _listens(port: int) -> bool:
 
 
 @asynccontextmanager
-async def at_work(pool: Pool, directory: Path, behind: float = 0) -> AsyncIterator[tuple[Worker, Line]]:
+async def at_work(pool: Pool, directory: Path, behind: float = 0, lease: float = LEASE) -> AsyncIterator[tuple[Worker, Line]]:
     """`train` runs in the far cluster, whose clock is off, and there is as much room in the near one."""
     log = directory / "log"
     log.touch()
@@ -146,7 +147,7 @@ async def at_work(pool: Pool, directory: Path, behind: float = 0) -> AsyncIterat
         providers = {"near": RemoteProvider("near", near), "far": RemoteProvider("far", between)}
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
-        worker = Worker(PostgresStore(pool.engine, SlowClock(0), "main", UNPROMISED), providers, log)
+        worker = Worker(PostgresStore(pool.engine, SlowClock(0), "main", UNPROMISED), providers, log, lease)
         await worker.store.apply_queues(QueueTree(queues=(a_queue("research", 4),)))
         for name in providers:
             await worker.store.register_provider(name, "local")
@@ -170,15 +171,16 @@ async def _is(worker: Worker, cluster: str, state: str) -> bool:
     return await worker.reach(cluster) == state
 
 
-def processes(epoch: int) -> int:
-    """How many real processes run under an epoch."""
+def processes(directory: Path, epoch: int) -> int:
+    """How many real processes of a directory run under an epoch."""
     found = 0
     for process in psutil.process_iter():
         try:
             its = process.environ()
         except psutil.Error:
             continue
-        found += its.get("CORRAL_ATTEMPT") == f"train.{epoch}" and "sleep" not in process.name()
+        is_ours = its.get("CORRAL_DIRECTORY", "").startswith(str(directory)) and its.get("CORRAL_ATTEMPT") == f"train.{epoch}"
+        found += is_ours and "sleep" not in process.name()
     return found
 
 
@@ -187,10 +189,10 @@ async def test_the_old_copy_has_stopped_by_itself_before_the_new_one_starts(pool
     async with at_work(pool, tmp_path, behind) as (worker, line):
         line.is_cut = True
         await worker.until(lambda: _is(worker, "far", "suspect"))
-        assert processes(1), "it is cut off, and at work"
+        assert processes(tmp_path, 1), "it is cut off, and at work"
         assert worker.epochs() == [1]
         await worker.until(lambda: worker.runs(2))
-        assert processes(1) == 0, "nobody could tell it to"
+        assert processes(tmp_path, 1) == 0, "nobody could tell it to"
         assert line.dropped > 0
         lost = await worker.store.clusters()
         assert {each.cluster: each.unreleased for each in lost} == {"near": 0, "far": 1}
@@ -204,7 +206,7 @@ async def test_the_old_copy_has_stopped_by_itself_before_the_new_one_starts(pool
 
 
 async def test_a_short_partition_and_a_flapping_line_disturb_nothing(pool: Pool, tmp_path: Path) -> None:
-    async with at_work(pool, tmp_path, SKEW) as (worker, line):
+    async with at_work(pool, tmp_path, SKEW, lease=PATIENCE_SECONDS) as (worker, line):
         line.is_cut = True
         await worker.until(lambda: _is(worker, "far", "suspect"))
         line.is_cut = False
@@ -232,7 +234,7 @@ async def test_answers_that_are_late_and_overtake_each_other_do_no_harm(pool: Po
         assert line.overtaken > 0
         line.is_cut = True
         await worker.until(lambda: worker.runs(2))
-        assert processes(1) == 0
+        assert processes(tmp_path, 1) == 0
         assert worker.epochs() == [1, 2]
         assert await worker.store.audit() == []
 

@@ -3,11 +3,14 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from activities.ports import Beat, ErrorClass, Event, LaunchSpec, Observation, Phase, Provider, ProviderError
-from tests.activities.providers.worlds import DEVICES, World, ended, seen, told
+from tests.activities.providers.worlds import DEVICES, World, ended, seen, told, until
+from tests.end_to_end.pools import processes_under
+from tests.patience import PATIENCE_SECONDS
 
 
 async def refusal(provider: Provider, order: LaunchSpec) -> ErrorClass:
@@ -293,7 +296,7 @@ async def test_a_watch_hears_what_another_worker_does(world: World) -> None:
 
 async def test_a_quiet_watch_beats(world: World) -> None:
     events = world.provider.watch()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert isinstance(await anext(events), Beat)
         assert isinstance(await anext(events), Beat)
 
@@ -308,47 +311,52 @@ async def test_a_watch_ends_when_the_provider_is_closed(world: World) -> None:
     assert [event async for event in watch if not isinstance(event, Beat)] == []
 
 
-async def test_what_runs_in_a_cluster_stops_by_itself_when_its_lease_is_over(world: World) -> None:
+async def test_what_runs_in_a_cluster_stops_by_itself_when_its_lease_is_over(world: World, tmp_path: Path) -> None:
     """Also what ignores signals, and though nobody calls its provider meanwhile."""
-    until = await world.leases(0.8)
     await world.provider.launch(world.order(ignores_notice=True))
     await seen(world.provider, "attempt-1", Phase.RUNNING)
+    over = await world.leases(0.5)
     await world.provider.aclose()
-    await asyncio.sleep(1.5)
 
+    async def is_over() -> bool:
+        return world.clock.now() > over and not processes_under(tmp_path)
+
+    await until(is_over)
     world.provider = world.open_again()
 
-    end = (await world.provider.status(["attempt-1"]))["attempt-1"]
+    end = await ended(world.provider, "attempt-1")
     assert (end.phase, end.reason) == (Phase.LOST, "the lease of its cluster is over")
-    assert until <= end.at < until + timedelta(seconds=0.6)
+    assert over <= end.at
 
 
 async def test_work_runs_on_as_long_as_its_lease_is_renewed(world: World) -> None:
-    first = await world.leases(3)
-    await world.provider.launch(world.order(seconds=4))
-    for _ in range(10):
-        await asyncio.sleep(0.4)
-        await world.leases(3)
+    await world.provider.launch(world.order())
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    first = await world.leases(8)
+    await world.leases(300)
 
-    end = await ended(world.provider, "attempt-1")
+    async def is_past() -> bool:
+        return world.clock.now() > first + timedelta(seconds=0.5)
 
-    assert end.phase is Phase.SUCCEEDED
-    assert end.at > first
+    await until(is_past)
+
+    assert (await world.provider.status(["attempt-1"]))["attempt-1"].phase is Phase.RUNNING
 
 
 async def test_a_lease_given_to_what_has_none_counts_for_what_runs_already(world: World) -> None:
     await world.provider.launch(world.order())
     await seen(world.provider, "attempt-1", Phase.RUNNING)
 
-    until = await world.leases(0.5)
+    over = await world.leases(0.5)
 
     end = await ended(world.provider, "attempt-1")
-    assert (end.phase, end.at >= until) == (Phase.LOST, True)
+    assert (end.phase, end.at >= over) == (Phase.LOST, True)
 
 
 async def test_what_has_stopped_for_want_of_a_lease_is_not_brought_back_by_one(world: World) -> None:
-    await world.leases(0.3)
     await world.provider.launch(world.order())
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.leases(0.3)
     end = await ended(world.provider, "attempt-1")
 
     await world.leases(300)
@@ -371,16 +379,17 @@ async def test_nothing_is_launched_without_a_lease_in_force_and_all_is_with_a_ne
 
 
 async def test_a_lease_that_arrives_late_takes_nothing_away_and_gives_nothing(world: World) -> None:
-    now = world.clock.now()
-    until = await world.leases(0.6)
     await world.provider.launch(world.order())
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    now = world.clock.now()
+    over = await world.leases(0.6)
 
     for late in (now - timedelta(seconds=300), now + timedelta(seconds=0.3)):
         assert await world.provider.renew({world.place: late}) == {world.place}
     end = await ended(world.provider, "attempt-1")
-    assert await world.provider.renew({world.place: until}) == {world.place}
+    assert await world.provider.renew({world.place: over}) == {world.place}
 
-    assert until <= end.at
+    assert over <= end.at
     assert await refusal(world.provider, world.order("attempt-2", epoch=2)) is ErrorClass.UNAVAILABLE
 
 

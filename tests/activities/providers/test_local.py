@@ -16,7 +16,7 @@ from activities.ports import ErrorClass, LaunchSpec, Phase, ProviderError, Repli
 from activities.providers.local import LocalNode, LocalProvider
 from activities.providers.local_attempts import file_name
 from domain.fleet import Replica
-from tests.activities.providers.worlds import DEVICES, FastClock, an_order, ended, seen, stop_all, until
+from tests.activities.providers.worlds import DEVICES, FastClock, an_order, ended, stop_all, until
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ async def test_an_attempt_launched_many_times_at_once_runs_once(tmp_path: Path, 
     order = a_script(f"echo $$ >> {tmp_path}/starts; sleep 300")
 
     await asyncio.gather(*(each.launch(order) for each in (provider, other) * 5))
-    await seen(provider, "attempt-1", Phase.RUNNING)
+    await until(lambda: _has_begun(tmp_path))
     await asyncio.sleep(0.2)
 
     assert len((tmp_path / "starts").read_text().split()) == 1
@@ -190,14 +190,14 @@ async def test_the_worker_has_no_zombies(tmp_path: Path, provider: LocalProvider
     await provider.launch(a_script("exit 0"))
     await ended(provider, "attempt-1")
 
-    assert [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE] == []
+    await until(_has_no_zombies)
 
 
 LAUNCHES = """
 import asyncio, os, sys
 from pathlib import Path
 from tests.activities.providers.test_local import a_provider, a_script
-asyncio.run(a_provider(Path(sys.argv[1])).launch(a_script("sleep 0.5; exit 5")))
+asyncio.run(a_provider(Path(sys.argv[1])).launch(a_script(f"until [ -e {sys.argv[1]}/go ]; do sleep 0.05; done; exit 5")))
 os.killpg(os.getpgid(0), 9)
 """
 
@@ -206,6 +206,7 @@ async def test_work_goes_on_when_its_worker_is_killed(tmp_path: Path, provider: 
     worker = await asyncio.create_subprocess_exec(sys.executable, "-c", LAUNCHES, str(tmp_path), start_new_session=True)
     assert await worker.wait() == -signal.SIGKILL
     assert (await provider.status(["attempt-1"]))["attempt-1"].phase is Phase.RUNNING
+    (tmp_path / "go").touch()
 
     assert (await ended(provider, "attempt-1")).exit_code == 5
 
@@ -261,6 +262,15 @@ async def _launch_cut_short(provider: LocalProvider, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr("activities.providers.local_attempts.LocalAttempt.start", lambda _: None)
         await provider.launch(a_script("exit 0"))
+
+
+async def _has_begun(directory: Path) -> bool:
+    path = directory / "starts"
+    return path.exists()
+
+
+async def _has_no_zombies() -> bool:
+    return all(child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process().children())
 
 
 async def _says(directory: Path, word: str) -> bool:

@@ -16,6 +16,7 @@ from activities.providers.sim import SimulatedProvider
 from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedFaults, SimulatedFleet, SimulatedRegion
 from activities.providers.sim_records import Kind, Records
 from tests.activities.providers.worlds import FastClock, HandClock, a_simulation, an_order, ended, first_node, told
+from tests.patience import PATIENCE_SECONDS
 
 NOON = HandClock().now()
 
@@ -315,10 +316,9 @@ async def test_what_ended_and_was_forgotten_while_another_process_looked_away_is
 async def test_a_watch_keeps_up_with_a_hurrying_clock(tmp_path: Path) -> None:
     provider = a_simulation(tmp_path, FastClock(speed=1000))
     events = provider.watch()
-    await provider.launch(an_order(seconds=200))
+    await provider.launch(an_order(seconds=2 * PATIENCE_SECONDS))
 
-    async with asyncio.timeout(1):
-        await told(events, lambda event: isinstance(event, Observation) and event.phase is Phase.SUCCEEDED)
+    assert await told(events, lambda event: isinstance(event, Observation) and event.phase is Phase.SUCCEEDED)
 
 
 LAUNCHES = """

@@ -13,9 +13,9 @@ from activities.providers.local import LocalNode, LocalProvider
 from activities.providers.sim import SimulatedProvider
 from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedFaults, SimulatedFleet, SimulatedRegion
 from domain.fleet import Replica
+from tests.patience import PATIENCE_SECONDS
 
 DEVICES = 4
-PATIENCE_SECONDS = 10.0
 LONG = 300.0
 
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import count
 
 import pytest
 from temporalio.testing import ActivityEnvironment
@@ -17,6 +18,7 @@ from domain.fixes import GoOn
 from domain.snapshot import Snapshot
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view
+from tests.patience import PATIENCE_SECONDS
 
 
 async def test_fixes_are_found_beside_the_rounds_and_told_once(pool: Pool) -> None:
@@ -107,9 +109,18 @@ async def test_the_planner_keeps_house_and_decides_while_a_search_goes_on(pool: 
     await with_one_that_waits(pool)
     crew = Crew(pool)
     rounds = Rounds(pool.store, crew.courier, crew.workloads, pool.clock, tick_seconds=0.05, reconcile_seconds=0.05)
-    done = await ActivityEnvironment().run(rounds.keep_deciding, 0.6)
+    environment, decide = ActivityEnvironment(), rounds._decide
+    begun = count(1)
+
+    async def decides_three_times() -> int:
+        if next(begun) == 3:
+            environment.worker_shutdown()
+        return await decide()
+
+    rounds._decide = decides_three_times  # type: ignore[method-assign]
+    done = await environment.run(rounds.keep_deciding, PATIENCE_SECONDS)
     assert searches == ["second"], "one at a time"
-    assert done.rounds > 2
+    assert done.rounds == 3
 
 
 async def test_a_search_ends_after_its_time_and_is_not_repeated(
@@ -119,7 +130,7 @@ async def test_a_search_ends_after_its_time_and_is_not_repeated(
     monkeypatch.setattr(advice, "SEARCH_SECONDS", 0.05)
     advisor = Advisor(pool.store)
     await pool.store.round([], advisor.decide, "planner")
-    await asyncio.wait_for(advisor.seek(), 5)
+    await asyncio.wait_for(advisor.seek(), PATIENCE_SECONDS)
     await advisor.seek()
     assert searches == ["second"]
     pool.clock.move(FRESH_FOR.total_seconds() + 1)

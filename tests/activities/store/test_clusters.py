@@ -11,6 +11,7 @@ from activities.store.rows import Journal
 from domain.leases import LeaseTerms
 from tests.activities.store.pool import POOL, PROVIDER, Pool, a_view
 from tests.activities.store.test_audit import make_busy
+from tests.patience import PATIENCE_SECONDS
 
 TERMS = LeaseTerms(*(timedelta(seconds=each) for each in (100, 10, 5, 30)))
 
@@ -55,7 +56,7 @@ async def test_a_node_that_comes_while_its_cluster_is_being_judged_is_what_the_c
 
 async def until_it_waits_or_is_done(pool: Pool, writing: "asyncio.Task[None]") -> None:
     waiting = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             if writing.done() or (await pool.sql(waiting))[0]["n"]:
                 return

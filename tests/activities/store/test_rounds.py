@@ -18,6 +18,7 @@ from domain.fleet import NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import UNPROMISED, a_queue, a_quota
+from tests.patience import PATIENCE_SECONDS
 
 LONG_SECONDS = 30.0
 """After which a round that waits for the loop, which stands still, is decided all the same."""
@@ -285,7 +286,7 @@ async def test_waiting_work_is_woken_by_what_other_processes_change(pool: Pool) 
     async with pool.store.wake_ups() as woken:
         assert not woken.is_set()
         await other.write_nodes("aws", [a_view("n2")], complete=False)
-        await asyncio.wait_for(woken.wait(), 10)
+        await asyncio.wait_for(woken.wait(), PATIENCE_SECONDS)
 
 
 async def test_a_round_that_a_limit_cut_short_wakes_the_planner_for_the_next(pool: Pool) -> None:
@@ -294,7 +295,7 @@ async def test_a_round_that_a_limit_cut_short_wakes_the_planner_for_the_next(poo
     await pool.gets(a_view())
     async with pool.store.wake_ups() as woken:
         await pool.arrive(*(a_spec(f"w{number}", gpus=4) for number in range(3)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await woken.wait()
         assert sorted(await pool.states("w0", "w1", "w2")) == [State.RESERVED, State.WAITING, State.WAITING]
         woken.clear()
