@@ -83,16 +83,19 @@ def evidence(findings: Iterable[Finding]) -> tuple[Evidence, ...]:
     )
 
 
-def no_room(findings: Sequence[Finding], as_of: datetime) -> Explanation:
-    """Why nothing fits now, among the targets that are open."""
+def no_room(findings: Sequence[Finding], as_of: datetime, *, is_complete: bool = True) -> Explanation:
+    """Why nothing fits now, among the targets that are open, and as far as the fleet is known, which need not be complete."""
     nearest = dominant(findings)
     reason = nearest.rejection.reason
     if reason in {Reason.NODE_NOT_READY, Reason.NODE_NOT_THERE}:
         reason = Reason.NO_READY_CAPACITY
-    return Explanation(reason=reason, message=_sentence(nearest), evidence=evidence(findings), as_of=as_of)
+    message = _sentence(nearest) if is_complete else f"{_sentence(nearest)}; {NOT_ALL_SEEN}"
+    return Explanation(reason=reason, message=message, evidence=evidence(findings), as_of=as_of)
 
 
 # Wording
+
+NOT_ALL_SEEN = "not every provider has told yet what it has, and it is decided about again as soon as one does"
 
 
 def amount(milli: Amount) -> str:

@@ -144,7 +144,7 @@ def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Ex
     closed = [request.opens_at for request in requests(workload) if request.opens_at > facts.now]
     if closed and explanation.dominant(findings).rejection.reason in LASTING_REASONS:
         return explanation.waiting_for_relaxation(min(closed), findings, facts.now)
-    return explanation.no_room(findings, facts.now)
+    return explanation.no_room(findings, facts.now, is_complete=facts.complete)
 
 
 def _awaited(ranks: Iterable[Iterable[Request]], world: World, facts: Facts) -> list[Provisioning]:

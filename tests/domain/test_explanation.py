@@ -1,6 +1,7 @@
 """What a person is told."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -98,3 +99,15 @@ def test_an_explanation_names_nobody_else_s_work() -> None:
     secret = a_workload("secret-project", gpus=8, tier=SlaTier.PREMIUM).on((fleet[0], 8))
     explanation = why(schedule(a_snapshot(fleet, PLENTY, secret, a_workload()), NOON))
     assert "secret" not in json.dumps(explanation.model_dump(mode="json"))
+
+
+def test_who_finds_no_room_on_what_is_known_is_told_that_not_all_has_been_seen_yet() -> None:
+    snapshot = a_snapshot([a_node("n", gpus=8)], PLENTY, a_workload("w", gpus=16))
+    seen, partly = (why(schedule(replace(snapshot, is_complete=each), NOON), "w") for each in (True, False))
+    assert partly.reason is Reason.NOT_ENOUGH_FREE_ACCELERATORS
+    assert "not every provider has told yet what it has" in partly.message
+    assert "not every provider" not in seen.message
+
+
+def test_who_comes_before_any_node_is_known_is_told_so() -> None:
+    assert "no node of the fleet is known yet" in why(schedule(a_snapshot([], PLENTY, a_workload("w")), NOON), "w").message
