@@ -107,7 +107,7 @@ TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.REFU
 
 
 class Reason(StrEnum):
-    """The closed list of reasons for a "no", whether it waits or is refused for good."""
+    """The closed list of reasons for a "no", whether it waits, is refused for good or has failed."""
 
     # The workload may never run as it stands.
     INVALID_SPEC = "InvalidSpec"
@@ -143,6 +143,8 @@ class Reason(StrEnum):
     BEHIND_OTHERS_IN_QUEUE = "BehindOthersInQueue"
     ROUND_LIMIT_REACHED = "RoundLimitReached"
     PENDING_EVALUATION = "PendingEvaluation"
+    # It ended without success.
+    FAILED = "Failed"
     # A defect of Corral keeps it from being decided about.
     INTERNAL_ERROR = "InternalError"
     # Why one node, domain or target was passed over.

@@ -24,7 +24,7 @@ from activities.store.rows import (
     waits_for_room,
 )
 from activities.store.snapshots import housekeeping_due
-from corral.api import WHOLE, Outcome, State
+from corral.api import WHOLE, Explanation, Outcome, Reason, State
 from domain.accounting import IntervalKind, lost_work
 from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, RESHAPED, SUSPECT, AttemptEnd, state_after
 
@@ -187,10 +187,12 @@ def end_attempt(
     journal.attempt(attempt, ended_at=at, outcome=outcome, exit_code=exit_code, reason=reason, lost_milli_seconds=lost)
     if follower is not None:
         journal.attempt(follower, follows=None)
+    message = _end_message(outcome, exit_code, reason)
+    why = waits_for_room(follower) if follower else _why_failed(message, at) if state is State.FAILED else None
     moved = journal.move(
         workload,
         state,
-        _end_message(outcome, exit_code, reason),
+        message,
         epoch=follower.epoch if follower else workload.epoch,
         outcome=outcome,
         exit_code=exit_code,
@@ -199,7 +201,7 @@ def end_attempt(
         tasks_done=workload.tasks_done + (attempt.replicas if outcome is Outcome.FINISHED and spec.tasks else 0),
         runtime_used_seconds=workload.runtime_used_seconds + _seconds_run(attempt, at),
         not_before=_not_before(outcome, failures, journal.now),
-        explanation=waits_for_room(follower).model_dump(mode="json") if follower else None,
+        explanation=why.model_dump(mode="json") if why else None,
     )
     journal.account(moved, _interval_after(moved), at=at, ended=attempt, lost_milli_seconds=lost)
     journal.tell(workload.id)
@@ -216,6 +218,10 @@ def _end_message(outcome: Outcome, exit_code: int | None, reason: str) -> str:
     details = [f"exit code {exit_code}"] if exit_code is not None else []
     details += [reason] if reason else []
     return f"{outcome}: {', '.join(details)}" if details else str(outcome)
+
+
+def _why_failed(message: str, at: datetime) -> Explanation:
+    return Explanation(reason=Reason.FAILED, message=message, as_of=at)
 
 
 def _seconds_run(attempt: AttemptRow, at: datetime) -> int:

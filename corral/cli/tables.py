@@ -21,6 +21,7 @@ from corral.api import (
     QueueStatus,
     QueueUsage,
     QuotaSpec,
+    Reason,
     RoundStatus,
     WakeUp,
     Where,
@@ -59,7 +60,8 @@ def workloads(statuses: Sequence[WorkloadStatus]) -> Page:
 def _workload(status: WorkloadStatus) -> tuple[object, ...]:
     where = status.where
     place = f"{where.provider}/{where.region} {_accelerators(where)}" if where else None
-    why = status.explanation.reason if status.explanation else status.outcome
+    told = status.explanation
+    why = told.reason if told and told.reason is not Reason.FAILED else status.outcome
     return (status.id, status.queue, status.tier, status.priority, status.state, status.since, place, why)
 
 
@@ -113,11 +115,12 @@ def _facts_of_reason(explanation: Explanation | None) -> dict[str, object]:
 
 
 def explanation(status: WorkloadStatus) -> Page:
-    """Why a workload waits or was refused, with the evidence."""
+    """Why a workload waits, was refused or has failed, with the evidence."""
     facts: dict[str, object] = {"Workload": status.id, "State": status.state}
     told = status.explanation
     if told is None:
-        return (card(facts | {"Message": "neither waits nor was refused"} | _facts_of_next_place(status.next_where)),)
+        nothing = {"Message": "neither waits nor was refused, and has not failed"}
+        return (card(facts | nothing | _facts_of_next_place(status.next_where)),)
     reasons = card(facts | _facts_of_reason(told) | {"As of": _moment(told)})
     return (reasons, *([_evidence(told)] if told.evidence else ()), *([_fixes(told)] if told.fixes else ()))
 

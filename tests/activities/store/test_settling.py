@@ -7,7 +7,7 @@ import pytest
 
 from activities.answers import AttemptKey
 from activities.ports import Phase
-from corral.api import Outcome, SlaTier, State
+from corral.api import Outcome, Reason, SlaTier, State
 from domain.accounting import Interval, IntervalKind, gpu_fraction
 from domain.decision import Plan
 from domain.lifecycle import Leave
@@ -158,6 +158,7 @@ async def test_a_failure_is_repeated_after_a_back_off_that_grows(pool: Pool) -> 
     await pool.runs("flaky")
     told = await pool.ends("flaky", Phase.FAILED, exit_code=3)
     assert (told["flaky"].state, told["flaky"].outcome, told["flaky"].exit_code) == (State.FAILED, Outcome.FAILED, 3)
+    assert (told["flaky"].reason, told["flaky"].message) == (Reason.FAILED, "failed: exit code 3")
     assert await pool.outcomes("flaky") == [Outcome.FAILED] * 3
     assert await pool.findings() == {}
 
@@ -206,7 +207,8 @@ async def test_time_that_was_run_counts_over_all_attempts(pool: Pool) -> None:
     pool.clock.move(80)
     assert (await pool.standing("limited")).runtime_left == 0
     await pool.adjusts("expire", "limited")
-    assert (await pool.ends("limited", Phase.CANCELLED))["limited"].state is State.FAILED
+    told = await pool.ends("limited", Phase.CANCELLED)
+    assert (told["limited"].state, told["limited"].message) == (State.FAILED, "out-of-time")
     assert await pool.outcomes("limited") == [Outcome.LOST, Outcome.OUT_OF_TIME]
 
 
@@ -228,6 +230,7 @@ async def test_a_refusal_that_all_would_share_is_the_end(pool: Pool) -> None:
     assert await pool.state("train") is State.FAILED
     events = await pool.store.events("train", 0)
     assert events[-1].message == "failed: no such image"
+    assert (await pool.standing("train")).message == "failed: no such image"
     assert await pool.used() == 0
     assert await pool.findings() == {}
 
