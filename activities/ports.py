@@ -169,7 +169,8 @@ class ProvisioningView:
 class Observation:
     """An attempt as a provider sees it; `sequence` rises with each change of the attempt.
 
-    Times are the pool's. `checkpoint_at` is when the work was last saved, if that is known.
+    Times are the pool's. `checkpoint_at` is when the work was last saved, if that is known. `resized` is the number of the last
+    notice by which it got other replicas (`Provider.resize`), once it has exactly these.
     """
 
     attempt_id: str
@@ -181,6 +182,7 @@ class Observation:
     exit_code: int | None = None
     reason: str = ""
     checkpoint_at: datetime | None = None
+    resized: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,8 @@ class LaunchSpec:
 class StopOrder:
     """What an attempt at its provider is to know about leaving: the last notice by its number, and how far it has come.
 
-    Without a step to `leave` the notice is taken back. Seconds are the pool's.
+    Without a step to `leave` the notice is taken back. With `resized`, the attempt is to go on with the replicas that stand
+    there. Seconds are the pool's.
     """
 
     attempt_id: str
@@ -251,6 +254,7 @@ class StopOrder:
     leave: Leave | None
     signal: str
     grace_seconds: int
+    resized: LaunchSpec | None = None
 
 
 class ErrorClass(StrEnum):
@@ -321,10 +325,23 @@ class Provider(Protocol):
         Notices are numbered from 1. One that is not later than the last that was given or taken back changes nothing.
         """
 
+    async def resize(self, order: LaunchSpec, *, notice: int) -> None:
+        """Let a running attempt go on with exactly these replicas, which are more than it has, or some of them.
+
+        Those that it has run on untouched. New ones are started; the others get the order's signal, and are stopped when its
+        grace is over: an end of theirs is none of the attempt's. Notices are numbered as those of `preempt`, and one that is
+        not later than the last changes nothing; a later `preempt` is for all replicas. It is done when an observation says so
+        (`resized`). Success as well when the attempt is gone or unknown.
+
+        Raises:
+            ProviderError: `NO_CAPACITY`, `INVALID_SPEC`: nothing has changed; `UNAVAILABLE` (unknown: ask again).
+        """
+
     async def keep(self, attempt_id: str, epoch: int, *, notice: int) -> None:
         """Take that notice back, and all before it, even if it arrives later: what has not stopped runs on.
 
-        Success as well when the attempt is gone or unknown, or a later notice was given: then that one counts.
+        If it was for another size, the attempt gets the replicas again that it had before. Success as well when the attempt is
+        gone or unknown, or a later notice was given: then that one counts.
         """
 
     async def release(self, attempt_id: str, epoch: int) -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Set
 from dataclasses import replace
 
-from corral.api import State, WorkloadSpec
+from corral.api import State
 from corral.policy import QuotaModel
+from domain.beside import more_beside
 from domain.decision import Change, Reshape, StartAfter
 from domain.facts import Facts
-from domain.fleet import Placement
-from domain.openings import best_candidate, open_ranks, why_not_yet
-from domain.parts import counts_of, keys_of, less
+from domain.openings import open_ranks, why_not_yet
+from domain.parts import counts_of, keys_of, less, plus
+from domain.request import Request
 from domain.turns import Turns
 from domain.workload import Active, Waiting
 from domain.world import World
@@ -18,18 +19,16 @@ from domain.world import World
 def resized(turns: Turns, facts: Facts) -> Turns:
     """The turns, after which endpoints shrink to what they want, or grow toward it.
 
-    Whoever waits has come first: growth takes what is idle, within quota, and nobody has to leave for it. As all replicas start
-    anew, each change counts in disruption budgets, and waits until they allow it.
+    Whoever waits has come first: growth takes what is idle, within quota, and nobody has to leave for it. What an endpoint has
+    and still wants stays where it is.
     """
     world, reshapes = turns.world, list[Reshape]()
     decided = _decided(turns)
     for active in _of_another_size(decided, facts):
-        if not facts.protection.within_budgets((active,), decided):
-            continue
-        if (reshape := _reshape(active, world, facts)) is not None:
-            world = world.promising(active.spec, reshape.placement, (active,))
+        change = _shrunk(active, world) if _missing(active) < 0 else _grown(active, world, facts)
+        if change is not None:
+            reshape, world = change
             reshapes.append(reshape)
-            decided.add(active.attempt_id)
     if not reshapes:
         return turns
     frees = any(reshape.change is Change.SHRINK for reshape in reshapes)
@@ -58,32 +57,34 @@ def _missing(active: Active) -> int:
     return group.count - counts_of(active.placement)[group.name]
 
 
-def _reshape(active: Active, world: World, facts: Facts) -> Reshape | None:
-    if _missing(active) < 0:
-        return _shrunk(active)
-    # The quota model `deserved` lets whatever is elastic grow by itself, in turn.
-    return None if facts.policy.rank.quota_model is QuotaModel.DESERVED else _grown(active, world, facts)
-
-
-def _shrunk(active: Active) -> Reshape | None:
+def _shrunk(active: Active, world: World) -> tuple[Reshape, World] | None:
     """The last replicas leave."""
     group = active.spec.groups[0]
     mine = [key for key in keys_of(active.placement) if key[0] == group.name]
     left = less(active.placement, active.spec, mine[group.count :])
-    return None if left is None else Reshape(active.attempt_id, Change.SHRINK, left)
+    if left is None:
+        return None
+    return Reshape(active.attempt_id, Change.SHRINK, left), world.promising(active.spec, left, (active,))
 
 
-def _grown(active: Active, world: World, facts: Facts) -> Reshape | None:
-    """A place for more replicas than it has, if there is one once it has left its own."""
-    again = Waiting(active.id, _with_more_than(active.placement, active.spec), active.submitted_at, active.epoch)
+def _grown(active: Active, world: World, facts: Facts) -> tuple[Reshape, World] | None:
+    """More replicas come beside those that it has, under the target that these were placed by, as many as there is room for."""
+    # The quota model `deserved` lets whatever is elastic grow by itself, in turn.
+    if facts.policy.rank.quota_model is QuotaModel.DESERVED or (request := _request(active, facts)) is None:
+        return None
+    known = {entry.node.id: entry.node for nodes in facts.idle.classes.values() for entry in nodes}
+    if any(share.node_id not in known for share in active.placement.shares):
+        return None
+    has, before = active.placement, world
+    while (part := more_beside(replace(active, placement=has), request, world, known)) is not None:
+        has, world = plus(has, part), world.with_(active.spec, part, is_part=True)
+    return None if world is before else (Reshape(active.attempt_id, Change.GROW, has), world)
+
+
+def _request(active: Active, facts: Facts) -> Request | None:
+    """What it asks for under its target, if it may be given anything now."""
+    again = Waiting(active.id, active.spec, active.submitted_at, active.epoch)
     if why_not_yet(again, facts) is not None:
         return None
-    found = best_candidate(open_ranks(again, facts), world.without([active]))
-    return None if found is None else Reshape(active.attempt_id, Change.GROW, found.placement)
-
-
-def _with_more_than(placement: Placement, spec: WorkloadSpec) -> WorkloadSpec:
-    """The spec with one replica more than it has as the fewest of its first group, and all that they have of the others."""
-    has, first = counts_of(placement), spec.groups[0].name
-    groups = tuple(group.model_copy(update={"minimum": has[group.name] + (group.name == first)}) for group in spec.groups)
-    return spec.model_copy(update={"groups": groups})
+    every = (request for rank in open_ranks(again, facts) for request in rank)
+    return next((request for request in every if request.index == active.placement.target), None)

@@ -29,7 +29,7 @@ from activities.ports import (
 )
 from activities.providers import local_runner
 from activities.providers.local_attempts import DIRECTORY_VARIABLE, LAST_SEQUENCE, LocalAttempt, file_name
-from activities.providers.local_runner import KILL, LEASE, ORDER, Anchor, Notice, Order, Replica
+from activities.providers.local_runner import KILL, LEASE, ORDER, Anchor, Notice, Order, Replica, Resize
 from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, WHOLE, CapacityType, Identifier, Model, ShortName
 
 POLL_SECONDS = 0.075
@@ -134,6 +134,15 @@ class LocalProvider:
         """Let what has not stopped run on; processes see it by a file `kept-N.json` in their directory."""
         await asyncio.to_thread(self._keep, attempt_id, notice)
 
+    async def resize(self, order: LaunchSpec, *, notice: int) -> None:
+        """Let an attempt go on with these replicas: others get the signal, and are killed when the grace is over.
+
+        Raises:
+            ProviderError: as the port says. A replica that cannot be started is no error but fails the attempt.
+        """
+        _check_signal(order.signal)
+        await asyncio.to_thread(self._resize, order, notice, self._clock.wall_seconds(order.grace_seconds))
+
     async def release(self, attempt_id: str, epoch: int) -> None:
         """Kill the attempt and never start it again, even if its launch arrives later; idempotent."""
         await asyncio.to_thread(self._release, attempt_id)
@@ -215,11 +224,12 @@ class LocalProvider:
             raise ProviderError(ErrorClass.FENCED, message)
         return attempt
 
-    def _refuse_unless_free(self, places: Collection[ReplicaPlace]) -> None:
+    def _refuse_unless_free(self, places: Collection[ReplicaPlace], beside: str | None = None) -> None:
+        """Check that there is room for the places, whatever the attempt has `beside` which they are."""
         used = [0] * self._node.accelerators
         for attempt in self._attempts():
-            if not attempt.observe().phase.is_over:
-                for replica in attempt.order["replicas"]:
+            if attempt.order["attempt_id"] != beside and not attempt.observe().phase.is_over:
+                for replica in attempt.replicas:
                     for device in replica["devices"]:
                         used[device] += replica["milli"]
         for place in places:
@@ -271,6 +281,16 @@ class LocalProvider:
             attempt = self._find(attempt_id)
             if attempt is not None and number > attempt.last_notice:
                 self._stop(attempt_id, local_runner.notice_file(number), notice)
+
+    def _resize(self, order: LaunchSpec, number: int, wall_seconds: float) -> None:
+        with self._alone():
+            attempt = self._find(order.attempt_id)
+            if attempt is None or attempt.observe().phase.is_over or number <= attempt.last_notice:
+                return
+            self._refuse_unless_free(order.places, beside=order.attempt_id)
+            replicas = self._written(order, attempt.directory)["replicas"]
+            told = Resize(signal=order.signal, wall_seconds=wall_seconds, at=self._clock.now().timestamp(), replicas=replicas)
+            attempt.tell(local_runner.resize_file(number), told)
 
     def _keep(self, attempt_id: str, number: int) -> None:
         with self._alone():

@@ -21,16 +21,23 @@ from activities.providers.local_runner import (
     LOCK,
     NOTICES,
     ORDER,
+    RESIZED,
+    RESIZES,
     RESULT,
     RUNNING,
     WAKE,
     Ending,
     Order,
+    Replica,
     kept_file,
     notice_file,
     notice_in_force,
     numbers,
     pool_time,
+    replicas_of,
+    resized_file,
+    size_in_force,
+    size_reached,
 )
 
 DIRECTORY_VARIABLE = "CORRAL_DIRECTORY"
@@ -70,12 +77,19 @@ class LocalAttempt:
     @property
     def last_notice(self) -> int:
         """The number of the last notice that it was given, or that was taken back before it was given."""
-        return max([0, *numbers(self.directory, NOTICES), *numbers(self.directory, KEPT)])
+        return max((number for kind in (NOTICES, RESIZES, KEPT) for number in numbers(self.directory, kind)), default=0)
 
     @property
     def is_claimed(self) -> bool:
         """A supervisor has, or had, it in hand."""
         return (self.directory / CLAIM).exists()
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """Those that it may have now: of the size that it reached last, and of the one that it is to have."""
+        sizes = {size_reached(self.directory), size_in_force(self.directory)}
+        found = [replica for size in sorted(sizes) for replica in replicas_of(self.directory, self.order, size)]
+        return list({(replica["group"], replica["index"]): replica for replica in found}.values())
 
     def observe(self) -> Observation:
         """What is seen of it now."""
@@ -139,7 +153,11 @@ class LocalAttempt:
     def _turns(self) -> Iterator[tuple[Phase, int, float]]:
         """What it was told about leaving: the phase that it then was in, its sequence, and when."""
         given, taken_back = numbers(self.directory, NOTICES), numbers(self.directory, KEPT)
-        for number in given:
+        resized = numbers(self.directory, RESIZED)
+        for number in sorted({*given, *resized}):
+            if number in resized:
+                yield Phase.RUNNING, NOTICED + 2 * number, self._file(resized_file(number))["at"]
+                continue
             yield Phase.STOPPING, NOTICED + 2 * number, self._file(notice_file(number))["at"]
             if number in taken_back:
                 yield (
@@ -154,6 +172,7 @@ class LocalAttempt:
         self, phase: Phase, sequence: int, at: float, reason: str = "", exit_code: int | None = None
     ) -> Observation:
         running = self._file(RUNNING) if phase is not Phase.STARTING else None
+        resized = (number for number in numbers(self.directory, RESIZED) if NOTICED + 2 * number <= sequence)
         return Observation(
             attempt_id=self.order["attempt_id"],
             epoch=self.order["epoch"],
@@ -163,6 +182,7 @@ class LocalAttempt:
             started_at=_as_datetime(running["at"]) if running else None,
             exit_code=exit_code,
             reason=reason,
+            resized=max(resized, default=0),
         )
 
     def _settle(self) -> None:

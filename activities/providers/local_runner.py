@@ -30,6 +30,10 @@ NOTICES = "notice-*.json"
 """From the provider: a `Notice` each, by its number."""
 KEPT = "kept-*.json"
 """From the provider: the notice of that number, and all before it, are taken back."""
+RESIZES = "resize-*.json"
+"""From the provider: a `Resize` each, by its number, which is that of a notice."""
+RESIZED = "resized-*.json"
+"""When the replicas were exactly those of the notice with that number."""
 KILL = "kill.json"
 """From the provider: stop at once."""
 WAKE = "wake"
@@ -87,6 +91,12 @@ class Notice(TypedDict):
     signal: str
     wall_seconds: float
     at: float
+
+
+class Resize(Notice):
+    """Go on with these replicas: start those that are missing, and let the others leave as after a notice."""
+
+    replicas: list[Replica]
 
 
 class Ending(NamedTuple):
@@ -175,6 +185,32 @@ def notice_in_force(directory: Path) -> int | None:
     return last if last > max(numbers(directory, KEPT), default=0) else None
 
 
+def resize_file(number: int) -> str:
+    """The file of the notice with that number, where it is for another size."""
+    return RESIZES.replace("*", str(number))
+
+
+def resized_file(number: int) -> str:
+    """The file that says when that was done."""
+    return RESIZED.replace("*", str(number))
+
+
+def size_in_force(directory: Path) -> int:
+    """The number of the last notice for another size that is not taken back; 0 for the size that was ordered at first."""
+    return max({*numbers(directory, RESIZES)} - {*numbers(directory, KEPT)}, default=0)
+
+
+def size_reached(directory: Path) -> int:
+    """The same of those that were carried out."""
+    return max({*numbers(directory, RESIZED)} - {*numbers(directory, KEPT)}, default=0)
+
+
+def replicas_of(directory: Path, order: Order, size: int) -> list[Replica]:
+    """The replicas of the size with that number."""
+    replicas: list[Replica] = read(directory, resize_file(size))["replicas"] if size else order["replicas"]
+    return replicas
+
+
 def _sync(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
@@ -241,22 +277,92 @@ def _run(directory: Path, order: Order, wake: int, tell_started: int) -> Ending:
         return Ending("lost", LEASE_IS_OVER, pool_time(anchor))
     if (directory / KILL).exists() or notice_in_force(directory) is not None:
         return Ending("cancelled", "stopped before it ran", pool_time(anchor))
-    children: list[Child] = []
+    crew = Crew(directory, order)
     try:
-        for replica in order["replicas"]:
-            children.append(_start(directory, order["command"], replica))  # noqa: PERF401 - those before a failure are kept
+        crew.follow()
         write(directory, RUNNING, {"at": pool_time(anchor)})
         os.close(tell_started)
-        return _until_it_ends(directory, children, wake, order)
+        return _until_it_ends(directory, crew, wake, order)
     except CannotStartError as error:
         return Ending("failed", str(error), pool_time(anchor))
     finally:
-        for child in children:
+        crew.kill()
+
+
+class Crew:
+    """The replicas that run: those that the attempt is to have, and those that have notice to leave it."""
+
+    def __init__(self, directory: Path, order: Order) -> None:
+        self._directory, self._order = directory, order
+        self._size = self._reached = 0
+        self.staying: dict[str, Child] = {}
+        self._leaving: dict[str, Child] = {}
+        self._gone: list[Child] = []  # as none is reaped before the end
+        self._kill_at = FOR_EVER
+
+    def follow(self) -> None:
+        """Start whoever is missing in the size that is in force, let go who is too many, and write down when it is reached.
+
+        Raises:
+            CannotStartError: the command could not be started.
+        """
+        if (size := size_in_force(self._directory)) != self._size:
+            self._size = size
+            self._let_go()
+        self._see_who_has_left()
+        wanted = {_name(replica): replica for replica in replicas_of(self._directory, self._order, size)}
+        for name, replica in wanted.items():
+            if name not in self.staying and name not in self._leaving:
+                self.staying[name] = _start(self._directory, self._order["command"], replica)
+        if size != self._reached and not self._leaving:
+            self._reached = size
+            if size and not (self._directory / resized_file(size)).exists():
+                write(self._directory, resized_file(size), {"at": pool_time(self._order["anchor"])})
+
+    def _let_go(self) -> None:
+        """Give notice to those that the size has no place for."""
+        wanted = {_name(replica) for replica in replicas_of(self._directory, self._order, self._size)}
+        surplus = [self.staying.pop(name) for name in self.staying.keys() - wanted]
+        if surplus:
+            told: Resize = read(self._directory, resize_file(self._size))
+            self._leaving |= {child.name: child for child in surplus}
+            self._kill_at = time.monotonic() + told["wall_seconds"]
+            for child in surplus:
+                child.send(signal.Signals[told["signal"]])
+
+    def _see_who_has_left(self) -> None:
+        """Take out those whose process has ended, with all that is left of its group; force them when their grace is over."""
+        if time.monotonic() >= self._kill_at:
+            for child in self._leaving.values():
+                child.send(signal.SIGKILL)
+        left = [child for child in self._leaving.values() if child.exit_code() is not None]
+        for child in left:
+            child.send(signal.SIGKILL)
+            self._gone.append(self._leaving.pop(child.name))
+        if not self._leaving:
+            self._kill_at = FOR_EVER
+
+    @property
+    def look_at(self) -> float:
+        """When, by the monotonic clock, who leaves is to be forced."""
+        return self._kill_at
+
+    def everybody(self) -> list[Child]:
+        """All that may still run."""
+        return [*self.staying.values(), *self._leaving.values()]
+
+    def kill(self) -> None:
+        """Stop all at once."""
+        for child in self.everybody():
             child.send(signal.SIGKILL)
 
 
+def _name(replica: Replica) -> str:
+    return f"{replica['group']}-{replica['index']}"
+
+
 def _start(directory: Path, command: Sequence[str], replica: Replica) -> Child:
-    name = f"{replica['group']}-{replica['index']}"
+    name = _name(replica)
     with (directory / f"{name}.out").open("ab") as out, (directory / f"{name}.err").open("ab") as err:
         try:
             process = subprocess.Popen(
@@ -274,13 +380,13 @@ def _start(directory: Path, command: Sequence[str], replica: Replica) -> Child:
     return Child(name, process)
 
 
-def _until_it_ends(directory: Path, children: Sequence[Child], wake: int, order: Order) -> Ending:
-    """Wait for the children; pass on each notice once; leave what still runs when its grace or lease is over to be killed."""
+def _until_it_ends(directory: Path, crew: Crew, wake: int, order: Order) -> Ending:
+    """Wait for the replicas; pass on each notice once; leave what still runs when its grace or lease is over to be killed."""
     anchor = order["anchor"]
     kill_at: float | None = None
     passed_on: int | None = None
     while True:
-        codes = {child.name: child.exit_code() for child in children}
+        codes = {child.name: child.exit_code() for child in crew.staying.values()}
         ending = _ending(codes, pool_time(anchor), noticed=kill_at is not None)
         if ending is not None:
             return ending
@@ -289,11 +395,13 @@ def _until_it_ends(directory: Path, children: Sequence[Child], wake: int, order:
         if (left := lease_left(order)) <= 0:
             return Ending("lost", LEASE_IS_OVER, pool_time(anchor))
         notice = notice_in_force(directory)
+        if notice is None:
+            crew.follow()
         if notice != passed_on:
-            passed_on, kill_at = notice, None if notice is None else _pass_on_notice(directory, notice, children)
+            passed_on, kill_at = notice, None if notice is None else _pass_on_notice(directory, notice, crew.everybody())
         if kill_at is not None and time.monotonic() >= kill_at:
             return Ending("cancelled", "stopped at the end of its grace", pool_time(anchor))
-        _wait(wake, min(kill_at or FOR_EVER, time.monotonic() + left))
+        _wait(wake, min(kill_at or FOR_EVER, crew.look_at, time.monotonic() + left))
 
 
 def _ending(codes: Mapping[str, int | None], at: float, *, noticed: bool) -> Ending | None:

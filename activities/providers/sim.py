@@ -1,7 +1,8 @@
 """A provider whose nodes and workloads are simulated, and live on in a file while no worker runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -121,17 +122,32 @@ class SimulatedProvider:
         """Take a notice back; the attempt goes on with its work."""
         self._tell_about_leaving(attempt_id, Kind.KEPT, Told(notice))
 
+    async def resize(self, order: LaunchSpec, *, notice: int) -> None:
+        """Let an attempt go on with these replicas; those that leave do so as they would with the whole attempt.
+
+        Raises:
+            ProviderError: as the port says.
+        """
+        self._tell_about_leaving(order.attempt_id, Kind.RESIZED, Told(notice, order.grace_seconds, _occupied(order)))
+
     def _tell_about_leaving(self, attempt_id: str, kind: Kind, told: Told) -> None:
-        turn = Run.noticed if kind is Kind.NOTICED else Run.kept
+        turn = TURNS[kind]
         self._be_silent_about(attempt_id)
         with self._records.writing():
             self._catch_up()
             self._world.refuse_if_silent(attempt_id)
             run = self._world.run(attempt_id)
             is_over = run is None or self._world.is_over(attempt_id)
-            if run is not None and not is_over and turn(run, self._world.now, told) != run:
+            if run is not None and not is_over and (turned := turn(run, self._world.now, told)) != run:
+                if kind is Kind.RESIZED:
+                    self._refuse_unless_there_is_room(run, turned)
                 self._records.append(self._world.now, kind, attempt_id, TOLD.dump_json(told).decode())
         self._catch_up()
+
+    def _refuse_unless_there_is_room(self, run: Run, turned: Run) -> None:
+        more = list((Counter(turned.occupied) - Counter(run.occupied)).elements())
+        self._world.refuse_unless_leased(more)
+        self._world.refuse_unless_free(more)
 
     async def release(self, attempt_id: str, epoch: int) -> None:
         """Stop the attempt at once and never start it again, even if its launch arrives later; idempotent."""
@@ -321,7 +337,7 @@ class SimulatedProvider:
         return run is not None
 
     def _record_launch(self, order: LaunchSpec, behaviour: Behaviour) -> None:
-        occupied = tuple(Occupied(place.node, place.replica.devices, place.milli) for place in order.places)
+        occupied = _occupied(order)
         self._world.refuse_unless_leased(occupied)
         self._world.refuse_unless_free(occupied)
         delay = behaviour.start_delay_seconds + self._faults.start_delay(order.attempt_id)
@@ -371,6 +387,18 @@ class SimulatedProvider:
     def _seconds_to_next(self) -> float:
         """Seconds on the wall until something comes to pass, or until another process may have done something."""
         return min(POLL_SECONDS, self._clock.wall_seconds(self._world.next_at - self._world.now))
+
+
+TURNS: Mapping[Kind, Callable[[Run, float, Told], Run]] = {
+    Kind.NOTICED: Run.noticed,
+    Kind.KEPT: Run.kept,
+    Kind.RESIZED: Run.resized,
+}
+"""What becomes of a run when it is told about leaving."""
+
+
+def _occupied(order: LaunchSpec) -> tuple[Occupied, ...]:
+    return tuple(Occupied(place.node, place.replica.devices, place.milli) for place in order.places)
 
 
 class _Watcher:

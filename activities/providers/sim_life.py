@@ -14,7 +14,8 @@ attempt of the workload goes on from what was saved last.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
@@ -106,10 +107,14 @@ class Occupied:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What an attempt was told about leaving: to do so within a grace, or that this notice is taken back."""
+    """What an attempt was told about leaving: to do so within a grace, or that this notice is taken back.
+
+    With `occupied`, it is to go on with exactly these replicas, and the others are to leave.
+    """
 
     notice: int
     grace_seconds: float = 0
+    occupied: tuple[Occupied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +127,22 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
+class Resizing:
+    """A notice for another size: what the attempt had and what it will have, when it has that, and when it was taken back."""
+
+    notice: int
+    before: tuple[Occupied, ...]
+    after: tuple[Occupied, ...]
+    done_at: float
+    until: float = FOR_EVER
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One launch as it was recorded, and what befell it since. Times are seconds since 1970 in the pool's time.
 
-    `saved_before` are the seconds of work that earlier attempts of the workload had saved.
+    `saved_before` are the seconds of work that earlier attempts of the workload had saved. `occupied` is all that it has now,
+    replicas included that are to leave.
     """
 
     attempt_id: str
@@ -140,6 +157,7 @@ class Run:
     is_stuck: bool = False
     saved_before: float = 0
     notices: tuple[Given, ...] = ()
+    resizings: tuple[Resizing, ...] = ()
     last_notice: int = 0
     released_at: float | None = None
     lost_at: float | None = None
@@ -176,7 +194,34 @@ class Run:
         """The same without notice to stop, unless a later one was given."""
         if told.notice < self.last_notice:
             return self
-        return replace(self, notices=self._taken_back(at), last_notice=told.notice)
+        return replace(self._in_its_old_size(at, told.notice), notices=self._taken_back(at), last_notice=told.notice)
+
+    def resized(self, at: float, told: Told) -> "Run":
+        """The same with notice to go on with other replicas; those that come are there at once."""
+        if told.notice <= self.last_notice:
+            return self
+        had, gets = Counter(self.occupied), Counter(told.occupied)
+        leaves_after = self.seconds_to_leave(Given(at, told.grace_seconds)) if had - gets else 0.0
+        resizing = Resizing(told.notice, self.occupied, told.occupied, max(at + leaves_after, self.ready_at))
+        both = tuple((had | gets).elements())
+        return replace(self, occupied=both, resizings=(*self.resizings, resizing), last_notice=told.notice)
+
+    def without_those_who_left(self, notice: int) -> "Run":
+        """The same once it has the size of that notice alone."""
+        return replace(self, occupied=next(each.after for each in self.resizings if each.notice == notice))
+
+    def _in_its_old_size(self, at: float, notice: int) -> "Run":
+        *others, last = self.resizings or (None,)
+        if last is None or last.notice != notice or last.until <= at:
+            return self
+        earlier = tuple(each for each in others if each is not None)
+        return replace(self, occupied=last.before, resizings=(*earlier, replace(last, until=at)))
+
+    def seconds_to_leave(self, given: Given) -> float:
+        """How long replicas take to leave once they have notice."""
+        if self.saves_on(given):
+            return self.behaviour.checkpoint_seconds
+        return FOR_EVER if self.is_stubborn else given.grace_seconds
 
     def _taken_back(self, at: float) -> tuple[Given, ...]:
         return tuple(replace(given, until=at) if given.until is None else given for given in self.notices)
@@ -198,6 +243,8 @@ class Moment:
     phase: Phase
     reason: str = ""
     exit_code: int | None = None
+    resized: int = 0
+    """The number of the notice by which it has another size from then on."""
 
 
 Timeline = tuple[Moment, ...]
@@ -222,7 +269,15 @@ def _undisturbed(run: Run) -> Timeline:
         return (*starting, Moment(run.ready_at, Phase.FAILED, "failed to start"))
     code = run.behaviour.exit_code
     end = Moment(run.ends_at, Phase.FAILED, f"exit code {code}", code) if code else Moment(run.ends_at, Phase.SUCCEEDED, "", 0)
-    return (*starting, Moment(run.ready_at, Phase.RUNNING), end)
+    turns = sorted((moment for each in run.resizings for moment in _resized(each) if moment.at < end.at), key=lambda it: it.at)
+    return (*starting, Moment(run.ready_at, Phase.RUNNING), *turns, end)
+
+
+def _resized(resizing: Resizing) -> Iterator[Moment]:
+    if resizing.done_at < resizing.until:
+        yield Moment(resizing.done_at, Phase.RUNNING, resized=resizing.notice)
+    if resizing.until < FOR_EVER:
+        yield Moment(resizing.until, Phase.RUNNING)
 
 
 def _after_notice(run: Run, life: Timeline, given: Given) -> Timeline:
@@ -233,8 +288,7 @@ def _after_notice(run: Run, life: Timeline, given: Given) -> Timeline:
     if saves:
         end = Moment(given.at + run.behaviour.checkpoint_seconds, Phase.CANCELLED, SAVED_AND_STOPPED)
     else:
-        patience = FOR_EVER if run.is_stubborn else given.grace_seconds
-        end = Moment(given.at + patience, Phase.CANCELLED, "stopped at the end of its grace")
+        end = Moment(given.at + run.seconds_to_leave(given), Phase.CANCELLED, "stopped at the end of its grace")
     if not saves and own_end.at <= end.at:
         end = own_end
     if given.until is None or given.until >= end.at:

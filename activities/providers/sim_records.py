@@ -31,6 +31,7 @@ class Kind(StrEnum):
 
     LAUNCHED = "launched"
     NOTICED = "noticed"
+    RESIZED = "resized"
     KEPT = "kept"
     RELEASED = "released"
     FORGOTTEN = "forgotten"

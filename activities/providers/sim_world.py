@@ -79,6 +79,7 @@ class Attempt:
             exit_code=moment.exit_code,
             reason=moment.reason,
             checkpoint_at=as_datetime(self.run.ready_at + saved) if saved else None,
+            resized=max(earlier.resized for earlier in self.life[:moments]),
         )
 
 
@@ -231,6 +232,8 @@ class World:
                 self._launch(RUN.validate_json(change.body))
             case Kind.NOTICED:
                 self._turn(change.subject, lambda run: run.noticed(at, _told(change.body)))
+            case Kind.RESIZED:
+                self._turn(change.subject, lambda run: run.resized(at, _told(change.body)))
             case Kind.KEPT:
                 self._turn(change.subject, lambda run: run.kept(at, _told(change.body)))
             case Kind.RELEASED:
@@ -297,9 +300,15 @@ class World:
         attempt = self._attempts.get(attempt_id)
         if attempt is None or attempt.phase.is_over:
             return
-        attempt.run = turned(attempt.run)
+        self._become(attempt, turned(attempt.run))
         attempt.life = timeline(attempt.run)
         self._unfold(attempt_id)
+
+    def _become(self, attempt: Attempt, run: Run) -> None:
+        if run.occupied != attempt.run.occupied:
+            self._occupy(attempt.run, -1)
+            self._occupy(run, 1)
+        attempt.run = run
 
     def _unfold(self, attempt_id: str) -> None:
         """Let the moments of an attempt pass whose time has come, and come back for the next."""
@@ -310,6 +319,8 @@ class World:
             attempt.passed += 1
             told = self._withheld if self._is_cut_off(attempt.run) else self.events
             told.append(attempt.observe(attempt.passed, self.now))
+            if notice := attempt.life[attempt.passed - 1].resized:
+                self._become(attempt, attempt.run.without_those_who_left(notice))
             if attempt.phase.is_over:
                 self._occupy(attempt.run, -1)
         if attempt.passed < len(attempt.life):

@@ -1,9 +1,9 @@
 """Placing: room for the next chunk of a job, wherever it may go or beside what it has."""
 
-from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 
+from domain.beside import near
 from domain.deserved.jobs import Chunk, Job, gang_of, minimums
 from domain.deserved.setting import Setting
 from domain.draft import assign, capacity
@@ -60,41 +60,12 @@ def _candidates(
         if home_supply in {None, supply}:
 
             def place(nodes: Nodes, supply: Supply = supply) -> Candidate | None:
-                near = _near(nodes, request, beside, setting)
+                found = near(nodes, request, beside, setting.nodes)
                 if among is not None:
-                    near = tuple(entry for entry in near if entry.node.id in among)
-                return best_on(request, supply, near, world.usage, world.policy.goals.topology)
+                    found = tuple(entry for entry in found if entry.node.id in among)
+                return best_on(request, supply, found, world.usage, world.policy.goals.topology)
 
             yield from options(request.spec, request.gang, classes, world, place)
-
-
-def _near(nodes: Nodes, request: Request, beside: Placement | None, setting: Setting) -> Nodes:
-    """The nodes in the required domain that the rest of the gang sits in already, as far as the rest leaves them to it."""
-    if beside is not None:
-        nodes = _apart(nodes, request, beside, setting)
-    levels = ((shape.terms.topology or request.gang.topology).required for shape in request.gang.shapes)
-    level = next((level for level in levels if level is not None), None)
-    if beside is None or level is None:
-        return nodes
-    domain = setting.nodes[beside.shares[0].node_id].domain(level)
-    return tuple(entry for entry in nodes if entry.node.domain(level) == domain)
-
-
-def _apart(nodes: Nodes, request: Request, beside: Placement, setting: Setting) -> Nodes:
-    """The nodes in domains where all replicas of the chunk may join those of their group that sit there already."""
-    for shape in request.gang.shapes:
-        spread = (shape.terms.topology or request.gang.topology).spread
-        if spread is not None:
-            level, most = spread.level, spread.maximum - shape.count
-            seated = Counter(
-                setting.nodes[share.node_id].domain(level)
-                for share in beside.shares
-                for replica in share.replicas
-                if replica.group == shape.name
-            )
-            domains = ((entry, entry.node.domain(level)) for entry in nodes)
-            nodes = tuple(entry for entry, domain in domains if domain is not None and seated[domain] <= most)
-    return nodes
 
 
 class Idle:

@@ -3,19 +3,17 @@
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from corral.api import Autoscale, ReplicaGroup, SlaTier, WorkloadSpec
+from corral.api import Autoscale, ReplicaGroup, WorkloadSpec
 from corral.policy import DisruptionBudget, Limits, Policy, QuotaModel
 from domain.autoscaling import Course, followed
 from domain.decision import Change, Plan
-from domain.disruption_budgets import ForcedStop
 from domain.parts import counts_of
 from domain.round import schedule
 from domain.workload import Active
@@ -175,26 +173,27 @@ def _summed(rows: Sequence[tuple[float, float]], seconds: int = 60) -> list[tupl
     return sorted(minutes.items())
 
 
-def under(stops: int) -> Policy:
-    """The policy with a budget of so many disruptions an hour."""
-    return Policy(limits=Limits(disruption_budgets=(DisruptionBudget(stops=stops),)))
+def test_growth_leaves_what_runs_where_it_is() -> None:
+    """Another node would hold all of it."""
+    full, roomy = a_node("full", gpus=3), a_node("roomy", gpus=8)
+    endpoint = a_workload("endpoint", groups=[ReplicaGroup(count=5, minimum=1)], autoscale=RULES).on((full, 2))
+    (reshape,) = schedule(a_snapshot([full, roomy], ALONE, endpoint), NOON).reshapes
+    assert counts_of(reshape.placement)["main"] == 5
+    assert {(share.node_id, replica) for share in endpoint.placement.shares for replica in share.replicas} < {
+        (share.node_id, replica) for share in reshape.placement.shares for replica in share.replicas
+    }
 
 
-def a_change(at: datetime) -> ForcedStop:
-    return ForcedStop("endpoint.0", "endpoint", "research", SlaTier.STANDARD, at, for_itself=True)
+def test_growth_stays_in_the_domain_that_it_must_share() -> None:
+    near, far = a_node("near", gpus=3, topology=[("rack", "a")]), a_node("far", gpus=8, topology=[("rack", "b")])
+    endpoint = a_workload("endpoint", groups=[ReplicaGroup(count=5, minimum=1)], autoscale=RULES, required="rack").on((near, 2))
+    assert sizes(schedule(a_snapshot([near, far], ALONE, endpoint), NOON)) == [(Change.GROW, 3)]
 
 
-def test_a_change_of_size_waits_until_disruption_budgets_allow_it() -> None:
-    late, early = [a_change(NOON - seconds(60))], [a_change(NOON - seconds(4_000))]
-    assert sizes(schedule(a_snapshot([NODE], ALONE, an_endpoint(5, has=2), policy=under(1), stops=late), NOON)) == []
-    grown = schedule(a_snapshot([NODE], ALONE, an_endpoint(5, has=2), policy=under(1), stops=early), NOON)
-    assert sizes(grown) == [(Change.GROW, 5)]
-
-
-def test_of_two_that_would_change_one_does_where_budgets_allow_no_more() -> None:
-    other = replace(an_endpoint(1, has=2), id="later", attempt_id="later.1", submitted_at=NOON)
-    plan = schedule(a_snapshot([NODE], ALONE, an_endpoint(2, has=3), other, policy=under(1)), NOON)
-    assert [reshape.attempt_id for reshape in plan.reshapes] == ["endpoint.1"]
+def test_changes_of_size_disturb_nobody_and_need_no_disruption_budget() -> None:
+    nothing = Policy(limits=Limits(disruption_budgets=(DisruptionBudget(stops=0),)))
+    assert sizes(schedule(a_snapshot([NODE], ALONE, an_endpoint(5, has=2), policy=nothing), NOON)) == [(Change.GROW, 5)]
+    assert sizes(schedule(a_snapshot([NODE], ALONE, an_endpoint(2, has=5), policy=nothing), NOON)) == [(Change.SHRINK, 2)]
 
 
 STRICT = Autoscale(target=10, minimum=1, most=20, step_up=2, objective=0.99, burn_window_seconds=3_600, burn_check_seconds=300)

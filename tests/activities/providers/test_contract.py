@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from activities.ports import Beat, ErrorClass, Event, LaunchSpec, Observation, Phase, Provider, ProviderError
+from activities.ports import Beat, ErrorClass, Event, LaunchSpec, Observation, Phase, Provider, ProviderError, ReplicaPlace
+from domain.fleet import Replica
 from tests.activities.providers.worlds import DEVICES, World, ended, seen, told, until
 from tests.end_to_end.pools import processes_under
 from tests.patience import PATIENCE_SECONDS
@@ -160,6 +161,109 @@ async def test_giving_notice_to_what_is_gone_or_unknown_is_no_error(world: World
     await world.provider.preempt("never-launched", 1, notice=1, signal="SIGTERM", grace_seconds=1)
 
     assert (await ended(world.provider, "attempt-1")).phase is Phase.SUCCEEDED
+
+
+def sized(world: World, replicas: int, **details: object) -> LaunchSpec:
+    """An order for so many replicas, of one device each."""
+    order = world.order(**details)
+    places = tuple(ReplicaPlace(world.node, Replica("main", index, (index,))) for index in range(replicas))
+    return replace(order, places=places, signal="SIGTERM", grace_seconds=1)
+
+
+async def is_resized(world: World, notice: int) -> Observation:
+    """Wait until an attempt has the replicas of that notice."""
+    found: list[Observation] = []
+
+    async def is_so() -> bool:
+        found[:] = (await world.provider.status(["attempt-1"])).values()
+        return found[0].resized == notice
+
+    await until(is_so)
+    return found[0]
+
+
+async def test_a_running_attempt_gets_more_replicas_beside_those_it_has(world: World) -> None:
+    began = await world.provider.launch(sized(world, 1))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.provider.resize(sized(world, 3), notice=1)
+
+    grown = await is_resized(world, 1)
+    assert (grown.phase, grown.epoch) == (Phase.RUNNING, began.epoch)
+    assert await refusal(world.provider, world.order("attempt-2", workload="another", devices=(2,))) is ErrorClass.NO_CAPACITY
+
+
+async def test_replicas_that_are_too_many_leave_within_their_grace_and_the_others_run_on(world: World) -> None:
+    await world.provider.launch(sized(world, 3, ignores_notice=True))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.provider.resize(sized(world, 1), notice=1)
+
+    assert (await is_resized(world, 1)).phase is Phase.RUNNING
+    await world.provider.launch(world.order("attempt-2", workload="another", devices=(2,)))
+    await seen(world.provider, "attempt-2", Phase.RUNNING)
+    await world.provider.preempt("attempt-1", 1, notice=2, signal="SIGTERM", grace_seconds=1)
+    assert (await ended(world.provider, "attempt-1")).phase is Phase.CANCELLED
+
+
+async def test_what_a_replica_has_is_not_given_before_it_has_left(world: World) -> None:
+    await world.provider.launch(sized(world, 2, ignores_notice=True))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.provider.resize(replace(sized(world, 1), grace_seconds=300), notice=1)
+
+    assert await refusal(world.provider, world.order("attempt-2", workload="another", devices=(1,))) is ErrorClass.NO_CAPACITY
+    assert (await seen(world.provider, "attempt-1", Phase.RUNNING)).resized == 0
+
+
+async def test_a_size_that_is_taken_back_is_the_one_before_again(world: World) -> None:
+    await world.provider.launch(sized(world, 2))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.provider.resize(sized(world, 1), notice=1)
+    await is_resized(world, 1)
+    await world.provider.keep("attempt-1", 1, notice=1)
+    await world.provider.resize(sized(world, 1), notice=1)
+
+    another = world.order("attempt-2", workload="another", devices=(1,))
+    assert await refusal(world.provider, another) is ErrorClass.NO_CAPACITY
+    assert (await seen(world.provider, "attempt-1", Phase.RUNNING)).phase is Phase.RUNNING
+
+
+async def test_a_later_notice_to_leave_is_for_all_replicas_whatever_their_size_was_to_be(world: World) -> None:
+    await world.provider.launch(sized(world, 1))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.provider.preempt("attempt-1", 1, notice=2, signal="SIGTERM", grace_seconds=5)
+    await world.provider.resize(sized(world, 3), notice=1)
+
+    assert (await ended(world.provider, "attempt-1")).phase is Phase.CANCELLED
+    await world.provider.launch(world.order("attempt-2", workload="another", devices=(2,)))
+
+
+async def test_a_size_for_which_there_is_no_room_changes_nothing(world: World) -> None:
+    await world.provider.launch(sized(world, 1))
+    await world.provider.launch(world.order("attempt-2", workload="another", devices=(2,)))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    with pytest.raises(ProviderError) as refused:
+        await world.provider.resize(sized(world, 3), notice=1)
+    assert refused.value.kind is ErrorClass.NO_CAPACITY
+    await world.provider.launch(world.order("attempt-3", workload="a-third", devices=(1,)))
+
+
+async def test_another_size_of_what_is_gone_or_unknown_is_no_error(world: World) -> None:
+    await world.provider.launch(sized(world, 1, seconds=0.05))
+    await ended(world.provider, "attempt-1")
+    await world.provider.resize(sized(world, 2), notice=1)
+    await world.provider.resize(replace(sized(world, 2), attempt_id="never-launched"), notice=1)
+    assert (await ended(world.provider, "attempt-1")).phase is Phase.SUCCEEDED
+
+
+async def test_a_new_worker_finds_the_size_that_was_reached(world: World) -> None:
+    await world.provider.launch(sized(world, 2))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.provider.resize(sized(world, 1), notice=1)
+    await is_resized(world, 1)
+    again = world.open_again()
+    (found,) = (await again.snapshot()).attempts
+    assert (found.phase, found.resized) == (Phase.RUNNING, 1)
+    await again.launch(world.order("attempt-2", workload="another", devices=(1,)))
+    await again.aclose()
 
 
 async def test_a_released_attempt_stops_and_never_starts_again(world: World) -> None:
