@@ -1,5 +1,6 @@
 """Placement: making a hold so at its provider, and taking it back there."""
 
+import logging
 from collections.abc import Mapping
 
 from temporalio import activity
@@ -12,6 +13,8 @@ from activities.liveness import staying_alive
 from activities.observing import LAST_SEQUENCE, Observer
 from activities.ports import Clock, LaunchSpec, Observation, Phase, Provider, ProviderError, StopOrder, Store
 from domain.lifecycle import AT_ONCE
+
+log = logging.getLogger(__name__)
 
 
 class Placement:
@@ -76,9 +79,7 @@ class Placement:
         """Take an attempt as far on its way out as the record says, and write down when it is gone at once."""
         provider = self._provider(order)
         if order.leave not in AT_ONCE and await _is_under_way(provider, order.attempt_id):
-            await provider.preempt(
-                order.attempt_id, order.epoch, notice=order.notice, signal=order.signal, grace_seconds=order.grace_seconds
-            )
+            await _give_notice(provider, order)
         else:
             await provider.release(order.attempt_id, order.epoch)
         self._courier.post(await self._store.noticed(key, order.notice))
@@ -87,7 +88,7 @@ class Placement:
             # Released before it began, it can never begin: that is an end as good as one that was seen.
             now = self._clock.now()
             seen = Observation(order.attempt_id, order.epoch, Phase.CANCELLED, LAST_SEQUENCE, now, reason="never started")
-        if seen.phase.is_over:
+        if seen.phase.is_over or seen.resized == order.notice:
             await self._observer.note(seen)
 
     def _provider(self, order: LaunchSpec | StopOrder) -> Provider:
@@ -100,6 +101,22 @@ class Placement:
             if standing is None:
                 raise LookupError(f"there is no workload {key.workload!r}")
             return standing
+
+
+async def _give_notice(provider: Provider, order: StopOrder) -> None:
+    """Tell an attempt to go on with other replicas, where it can keep those that it has, or else to leave."""
+    if order.resized is not None:
+        try:
+            await provider.resize(order.resized, notice=order.notice)
+        except ProviderError as error:
+            if not is_refusal(error):
+                raise
+            log.warning("attempt %s cannot get another size as it runs, and starts anew: %s", order.attempt_id, error)
+        else:
+            return
+    await provider.preempt(
+        order.attempt_id, order.epoch, notice=order.notice, signal=order.signal, grace_seconds=order.grace_seconds
+    )
 
 
 async def _is_under_way(provider: Provider, attempt: str) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Flag, StrEnum, auto
 from typing import Protocol, cast
@@ -237,6 +237,10 @@ class LaunchSpec:
     grace_seconds: int = 30
     expected_seconds: int | None = None
     provider: str = ""
+
+    def of(self, attempt_id: str, epoch: int) -> "LaunchSpec":
+        """The same for another attempt of the workload."""
+        return replace(self, attempt_id=attempt_id, epoch=epoch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1134,7 +1134,7 @@ class OperationStatus(Model):
 
 
 class Resize(Model):
-    """Change the count (and, if given, the minimum) of a replica group of a workload that does not run.
+    """Change the count (and, if given, the minimum) of a replica group of a workload that does not run, or of an endpoint.
 
     One that has a hold gives it back, and waits again.
     """

@@ -424,7 +424,10 @@ class Corral:
         return await self._change(workload, wire.Update.RELEASE, Release(), key)
 
     async def resize(self, workload: str, resize: Resize, *, key: str | None = None) -> Acknowledgement:
-        """Change the size of a workload that does not run yet; one that has a hold gives it back, and waits again."""
+        """Change the size of a workload that does not run yet; one that has a hold gives it back, and waits again.
+
+        An endpoint is resized as it runs, too: what it has and keeps runs on, until demand asks for another size.
+        """
         return await self._change(workload, wire.Update.RESIZE, resize, key)
 
     async def demand(self, workload: str, demand: Demand, *, key: str | None = None) -> Acknowledgement:

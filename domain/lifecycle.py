@@ -99,7 +99,7 @@ ALLOWED: Mapping[str, frozenset[State]] = {
     "cancel": LIVE,
     "hold": LIVE - {State.SUSPENDED},
     "release": frozenset({State.SUSPENDED}),
-    "resize": WITHOUT_CAPACITY | BEFORE_BINDING,
+    "resize": WITHOUT_CAPACITY | BEFORE_BINDING | {State.RUNNING},
     "demand": LIVE - {State.SUBMITTED},
     "reprioritize": LIVE,
     "retarget": LIVE - {State.STOPPING},

@@ -290,7 +290,7 @@ class WorkloadLifecycle:
 
     @workflow.update(name=wire.Update.RESIZE)
     async def resize(self, change: Resize) -> Acknowledgement:
-        """Change the size of a workload that has no capacity."""
+        """Change the size of a workload that has not been started, or of an endpoint."""
         return await self._change("resize", group=change.group, count=change.count, minimum=change.minimum)
 
     @workflow.update(name=wire.Update.DEMAND)

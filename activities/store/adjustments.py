@@ -10,7 +10,7 @@ from activities.answers import Adjustment
 from activities.ports import NotAllowed
 from activities.store import tables
 from activities.store.attempts import withdraw
-from activities.store.endpoints import awake, follow_demand
+from activities.store.endpoints import awake, follow_demand, sized_by_hand
 from activities.store.leaving import note_checkpoint
 from activities.store.respecifying import respecified
 from activities.store.retargeting import change_targets
@@ -88,11 +88,16 @@ async def _release(connection: AsyncConnection, journal: Journal, workload: Work
 
 
 async def _resize(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
+    if workload.state is State.RUNNING and workload.parsed().autoscale is None:
+        raise NotAllowed(
+            f"resize: workload {workload.id!r} runs; expected an endpoint (a spec with autoscale) or what has not started"
+        )
     spec = _resized(workload.parsed(), asked)
     message = f"resized: {spec.summary}"
     if workload.state in BEFORE_BINDING:
         await withdraw(connection, journal, workload.id, Outcome.RESIZED, "what it holds is of another size")
-    journal.change(_after(journal, workload), spec=spec.model_dump(mode="json"), explanation=None)
+    scaling = sized_by_hand(spec, journal.now)
+    journal.change(_after(journal, workload), spec=spec.model_dump(mode="json"), explanation=None, **scaling)
     journal.note(workload.id, "resized", message)
     journal.tell(workload.id)
     return message
@@ -102,10 +107,13 @@ def _resized(spec: WorkloadSpec, asked: Adjustment) -> WorkloadSpec:
     name = asked.group or spec.groups[0].name
     if name not in {group.name for group in spec.groups}:
         raise NotAllowed(f"group: there is no replica group {name!r}; it has {', '.join(group.name for group in spec.groups)}")
-    groups = [
-        group.model_dump() | ({"count": asked.count, "minimum": asked.minimum} if group.name == name else {})
-        for group in spec.groups
-    ]
+    assert asked.count is not None, "a size has a count"
+    size: dict[str, int | None] = {"count": asked.count, "minimum": asked.minimum}
+    if (rules := spec.autoscale) is not None and name == spec.groups[0].name:
+        if not rules.minimum <= asked.count <= rules.most:
+            raise NotAllowed(f"count: {asked.count}; autoscale of {spec.id!r} allows from {rules.minimum} to {rules.most}")
+        size["minimum"] = spec.groups[0].minimum if asked.minimum is None else asked.minimum
+    groups = [group.model_dump() | (size if group.name == name else {}) for group in spec.groups]
     return respecified(spec, f"count: {asked.count}", groups=groups)
 
 

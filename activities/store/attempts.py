@@ -7,12 +7,13 @@ from sqlalchemy import all_, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import AttemptKey
-from activities.ports import LaunchSpec, Observation, Phase, ReplicaPlace
+from activities.ports import LaunchSpec, Observation, Phase
 from activities.store import tables
 from activities.store.bulk import among
-from activities.store.facts import share_of
+from activities.store.launching import launch_orders
 from activities.store.leaving import cast_suspicion, clear_suspicion, give_notice, is_overdue, take_further, who_waits
 from activities.store.penalties import settle_ended
+from activities.store.resizing import go_on_resized, is_growing, take_up
 from activities.store.rows import (
     AttemptRow,
     Journal,
@@ -44,7 +45,7 @@ async def begin_bindings(connection: AsyncConnection, journal: Journal, keys: Se
             if workload.state in AT_A_PROVIDER:
                 bound[key] = attempt
     await _end_holds(connection, [attempt.id for attempt in bound.values()], journal.now)
-    orders = await _launch_orders(connection, workloads, list(bound.values()))
+    orders = await launch_orders(connection, workloads, list(bound.values()))
     return [orders[bound[key].id] if key in bound else None for key in keys]
 
 
@@ -54,48 +55,6 @@ def _begun(journal: Journal, workload: WorkloadRow, attempt: AttemptRow) -> tupl
         workload = journal.move(workload, State.STARTING, f"starting on {place_of(attempt)}")
         journal.account(workload, IntervalKind.STARTING, attempt=attempt)
     return workload, attempt
-
-
-async def _launch_orders(
-    connection: AsyncConnection, workloads: Mapping[str, WorkloadRow], attempts: Sequence[AttemptRow]
-) -> dict[str, LaunchSpec]:
-    places: dict[str, list[ReplicaPlace]] = {attempt.id: [] for attempt in attempts}
-    milli = {attempt.id: _milli_by_group(workloads[attempt.workload_id]) for attempt in attempts}
-    query = (
-        select(tables.allocations, tables.nodes.c.name.label("node_name"))
-        .join(tables.nodes, tables.nodes.c.id == tables.allocations.c.node_id)
-        .where(among(tables.allocations.c.attempt_id, places))
-        .order_by(tables.nodes.c.name)
-    )
-    for row in await connection.execute(query):
-        places[row.attempt_id] += [
-            ReplicaPlace(row.node_name, replica, milli[row.attempt_id][replica.group]) for replica in share_of(row).replicas
-        ]
-    return {
-        attempt.id: _launch_order(workloads[attempt.workload_id], attempt, tuple(places[attempt.id])) for attempt in attempts
-    }
-
-
-def _milli_by_group(workload: WorkloadRow) -> dict[str, int]:
-    return {group.name: min(group.milli, WHOLE) for group in workload.parsed().groups}
-
-
-def _launch_order(workload: WorkloadRow, attempt: AttemptRow, places: tuple[ReplicaPlace, ...]) -> LaunchSpec:
-    spec = workload.parsed()
-    return LaunchSpec(
-        attempt_id=attempt.id,
-        workload_id=workload.id,
-        epoch=attempt.epoch,
-        digest=workload.digest,
-        places=places,
-        command=spec.command,
-        environment=spec.environment,
-        parameters=spec.parameters,
-        signal=spec.checkpoint.signal,
-        grace_seconds=spec.checkpoint.grace_seconds,
-        expected_seconds=spec.expected_seconds,
-        provider=attempt.provider,
-    )
 
 
 async def settle(
@@ -110,14 +69,29 @@ async def settle(
     latest = {observation.attempt_id: observation for observation in sorted(observations, key=lambda seen: seen.sequence)}
     workloads, attempts = await _locked_by_attempt(connection, journal, latest.keys())
     over: list[AttemptRow] = []
+    freed: set[str] = set()
     for id, attempt in attempts.items():
         if attempt.bound_at is None:
             continue
-        _believe(journal, workloads[attempt.workload_id], attempt, latest[id], tell=id not in answered)
+        workload, beneficiary = workloads[attempt.workload_id], attempt.beneficiary
+        _believe(journal, workload, attempt, latest[id], tell=id not in answered)
         if latest[id].phase.is_over:
             over.append(attempt)
+        elif latest[id].resized and (nodes := await _resized(connection, journal, workload, attempt, latest[id])):
+            freed |= nodes
+            await keep_promises(connection, journal, nodes, [beneficiary] if beneficiary else [])
     await give_back(connection, journal, over)
-    return bool(over)
+    return bool(over or freed)
+
+
+async def _resized(
+    connection: AsyncConnection, journal: Journal, workload: WorkloadRow, attempt: AttemptRow, seen: Observation
+) -> set[str]:
+    """Believe that an attempt has another size by now; answers with the nodes on which room became free by that."""
+    attempt = journal.attempts.get(attempt.id, attempt)
+    nodes = await go_on_resized(connection, journal, journal.workloads.get(workload.id, workload), attempt, seen)
+    await clear_suspicion(connection, journal, nodes)
+    return nodes
 
 
 def _believe(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, seen: Observation, *, tell: bool) -> None:
@@ -273,10 +247,23 @@ async def withdraw(connection: AsyncConnection, journal: Journal, workload_id: s
         end_attempt(journal, workload, attempt, outcome, None)
         await give_back(connection, journal, [attempt])
     elif outcome is not Outcome.EXPIRED and _finality(outcome) > _finality(attempt.stop_as):
+        attempt = await _with_all_that_may_run(connection, journal, workload, attempt)
         give_notice(journal, attempt, outcome)
         journal.move(workload, State.STOPPING, f"has notice to leave: {message}")
         journal.tell(workload.id)
         await keep_promises(connection, journal, await drop_followers(connection, journal, [workload_id]), ())
+
+
+async def _with_all_that_may_run(
+    connection: AsyncConnection, journal: Journal, workload: WorkloadRow, attempt: AttemptRow
+) -> AttemptRow:
+    """An attempt that was to go on in another size, with all replicas that it may have by now; a new notice is for them all."""
+    follower = journal.open.then.get(workload.id)
+    if follower is None or workload.parsed().autoscale is None:
+        return attempt
+    if await is_growing(connection, workload, attempt, follower):
+        await take_up(connection, journal, workload, attempt, follower, journal.now)
+    return journal.attempt(attempt, notice=attempt.notice + 1, leave_at=journal.now)
 
 
 async def end_overdue(connection: AsyncConnection, journal: Journal) -> None:

@@ -59,6 +59,13 @@ def awake(workload: WorkloadRow) -> dict[str, Any]:
     return {} if workload.scaling is None else {"scaling": workload.scaling | {"asleep": False}}
 
 
+def sized_by_hand(spec: WorkloadSpec, at: datetime) -> dict[str, Any]:
+    """What to write where somebody has chosen the size of an endpoint: demand that is told from now on starts from there."""
+    if spec.autoscale is None:
+        return {}
+    return {"scaling": _SCALING.dump_python(Scaling(Course.begin(spec.groups[0].count, at, at)), mode="json")}
+
+
 def _known(workload: WorkloadRow, spec: WorkloadSpec, at: datetime) -> Scaling:
     if workload.scaling is None:
         return Scaling(Course.begin(spec.groups[0].count, workload.submitted_at, at))

@@ -8,11 +8,10 @@ from sqlalchemy import Integer, Row, case, cast, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import AttemptKey
-from activities.ports import StopOrder
 from activities.store import tables
 from activities.store.accounts import note_capacity
 from activities.store.bulk import among
-from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked, locked_workloads, open_attempts, place_of
+from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked, place_of
 from corral.api import Explanation, Outcome, Reason, State
 from domain.lifecycle import MAY_STAY, SUSPECT, TOO_LONG, Leave, seconds_at
 
@@ -28,18 +27,6 @@ _SAYINGS = {
     ),
 }
 """What people are told of what leaves too slowly."""
-
-
-async def stop_order(connection: AsyncConnection, key: AttemptKey) -> StopOrder | None:
-    """What an open attempt that may be at its provider is to know about leaving."""
-    workloads, attempts = await locked_workloads(connection, [key.workload]), await open_attempts(connection, [key.workload])
-    workload, attempt = workloads.get(key.workload), attempts.now.get(key.workload)
-    if workload is None or attempt is None or attempt.epoch != key.epoch or attempt.bound_at is None:
-        return None
-    wish = workload.parsed().checkpoint
-    return StopOrder(
-        attempt.id, attempt.epoch, attempt.provider, attempt.notice, attempt.leave, wish.signal, wish.grace_seconds
-    )
 
 
 def give_notice(journal: Journal, attempt: AttemptRow, stop_as: Outcome, **order: str | None) -> AttemptRow:

@@ -52,6 +52,7 @@ from activities.store import (
     policies,
     queues,
     reservations,
+    resizing,
     rollouts,
     signed_orders,
     tables,
@@ -271,7 +272,7 @@ class PostgresStore:
     async def stop_order(self, key: AttemptKey) -> StopOrder | None:
         """What an open attempt that may be at its provider is to know about leaving; none when there is no such attempt."""
         async with self._engine.connect() as connection:
-            return await leaving.stop_order(connection, key)
+            return await resizing.stop_order(connection, key)
 
     async def noticed(self, key: AttemptKey, notice: int) -> list[Notice]:
         """Note that the provider has given a notice: the grace runs."""

@@ -136,7 +136,7 @@ def standing_of(workload: WorkloadRow, attempts: OpenAttempts, clock: Clock) -> 
         outcome=Outcome(workload.outcome) if workload.outcome else None,
         exit_code=workload.exit_code,
         runtime_left=_runtime_left(workload, attempt, clock),
-        notice=attempt.notice if attempt else 0,
+        notice=attempt.notice if attempt and (attempt.leave or attempt.kept_at is None) else 0,
         leave=attempt.leave if attempt else None,
     )
 

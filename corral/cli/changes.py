@@ -56,7 +56,7 @@ def resize(
     group: Annotated[str | None, typer.Option(help="The replica group, if there are several.")] = None,
     output: Output = None,
 ) -> None:
-    """Change the size of a workload that has no capacity yet."""
+    """Change the size of a workload that has not been started, or of an endpoint also as it runs."""
     name, change = checked_id(workload), checked(Resize, count=count, minimum=minimum, group=group)
     _change(context, output, lambda corral: corral.resize(name, change))
 

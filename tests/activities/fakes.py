@@ -1,7 +1,7 @@
 """A provider and workflows in memory, which do what a test tells them to, and remember what was asked of them."""
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from temporalio.testing import ActivityEnvironment
@@ -86,6 +86,15 @@ class FakeProvider:
         if notice > self.notices.get(attempt_id, 0):
             self.notices[attempt_id] = notice
             self.becomes(attempt_id, Phase.STOPPING)
+
+    async def resize(self, order: LaunchSpec, *, notice: int) -> None:
+        self.calls.append(f"resize {order.attempt_id} {len(order.places)} {order.grace_seconds}")
+        if self.failures:
+            raise self.failures.pop()
+        if notice > self.notices.get(order.attempt_id, 0):
+            self.notices[order.attempt_id] = notice
+            resized = self.sees(order.attempt_id, Phase.RUNNING)
+            self.attempts[order.attempt_id] = replace(resized, resized=notice)
 
     async def keep(self, attempt_id: str, epoch: int, *, notice: int) -> None:
         self.calls.append(f"keep {attempt_id}")

@@ -2,8 +2,9 @@
 
 import pytest
 
+from activities.answers import AttemptKey
 from activities.ports import ErrorClass, Phase, ProviderError
-from corral.api import Outcome, SlaTier, State
+from corral.api import Autoscale, Outcome, SlaTier, State
 from domain.lifecycle import Leave
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view
@@ -147,6 +148,43 @@ async def test_a_notice_is_not_taken_back_that_is_in_force(crew: Crew) -> None:
     await crew.pool.adjusts("cancel", "train")
     assert (await crew.placement.keep(key)).state is State.STOPPING
     assert "keep train.1" not in crew.provider.calls
+
+
+async def an_endpoint_grows(crew: Crew) -> AttemptKey:
+    """An endpoint `chat` runs with one replica, and a round has ordered a second one."""
+    await crew.pool.adjusts("cancel", "train")
+    await crew.pool.arrive(a_spec("chat", gpus=1, minimum=1, autoscale=Autoscale(target=10, minimum=1, most=4)))
+    key = await crew.pool.key("chat")
+    await crew.placement.bind(key)
+    crew.pool.clock.move(60)
+    await crew.pool.adjusts("demand", "chat", demand=20, at=crew.pool.clock.now())
+    await crew.pool.plan()
+    return key
+
+
+async def test_an_endpoint_goes_on_in_another_size_with_the_replicas_that_it_has(crew: Crew) -> None:
+    key = await an_endpoint_grows(crew)
+    standing = await crew.placement.stop(key)
+    assert (standing.state, standing.epoch, standing.notice) == (State.RUNNING, key.epoch, 0)
+    before = await crew.pool.dump()
+    assert (await crew.placement.stop(key)).state is State.RUNNING
+    assert crew.provider.calls[-1] == "resize chat.1 2 30", "nothing is told that is done"
+    assert await crew.pool.dump() == before
+
+
+async def test_where_its_provider_has_no_room_for_that_it_starts_anew(crew: Crew) -> None:
+    key = await an_endpoint_grows(crew)
+    crew.provider.failures = [ProviderError(ErrorClass.NO_CAPACITY, "a device is taken")]
+    assert (await crew.placement.stop(key)).state is State.STOPPING
+    assert crew.provider.calls[-2:] == ["resize chat.1 2 30", "preempt chat.1 SIGTERM 30"]
+
+
+async def test_a_change_of_size_without_an_answer_is_asked_for_again(crew: Crew) -> None:
+    key = await an_endpoint_grows(crew)
+    crew.provider.failures = [ProviderError(ErrorClass.UNAVAILABLE, "no answer")]
+    with pytest.raises(ProviderError):
+        await crew.placement.stop(key)
+    assert (await crew.placement.stop(key)).state is State.RUNNING
 
 
 async def test_what_has_saved_its_work_is_released(crew: Crew) -> None:

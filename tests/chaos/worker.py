@@ -123,6 +123,13 @@ def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
             if orders.take(Fault.NOTICE_REPEATED):
                 await super().preempt(attempt_id, epoch, **terms)
 
+        async def resize(self, order: LaunchSpec, *, notice: int) -> None:
+            await self._reach()
+            await super().resize(order, notice=notice)
+            die_if(orders, Fault.DEATH_AFTER_NOTICE)
+            if orders.take(Fault.NOTICE_REPEATED):
+                await super().resize(order, notice=notice)
+
         async def release(self, attempt_id: str, epoch: int) -> None:
             await self._reach()
             await super().release(attempt_id, epoch)

@@ -23,10 +23,12 @@ async def test_replicas_follow_as_demand_rises_falls_ends_and_comes_back(pool: L
     group = ReplicaGroup(count=1, minimum=0)
     await pool.corral.submit(a_workload("endpoint", groups=(group,), autoscale=RULES, parameters=behaving(FOR_EVER)))
     await until_it_has(pool, 1)
+    began = await pool.corral.status("endpoint")
     for demand, replicas in ((28, 3), (15, 2)):
         told = await pool.corral.demand("endpoint", Demand(value=demand))
         assert told.message == f"{replicas} replicas wanted for a demand of {demand}"
         await until_it_has(pool, replicas)
+    assert (await pool.corral.status("endpoint")).epoch == began.epoch, "what it kept ran on"
     await pool.corral.demand("endpoint", Demand(value=0))
     await pool.until("endpoint", State.SUSPENDED)
     assert await pool.has_nothing_of("endpoint")

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,7 +164,7 @@ async def test_giving_notice_to_what_is_gone_or_unknown_is_no_error(world: World
     assert (await ended(world.provider, "attempt-1")).phase is Phase.SUCCEEDED
 
 
-def sized(world: World, replicas: int, **details: object) -> LaunchSpec:
+def sized(world: World, replicas: int, **details: Any) -> LaunchSpec:
     """An order for so many replicas, of one device each."""
     order = world.order(**details)
     places = tuple(ReplicaPlace(world.node, Replica("main", index, (index,))) for index in range(replicas))
@@ -224,6 +225,16 @@ async def test_a_size_that_is_taken_back_is_the_one_before_again(world: World) -
     another = world.order("attempt-2", workload="another", devices=(1,))
     assert await refusal(world.provider, another) is ErrorClass.NO_CAPACITY
     assert (await seen(world.provider, "attempt-1", Phase.RUNNING)).phase is Phase.RUNNING
+
+
+async def test_taking_later_notices_back_leaves_the_size_that_was_reached(world: World) -> None:
+    await world.provider.launch(sized(world, 2))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.provider.resize(sized(world, 1), notice=1)
+    await is_resized(world, 1)
+    await world.provider.keep("attempt-1", 1, notice=2)
+    await world.provider.launch(world.order("attempt-2", workload="another", devices=(1,)))
+    assert (await seen(world.provider, "attempt-1", Phase.RUNNING)).resized == 1
 
 
 async def test_a_later_notice_to_leave_is_for_all_replicas_whatever_their_size_was_to_be(world: World) -> None:

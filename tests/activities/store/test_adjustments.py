@@ -34,6 +34,7 @@ AFTER: Mapping[tuple[str, State], State] = {
     ("resize", State.SUSPENDED): State.SUSPENDED,
     ("resize", State.RESERVING): State.WAITING,
     ("resize", State.RESERVED): State.WAITING,
+    ("resize", State.RUNNING): State.RUNNING,
     ("retarget", State.WAITING): State.WAITING,
     ("retarget", State.SUSPENDED): State.SUSPENDED,
     ("retarget", State.RESERVING): State.WAITING,
@@ -61,6 +62,7 @@ ASKED: Mapping[str, dict[str, Any]] = {
 SPECS: Mapping[str, dict[str, Any]] = {
     "demand": {"minimum": 1, "autoscale": Autoscale(target=10, most=4)},
     "extend": {"maximum_runtime_seconds": 3600},
+    "resize": {"minimum": 1, "autoscale": Autoscale(target=10, most=4)},
 }
 
 
