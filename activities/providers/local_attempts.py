@@ -86,8 +86,10 @@ class LocalAttempt:
 
     @property
     def replicas(self) -> list[Replica]:
-        """Those that it may have now: of the size that it reached last, and of the one that it is to have."""
-        sizes = {size_reached(self.directory), size_in_force(self.directory)}
+        """Those that it may have now: of the size that it reached last, of the one that it is to have, and of any between."""
+        reached = size_reached(self.directory)
+        since = (number for number in numbers(self.directory, RESIZES) if number > reached)
+        sizes = {reached, size_in_force(self.directory), *since}
         found = [replica for size in sorted(sizes) for replica in replicas_of(self.directory, self.order, size)]
         return list({(replica["group"], replica["index"]): replica for replica in found}.values())
 

@@ -324,7 +324,8 @@ class Crew:
         wanted = {_name(replica) for replica in replicas_of(self._directory, self._order, self._size)}
         surplus = [self.staying.pop(name) for name in self.staying.keys() - wanted]
         if surplus:
-            told: Resize = read(self._directory, resize_file(self._size))
+            # The last that came: in the size before a growth that is taken back there is no word of how to leave.
+            told: Resize = read(self._directory, resize_file(max(numbers(self._directory, RESIZES))))
             self._leaving |= {child.name: child for child in surplus}
             self._kill_at = time.monotonic() + told["wall_seconds"]
             for child in surplus:
@@ -333,14 +334,13 @@ class Crew:
     def _see_who_has_left(self) -> None:
         """Take out those whose process has ended, with all that is left of its group; force them when their grace is over."""
         if time.monotonic() >= self._kill_at:
+            self._kill_at = FOR_EVER  # their end is heard of
             for child in self._leaving.values():
                 child.send(signal.SIGKILL)
         left = [child for child in self._leaving.values() if child.exit_code() is not None]
         for child in left:
             child.send(signal.SIGKILL)
             self._gone.append(self._leaving.pop(child.name))
-        if not self._leaving:
-            self._kill_at = FOR_EVER
 
     @property
     def look_at(self) -> float:

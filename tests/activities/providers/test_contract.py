@@ -227,6 +227,17 @@ async def test_a_size_that_is_taken_back_is_the_one_before_again(world: World) -
     assert (await seen(world.provider, "attempt-1", Phase.RUNNING)).phase is Phase.RUNNING
 
 
+async def test_growth_that_is_taken_back_leaves_what_it_had_before(world: World) -> None:
+    await world.provider.launch(sized(world, 1))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.provider.resize(sized(world, 3), notice=1)
+    await is_resized(world, 1)
+    await world.provider.keep("attempt-1", 1, notice=1)
+    await world.provider.resize(sized(world, 2), notice=2)
+    assert (await is_resized(world, 2)).phase is Phase.RUNNING
+    await world.provider.launch(world.order("attempt-2", workload="another", devices=(2,)))
+
+
 async def test_taking_later_notices_back_leaves_the_size_that_was_reached(world: World) -> None:
     await world.provider.launch(sized(world, 2))
     await seen(world.provider, "attempt-1", Phase.RUNNING)
