@@ -65,7 +65,7 @@ from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.policies import PolicyReader
 from activities.store.reservations import ReservationRow
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
-from activities.store.snapshots import SnapshotReader, anybody_leaves_for_nobody, anybody_waits, housekeeping_due, read_pool
+from activities.store.snapshots import SnapshotReader, has_work, housekeeping_due, read_pool
 from activities.store.steps import RoundTimes, Steps, pass_over
 from activities.thinking import Thinker
 from corral.api import (
@@ -241,13 +241,8 @@ class PostgresStore:
 
         Somebody waits, or has notice for the sake of who is gone, or an edit may bear on what runs, or a window comes near.
         """
-        now = self._clock.now()
         async with self._engine.connect() as connection:
-            is_edited = (await read_pool(connection, self._pool)).edits != self._reviewed
-            if is_edited or await anybody_waits(connection, now) or await anybody_leaves_for_nobody(connection):
-                return True
-            look_at = await reservations.read_look_at(connection, self._pool)
-            return look_at is not None and look_at <= now
+            return await has_work(connection, self._pool, self._clock.now(), self._reviewed)
 
     # Attempts
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, and_, exists, not_, or_, select
+from sqlalchemy import Exists, Row, Select, and_, exists, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
@@ -83,6 +83,10 @@ class PoolState(NamedTuple):
 
     changes: int
     edits: int
+
+
+NOTHING_NOTED = -1
+"""Both numbers of a pool of which nothing was noted yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,35 +266,46 @@ class SnapshotReader:
 
 
 async def read_pool(connection: AsyncConnection, pool: str) -> PoolState:
-    """The numbers of a pool; below zero, and so never the same as any remembered, before anything was noted."""
+    """The numbers of a pool; before anything was noted below zero, and so the same as none that was noted."""
     columns = tables.pools.c
     found = (await connection.execute(select(columns.changes, columns.edits).where(columns.name == pool))).one_or_none()
-    return PoolState(found.changes, found.edits) if found else PoolState(-1, -1)
+    return PoolState(found.changes, found.edits) if found else PoolState(NOTHING_NOTED, NOTHING_NOTED)
 
 
-async def anybody_waits(connection: AsyncConnection, now: datetime) -> bool:
-    """Whether a workload waits that a round may decide about now."""
+async def has_work(connection: AsyncConnection, pool: str, now: datetime, reviewed: int | None) -> bool:
+    """Whether a round could decide anything now, in one statement: it is asked after every change.
+
+    `reviewed`: the pool's number of edits that the last round over everybody has seen.
+    """
+    edits = select(tables.pools.c.edits).where(tables.pools.c.name == pool).scalar_subquery()
+    look_at = select(tables.calendars.c.look_at).where(tables.calendars.c.pool == pool).scalar_subquery()
+    is_edited = func.coalesce(edits, NOTHING_NOTED).is_distinct_from(reviewed)
+    return bool(
+        await connection.scalar(select(or_(is_edited, _somebody_waits(now), _somebody_leaves_for_nobody(), look_at <= now)))
+    )
+
+
+def _somebody_waits(now: datetime) -> Exists:
+    """That a workload waits about which a round may decide now."""
     columns = tables.workloads.c
-    somebody = exists().where(
+    return exists().where(
         columns.ended_at.is_(None),
         columns.state == State.WAITING,
         or_(columns.not_before.is_(None), columns.not_before <= now),
     )
-    return bool(await connection.scalar(select(somebody)))
 
 
-async def anybody_leaves_for_nobody(connection: AsyncConnection) -> bool:
-    """Whether an attempt has notice to leave for the sake of one that has ended."""
+def _somebody_leaves_for_nobody() -> Exists:
+    """That an attempt has notice to leave for the sake of one that has ended."""
     victims, beneficiaries = tables.attempts, tables.attempts.alias("beneficiaries")
     still_there = exists().where(beneficiaries.c.id == victims.c.beneficiary, beneficiaries.c.ended_at.is_(None))
-    somebody = exists().where(
+    return exists().where(
         victims.c.beneficiary.is_not(None),
         victims.c.ended_at.is_(None),
         victims.c.stop_as.in_(FOR_SOMEBODY),
         victims.c.leave.in_(MAY_STAY),
         not_(still_there),
     )
-    return bool(await connection.scalar(select(somebody)))
 
 
 async def read_queues(connection: AsyncConnection) -> tuple[QueueSpec, ...]:
