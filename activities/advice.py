@@ -15,6 +15,7 @@ from domain.decision import Decision, Plan, Quality, Wait
 from domain.fixes import GoOn, cheapest_fixes, for_tenant
 from domain.isolation import with_turns_for
 from domain.snapshot import Snapshot
+from domain.versions import Versions
 
 LARGEST_POOL = 300
 """Nodes and workloads in a pool whose waiting work is told its fixes unasked; in a larger one they are sought when asked."""
@@ -54,14 +55,20 @@ class Advisor:
         self._found: dict[str, tuple[Reason, datetime, tuple[Fix, ...]]] = {}
         self._waits: dict[str, Explanation] = {}
         self._due = 0.0
+        self._is_small = True
         self.quality: Quality | None = None
         """Of the last plan."""
         self._search: asyncio.Task[None] | None = None
 
     def decide(self, snapshot: Snapshot, now: datetime) -> tuple[Plan, Mapping[str, float]]:
         """Decide one round; the waits in it carry the fixes that are known for the reasons in it."""
-        plan, milliseconds = self._decider.decide(snapshot, now)
+        self._is_small = len(snapshot.nodes) + len(snapshot.active) + len(snapshot.waiting) <= LARGEST_POOL
+        everything = replace(snapshot, told=Versions()) if self._is_small else snapshot
+        plan, milliseconds = self._decider.decide(everything, now)
         self.quality = plan.quality
+        if not self._is_small:
+            self._waits = {}
+            return plan, milliseconds
         self._waits = {each.workload_id: each.explanation for each in plan.decisions if isinstance(each, Wait)}
         return replace(plan, decisions=tuple(map(self._advised, plan.decisions))), milliseconds
 

@@ -216,7 +216,7 @@ class Plan:
     An `unfinished` one left work that another round would move at once. `over_quota` are the workloads, waiting or not, that
     are entitled to nothing for now, and `misjudged` those of whom the record says the other, where somebody has looked.
     `bookings` are the reservations for which something has changed, and `look_at` is when
-    time alone will change something for them again.
+    time alone will change something for them again. `as_before` counts those who wait for the reason that they were told.
     """
 
     decisions: tuple[Decision, ...]
@@ -229,6 +229,7 @@ class Plan:
     quality: Quality | None = None
     bookings: tuple[Booking, ...] = ()
     look_at: datetime | None = None
+    as_before: int = 0
 
     @property
     def starts(self) -> tuple[Start, ...]:

@@ -58,7 +58,7 @@ def defragmented(turns: Turns, snapshot: Snapshot, facts: Facts, take_turns: Tak
         search.take(found)
     if not search.reshapes:
         return turns
-    more = take_turns(list(turns.waiting), search.world, facts, once=False)
+    more = take_turns(turns.waiting, search.world, facts, once=False)
     reshapes = (*turns.reshapes, *search.reshapes, *more.reshapes)
     return replace(more, moved=(*turns.moved, *more.moved), reshapes=reshapes)
 

@@ -98,6 +98,11 @@ def no_room(findings: Sequence[Finding], as_of: datetime, *, is_complete: bool =
 NOT_ALL_SEEN = "not every provider has told yet what it has, and it is decided about again as soon as one does"
 
 
+def is_same(said: Explanation, says: Explanation) -> bool:
+    """Whether a workload that was told the one learns nothing from the other, but for advice and for when it was found."""
+    return (said.reason, said.message, said.evidence) == (says.reason, says.message, says.evidence)
+
+
 def amount(milli: Amount) -> str:
     """Thousandths as a number of accelerators."""
     return f"{milli / WHOLE:g}"

@@ -1,19 +1,20 @@
 """What no decision of a round changes."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
 from itertools import chain
 from typing import Any
 
-from corral.api import QueueSpec
+from corral.api import Explanation, QueueSpec
 from corral.policy import Policy, QuotaModel
 from domain.bookings import Engagement, closed_to, engagements
 from domain.disruption import Elastic, elastic_by_sku
 from domain.disruption_budgets import allowances
 from domain.entitlement import Coverage
 from domain.fairness import FairShares
+from domain.lanes import Backlog, Lanes
 from domain.memory import Memory
 from domain.muster import Muster
 from domain.nodepools import Provisioning
@@ -21,7 +22,7 @@ from domain.protection import Protection, Stoppable, stoppable_by_sku
 from domain.quota import QuotaTree
 from domain.request import Kind, Kinds, alike
 from domain.snapshot import Snapshot
-from domain.versions import by_name
+from domain.versions import Crowd, Versions, by_name
 from domain.workload import Active, Waiting
 from domain.world import World
 
@@ -57,6 +58,8 @@ class Facts:
     able: set[Kind] = field(default_factory=set, compare=False, repr=False)
     """Kinds of which it is known that one could run on an idle fleet."""
     turn_kinds: Kinds = field(default_factory=Kinds, compare=False, repr=False)
+    lanes: Lanes = field(default_factory=Lanes, compare=False, repr=False)
+    told: Versions[Explanation] = field(default_factory=Versions, compare=False, repr=False)
     muster: Muster = field(default_factory=Muster, compare=False, repr=False)
     """Work to which something may be done, as the planner knows it from the last rounds."""
 
@@ -71,8 +74,16 @@ class Facts:
     def turn_kind(self, workload: Waiting) -> Kind:
         """The same with what its right to have others stopped depends on."""
         if (known := self.turn_kinds.known(workload.id)) is None:
-            known = self.turn_kinds.tell(workload.id, (self.kind(workload), self.protection.looks_at(workload)))
+            values, may_change = self.protection.looks_at(workload), self.protection.may_look_otherwise(workload)
+            known = self.turn_kinds.tell(workload.id, (self.kind(workload), values), depends_on_the_hour=may_change)
         return known
+
+    def backlog(self, waiting: Collection[Waiting]) -> Backlog:
+        """Who waits, in lanes of one turn kind each; of a crowd these are kept for the next round."""
+        if isinstance(waiting, Backlog):
+            return waiting
+        lanes, kinds = (self.lanes, self.turn_kinds) if isinstance(waiting, Crowd) else (Lanes(), Kinds())
+        return lanes.take(waiting, self.told, kinds, self.turn_kind)
 
     @property
     def stoppable(self) -> Mapping[str, Sequence[Stoppable]]:
@@ -103,13 +114,15 @@ class Facts:
         coverage = memory.entitlement.take(snapshot, tree, now)
         protection = _protection(snapshot, queues, tree, now, coverage)
         engaged = engagements(snapshot.bookings, snapshot.nodes)
+        idle = replace(memory.idle(widest, snapshot), now=now)
+        memory.turn_kinds.forget(coverage.turned)
         return cls(
             now=now,
             policy=snapshot.policy,
             queues=queues,
             tree=tree,
             widest=widest,
-            idle=replace(memory.idle(widest, snapshot), now=now),
+            idle=idle,
             complete=snapshot.is_complete and bool(snapshot.nodes),
             active=protection.active,
             protection=protection,
@@ -118,6 +131,9 @@ class Facts:
             arrivals=snapshot.arrivals,
             engagements=frozenset(chain.from_iterable(engaged.values())),
             kinds=memory.kinds.apart() if engaged else memory.kinds,
+            turn_kinds=Kinds() if engaged else memory.turn_kinds,
+            lanes=Lanes() if engaged else memory.lanes,
+            told=snapshot.told,
             able=memory.able,
             muster=memory.muster,
         )

@@ -5,7 +5,7 @@ started before have one. So nobody's start costs anybody of higher rank theirs, 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from corral.api import WHOLE, Ordering
@@ -41,21 +41,19 @@ class Gains:
 NO_GAINS = Gains()
 
 
-def improved(turns: Turns, waiting: Iterable[Waiting], facts: Facts, take_turns: TakeTurns) -> tuple[Turns, Gains]:
+def improved(turns: Turns, waiting: Collection[Waiting], facts: Facts, take_turns: TakeTurns) -> tuple[Turns, Gains]:
     """The turns with more starts, where there is room for more; `waiting` is everybody who had a turn.
 
     Whoever still waits has another turn in the world that this leaves, for what became free may be enough for somebody.
     """
     if facts.policy.rank.quota_model is not QuotaModel.RANKED:
         return turns, NO_GAINS
-    search = _Search(
-        facts, {workload.id: workload for workload in waiting}, Work.of_a_round(facts.policy.goals.improvement.work)
-    )
+    search = _Search(facts, facts.backlog(waiting).by_id, Work.of_a_round(facts.policy.goals.improvement.work))
     while search.is_worth_while(turns):
         better = search.better(turns)
         if better is turns:
             break
-        more = take_turns(list(better.waiting), better.world, facts, once=False)
+        more = take_turns(better.waiting, better.world, facts, once=False)
         turns = replace(more, moved=(*better.moved, *more.moved), reshapes=(*better.reshapes, *more.reshapes))
     return turns, search.gains
 
@@ -65,7 +63,7 @@ class _Search:
     """Lives inside one round: what is left of its work, and what is known to be hopeless."""
 
     facts: Facts
-    everybody: dict[str, Waiting]
+    everybody: Mapping[str, Waiting]
     work: Work
     gains: Gains = field(default_factory=Gains)
     hopeless: set[Kind] = field(default_factory=set)
@@ -94,7 +92,7 @@ class _Search:
             return turns
         starts = {id: each.start for id, each in bench.starts.items()}
         kept = [starts.pop(each.workload_id, each) if isinstance(each, Start) else each for each in turns.moved]
-        left = tuple(workload for workload in turns.waiting if workload.id not in starts)
+        left = self.facts.backlog(turns.waiting).without(starts)
         return replace(turns, moved=(*kept, *starts.values()), waiting=left, world=bench.world)
 
     def _awaited(self, turns: Turns) -> frozenset[str]:
@@ -102,7 +100,8 @@ class _Search:
         later = turns.world.when_all_have_left()
         if later is turns.world:
             return frozenset()
-        examples = {self.facts.kind(workload): workload for workload in turns.waiting}
+        backlog = self.facts.backlog(turns.waiting)
+        examples = {self.facts.kind(first): first for first in map(backlog.first, backlog.lanes)}
         return frozenset(
             workload.spec.queue
             for workload in examples.values()
@@ -126,7 +125,7 @@ class _Passage:
     """Replicas that have started and may move, by devices and by where they may be."""
     known: dict[Kind, bool] = field(default_factory=dict)
 
-    def over(self, waiting: Iterable[Waiting]) -> Bench | None:
+    def over(self, waiting: Collection[Waiting]) -> Bench | None:
         """The bench with all that was found, or none where nothing was."""
         self._count()
         line = Line(waiting, self.bench.world.usage, self.bench.facts)

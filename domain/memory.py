@@ -7,6 +7,7 @@ was worked out of others is worked out anew.
 from domain.beginning import Beginning
 from domain.census import Census
 from domain.entitlement import Entitlement
+from domain.lanes import Lanes
 from domain.muster import Muster
 from domain.quota import QuotaTree
 from domain.request import Kind, Kinds
@@ -28,8 +29,8 @@ class Memory:
     def forget(self) -> None:
         """Begin anew; whatever ends a round in the middle may have left half of it behind."""
         self.census, self.entitlement, self.muster = Census(), Entitlement(), Muster()
-        self.kinds = Kinds()
-        """What is asked for, where that does not depend on the hour."""
+        self.kinds, self.turn_kinds, self.lanes = Kinds(), Kinds(), Lanes()
+        """What is asked for, the same with the right to have others stopped, and who waits by that."""
         self.able: set[Kind] = set()
         """Kinds of which one could run on an idle fleet."""
         self._beginning = Beginning()
@@ -42,15 +43,15 @@ class Memory:
         self._moved, waiting = self.census.take(snapshot)
         self._beginning.take(snapshot, self._moved)
         # Work of which all targets have opened by now is of one kind again.
-        self.kinds.forget(each.id for each in waiting.gone)
+        self.turn_kinds.forget(self.kinds.forget(each.id for each in waiting.gone))
 
     def idle(self, tree: QuotaTree, snapshot: Snapshot) -> World:
         """The world in which nothing runs; what was worked out for another one, or under other rules, is forgotten."""
         idle = self._beginning.idle(tree, snapshot)
         rules = snapshot.policy, snapshot.queues, snapshot.is_complete
-        if idle.classes is not self._fleet or rules != self._rules or len(self.kinds) > MOST_KINDS:
+        if idle.classes is not self._fleet or rules != self._rules or max(len(self.kinds), len(self.turn_kinds)) > MOST_KINDS:
             self._fleet, self._rules = idle.classes, rules
-            self.kinds, self.able = Kinds(), set()
+            self.kinds, self.turn_kinds, self.lanes, self.able = Kinds(), Kinds(), Lanes(), set()
         return idle
 
     def world(self, snapshot: Snapshot, tree: QuotaTree) -> World:

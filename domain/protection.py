@@ -145,6 +145,10 @@ class Protection:
         """Whether the workload has no headroom left, so that its promise breaks while it waits; who never ran has none."""
         return not waiting.epoch or self.headroom(waiting) <= 0
 
+    def may_look_otherwise(self, waiting: Waiting) -> bool:
+        """Whether time alone may change what the rules look at in the workload."""
+        return waiting.epoch > 0 or self.delayed_until(waiting) > self.now
+
     def looks_at(self, waiting: Waiting) -> tuple[object, ...]:
         """What the rules look at in a workload for which others might be stopped, beside its tier and queue."""
         return self.why_not_yet(waiting) is None, waiting.relieved_by, self.runs_as(waiting), self.is_short(waiting)

@@ -1,6 +1,6 @@
 """Quality: how many accelerators a round has started work on, the most that any plan could, and how regions are asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from domain.bench import undone
 from domain.decision import Quality, Start
@@ -13,12 +13,12 @@ from domain.workload import Waiting
 from domain.world import World
 
 
-def quality(turns: Turns, gains: Gains, waiting: Sequence[Waiting], before: World, facts: Facts) -> Quality:
+def quality(turns: Turns, gains: Gains, waiting: Collection[Waiting], before: World, facts: Facts) -> Quality:
     """What the round comes to. Work that starts only once others have left counts for neither side."""
-    everybody = {workload.id: workload for workload in waiting}
+    everybody = facts.backlog(waiting).by_id
     started = [(everybody[each.workload_id], each) for each in turns.moved if isinstance(each, Start)]
     reached = sum(start.placement.milli for _, start in started)
-    waits, starts = tally(turns.waiting, facts), tally((workload for workload, _ in started), facts)
+    waits, starts = tally(turns.waiting, facts), tally([workload for workload, _ in started], facts)
     wanting = demand(waits, before, facts)
     both = merged(wanting, demand(starts, before, facts))
     supply, in_use = region_supply(before)

@@ -1,8 +1,9 @@
 """The quota model `ranked`: turns in one order over all queues, placing or preempting for each workload as it comes."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from operator import ge
 
 from corral.api import Explanation, Reason, WorkloadSpec
@@ -11,6 +12,7 @@ from domain.decision import Start, StartAfter
 from domain.effort import Effort
 from domain.facts import Facts
 from domain.fleet import Placement
+from domain.lanes import Backlog
 from domain.openings import best_candidate, fits_somewhere, open_ranks, why_not_yet
 from domain.preemption import make_room
 from domain.ranking import Line
@@ -29,26 +31,37 @@ class Await:
     placement: Placement
 
 
-def take_turns(waiting: list[Waiting], world: World, facts: Facts, *, once: bool) -> Turns:
+def take_turns(waiting: Collection[Waiting], world: World, facts: Facts, *, once: bool) -> Turns:
     """Take turns again until nothing moves: a victim may free quota for work whose turn was before.
 
     So a second round over the outcome of the first has nothing left to do, unless a rate limit ended the first.
     """
-    starts = Starts(facts)
-    kinds = {facts.turn_kind(workload) for workload in waiting}
-    effort = Effort.of(facts.policy.rank.disruption, facts.now.timestamp(), len(kinds))
+    starts, backlog = Starts(facts), facts.backlog(waiting)
+    effort = Effort.of(facts.policy.rank.disruption, facts.now.timestamp(), len(backlog.lanes))
     moved: list[Start | StartAfter] = []
     while True:
         done = _Pass(world, facts, starts, effort)
-        done.over(waiting)
+        done.over(backlog)
         moved += done.moves
-        waiting, world = done.others, done.world
+        backlog, world = backlog.without(move.workload_id for move in done.moves), done.world
         if once or not done.moves:
-            answers = done.answers()
-            limited = any(answer.reason is Reason.ROUND_LIMIT_REACHED for answer in answers.values())
+            answers, of_kinds = done.answers()
+            every = (*answers.values(), *of_kinds.values())
+            limited = any(answer is not None and answer.reason is Reason.ROUND_LIMIT_REACHED for answer in every)
             unfinished = limited or (effort.was_short and any(isinstance(move, StartAfter) for move in moved))
             reshapes = tuple(reshape for move in moved if isinstance(move, StartAfter) for reshape in move.reshapes)
-            return Turns(tuple(moved), tuple(waiting), world, reshapes, answers=answers, unfinished=unfinished)
+            return Turns(tuple(moved), backlog, world, reshapes, answers=answers, of_kinds=of_kinds, unfinished=unfinished)
+
+
+class Behind(Enum):
+    """Behind whom somebody stands who does not move."""
+
+    NOBODY = auto()
+    """The queue is strict, and it had its turn."""
+    THE_FIRST = auto()
+    """The queue is strict, and neither it nor any that is like it and behind it had a turn."""
+    THOSE_LIKE_IT = auto()
+    """All of its kind, the first of whom found nothing."""
 
 
 class Starts:
@@ -82,21 +95,20 @@ class _Pass:
 
     def __init__(self, world: World, facts: Facts, starts: Starts, effort: Effort) -> None:
         self._effort = effort
-        self.world, self.moves, self.others = world, list[Start | StartAfter](), list[Waiting]()
+        self.world, self.moves = world, list[Start | StartAfter]()
+        self._others: list[tuple[Waiting, Behind]] = []
+        """Who does not move, in turn; of those of a kind whose turn came to nothing together the first alone."""
         self._facts, self._starts = facts, starts
         self._stuck: set[Kind] = set()
         self._awaiting: set[str] = set()
         self._kept: World | None = None
-        self._blocked: frozenset[str] = frozenset()
 
-    def over(self, waiting: Iterable[Waiting]) -> None:
+    def over(self, waiting: Backlog) -> None:
         """Give everybody who waits a turn."""
         line = Line(waiting, self.world.usage, self._facts)
         while (workload := line.next(self.world.usage)) is not None:
             self._turn(workload, line)
-        blocked = line.left()
-        self.others += blocked
-        self._blocked = frozenset(workload.id for workload in blocked)
+        self._others += [(workload, Behind.THE_FIRST) for workload in line.left()]
 
     def _turn(self, workload: Waiting, line: Line) -> None:
         queue, alike = workload.spec.queue, self._facts.turn_kind(workload)
@@ -110,7 +122,8 @@ class _Pass:
                 kept = self.world.forked() if self._kept is None else self._kept
                 self._kept = kept.promising(decision.spec, decision.placement, ())
         if not isinstance(decision, Start | StartAfter):
-            self.others += [workload, *line.pass_over(workload)]
+            line.pass_over(workload)
+            self._others.append((workload, Behind.NOBODY if line.is_strict(workload) else Behind.THOSE_LIKE_IT))
             self._stuck.add(alike)
             if why_not_yet(workload, self._facts) is None:
                 return
@@ -134,19 +147,20 @@ class _Pass:
         if isinstance(decision, StartAfter):
             line.again(self.world.usage)
 
-    def answers(self) -> dict[str, Explanation]:
-        """Why work waits that would move if it were not for its place in line, by workload id."""
+    def answers(self) -> tuple[dict[str, Explanation | None], dict[Kind, Explanation]]:
+        """Why work waits that would move if it were not for its place in line, by workload id, and of all others by kind."""
         known: dict[tuple[Kind, bool], Explanation | None] = {}
-        view = View.of(self.world)
-        answers = {}
-        for workload in self.others:
-            is_blocked = workload.id in self._blocked
-            alike = self._facts.turn_kind(workload), is_blocked
-            if alike not in known:
-                known[alike] = self._why_not_its_turn(workload, view, is_blocked=is_blocked)
-            if (answer := known[alike]) is not None:
+        view, answers, of_kinds = View.of(self.world), dict[str, Explanation | None](), dict[Kind, Explanation]()
+        for workload, behind in self._others:
+            is_blocked, kind = behind is Behind.THE_FIRST, self._facts.turn_kind(workload)
+            if (kind, is_blocked) not in known:
+                known[kind, is_blocked] = self._why_not_its_turn(workload, view, is_blocked=is_blocked)
+            answer = known[kind, is_blocked]
+            if behind is Behind.NOBODY:
                 answers[workload.id] = answer
-        return answers
+            elif answer is not None:
+                of_kinds[kind] = answer
+        return answers, of_kinds
 
     def _why_not_its_turn(self, workload: Waiting, view: "View", *, is_blocked: bool) -> Explanation | None:
         queue, now = workload.spec.queue, self._facts.now

@@ -1,16 +1,16 @@
 """Rank: whose turn it is, lexicographic and not scriptable."""
 
-from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, merge
 from operator import is_
 from typing import NamedTuple
 
 from corral.api import Ordering
 from domain.facts import Facts
 from domain.fleet import Amount
+from domain.lanes import Backlog, Lane, age
 from domain.quota import ShareKey, Usage, Use
 from domain.request import form
 from domain.standing import TIERS
@@ -33,23 +33,24 @@ class Line:
     queue's rank worse and never better, so that only whoever leads needs to be looked at again.
     """
 
-    def __init__(self, waiting: Iterable[Waiting], usage: Usage, facts: Facts) -> None:
+    def __init__(self, waiting: Collection[Waiting], usage: Usage, facts: Facts) -> None:
         self._facts, self._seen = facts, _Seen(facts)
         self._strict: dict[str, _Lane] = {}
         self._led: dict[str, _Lane] = {}
-        self._heap = [(self._rank(lane, usage), lane) for lane in self._lanes(waiting)]
+        self._backlog = facts.backlog(waiting)
+        self._heap = [(self._rank(lane, usage), lane) for lane in self._lanes()]
         heapify(self._heap)
 
     def next(self, usage: Usage) -> Waiting | None:
         """Whose turn it is now, or none when nobody is left. Of a strict queue the next one only follows after `step`."""
         while self._heap:
             rank, lane = heappop(self._heap)
-            if not lane.members:
+            if lane.first is None:
                 continue
             if (now := self._rank(lane, usage)) <= rank:
-                workload = lane.members.popleft()
+                workload = lane.step()
                 self._led[workload.id] = lane
-                if lane.members and not lane.is_strict:
+                if lane.first is not None and not lane.is_strict:
                     heappush(self._heap, (self._rank(lane, usage), lane))
                 return workload
             heappush(self._heap, (now, lane))
@@ -58,51 +59,50 @@ class Line:
     def step(self, queue: str, usage: Usage) -> None:
         """Let the next of a strict queue come forward."""
         lane = self._strict.get(queue)
-        if lane is not None and lane.members:
+        if lane is not None and lane.first is not None:
             heappush(self._heap, (self._rank(lane, usage), lane))
 
-    def pass_over(self, workload: Waiting) -> list[Waiting]:
-        """All who are like one that had its turn; they get none. In a strict queue nobody is passed over."""
+    def pass_over(self, workload: Waiting) -> None:
+        """Let nobody have a turn who is like one that had its own. In a strict queue nobody is passed over."""
         lane = self._led[workload.id]
-        if lane.is_strict:
-            return []
-        members, lane.members = list(lane.members), deque()
-        return members
+        if not lane.is_strict:
+            lane.end()
+
+    def is_strict(self, workload: Waiting) -> bool:
+        """Whether its queue starts its work strictly in turn."""
+        return self._led[workload.id].is_strict
 
     def again(self, usage: Usage) -> None:
         """Rank everybody anew: somebody gave quota back."""
-        self._heap = [(self._rank(lane, usage), lane) for _, lane in self._heap if lane.members]
+        self._heap = [(self._rank(lane, usage), lane) for _, lane in self._heap if lane.first is not None]
         heapify(self._heap)
 
     def left(self) -> list[Waiting]:
-        """Those who had no turn."""
-        lanes = {id(lane): lane for lane in (*(lane for _, lane in self._heap), *self._strict.values())}
-        return [workload for lane in lanes.values() for workload in lane.members]
+        """The first of every kind of those who had no turn, queue by queue in their order: all are in strict ones."""
+        return [first for lane in self._strict.values() for first in lane.first_of_kinds(self._led)]
 
-    def _lanes(self, waiting: Iterable[Waiting]) -> Iterable["_Lane"]:
-        members: dict[Hashable, list[Waiting]] = {}
-        for workload in sorted(waiting, key=_age):
-            queue = workload.spec.queue
-            alike = ("strict", queue) if _is_strict(queue, self._facts) else self._facts.turn_kind(workload)
-            members.setdefault(alike, []).append(workload)
-        for found in members.values():
-            queue = found[0].spec.queue
-            if is_strict := _is_strict(queue, self._facts):
-                found.sort(key=lambda workload: _place(workload, self._facts))
-            lane = _Lane(queue, deque(found), is_strict)
-            if is_strict:
-                self._strict[queue] = lane
-            yield lane
+    def _lanes(self) -> Iterable["_Lane"]:
+        strict: dict[str, list[Lane]] = {}
+        backlog = self._backlog
+        for lane in sorted(backlog.lanes, key=lambda lane: age(backlog.first(lane))):
+            queue = lane.members[0].spec.queue
+            if _is_strict(queue, self._facts):
+                strict.setdefault(queue, []).append(lane)
+            else:
+                yield _Lane(queue, [lane], backlog, self._facts)
+        for queue, lanes in strict.items():
+            self._strict[queue] = _Lane(queue, lanes, backlog, self._facts, is_strict=True)
+            yield self._strict[queue]
 
     def _rank(self, lane: "_Lane", usage: Usage) -> Rank:
         """The rank of a lane's first workload, remembered while neither that nor what its queue uses changes."""
-        standing, first = self._seen.standing(lane.queue, usage), lane.members[0]
+        standing, first = self._seen.standing(lane.queue, usage), lane.head
         if lane.ranked is None or lane.ranked[0] is not first or lane.ranked[1] is not standing:
             lane.ranked = first, standing, self._ranked(lane, standing, usage)
         return lane.ranked[2]
 
     def _ranked(self, lane: "_Lane", standing: "_Standing", usage: Usage) -> Rank:
-        tier, priority, submitted_at, id = _place(lane.members[0], self._facts)
+        tier, priority, submitted_at, id = _place(lane.head, self._facts)
         is_within = lane.queue not in self._facts.tree.overspent and any(
             standing.is_within(wish, usage) for wish in lane.wishes(self._facts)
         )
@@ -179,22 +179,44 @@ class _Wish(NamedTuple):
     milli: Amount
 
 
-@dataclass(slots=True, eq=False)
 class _Lane:
     """Workloads that have their turns one after the other; of a strict queue all that wait in it, whatever they ask for.
 
     Of a kind all have one tier and one priority, so that they go by age, whatever waiting adds to that.
     """
 
-    queue: str
-    members: deque[Waiting]
-    is_strict: bool
-    ranked: tuple[Waiting, _Standing, Rank] | None = None
-    _asked: tuple[Waiting, list[_Wish]] | None = None
+    def __init__(self, queue: str, lanes: list[Lane], backlog: Backlog, facts: Facts, *, is_strict: bool = False) -> None:
+        self.queue, self.is_strict = queue, is_strict
+        self._lanes, self._backlog, self._facts = lanes, backlog, facts
+        every = map(backlog.of, lanes)
+        self._line = merge(*every, key=self._key) if is_strict else backlog.of(lanes[0])
+        self.first: Waiting | None = next(self._line, None)
+        self.ranked: tuple[Waiting, _Standing, Rank] | None = None
+        self._asked: tuple[Waiting, list[_Wish]] | None = None
+
+    @property
+    def head(self) -> Waiting:
+        """The first, where there is one."""
+        assert self.first is not None
+        return self.first
+
+    def step(self) -> Waiting:
+        """Let the first go; tells who it was."""
+        first, self.first = self.head, next(self._line, None)
+        return first
+
+    def end(self) -> None:
+        """Let everybody go."""
+        self._line, self.first = iter(()), None
+
+    def first_of_kinds(self, but: Container[str]) -> list[Waiting]:
+        """The first of every kind but for these workloads."""
+        every = ((workload for workload in self._backlog.of(lane) if workload.id not in but) for lane in self._lanes)
+        return sorted((first for each in every if (first := next(each, None)) is not None), key=self._key)
 
     def wishes(self, facts: Facts) -> list[_Wish]:
         """What its first workload may have by now; of a kind all ask for the same, and it opens to them at once."""
-        first = self.members[0]
+        first = self.head
         if self._asked is None or (self.is_strict and self._asked[0] is not first):
             waited = (facts.now - first.submitted_at).total_seconds()
             opened = [wish for wish in form(first).wishes if wish.target.after_seconds <= waited]
@@ -203,15 +225,14 @@ class _Lane:
 
     def __lt__(self, other: "_Lane") -> bool:
         """Ranks are never equal, for they end with an id."""
-        return self.members[0].id < other.members[0].id
+        return self.head.id < other.head.id
+
+    def _key(self, workload: Waiting) -> Place:
+        return _place(workload, self._facts)
 
 
 def _is_strict(queue: str, facts: Facts) -> bool:
     return queue in facts.queues and facts.queues[queue].ordering is Ordering.STRICT_FIFO
-
-
-def _age(workload: Waiting) -> tuple[datetime, str]:
-    return workload.submitted_at, workload.id
 
 
 def _place(workload: Waiting, facts: Facts) -> Place:

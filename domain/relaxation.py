@@ -5,7 +5,7 @@ forgets which node has cpu and memory left, topology and whole gangs (but for wh
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -50,7 +50,7 @@ Tally = Sequence[tuple[Waiting, int]]
 """Examples of workloads that ask for the same, and how many there are of each."""
 
 
-def tally(waiting: Iterable[Waiting], facts: Facts) -> Tally:
+def tally(waiting: Collection[Waiting], facts: Facts) -> Tally:
     """Everybody who may start at all by now, the like counted together."""
     stopped = {
         name
@@ -70,13 +70,15 @@ def tally(waiting: Iterable[Waiting], facts: Facts) -> Tally:
     return tuple(found.values())
 
 
-def _of_each_kind(waiting: Iterable[Waiting], facts: Facts) -> Tally:
+def _of_each_kind(waiting: Collection[Waiting], facts: Facts) -> Tally:
     """The first of every kind, and how many there are of it."""
     examples: dict[Kind, Waiting] = {}
     numbers: Counter[Kind] = Counter()
-    for workload in waiting:
-        examples.setdefault(alike := facts.kind(workload), workload)
-        numbers[alike] += 1
+    backlog = facts.backlog(waiting)
+    for lane in backlog.lanes:
+        alike = facts.kind(example := backlog.first(lane))
+        examples.setdefault(alike, example)
+        numbers[alike] += backlog.number(lane)
     return [(workload, numbers[alike]) for alike, workload in examples.items()]
 
 

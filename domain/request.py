@@ -433,11 +433,7 @@ class Kind:
     A kind is equal to itself alone, so that it is looked up at once; `Kinds` sees to it that there is one of each.
     """
 
-    __slots__ = ("depends_on_the_hour",)
-
-    def __init__(self, *, depends_on_the_hour: bool) -> None:
-        self.depends_on_the_hour = depends_on_the_hour
-        """Whether a workload may be of another kind later on."""
+    __slots__ = ()
 
 
 class Kinds:
@@ -448,6 +444,7 @@ class Kinds:
         self._by_workload: dict[str, Kind] = {}
         self._passing: set[str] = set()
         """Workloads that may be of another kind later on."""
+        self._taken_back: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._by_values)
@@ -463,19 +460,26 @@ class Kinds:
         return self._by_workload.get(workload_id)
 
     def tell(self, workload_id: str, values: Hashable, *, depends_on_the_hour: bool = False) -> Kind:
-        """The kind of a workload for which these values count."""
+        """The kind of a workload for which these values count, for now where they depend on the hour."""
         if (kind := self._by_values.get(values)) is None:
-            kind = self._by_values[values] = Kind(depends_on_the_hour=depends_on_the_hour)
-        if kind.depends_on_the_hour:
+            kind = self._by_values[values] = Kind()
+        if depends_on_the_hour:
             self._passing.add(workload_id)
         self._by_workload[workload_id] = kind
         return kind
 
-    def forget(self, workload_ids: Iterable[str]) -> None:
-        """Let it be asked anew of these, and of all that depend on the hour."""
-        for workload_id in (*workload_ids, *self._passing):
+    def forget(self, workload_ids: Iterable[str]) -> set[str]:
+        """Let it be asked anew of these, and of all that depend on the hour; tells of whom that is so."""
+        those, self._passing = self._passing.union(workload_ids), set()
+        for workload_id in those:
             self._by_workload.pop(workload_id, None)
-        self._passing = set()
+        self._taken_back |= those
+        return those
+
+    def taken_back(self) -> set[str]:
+        """Of whom it was forgotten since somebody asked that."""
+        those, self._taken_back = self._taken_back, set()
+        return those
 
 
 class Alike(NamedTuple):

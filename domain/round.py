@@ -1,7 +1,8 @@
 """One round: facts in, a plan out. Pure; someone else commits."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
+from itertools import chain
 
 from corral.api import Explanation
 from corral.policy import QuotaModel
@@ -15,6 +16,7 @@ from domain.facts import Facts
 from domain.feasibility import ARRIVAL_FILTERS, LASTING_REASONS, offers, sift, unanswered, why_never
 from domain.guarantees import oversold
 from domain.improvement import NO_GAINS, improved
+from domain.lanes import Backlog
 from domain.memory import Memory
 from domain.nodepools import Provisioning
 from domain.openings import fits_somewhere, open_ranks, why_not_yet
@@ -71,9 +73,8 @@ def schedule(
     lap("defragment")
     turns = turns if once else resized(turns, facts)  # 8. endpoints follow their demand
     lap("resize")
-    waits = explain([workload for workload in turns.waiting if workload.id not in turns.answers], turns.world, facts)
-    answers = [Wait(workload_id, why) for workload_id, why in turns.answers.items()]  # 9. why the others wait
-    decisions = (*refused, *turns.moved, *answers, *waits)
+    waits = explain(turns, facts)  # 9. why the others wait
+    decisions = (*refused, *turns.moved, *waits)
     lap("explain")
     return Plan(
         decisions,
@@ -86,6 +87,7 @@ def schedule(
         quality=found,
         bookings=kept.bookings,
         look_at=kept.look_at,
+        as_before=len(turns.waiting) - len(waits),
     )
 
 
@@ -103,32 +105,49 @@ def turns_alone(snapshot: Snapshot, now: datetime) -> Turns:
     return resized(take_turns(waiting, World.of(snapshot, facts.tree), facts, once=False), facts)
 
 
-def refuse(waiting: Iterable[Waiting], facts: Facts) -> tuple[list[Refuse], list[Waiting]]:
+def refuse(waiting: Collection[Waiting], facts: Facts) -> tuple[list[Refuse], Backlog]:
     """Part what can never run, as it stands, from what may."""
-    refused, others = [], []
-    waiting = list(waiting)
-    unkept = oversold(waiting, facts)
+    backlog, refused = facts.backlog(waiting), list[Refuse]()
     answers: dict[Kind, Explanation] = {}
-    for workload in sorted(waiting, key=lambda workload: workload.id):
-        alike = facts.kind(workload)
-        if alike not in facts.able and alike not in answers and (never := why_never(workload, facts)) is not None:
+    for lane in backlog.lanes:
+        example = backlog.first(lane)
+        alike = facts.kind(example)
+        if alike not in facts.able and alike not in answers and (never := why_never(example, facts)) is not None:
             answers[alike] = never
         elif alike not in answers:
             facts.able.add(alike)
-        if (why := answers.get(alike) or unkept.get(workload.id)) is not None:
-            refused.append(Refuse(workload.id, why))
-        else:
-            others.append(workload)
-    return refused, others
+        if alike in answers:
+            refused += [Refuse(workload.id, answers[alike]) for workload in backlog.of(lane)]
+    unable = {each.workload_id for each in refused}
+    unkept = oversold(backlog.newcomers, facts)
+    refused += [Refuse(workload, why) for workload, why in unkept.items() if workload not in unable]
+    refused.sort(key=lambda each: each.workload_id)
+    return refused, backlog.without(each.workload_id for each in refused)
 
 
-def explain(waiting: Sequence[Waiting], world: World, facts: Facts) -> list[Wait]:
-    """Why each workload waits, in the world in which the round ends."""
-    later = world.when_all_have_left()
-    alike = {workload.id: facts.kind(workload) for workload in waiting}
-    examples = {alike[workload.id]: workload for workload in waiting}
-    explanations = {each: why_waits(example, world, later, facts) for each, example in examples.items()}
-    return [Wait(workload.id, explanations[alike[workload.id]]) for workload in waiting]
+def explain(turns: Turns, facts: Facts) -> list[Wait]:
+    """Why each workload waits, in the world in which the round ends; of who was told the same already nothing is said."""
+    backlog, later = facts.backlog(turns.waiting), turns.world.when_all_have_left()
+    reasons: dict[Kind, Explanation] = {}
+
+    def reason(workload: Waiting) -> Explanation:
+        if (alike := facts.kind(workload)) not in reasons:
+            reasons[alike] = why_waits(workload, turns.world, later, facts)
+        return reasons[alike]
+
+    waits = list[Wait]()
+    for lane in backlog.lanes:
+        example = next((workload for workload in backlog.of(lane) if workload.id not in turns.answers), None)
+        if example is not None:
+            why = turns.of_kinds.get(lane.kind) or reason(example)
+            others = (those for said, those in lane.told if said is None or not explanation.is_same(said, why))
+            untold = (each for each in chain.from_iterable(others) if each not in turns.answers and backlog.has(each))
+            waits += [Wait(each, why) for each in untold]
+    for workload in filter(backlog.has, turns.answers):
+        why = turns.answers[workload] or reason(backlog.by_id[workload])
+        if (said := facts.told.get(workload)) is None or not explanation.is_same(said, why):
+            waits.append(Wait(workload, why))
+    return sorted(waits, key=lambda wait: wait.workload_id)
 
 
 def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Explanation:

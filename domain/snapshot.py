@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from corral.api import Dataset, QueueSpec
+from corral.api import Dataset, Explanation, QueueSpec
 from corral.policy import Policy
 from domain.accounting import Interval
 from domain.bookings import Booking
@@ -23,6 +23,7 @@ class Snapshot:
     `waiting` holds the workloads to decide about; `active` all that have capacity promised, held or in use.
     `bystanders` wait as well, and are not to be decided about now.
     `over_quota` are the workloads, by id, of which the record says that nominal quota does not cover them.
+    `told` is why they wait, as far as they have been told; a plan says nothing to who would be told the same again.
     `ledger` holds what live workloads did in the control window, by workload id; `stops` who had to leave or move of late.
     `spent` is what is used up of budgets: by queue and the budget's place in it, in the units of `domain.budgets.ONE`.
     `past_use` is what queues used beyond their nominal, as a part of the capacity that was there, both decayed.
@@ -41,6 +42,7 @@ class Snapshot:
     is_complete: bool = True
     bystanders: Sequence[Waiting] = ()
     over_quota: Versions[bool] = field(default_factory=Versions)
+    told: Versions[Explanation] = field(default_factory=Versions)
     ledger: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
     stops: tuple[ForcedStop, ...] = ()
     spent: Mapping[tuple[str, int], int] = field(default_factory=dict)
@@ -52,10 +54,11 @@ class Snapshot:
 
 
 def apart(snapshot: Snapshot) -> Snapshot:
-    """The same for another thread, and for as long as it likes: nothing of it is shared with later snapshots."""
+    """The same for another thread, and for as long as it likes, in which nobody has been told anything yet."""
     return replace(
         snapshot,
         waiting=tuple(snapshot.waiting),
         bystanders=tuple(snapshot.bystanders),
         over_quota=Versions(snapshot.over_quota),
+        told=Versions(),
     )

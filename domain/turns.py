@@ -7,6 +7,7 @@ from typing import Protocol
 from corral.api import Explanation
 from domain.decision import Reshape, Start, StartAfter, Stop
 from domain.facts import Facts
+from domain.request import Kind
 from domain.workload import Waiting
 from domain.world import World
 
@@ -16,7 +17,9 @@ class Turns:
     """Who moved, who still waits, and the world in which it ends.
 
     `moved` is in the order in which it was decided. `answers` says, by workload id, why work waits where the model knows
-    better than the rules that all models share. `unfinished`: a limit of one round left work that would move in the next.
+    better than the rules that all models share, and `of_kinds` the same of everybody of a kind (`Facts.turn_kind`) who has no
+    answer of their own; an answer of none leaves it to the rules. `unfinished`: a limit of one round left work that would move
+    in the next.
     """
 
     moved: tuple[Start | StartAfter, ...]
@@ -24,12 +27,13 @@ class Turns:
     world: World
     reshapes: tuple[Reshape, ...] = ()
     stops: tuple[Stop, ...] = ()
-    answers: Mapping[str, Explanation] = field(default_factory=dict)
+    answers: Mapping[str, Explanation | None] = field(default_factory=dict)
+    of_kinds: Mapping[Kind, Explanation] = field(default_factory=dict)
     unfinished: bool = False
 
 
 class TakeTurns(Protocol):
     """A quota model: whose turn it is, and what each turn does to the world that the turns before it left."""
 
-    def __call__(self, waiting: list[Waiting], world: World, facts: Facts, *, once: bool) -> Turns:
+    def __call__(self, waiting: Collection[Waiting], world: World, facts: Facts, *, once: bool) -> Turns:
         """Take turns: a single pass when `once`, else until nothing moves any more."""

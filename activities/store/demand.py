@@ -79,6 +79,8 @@ class Demand:
     """True of those of whom the record says that they are entitled to nothing."""
     delayed: dict[str, datetime] = field(default_factory=dict)
     """Until when those in line back off, or backed off, and the record still says so."""
+    told: Followed[Explanation] = field(default_factory=Followed)
+    """Why those in line wait, as far as they have been told."""
     _known: dict[str, Known] = field(default_factory=dict)
     _told: WeakValueDictionary[str, Explanation] = field(default_factory=WeakValueDictionary)
 
@@ -118,6 +120,8 @@ class Demand:
         self._known[row.id], self.rows[row.id] = known, row
         if waiting:
             self.waiting.put(row.id, past.complete_waiting(waiting_of(row, known.spec)))
+            if known.said is not None:
+                self.told.put(row.id, known.said)
         for active in actives:
             self.active.put(active.attempt_id, past.complete(active))
         self.attempts.update({attempt.id: attempt for attempt in known.attempts})
@@ -133,6 +137,7 @@ class Demand:
             return
         del self.rows[id]
         self.over_quota.drop(id)
+        self.told.drop(id)
         self.delayed.pop(id, None)
         self.held.subtract(_held(known))
         for attempt in known.attempts:

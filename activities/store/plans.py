@@ -22,6 +22,7 @@ from activities.store.steps import Steps
 from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import IntervalKind
 from domain.decision import Change, Decision, Keep, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
+from domain.explanation import is_same
 from domain.fleet import Node, NodeShare, Placement
 from domain.lifecycle import BEFORE_BINDING
 from domain.penalties import Entry, charges, settlement
@@ -185,9 +186,9 @@ class PlanWriter:
         if said is None:
             return False
         # Those who wait alike were told the same and are told the same: two objects that are compared once.
-        if (is_same := self.compared.get((id(said), id(says)))) is None:
-            is_same = self.compared[id(said), id(says)] = _same(said, says)
-        return is_same
+        if (known := self.compared.get((id(said), id(says)))) is None:
+            known = self.compared[id(said), id(says)] = _same(said, says)
+        return known
 
     async def _insert_round(self, plan: Plan) -> int:
         inserted = await self.connection.execute(
@@ -196,7 +197,7 @@ class PlanWriter:
                 "pool": self.record.pool,
                 "at": self.journal.now,
                 "trigger": self.record.trigger,
-                "considered": len(plan.decisions),
+                "considered": len(plan.decisions) + plan.as_before,
                 "started": len(plan.starts),
                 "preempted": len(plan.preempts),
                 "refused": sum(isinstance(decision, Refuse) for decision in plan.decisions),
@@ -431,8 +432,7 @@ def _root(queue: str, parents: Mapping[str, str | None]) -> str:
 
 
 def _same(said: Explanation, says: Explanation) -> bool:
-    is_same = (said.reason, said.message, said.evidence) == (says.reason, says.message, says.evidence)
-    return is_same and not _has_other_fixes(said, says)
+    return is_same(said, says) and not _has_other_fixes(said, says)
 
 
 def _has_other_fixes(said: Explanation, says: Explanation) -> bool:

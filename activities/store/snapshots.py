@@ -221,6 +221,7 @@ class SnapshotReader:
             waiting=Crowd(ready.with_(new)) if everybody else tuple(new.values()),
             bystanders=later if everybody else Crowd(memory.demand.waiting.now()),
             over_quota=memory.demand.over_quota.now(),
+            told=memory.demand.told.now(),
             active=memory.demand.active.values(),
             policy=edited.policy,
             is_complete=edited.is_complete,

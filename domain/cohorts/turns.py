@@ -1,5 +1,7 @@
 """Turns by Kueue's rules: cycle after cycle over the heads of all queues."""
 
+from collections.abc import Collection
+
 from corral.api import Explanation, Reason
 from domain.cohorts import answers
 from domain.cohorts.cycle import Cycle, run_cycle
@@ -14,7 +16,7 @@ from domain.workload import Waiting
 from domain.world import World
 
 
-def take_turns(waiting: list[Waiting], world: World, facts: Facts, *, once: bool) -> Turns:
+def take_turns(waiting: Collection[Waiting], world: World, facts: Facts, *, once: bool) -> Turns:
     """Run one cycle, or as many as it takes until nobody moves though everybody has been considered again."""
     setting, starts = Setting.of(facts), Starts(facts)
     lines = Lines(waiting, setting)

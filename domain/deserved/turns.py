@@ -1,6 +1,6 @@
 """The rounds of the quota model `deserved`: allocate, consolidate, reclaim, preempt, as often as anything moves."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 
 from corral.policy import Action
@@ -22,7 +22,7 @@ from domain.workload import Waiting
 from domain.world import World
 
 
-def take_turns(waiting: list[Waiting], world: World, facts: Facts, *, once: bool) -> Turns:
+def take_turns(waiting: Collection[Waiting], world: World, facts: Facts, *, once: bool) -> Turns:
     """Do the policy's actions in their order, once or until nothing moves any more."""
     jobs = jobs_of(waiting, facts)
     draft = Draft(Setting.of(jobs, facts), world)
