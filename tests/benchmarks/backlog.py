@@ -25,9 +25,10 @@ TIMES = 7
 NODES = 1_250
 
 _MORE = text("""
-    INSERT INTO workloads (id, spec, digest, queue, tier, priority, state, version, submitted_at, since, explanation)
+    INSERT INTO workloads (id, spec, digest, queue, tier, priority, state, version, submitted_at, since, explanation,
+                           over_quota)
     SELECT id || '-' || copy, jsonb_set(spec, '{id}', to_jsonb(id || '-' || copy)), digest, queue, tier, priority, state,
-           version, submitted_at, since, explanation
+           version, submitted_at, since, explanation, over_quota
     FROM (SELECT * FROM workloads WHERE state = 'waiting' AND ended_at IS NULL ORDER BY id LIMIT 1000) AS those,
          generate_series(1, :copies) AS copy""")
 

@@ -8,18 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.api import BudgetSpec, BudgetUnit, SlaTier, Target
+from corral.api import BudgetSpec, BudgetUnit, Explanation, Ordering, SlaTier, Target
 from corral.policy import Policy
-from domain import entitlement, herd
+from domain import entitlement, herd, lanes
 from domain.beginning import Beginning
 from domain.budgets import ONE
+from domain.decision import Wait
 from domain.entitlement import Entitlement, within_quota
+from domain.explanation import is_same
 from domain.facts import Facts
 from domain.isolation import schedule_around
 from domain.memory import Memory
 from domain.quota import QuotaTree
 from domain.round import schedule
 from domain.snapshot import Snapshot
+from domain.versions import Crowd, Versions
+from domain.workload import Waiting
 from tests.benchmarks.pools import Size, a_pool
 from tests.benchmarks.turnover import a_little_later, carried_out
 from tests.builders import LONG_AGO, NOON, a_booking, a_node, a_queue, a_snapshot, a_workload, seconds
@@ -48,6 +52,42 @@ def test_whatever_happens_between_two_rounds(snapshot: Snapshot, random: Random)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(entitlement, "BLOCK", 1)
         check(snapshots)
+
+
+def check_versions(snapshots: list[Snapshot]) -> None:
+    """Who waits comes as versions, and has been told what earlier plans said: those say the same of all others."""
+    memory, line, told = Memory(), Versions[Waiting](), Versions[Explanation]()
+    for number, snapshot in enumerate(snapshots):
+        now, here = NOON + seconds(60 * number), {workload.id: workload for workload in snapshot.waiting}
+        line = line.with_({**dict.fromkeys(line), **here})
+        told = told.with_({workload: None for workload in told if workload not in here})
+        plain = schedule(snapshot, now)
+        plan = schedule(replace(snapshot, waiting=Crowd(line), told=told), now, memory=memory)
+        waits = {each.workload_id: each.explanation for each in plain.decisions if isinstance(each, Wait)}
+        known = {id for id, why in waits.items() if id in told and is_same(told[id], why)}
+        assert plan.decisions == tuple(each for each in plain.decisions if each.workload_id not in known)
+        assert plan.as_before == len(known)
+        assert replace(plan, decisions=(), as_before=0) == replace(plain, decisions=())
+        told = told.with_({each.workload_id: each.explanation for each in plan.decisions if isinstance(each, Wait)})
+
+
+@STABLE
+@given(worlds, st.randoms(use_true_random=False))
+def test_whoever_waits_comes_and_goes_and_hears_nothing_twice(snapshot: Snapshot, random: Random) -> None:
+    snapshots = [snapshot]
+    for _ in range(ROUNDS):
+        snapshots.append(a_change(snapshots[-1], random))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(entitlement, "BLOCK", 1)
+        patched.setattr(lanes, "MANY", 0)
+        check_versions(snapshots)
+
+
+def test_lanes_of_a_strict_queue_and_of_others_while_a_pool_lives() -> None:
+    strict = a_queue("strict", 8).model_copy(update={"ordering": Ordering.STRICT_FIFO})
+    work = [a_workload(f"w{n}", queue=("strict", "research")[n % 2], gpus=(8, 1, 4)[n % 3], priority=n % 2) for n in range(24)]
+    first = a_snapshot([a_node("a", used=6), a_node("b", used=3)], [strict, a_queue("research", 16)], *work)
+    check_versions([first, first, replace(first, nodes=(a_node("a", used=8), a_node("b", used=8))), first])
 
 
 @STABLE
