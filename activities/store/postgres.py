@@ -721,7 +721,7 @@ class PostgresStore:
             async with self._snapshot_transaction() as connection:
                 pool = await read_pool(connection, self._pool)
                 world = await self._reader.read(connection, pool, now, {}, everybody=True)
-                return await work(connection, world.snapshot, now)
+                return await work(connection, apart(world.snapshot), now)
 
         async with self._turn:
             return await _again_on_conflict(done)
