@@ -17,6 +17,7 @@ from corral.reservation import Purpose, ReservationSpec
 from tests.chaos.faults import Fault
 from tests.chaos.plan import Strike, policy, queues
 from tests.chaos.pool import GLANCE_SECONDS, WORKERS, ChaoticPool, persistently
+from tests.patience import PATIENCE_SECONDS
 from worker.embedded import POSTGRES, TEMPORAL
 
 One = TypeVar("One")
@@ -24,7 +25,7 @@ One = TypeVar("One")
 FROZEN_SECONDS = 10.0
 """Longer than an activity may be silent: what the frozen worker did is given to the other one, and done by both."""
 BRIEFLY_SECONDS = 3.0
-LOST_WITHIN_SECONDS = 90.0
+LOST_WITHIN_SECONDS = 2 * PATIENCE_SECONDS
 """Far longer than lease, grace and skew (see `tests.chaos.pool`): for a part of it no worker may be there to see it."""
 CANDIDATES_WITHIN_SECONDS = 20.0
 

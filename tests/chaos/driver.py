@@ -16,9 +16,10 @@ from tests.chaos.independent import findings
 from tests.chaos.plan import Arrival, Plan, Strike, queues
 from tests.chaos.pool import GLANCE_SECONDS, ChaoticPool, persistently
 from tests.chaos.witness import connected
+from tests.patience import PATIENCE_SECONDS
 
 STRAGGLE_SECONDS = 0.7
-DRAIN_SECONDS = 120.0
+DRAIN_SECONDS = 5 * PATIENCE_SECONDS
 
 
 def say_on_terminal(line: str) -> None:

@@ -1,6 +1,7 @@
 """A pool for faults to strike: servers of its own, two unreliable workers, a witness; and calls that outlast what strikes."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import asyncpg
-import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.store.migrations import upgrade
@@ -19,9 +19,9 @@ from corral.wire import Steering
 from tests.chaos import witness
 from tests.chaos.faults import Orders
 from tests.chaos.plan import FLEET, SPEED, policy, queues
-from tests.end_to_end.pools import LivePool
+from tests.end_to_end.pools import LivePool, deaths_are_ordered
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import Stack, own_stack
-from worker import supervision
 from worker.embedded import WORKER
 from worker.temporal_server import connect
 
@@ -30,7 +30,6 @@ Answer = TypeVar("Answer")
 POOL = "chaos"
 WORKERS = (WORKER, "second")
 GLANCE_SECONDS = 0.3
-TRIES = 40
 
 
 async def persistently(call: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -39,7 +38,8 @@ async def persistently(call: Callable[[], Awaitable[Answer]]) -> Answer:
     Raises:
         corral.client.Conflict, corral.client.NotFound: that is the answer.
     """
-    for _ in range(TRIES):
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up:
         try:
             return await call()
         except RPCError as error:
@@ -181,9 +181,7 @@ class ChaoticPool:
 @asynccontextmanager
 async def chaotic_pool(directory: Path) -> AsyncIterator[ChaoticPool]:
     """Servers and two unreliable workers with all their data below a directory, watched by a witness."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervision, "STARTS_PER_MINUTE", 1_000)  # these deaths are ordered
-        patch.setattr(supervision, "FIRST_PAUSE_SECONDS", 0.005)
+    with deaths_are_ordered():
         async with own_stack(directory, **_settings(directory)) as stack:
             await upgrade(stack.settings.database_url)
             temporal = await connect(stack.settings)

@@ -1,14 +1,10 @@
 """Work that has to leave for other work, and how a test waits for what becomes of it while workers die."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
-from corral.client import Unreachable
 from tests.end_to_end.loads import a_workload, behaving
-from tests.end_to_end.pools import LivePool, eventually, oversubscribed
-
-Answer = TypeVar("Answer")
+from tests.end_to_end.pools import LivePool, eventually, oversubscribed, patiently
 
 FOR_EVER = 1e6
 LONG_GRACE = 3_600
@@ -54,15 +50,6 @@ async def is_in_order(pool: LivePool) -> None:
     assert await pool.audit() == []
     assert await oversubscribed(pool) == []
     assert {attempt: len(times) for attempt, times in pool.launches().items() if len(times) > 1} == {}
-
-
-async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Ask again, in the same words, while no worker answers."""
-    while True:
-        try:
-            return await ask()
-        except Unreachable:
-            continue
 
 
 async def ends(pool: LivePool, workload: str, epoch: int) -> None:

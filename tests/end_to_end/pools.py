@@ -6,8 +6,8 @@ import sqlite3
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import psutil
+import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.worker import Interceptor
 
@@ -23,10 +24,11 @@ from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from corral import wire
 from corral.api import QueueTree, State, WorkloadStatus
-from corral.client import Corral
+from corral.client import Corral, Unreachable
 from corral.policy import Policy, Rank
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import PostgresServer
+from worker import supervision
 from worker.embedded import worker_child
 from worker.fleet_file import SimulatedEntry, read_fleet
 from worker.settings import Settings
@@ -52,6 +54,15 @@ async def eventually(look: Callable[[], Awaitable[Found | None]], what: str, wit
         assert asyncio.get_running_loop().time() < give_up, f"{what}: not within {within:g} seconds"
         await asyncio.sleep(GLANCE_SECONDS)
     return found
+
+
+async def patiently(ask: Callable[[], Awaitable[Found]]) -> Found:
+    """Ask again, in the same words, while no worker answers."""
+    while True:
+        try:
+            return await ask()
+        except Unreachable:
+            continue
 
 
 @dataclass(frozen=True)
@@ -112,11 +123,12 @@ class LivePool:
     async def until(self, workload: str, *states: State) -> WorkloadStatus:
         """How the workload stands once it is in one of these states."""
 
-        async def look() -> WorkloadStatus | None:
+        async def look() -> bool:
             row = await self.rows("SELECT state FROM workloads WHERE id = $1", workload)
-            return await self.corral.status(workload) if row and row[0]["state"] in states else None
+            return bool(row and row[0]["state"] in states)
 
-        return await eventually(look, f"{workload} is {' or '.join(states)}")
+        await eventually(look, f"{workload} is {' or '.join(states)}")
+        return await patiently(lambda: self.corral.status(workload))
 
     async def attempts(self, workload: str) -> list[Any]:
         """The workload's attempts, first to last."""
@@ -320,6 +332,15 @@ def pool_settings(
         "policy": policy or str(promises_nothing),
         "state_dir": directory,
     }
+
+
+@contextmanager
+def deaths_are_ordered() -> Iterator[None]:
+    """However often a worker dies, because a test wants it to, the next one is started at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervision, "STARTS_PER_MINUTE", 1_000)
+        patch.setattr(supervision, "FIRST_PAUSE_SECONDS", 0.0)
+        yield
 
 
 @asynccontextmanager

@@ -7,9 +7,8 @@ import pytest
 
 from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
 from tests.end_to_end.loads import a_workload, behaving
-from tests.end_to_end.pools import QUEUES, LivePool, eventually, oversubscribed, running_pool
+from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, oversubscribed, running_pool
 from tests.servers import PostgresServer
-from worker import supervision
 
 SLOWLY = 20
 PATIENTLY = 30
@@ -19,8 +18,7 @@ FOR_EVER = 1e6
 @pytest.fixture(scope="module")
 async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePool]:
     """A pool whose worker dies once, when it has committed a move."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # this death is ordered
+    with deaths_are_ordered():
         async with running_pool(postgres, temporal, "scattered", speed=SLOWLY, reconcile_seconds=PATIENTLY) as pool:
             await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "reshape")
             pool.remember_launches()

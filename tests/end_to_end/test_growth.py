@@ -8,11 +8,10 @@ import pytest
 
 from corral.api import DeliveryState, NodePoolStatus, QuotaSpec, ReplicaGroup, State
 from corral.policy import Growth
-from tests.end_to_end.leaving import FOR_EVER, died_after, is_in_order, patiently, whole_node
+from tests.end_to_end.leaving import FOR_EVER, died_after, is_in_order, whole_node
 from tests.end_to_end.loads import behaving
-from tests.end_to_end.pools import QUEUES, WITHOUT_PROMISES, LivePool, eventually, running_pool
+from tests.end_to_end.pools import QUEUES, WITHOUT_PROMISES, LivePool, deaths_are_ordered, eventually, patiently, running_pool
 from tests.servers import PostgresServer
-from worker import supervision
 
 RULES = Growth(dollars_per_hour=1.0, up_window_seconds=5, down_window_seconds=60, give_up_seconds=30_000)
 
@@ -20,8 +19,7 @@ RULES = Growth(dollars_per_hour=1.0, up_window_seconds=5, down_window_seconds=60
 @pytest.fixture(scope="module")
 async def growing(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePool]:
     """A pool whose worker dies once, when its provider has taken the first order."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # this death is ordered
+    with deaths_are_ordered():
         async with running_pool(postgres, temporal, "growing", also={"growth_seconds": 0.5}) as pool:
             await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "burst-1")
             pool.remember_launches()

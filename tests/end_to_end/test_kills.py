@@ -13,6 +13,7 @@ from corral.api import State, WorkloadResult
 from corral.client import Corral
 from tests.end_to_end.loads import a_mixed_load
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, oversubscribed, pool_settings, processes_under, started_twice
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import own_stack
 from worker.embedded import POSTGRES, TEMPORAL, WORKER
 from worker.temporal_server import connect
@@ -47,17 +48,18 @@ async def aftermath() -> AsyncIterator[Aftermath]:
                 expected |= {spec.id: state for spec, state in load}
                 for spec, _ in load:  # in this order, so that the first two have all nodes when others want them
                     await pool.corral.submit(spec)
-                await eventually(lambda: _several_run(pool), "several workloads run")
+                await eventually(lambda name=name: _several_began(pool, name), "several workloads have begun")  # type: ignore[misc]
                 await stack.kill(name)
 
             waiting = asyncio.gather(*(pool.corral.wait(id) for id in expected))
-            results = {result.id: result for result in await asyncio.wait_for(waiting, 180)}
+            results = {result.id: result for result in await asyncio.wait_for(waiting, 5 * PATIENCE_SECONDS)}
             yield Aftermath(pool, expected, results, directory / "started")
 
 
-async def _several_run(pool: LivePool) -> bool:
-    running: int = await pool.value("SELECT count(*) FROM workloads WHERE state IN ('running', 'starting', 'stopping')")
-    return running >= 5
+async def _several_began(pool: LivePool, tag: str) -> bool:
+    bound = "SELECT count(DISTINCT workload_id) FROM attempts WHERE bound_at IS NOT NULL AND workload_id LIKE $1"
+    began: int = await pool.value(bound, f"{tag}-%")
+    return began >= 5
 
 
 async def test_every_workload_ends_as_it_would_have(aftermath: Aftermath) -> None:

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 
 from corral.api import ClusterStatus, ReplicaGroup, State
-from tests.end_to_end.leaving import died_after, is_in_order, patiently, until_state
+from tests.end_to_end.leaving import died_after, is_in_order, until_state
 from tests.end_to_end.loads import a_gang
-from tests.end_to_end.pools import QUEUES, SPEED, LivePool, eventually, running_pool
+from tests.end_to_end.pools import QUEUES, SPEED, LivePool, deaths_are_ordered, eventually, patiently, running_pool
 from tests.servers import PostgresServer
-from worker import supervision
 
 GANG = "gang-released"
 """The worker dies when it has released it where it was lost, before it can note that."""
-LEASE, MARGIN = 16.0, 0.4
+LEASE, MARGIN = 40.0, 0.4
 """Seconds of the wall; long enough for another worker to take over before the cluster that answers has to stop its work."""
 STEPS = ("suspect", "lost", "released")
 
@@ -40,8 +39,7 @@ async def pool(postgres: PostgresServer, temporal: str, tmp_path: Path) -> Async
         "lease_skew_seconds": MARGIN / 2,
         "suspect_seconds": 1.5,
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # these deaths are ordered
+    with deaths_are_ordered():
         async with running_pool(postgres, temporal, "cut", {"fleet_file": fleet, **leases}) as pool:
             await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *STEPS)
             pool.remember_launches()

@@ -9,11 +9,10 @@ from corral.api import Checkpoint, EvacuationOrder, EvacuationState, OperationCh
 from corral.client import Conflict, NotFound
 from corral.rollout import Change, Conditions, RolloutOrder, RolloutState
 from corral.wire import Steering, evacuation_workflow_id
-from tests.end_to_end.leaving import FOR_EVER, died_after, ends, is_in_order, patiently, until_state, whole_node
+from tests.end_to_end.leaving import FOR_EVER, died_after, ends, is_in_order, until_state, whole_node
 from tests.end_to_end.loads import behaving
-from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
+from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, patiently, running_pool
 from tests.servers import PostgresServer
-from worker import supervision
 
 DEATHS = ("evacuate", "begun", "taken-back", "steered")
 ENOUGH = OperationChange(who="ben", reason="not needed any more")
@@ -22,8 +21,7 @@ ENOUGH = OperationChange(who="ben", reason="not needed any more")
 @pytest.fixture(scope="module")
 async def emptied(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePool]:
     """A pool whose worker dies once after each of some steps: of an evacuation, and of roll-outs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # this death is ordered
+    with deaths_are_ordered():
         async with running_pool(postgres, temporal, "emptied") as pool:
             await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *DEATHS)
             pool.remember_launches()

@@ -15,7 +15,7 @@ from corral import wire
 from corral.api import QueueSpec, QueueTree, State
 from corral.client import Corral
 from tests.end_to_end.loads import a_process, a_workload, behaving
-from tests.end_to_end.pools import QUEUES, LivePool, eventually, pool_settings
+from tests.end_to_end.pools import QUEUES, LivePool, eventually, patiently, pool_settings
 from tests.servers import own_stack
 from worker.embedded import POSTGRES, TEMPORAL, WORKER, postgres_child, temporal_child
 from worker.temporal_server import connect
@@ -46,7 +46,7 @@ async def test_what_is_submitted_while_postgres_is_away_waits_for_it(pool: LiveP
     submitted = [f"meanwhile-{n}" for n in range(10)]
     for workload in (*submitted, "unwanted", "withdrawn"):
         assert (await pool.corral.submit(a_workload(workload))).created
-    cancelling = asyncio.create_task(pool.corral.cancel("unwanted"))
+    cancelling = asyncio.create_task(patiently(lambda: pool.corral.cancel("unwanted", key="unwanted")))
     await pool.handle("withdrawn").cancel()
 
     async def is_seen_trying() -> bool:
@@ -125,8 +125,8 @@ async def test_a_worker_is_replaced_in_good_order(pool: LivePool) -> None:
     log = pool.settings.state_dir / "started"
     await pool.corral.submit(a_process("here", f"echo $CORRAL_ATTEMPT >> {log}; sleep 6"))
     await pool.corral.submit(a_workload("there", parameters=behaving(1200)))
-    await pool.until("here", State.RUNNING)
-    await pool.until("there", State.RUNNING)
+    for workload in ("here", "there"):
+        await pool.until(workload, State.RUNNING, State.SUCCEEDED)
 
     await pool.start_worker(name="second")
     both = [f"shared-{n}" for n in range(20)]

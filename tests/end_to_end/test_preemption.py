@@ -13,15 +13,13 @@ from tests.end_to_end.leaving import (
     died_after,
     ends,
     is_in_order,
-    patiently,
     says,
     state_of,
     until_simulated,
     until_state,
 )
-from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
+from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, patiently, running_pool
 from tests.servers import PostgresServer
-from worker import supervision
 
 SLOWLY = 20
 """How much faster than the wall's the time runs: no grace must be over while worker after worker is started."""
@@ -36,8 +34,7 @@ WAY_OUT = ("noticed", "checkpointed", "released", "settle", "bind")
 @pytest.fixture(scope="module")
 async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePool]:
     """A pool whose worker dies once at each step."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # these deaths are ordered
+    with deaths_are_ordered():
         async with running_pool(postgres, temporal, "saga", speed=SLOWLY, reconcile_seconds=PATIENTLY) as pool:
             await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *COMPENSATIONS, *WAY_OUT)
             pool.remember_launches()

@@ -7,9 +7,8 @@ import pytest
 
 from corral.api import Checkpoint, QueueTree, ReplicaGroup, State, Target, WorkloadSpec
 from tests.end_to_end.loads import a_workload, behaving
-from tests.end_to_end.pools import LivePool, eventually, oversubscribed, running_pool
+from tests.end_to_end.pools import LivePool, deaths_are_ordered, eventually, oversubscribed, running_pool
 from tests.servers import PostgresServer
-from worker import supervision
 
 SLOWLY = 20
 """How much faster than the wall's the time runs: a hold must not expire while worker after worker is started."""
@@ -53,8 +52,7 @@ def owner(id: str, sku: str, accelerators: int, **more: Any) -> WorkloadSpec:
 @pytest.fixture(scope="module")
 async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePool]:
     """A pool that divides itself by deserved quota, and whose worker dies once at each step of a reshape."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # these deaths are ordered
+    with deaths_are_ordered():
         chosen: dict[str, Any] = {"speed": SLOWLY, "reconcile_seconds": PATIENTLY, "policy": "kai-like"}
         async with running_pool(postgres, temporal, "reshaped", **chosen) as pool:
             await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "reshape", "settle", "stop", "spare")

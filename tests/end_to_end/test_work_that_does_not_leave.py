@@ -8,23 +8,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
-
 from corral.api import Reason, State
 from tests.end_to_end.leaving import (
     a_victim,
     an_urgent,
     died_after,
     is_in_order,
-    patiently,
     until_simulated,
     until_state,
     whole_node,
 )
 from tests.end_to_end.loads import behaving
-from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
+from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, patiently, running_pool
 from tests.servers import PostgresServer
-from worker import supervision
 
 SPEED = 40
 """How much faster than the wall's the time runs."""
@@ -38,8 +34,7 @@ BRIEFLY_BESIDE = 3_000
 @asynccontextmanager
 async def a_pool(postgres: PostgresServer, temporal: str, fault: str, step: str) -> AsyncIterator[LivePool]:
     """A pool whose simulated provider has this fault with all attempts, and whose worker dies after this step."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervision, "STARTS_PER_MINUTE", 100)  # these deaths are ordered
+    with deaths_are_ordered():
         chosen: dict[str, Any] = {"speed": SPEED, "faults": f", {fault}: 1", "stop_seconds": STOP_SECONDS}
         async with running_pool(postgres, temporal, fault, **chosen) as pool:
             await pool.start_worker("-m", "tests.end_to_end.faulty_worker", step)

@@ -61,8 +61,8 @@ def a_scenario() -> Scenario:
         fleet=FLEET,
         queues=QUEUES,
         arrivals=(
-            simulated("borrower-1", 0, "guest", 1_400, groups=node),
-            simulated("borrower-2", 0, "guest", 1_400, groups=node),
+            simulated("borrower-1", 0, "guest", 2_400, groups=node),
+            simulated("borrower-2", 0, "guest", 2_400, groups=node),
             *(simulated(f"single-{number}", 100, "owner", 100) for number in range(3)),
             simulated("cancelled", 50, "owner", 9_000, State.CANCELLED, groups=node),
             simulated("no-such-queue", 60, "nobody", 100, State.REFUSED),
