@@ -1,6 +1,6 @@
 """Openings: whether a workload may be considered now, what it may ask for, and the best place for that."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -10,12 +10,13 @@ from domain import explanation
 from domain.facts import Facts
 from domain.feasibility import PASSING_FILTERS, Filter, offers, sift
 from domain.fleet import Amount
+from domain.outline import outline
 from domain.placement import Candidate, best_within, fits_on, quota_for
-from domain.request import Request, form, ranked, requests
+from domain.request import Gang, Request, form, ranked, requests
 from domain.scoring import choice, options, variants
 from domain.sieve import surely_too_small
 from domain.workload import Waiting
-from domain.world import World
+from domain.world import Traits, World
 
 
 def why_not_yet(workload: Waiting, facts: Facts) -> Explanation | None:
@@ -28,31 +29,76 @@ def why_not_yet(workload: Waiting, facts: Facts) -> Explanation | None:
             return explanation.queue_stopped(queue, stop, now)
     if spec.earliest_start is not None and now < spec.earliest_start:
         return explanation.too_early(spec.earliest_start, now)
-    opens_at = workload.submitted_at + timedelta(seconds=min(form(workload).delays, default=0))
+    delays, opens_at = form(workload).delays, workload.submitted_at
+    opens_at = opens_at + timedelta(seconds=min(delays)) if delays else opens_at
     if now < opens_at:
         return explanation.waiting_for_relaxation(opens_at, (), now)
     return None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Needs:
+    """What some requests cannot do without, and the nodes among which: one object for all that need the same of the same."""
+
+    lots: Sequence[tuple[Gang, Collection[Sequence[Traits]]]]
+
+    def have_room(self, world: World) -> bool:
+        """Whether any of the nodes are not surely too small; where they are, it is remembered until there is more room."""
+        if world.room.refuses(self):
+            return False
+        for gang, among in self.lots:
+            if any(not surely_too_small(gang, world.nodes(classes)) for classes in among):
+                return True
+        world.room.refuse(self)
+        return False
+
+
+class Ranks(tuple[Sequence[Request], ...]):
+    """The requests of a workload that are open by now, by rank, and what they need in the worlds that come of one."""
+
+    _needs: tuple[object, Needs | None] | None = None
+
+    def may_have_room(self, world: World) -> bool:
+        """Whether it is left open that any of the requests has room; nothing is known where groups name SKUs of their own."""
+        if self._needs is None or self._needs[0] is not world.remembered:
+            self._needs = world.remembered, self._needs_in(world)
+        needs = self._needs[1]
+        return needs is None or needs.have_room(world)
+
+    def _needs_in(self, world: World) -> Needs | None:
+        every = [request for rank in self for request in rank]
+        if any(request.gang.names_skus for request in every):
+            return None
+        accepted = [sift(request, world).classes for request in every]
+        key = "needs", *((outline(request.gang), id(classes)) for request, classes in zip(every, accepted, strict=True))
+        if (known := world.remembered.get(key)) is None:
+            lots = [(request.gang, classes.values()) for request, classes in zip(every, accepted, strict=True)]
+            known = world.remembered[key] = Needs(lots)  # the views see to it that nothing else gets these ids
+        needs: Needs = known
+        return needs
+
+
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """The requests of a workload that are open by now, by rank."""
+    """The same with the workload."""
 
     workload: Waiting
-    ranks: Sequence[Sequence[Request]]
+    ranks: Ranks
 
 
-def open_ranks(workload: Waiting, facts: Facts) -> Sequence[Sequence[Request]]:
+def open_ranks(workload: Waiting, facts: Facts) -> Ranks:
     """The requests under targets that are open by now, by rank; remembered, for who waits is asked again and again."""
     known = facts.remembered.get(key := ("open", workload.id))
     if not isinstance(known, _Opened) or known.workload is not workload:
         opened = [request for request in requests(workload) if request.opens_at <= facts.now]
-        known = facts.remembered[key] = _Opened(workload, ranked(opened))
+        known = facts.remembered[key] = _Opened(workload, Ranks(ranked(opened)))
     return known.ranks
 
 
 def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidate | None:
     """The best placement of the first rank of targets that has any."""
+    if isinstance(ranks, Ranks) and not ranks.may_have_room(world):
+        return None
     for rank in ranks:
         candidates = [found for request in rank for variant in variants(request, world) for found in _places(variant, world)]
         if candidates:
@@ -62,6 +108,8 @@ def best_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidat
 
 def fits_somewhere(ranks: Iterable[Sequence[Request]], world: World, passing: Sequence[Filter] = PASSING_FILTERS) -> bool:
     """Whether there is a `best_candidate`, among nodes that pass these filters too."""
+    if isinstance(ranks, Ranks) and passing is PASSING_FILTERS and not ranks.may_have_room(world):
+        return False
     usage, profile = world.usage, world.policy.goals.topology
     return any(
         fits_on(offer.request, offer.supply, world.nodes(offer.classes), usage, profile)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from corral.api import CapacityType, Dataset, State, WorkloadSpec
 from corral.policy import Policy, QuotaModel
 from domain.bookings import Engagement, Engagements, closed_to, engagements
+from domain.dwindling import Stage
 from domain.fleet import UNLIMITED_REPLICAS, Amount, Health, Node, Placement, Room
 from domain.law import Law
 from domain.outlook import OUTLOOK, Outlook
@@ -108,6 +109,10 @@ class World:
     """The time by which work may use nodes that are kept for others; none: whatever is kept."""
     remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """Answers about what no decision changes, by question; shared by all worlds that come of one."""
+    room: Stage = field(default_factory=Stage, compare=False, repr=False)
+    """What has no room on the nodes; worlds that come of this one by taking follow on the same course."""
+    later_room: Stage = field(default_factory=Stage, compare=False, repr=False)
+    """The same of the nodes as they are later."""
 
     @classmethod
     def of(cls, snapshot: Snapshot, tree: QuotaTree) -> "World":
@@ -172,7 +177,8 @@ class World:
         taken = {node_id: rooms[node_id] - room for node_id, room in _rooms(placement, rooms)}
         cost = sum(share.room.milli * self.prices.get(share.node_id, 0) for share in placement.shares)
         charges = charges_of(spec, placement, cost, length_of(spec), is_part=is_part)
-        return self._with_rooms(taken, usage=with_charges(self.usage, charges))
+        usage, room, later_room = with_charges(self.usage, charges), self.room.next(), self.later_room.next()
+        return self._with_rooms(taken, usage=usage, room=room, later_room=later_room)
 
     def without(self, victims: Iterable[Active]) -> "World":
         """The world once these attempts have left: their room is free and their quota is not in use."""
@@ -197,7 +203,7 @@ class World:
         coming = {node_id: then[node_id] - free.get(node_id, now[node_id]) for node_id in touched}
         stopping = self.stopped | {victim.attempt_id for victim in stopped}
         usage = later.usage.with_lingering(charges_of_all(stopped), self.usage.lingering)
-        return replace(self._with_rooms(free, coming), usage=usage, stopped=stopping)
+        return replace(self._with_rooms(free, coming, room=self.room.next()), usage=usage, stopped=stopping)
 
     def setting_aside(self, spec: WorkloadSpec, amounts: Mapping[str, Amount], placement: Placement) -> "World":
         """The world in which nobody else may have this much quota, by SKU, nor as many devices of the placement's nodes.
@@ -240,7 +246,7 @@ class World:
         later = {
             traits: classes[traits] if stock is self.classes[traits] else stock.forked() for traits, stock in self.later.items()
         }
-        return replace(self, classes=classes, later=later)
+        return replace(self, classes=classes, later=later, room=Stage(), later_room=Stage())
 
     def nodes(self, classes: Iterable[Traits]) -> Nodes:
         """The nodes with any of these traits, in order."""
@@ -251,22 +257,40 @@ class World:
         """The world once every attempt with notice to leave has left; the world itself when none has notice."""
         if not (self.coming or self.usage.lingering):
             return self
-        return replace(self, classes=self.later, coming={}, usage=self.usage.when_all_have_left())
+        usage = self.usage.when_all_have_left()
+        return replace(self, classes=self.later, coming={}, usage=usage, room=self.later_room)
 
     def _with_rooms(
-        self, rooms: Mapping[str, Room], coming: Mapping[str, Room] | None = None, *, usage: Usage | None = None
+        self,
+        rooms: Mapping[str, Room],
+        coming: Mapping[str, Room] | None = None,
+        *,
+        usage: Usage | None = None,
+        room: Stage | None = None,
+        later_room: Stage | None = None,
     ) -> "World":
-        """The world in which these nodes have these rooms, where this is what is coming on these, and this is the usage."""
+        """The world in which these nodes have these rooms, where this is what is coming on these, and this is the usage.
+
+        A stage is given where there is no more room than before.
+        """
         expected = {**self.coming, **coming} if coming else self.coming
-        classes, usage = self._changed(self.classes, rooms), usage or self.usage
-        if not expected:
-            return replace(self, classes=classes, later=classes, usage=usage)
-        after = Rooms(classes, self.homes)
-        later = {
-            node_id: after[node_id] + expected[node_id] if node_id in expected else after[node_id]
-            for node_id in (*rooms, *(coming or ()))
-        }
-        return replace(self, classes=classes, later=self._changed(self._beside(later), later), coming=expected, usage=usage)
+        classes = later = self._changed(self.classes, rooms)
+        if expected:
+            after = Rooms(classes, self.homes)
+            then = {
+                node_id: after[node_id] + expected[node_id] if node_id in expected else after[node_id]
+                for node_id in (*rooms, *(coming or ()))
+            }
+            later = self._changed(self._beside(then), then)
+        return replace(
+            self,
+            classes=classes,
+            later=later,
+            coming=expected,
+            usage=usage or self.usage,
+            room=room or Stage(),
+            later_room=later_room or Stage(),
+        )
 
     def _beside(self, changing: Iterable[str]) -> Mapping[Traits, Stock]:
         """The nodes as they are later, those of these classes apart from the nodes as they are now."""

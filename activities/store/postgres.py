@@ -492,14 +492,14 @@ class PostgresStore:
         return await self._write(work)
 
     async def unreleased(self, provider: str) -> list[Unreleased]:
-        """What was lost with a cluster of a provider, and has not been released since in those in which it ran."""
+        """What a provider's clusters ran when they were lost, and has not been released there since."""
         async with self._engine.connect() as connection:
             return await clusters.unreleased(connection, provider)
 
-    async def note_released(self, provider: str, each: Unreleased) -> None:
-        """Note that an attempt has been seen gone in a cluster where it was lost."""
+    async def note_released(self, attempts: Collection[str]) -> None:
+        """Note that attempts have been seen gone where they were lost."""
         async with self._engine.begin() as connection:
-            await clusters.note_released(connection, provider, each)
+            await clusters.note_released(connection, attempts)
 
     async def clusters(self) -> list[ClusterStatus]:
         """All clusters that have ever been asked."""
