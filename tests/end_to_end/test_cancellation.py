@@ -8,11 +8,13 @@ from temporalio.client import WorkflowExecutionStatus
 from activities.ports import NodeView
 from activities.store.postgres import PostgresStore
 from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target
+from tests.end_to_end.leaving import ends
 from tests.end_to_end.loads import a_process, a_workload, behaving
 from tests.end_to_end.pools import LivePool, eventually
 
 FOR_EVER = 1e6
-BRIEFLY = Checkpoint(grace_seconds=500)
+BRIEFLY = Checkpoint(grace_seconds=1_500)
+LONG = Checkpoint(grace_seconds=36_000)
 
 Cancel = Callable[[LivePool, str], Awaitable[None]]
 
@@ -37,17 +39,14 @@ async def suspended(pool: LivePool, workload: str) -> None:
 
 
 async def reserving(pool: LivePool, workload: str) -> None:
-    """It waits for somebody who takes all the time that they may."""
+    """It waits for somebody who does not heed their notice."""
     all_of_it = {"groups": (ReplicaGroup(accelerators=4),), "targets": (Target(skus=("l4",)),)}
     stays = behaving(FOR_EVER, ignore_notice="true")
-    victim = a_workload(
-        f"for-{workload}", tier=SlaTier.BASIC, parameters=stays, checkpoint=Checkpoint(grace_seconds=800), **all_of_it
-    )
+    victim = a_workload(f"for-{workload}", tier=SlaTier.BASIC, parameters=stays, checkpoint=LONG, **all_of_it)
     await pool.corral.submit(victim)
     await pool.until(victim.id, State.RUNNING)
     await pool.corral.submit(a_workload(workload, tier=SlaTier.PREMIUM, **all_of_it))
     await pool.until(workload, State.RESERVING)
-    await pool.corral.cancel(victim.id)
 
 
 async def reserved(pool: LivePool, workload: str) -> None:
@@ -108,6 +107,8 @@ async def test_nothing_is_left(
     status = (await pool.handle(workload).describe()).status
     by_client = cancel is by_the_client
     assert status is (WorkflowExecutionStatus.COMPLETED if by_client else WorkflowExecutionStatus.CANCELED)
+    for other in await pool.rows("SELECT id, epoch FROM workloads WHERE id = $1", f"for-{workload}"):
+        await ends(pool, other["id"], other["epoch"])
 
 
 async def test_a_cancelled_beneficiary_leaves_its_victim_to_its_own_fate(pool: LivePool) -> None:

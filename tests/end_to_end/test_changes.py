@@ -13,7 +13,7 @@ FOR_EVER = 1e6
 
 
 async def test_held_work_stops_with_its_work_saved_and_goes_on_when_released(pool: LivePool) -> None:
-    await pool.corral.submit(a_workload("pausing", parameters=behaving(300)))
+    await pool.corral.submit(a_workload("pausing", parameters=behaving(1_500)))
     await pool.until("pausing", State.RUNNING)
 
     await pool.corral.hold("pausing", "the results look odd")
@@ -56,11 +56,12 @@ async def test_running_work_keeps_its_size(pool: LivePool) -> None:
 
 async def test_the_higher_priority_goes_first(pool: LivePool) -> None:
     whole = {"targets": (Target(skus=("t4",)),), "groups": (ReplicaGroup(count=2, accelerators=2),)}
-    await pool.corral.submit(a_workload("in-the-way", parameters=behaving(300), **whole))
+    await pool.corral.submit(a_workload("in-the-way", parameters=behaving(FOR_EVER), **whole))
     await pool.until("in-the-way", State.RUNNING)
     for name in ("first-come", "last-come"):
         await pool.corral.submit(a_workload(name, priority=-1, parameters=behaving(50), **whole))
     await pool.corral.reprioritize("last-come", 0)
+    await pool.corral.cancel("in-the-way")
     await asyncio.gather(pool.corral.wait("first-come"), pool.corral.wait("last-come"))
     began = await pool.rows("SELECT workload_id FROM attempts WHERE workload_id LIKE '%-come' ORDER BY bound_at")
     assert [row["workload_id"] for row in began] == ["last-come", "first-come"]
@@ -95,7 +96,7 @@ async def test_the_runtime_is_limited(pool: LivePool) -> None:
 
 async def test_a_drained_node_empties_itself_and_comes_back(pool: LivePool) -> None:
     v100 = {"targets": (Target(skus=("v100",)),), "groups": (ReplicaGroup(accelerators=4),)}
-    await pool.corral.submit(a_workload("moving", parameters=behaving(400, checkpoint_every_seconds=10), **v100))
+    await pool.corral.submit(a_workload("moving", parameters=behaving(FOR_EVER, checkpoint_every_seconds=10), **v100))
     status = await pool.until("moving", State.RUNNING)
     assert status.where
     (node,) = status.where.nodes
@@ -113,7 +114,9 @@ async def test_a_drained_node_empties_itself_and_comes_back(pool: LivePool) -> N
     await pool.corral.submit(a_workload("patient", **v100))
     await pool.until("patient", State.WAITING)
     await pool.corral.cordon(pool.simulator, Cordon(action="uncordon", nodes=(node,), reason="done"))
-    assert {(await pool.corral.wait(each)).state for each in ("moving", "patient")} == {State.SUCCEEDED}
+    assert (await pool.corral.wait("patient")).state is State.SUCCEEDED
+    await pool.corral.cancel("moving")
+    await pool.until_closed(["moving"])
 
 
 async def test_a_cordoned_node_keeps_what_it_runs(pool: LivePool) -> None:
