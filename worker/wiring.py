@@ -213,7 +213,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(working(settings, client, parts, interceptors))
         collect_rarely()
         while not stop.is_set():
-            await _keep_singletons(client, settings, parts)
+            await keep_singletons(client, settings, parts)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), SINGLETONS_EVERY_SECONDS)
 
@@ -280,13 +280,13 @@ def _sandbox() -> SandboxedWorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*OURS))
 
 
-async def _keep_singletons(client: Client, settings: Settings, parts: Parts) -> None:
-    """Start what an operator may have terminated; while Temporal is away there is nothing to start it on."""
+async def keep_singletons(client: Client, settings: Settings, parts: Parts) -> None:
+    """Start what an operator may have terminated; what cannot be done while a server is away is done the next time."""
     try:
         await start_singletons(client, settings, parts.providers)
         await _go_on_reserving(client, settings, parts.store)
-    except RPCError as error:
-        log.warning("could not make sure that planner and reconcilers run: %s", error.message)
+    except Exception as error:  # Temporal's, or any of those with which a database is away or not yet back
+        log.warning("could not make sure that planner, reconcilers and reservations run: %s", error or type(error).__name__)
 
 
 async def start_singletons(client: Client, settings: Settings, providers: Mapping[str, Provider]) -> None:
