@@ -7,7 +7,7 @@ from temporalio import activity
 
 from activities.courier import Courier
 from activities.errors import final_failures
-from activities.liveness import staying_alive
+from activities.liveness import staying_alive, this_call
 from activities.ports import Store
 from corral.api import EvacuationForecast, EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange
 from corral.wire import Inquiry, Steering
@@ -44,10 +44,10 @@ class Evacuating:
 
     @activity.defn(name="evacuating.steer")
     @staying_alive()
-    async def steer(self, id: str, verb: Steering, change: OperationChange) -> EvacuationStatus:
-        """Pause, resume or abort an evacuation."""
+    async def steer(self, id: str, verb: Steering, change: OperationChange, key: str = "") -> EvacuationStatus:
+        """Pause, resume or abort an evacuation, once a key; an older workflow gives none, and is known by its call."""
         with final_failures():
-            return await self._store.steer_evacuation(id, verb, change)
+            return await self._store.steer_evacuation(id, verb, change, key or this_call())
 
     @activity.defn(name=Inquiry.EVACUATIONS)
     async def evacuations(self, limit: int) -> list[EvacuationStatus]:

@@ -1,4 +1,4 @@
-"""Telling Temporal that a call is still being made, so that the calls of a dead worker are soon made by another one."""
+"""The call that is being made: what it is known by, and telling Temporal that it goes on, lest another worker makes it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,6 +22,12 @@ async def staying_alive() -> AsyncIterator[None]:
         yield
     finally:
         beating.cancel()
+
+
+def this_call() -> str:
+    """What tells the call of a workflow's activity apart from others; the same when it is made again."""
+    info = activity.info()
+    return f"{info.workflow_run_id}/{info.activity_id}"
 
 
 async def _beat(every: float) -> None:

@@ -525,8 +525,8 @@ class Store(Protocol):
             LookupError: nothing of that name is there.
         """
 
-    async def steer_evacuation(self, id: str, verb: Steering, change: OperationChange) -> EvacuationStatus:
-        """Pause, resume, abort, approve or reject an evacuation; to ask for what is so already changes nothing.
+    async def steer_evacuation(self, id: str, verb: Steering, change: OperationChange, key: str) -> EvacuationStatus:
+        """Pause, resume, abort, approve or reject an evacuation, once a key; to ask for what is so already changes nothing.
 
         Raises:
             NotAllowed: it is over, or its state or the person does not allow it.
@@ -556,8 +556,8 @@ class Store(Protocol):
             LookupError: there is no such roll-out.
         """
 
-    async def steer_rollout(self, id: str, verb: Steering, change: OperationChange) -> RolloutStatus:
-        """Approve, reject or abort a roll-out; to ask for what is so already changes nothing.
+    async def steer_rollout(self, id: str, verb: Steering, change: OperationChange, key: str) -> RolloutStatus:
+        """Approve, reject or abort a roll-out, once a key; to ask for what is so already changes nothing.
 
         Raises:
             NotAllowed: it is over, or its state or the person does not allow it.

@@ -6,7 +6,7 @@ import logging
 from temporalio import activity
 
 from activities.errors import final_failures
-from activities.liveness import staying_alive
+from activities.liveness import staying_alive, this_call
 from activities.ports import Store
 from corral.api import OperationChange, OperationStatus
 from corral.rollout import Change, RolloutOrder, RolloutState, RolloutStatus, WhatIf
@@ -41,10 +41,10 @@ class RollingOut:
 
     @activity.defn(name="rolling_out.steer")
     @staying_alive()
-    async def steer(self, id: str, verb: Steering, change: OperationChange) -> RolloutStatus:
-        """Approve, reject or abort a roll-out."""
+    async def steer(self, id: str, verb: Steering, change: OperationChange, key: str = "") -> RolloutStatus:
+        """Approve, reject or abort a roll-out, once a key; an older workflow gives none, and is known by its call."""
         with final_failures():
-            return await self._store.steer_rollout(id, verb, change)
+            return await self._store.steer_rollout(id, verb, change, key or this_call())
 
     @activity.defn(name=Inquiry.WHAT_IF)
     async def what_if(self, change: Change) -> WhatIf:

@@ -132,19 +132,19 @@ def asked_of(kind: str, args: Sequence[Any], request: str | None, claimed: str) 
             return begun(wire.EVACUATION, wire.evacuation_workflow_id(order.id), order.digest)
         case "rolling_out.begin", [RolloutOrder() as order]:
             return begun(wire.ROLLOUT, wire.rollout_workflow_id(order.id), order.digest)
-        case (("evacuating.steer" | "rolling_out.steer"), [str() as id, verb, OperationChange() as change]):
-            return _steered(kind, id, verb, change, claimed)
+        case (("evacuating.steer" | "rolling_out.steer"), [str() as id, verb, OperationChange() as change, *key]):
+            return _steered(kind, id, verb, change, str(*key))
         case _ if kind in APPLIES:
             return Command(APPLIES[kind], "pool", request or "", applied(args))
     return None
 
 
-def _steered(kind: str, id: str, verb: str, change: OperationChange, claimed: str) -> Command | None:
+def _steered(kind: str, id: str, verb: str, change: OperationChange, key: str) -> Command | None:
     """None of what a workflow does when Temporal cancels it: who may do that is Temporal's own question."""
     if verb == wire.Steering.ABORT and change == CANCELLED:
         return None
     name = wire.evacuation_workflow_id if kind == "evacuating.steer" else wire.rollout_workflow_id
-    return updated(verb, name(id), claimed, change)
+    return updated(verb, name(id), key, change)
 
 
 def _submitted(order: AdmissionOrder) -> Command | None:
@@ -243,7 +243,7 @@ class Guard:
 
 
 _BEGINNINGS = frozenset(STARTS.values())
-_ONCE = _BEGINNINGS | frozenset({"extend-reservation", "cancel-reservation", *CHANGES})
+_ONCE = _BEGINNINGS | frozenset({"extend-reservation", "cancel-reservation", "steer-operation", *CHANGES})
 """Commands that are done once for a request, by the record itself."""
 
 

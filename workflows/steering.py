@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from corral.wire import Steering
     from workflows.policies import answered
 
+BY_ITSELF = "workflow-cancelled"
 CANCELLED = OperationChange(who="Temporal", reason="its workflow was cancelled")
 
 Status = TypeVar("Status", EvacuationStatus, RolloutStatus)
@@ -36,8 +37,10 @@ class Steered(Generic[Status]):
             workflow.set_current_details(self._in_words(status))
 
     async def _steer(self, verb: Steering, change: OperationChange) -> Status:
+        update = workflow.current_update_info()
+        key = update.id if update else BY_ITSELF
         summary = f"{verb}, asked by {change.who}: {change.reason[:80]}"
-        status: Status = await answered(self._steer_in_record, [self._id, verb, change], summary)
+        status: Status = await answered(self._steer_in_record, [self._id, verb, change, key], summary)
         self._learn(status)
         return status
 

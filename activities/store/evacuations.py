@@ -127,9 +127,15 @@ def _ended(row: Row[Any], journal: Journal, state: EvacuationState, reason: str 
 
 
 async def steer(
-    connection: AsyncConnection, journal: Journal, id: str, verb: Steering, change: OperationChange, approvals: Approvals
+    connection: AsyncConnection,
+    journal: Journal,
+    id: str,
+    verb: Steering,
+    change: OperationChange,
+    approvals: Approvals,
+    key: str,
 ) -> EvacuationStatus:
-    """Pause, resume, abort, approve or reject an evacuation; to ask for what is so already changes nothing.
+    """Pause, resume, abort, approve or reject an evacuation, once a key; to ask for what is so already changes nothing.
 
     Its time begins when it is approved. Aborted, it gives back the nodes that it cordoned and nobody ordered anything else for
     since, unless another evacuation that is under way needs them.
@@ -139,11 +145,24 @@ async def steer(
         NotAllowed: it is over, or does not await approval, or not this person's.
     """
     row = await _locked(connection, id)
+    return _status(
+        await orders.once(connection, row, verb, key, lambda: _steered(connection, journal, row, verb, change, approvals))
+    )
+
+
+async def _steered(
+    connection: AsyncConnection,
+    journal: Journal,
+    row: Row[Any],
+    verb: Steering,
+    change: OperationChange,
+    approvals: Approvals,
+) -> Row[Any]:
     state = _STEERED[verb]
     if row.state == state:
-        return _status(row)
+        return row
     order = EvacuationOrder.model_validate(row.terms)
-    problem = objection(verb, id, EvacuationState(row.state))
+    problem = objection(verb, order.id, EvacuationState(row.state))
     if verb is Steering.APPROVE:
         problem = problem or why_not_approved(change.who, order.who, row.due_at, approvals, journal.now)
     if problem:
@@ -153,8 +172,8 @@ async def steer(
     if verb is Steering.APPROVE:
         values["due_at"] = journal.now + order.deadline
     if state is EvacuationState.ABORTED:
-        await _uncordon(connection, id)
-    return _status(await orders.changed(connection, row, values))
+        await _uncordon(connection, order.id)
+    return await orders.changed(connection, row, values)
 
 
 async def evacuations(connection: AsyncConnection, limit: int) -> list[EvacuationStatus]:

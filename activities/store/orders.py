@@ -3,7 +3,7 @@
 Every step is found from the record itself, so that a step which is done again finds what the first has done.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from activities.ports import NotAllowed
 from activities.store import tables
 from corral.api import EvacuationOrder, EvacuationState, Model, OperationKind, OperationNote, OperationStatus
 from corral.rollout import RolloutOrder
+from corral.wire import Steering
 
 Order = EvacuationOrder | RolloutOrder
 
@@ -100,6 +101,18 @@ async def locked(connection: AsyncConnection, id: str, *kinds: OperationKind) ->
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise LookupError(f"there is no {kinds[0]} {id!r}; `corral operations` lists what there is")
+    return row
+
+
+async def once(
+    connection: AsyncConnection, row: Row[Any], verb: Steering, key: str, steer: Callable[[], Awaitable[Row[Any]]]
+) -> Row[Any]:
+    """Do what a request asks of an operation; where it was done already, whatever came of it, answer how that stands."""
+    operations, key = tables.operations, f"operation/{row.id}:{verb}:{key}"
+    if await connection.scalar(select(operations.c.key).where(operations.c.key == key)) is not None:
+        return row
+    row = await steer()
+    await connection.execute(insert(operations).values(key=key, result={"state": row.state}))
     return row
 
 

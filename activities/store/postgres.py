@@ -642,8 +642,8 @@ class PostgresStore:
         _, notices = await self._write(tell)
         return (await self._write(note))[0], notices
 
-    async def steer_evacuation(self, id: str, verb: Steering, change: OperationChange) -> EvacuationStatus:
-        """Pause, resume, abort, approve or reject an evacuation, once.
+    async def steer_evacuation(self, id: str, verb: Steering, change: OperationChange, key: str) -> EvacuationStatus:
+        """Pause, resume, abort, approve or reject an evacuation, once a key.
 
         Raises:
             LookupError: there is no such evacuation.
@@ -652,7 +652,7 @@ class PostgresStore:
 
         async def work(connection: AsyncConnection, journal: Journal) -> EvacuationStatus:
             policy = await self._policies.in_force(connection)
-            status = await evacuations.steer(connection, journal, id, verb, change, policy.approvals)
+            status = await evacuations.steer(connection, journal, id, verb, change, policy.approvals, key)
             await self._supply_changed(connection, journal)
             return status
 
@@ -691,14 +691,14 @@ class PostgresStore:
         """
         return await self._rolling_out(lambda world: rollouts.advance(world, id))
 
-    async def steer_rollout(self, id: str, verb: Steering, change: OperationChange) -> RolloutStatus:
-        """Approve, reject or abort a roll-out; to ask for what is so already changes nothing.
+    async def steer_rollout(self, id: str, verb: Steering, change: OperationChange, key: str) -> RolloutStatus:
+        """Approve, reject or abort a roll-out, once a key; to ask for what is so already changes nothing.
 
         Raises:
             LookupError: there is no such roll-out.
             activities.ports.NotAllowed: it is over, or its state or the person does not allow it.
         """
-        return await self._rolling_out(lambda world: rollouts.steer(world, id, verb, change))
+        return await self._rolling_out(lambda world: rollouts.steer(world, id, verb, change, key))
 
     async def _rolling_out(self, step: Callable[[rollouts.World], Awaitable[Row[Any]]]) -> RolloutStatus:
         async def work(connection: AsyncConnection, snapshot: Snapshot, now: datetime) -> RolloutStatus:

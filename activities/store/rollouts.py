@@ -27,6 +27,7 @@ from corral.rollout import (
 )
 from corral.wire import Steering
 from domain.approval import why_not_approved
+from domain.lint.rules import refusals
 from domain.quota import QuotaError
 from domain.rollout import what_changed, what_if
 from domain.snapshot import Snapshot
@@ -98,8 +99,8 @@ async def begin(world: World, order: RolloutOrder) -> Row[Any]:
         found = await asyncio.to_thread(what_if, order.change, world.snapshot, world.now)
     except QuotaError as error:
         return await _ends_at_once(world, order, RolloutState.REFUSED, str(error))
-    if refusals := [str(finding) for finding in found.findings if finding.refuses]:
-        return await _ends_at_once(world, order, RolloutState.REFUSED, "\n".join(refusals))
+    if against := [str(finding) for finding in found.findings if finding.refuses]:
+        return await _ends_at_once(world, order, RolloutState.REFUSED, "\n".join(against))
     if different := await _different(world, order, found):
         return await _ends_at_once(world, order, RolloutState.STALE, _stale(different))
     progress = Progress(needs=found.needs, surroundings=found.surroundings, hurt=found.hurt, foreseen=found.counts)
@@ -145,18 +146,22 @@ async def advance(world: World, id: str) -> Row[Any]:
     return await _watch(world, row) if row.state == RolloutState.WATCHING else row
 
 
-async def steer(world: World, id: str, verb: Steering, change: OperationChange) -> Row[Any]:
-    """Approve, reject or abort a roll-out; to ask for what is so already changes nothing.
+async def steer(world: World, id: str, verb: Steering, change: OperationChange, key: str) -> Row[Any]:
+    """Approve, reject or abort a roll-out, once a key; to ask for what is so already changes nothing.
 
     Raises:
         LookupError: there is no such roll-out.
         NotAllowed: it is over, or does not await approval, or not this person's.
     """
     row = await orders.locked(world.connection, id, *KINDS)
+    return await orders.once(world.connection, row, verb, key, lambda: _steered(world, row, verb, change))
+
+
+async def _steered(world: World, row: Row[Any], verb: Steering, change: OperationChange) -> Row[Any]:
     order, state = RolloutOrder.model_validate(row.terms), RolloutState(row.state)
-    if state is _STEERED.get(verb) or _has_been_said(row, verb, change):
+    if state is _STEERED.get(verb):
         return row
-    problem = objection(verb, id, state)
+    problem = objection(verb, order.id, state)
     if verb is Steering.APPROVE:
         approvals = world.snapshot.policy.approvals
         problem = problem or why_not_approved(change.who, order.who, row.due_at, approvals, world.now)
@@ -178,12 +183,6 @@ _STEERED = {
     Steering.APPROVE: RolloutState.WATCHING,
     Steering.REJECT: RolloutState.REJECTED,
 }
-
-
-def _has_been_said(row: Row[Any], verb: Steering, change: OperationChange) -> bool:
-    """Whether this was done when the same person asked for it, whatever has come of it since."""
-    said = (_STEERED.get(verb), change.who, change.reason)
-    return any((note["state"], note["who"], note["reason"]) == said for note in row.trail)
 
 
 async def _approved(world: World, row: Row[Any], order: RolloutOrder, change: OperationChange) -> Row[Any]:
@@ -214,10 +213,16 @@ async def _apply(world: World, row: Row[Any]) -> Row[Any]:
 
 
 async def _put(world: World, change: Change, who: str, why: str) -> str:
-    """Put a policy or queues in force; answers with what tells that apart from what others may put in force."""
+    """Put a policy or queues in force; answers with what tells that apart from what others may put in force.
+
+    Raises:
+        domain.quota.QuotaError: they contradict the other, as it is in force now.
+    """
     connection, policy, why = world.connection, world.snapshot.policy, why[:1_000]
     if change.policy is not None:
         policy = change.policy
+        if against := refusals(policy, world.snapshot.queues):
+            raise QuotaError("\n".join(map(str, against)))
         if policy.digest != world.snapshot.policy.digest:
             await policies.write(connection, world.pool, PolicyOrder(policy=policy, who=who, why=why), world.now)
     else:

@@ -98,8 +98,8 @@ def fate_of_stores(fate: Fate) -> type[PostgresStore]:
             fate.after("taken-back", [id] if status.state is RolloutState.ROLLED_BACK else [])
             return status
 
-        async def steer_rollout(self, id: str, verb: Steering, change: OperationChange) -> RolloutStatus:
-            status = await super().steer_rollout(id, verb, change)
+        async def steer_rollout(self, id: str, verb: Steering, change: OperationChange, key: str) -> RolloutStatus:
+            status = await super().steer_rollout(id, verb, change, key)
             fate.after("steered", [id])
             return status
 

@@ -83,7 +83,7 @@ class Place:
         return status
 
     @activity.defn(name="evacuating.steer")
-    async def steer(self, id: str, verb: Steering, change: OperationChange) -> EvacuationStatus:
+    async def steer(self, id: str, verb: Steering, change: OperationChange, key: str) -> EvacuationStatus:
         if this_call() in self.taken and self.now is not None:
             return self.now
         self.taken.add(this_call())

@@ -89,7 +89,7 @@ class Desk:
         return await self._told()
 
     @activity.defn(name="rolling_out.steer")
-    async def steer(self, id: str, verb: Steering, change: OperationChange) -> RolloutStatus:
+    async def steer(self, id: str, verb: Steering, change: OperationChange, key: str) -> RolloutStatus:
         if not self._is_new(verb):
             return await self._told()
         if self.status is None:

@@ -47,7 +47,7 @@ from tests.workflows.scenarios import until_shown
 from tests.workflows.stage import Stage, a_record, open_stage
 from worker.guarding import CHANGES, Guard, Guarded, asked_of
 from worker.principals import Principals, PrincipalsFile
-from workflows.steering import CANCELLED
+from workflows.steering import BY_ITSELF, CANCELLED
 
 NOW = 1_800_000_000.0
 HOUR = 3_600
@@ -158,6 +158,16 @@ async def test_repeating_a_change_is_harmless_and_repeating_an_order_in_another_
     assert "this request was done before" in await told(guard, cordon, signed("ops", OPS, cordon), "run-2")
 
 
+async def test_an_order_to_an_operation_is_of_its_request_and_repeating_that_is_harmless(guard: Guard) -> None:
+    command, other = (asked_of("rolling_out.steer", ["o1", Steering.ABORT, BECAUSE, key], None, "k") for key in ("k", "other"))
+    assert command is not None
+    assert other is not None
+    header = signed("ops", OPS, command)
+    assert await told(guard, command, header, "run-1") == ""
+    assert await told(guard, command, header, "run-2") == "", "the record does it once"
+    assert "what is asked is not what was signed" in await told(guard, other, header)
+
+
 async def test_measures_are_checked_and_not_written_down(guard: Guard, orders: Orders) -> None:
     demand = Command("demand", "workload/w1", "r1", "x")
     assert await told(guard, demand, signed("ada", ADA, demand)) == ""
@@ -233,11 +243,11 @@ SAME: list[tuple[str, Sequence[Any], Command | None]] = [
     ),
     ("inventory.cordon", ["aws", NODES], updated("cordon", "provider/aws", "k", NODES)),
     ("evacuating.keep_moving", [EVACUATION, 0, 1.0], begun(wire.EVACUATION, "evacuation/e1", EVACUATION.digest)),
-    ("evacuating.steer", ["e1", Steering.PAUSE, BECAUSE], updated("pause", "evacuation/e1", "k", BECAUSE)),
+    ("evacuating.steer", ["e1", Steering.PAUSE, BECAUSE, "k"], updated("pause", "evacuation/e1", "k", BECAUSE)),
     ("rolling_out.begin", [ROLLOUT], begun(wire.ROLLOUT, "rollout/o1", ROLLOUT.digest)),
-    ("rolling_out.steer", ["o1", Steering.APPROVE, BECAUSE], updated("approve", "rollout/o1", "k", BECAUSE)),
-    ("rolling_out.steer", ["o1", Steering.ABORT, BECAUSE], updated("abort", "rollout/o1", "k", BECAUSE)),
-    ("rolling_out.steer", ["o1", Steering.APPROVE, CANCELLED], updated("approve", "rollout/o1", "k", CANCELLED)),
+    ("rolling_out.steer", ["o1", Steering.APPROVE, BECAUSE, "k"], updated("approve", "rollout/o1", "k", BECAUSE)),
+    ("rolling_out.steer", ["o1", Steering.ABORT, BECAUSE, "k"], updated("abort", "rollout/o1", "k", BECAUSE)),
+    ("rolling_out.steer", ["o1", Steering.APPROVE, CANCELLED, "k"], updated("approve", "rollout/o1", "k", CANCELLED)),
     *(
         ("adjusting.apply", [verb, Adjustment("w1", "k", **fields)], updated(verb, "workload/w1", "k", change))
         for verb, (change, fields) in ASKED.items()
@@ -264,8 +274,8 @@ def test_every_command_of_the_table_is_guarded() -> None:
         ("adjusting.apply", ["expire", Adjustment("w1", "epoch-1")]),
         ("adjusting.apply", ["cancel", Adjustment("w1", "workflow-cancelled")]),
         ("reserving.cancel", [ReservationChange("r1", "workflow-cancelled")]),
-        ("evacuating.steer", ["e1", Steering.ABORT, CANCELLED]),
-        ("rolling_out.steer", ["o1", Steering.ABORT, CANCELLED]),
+        ("evacuating.steer", ["e1", Steering.ABORT, CANCELLED, BY_ITSELF]),
+        ("rolling_out.steer", ["o1", Steering.ABORT, CANCELLED, BY_ITSELF]),
         ("inquiry.status", ["w1"]),
         ("admission.admit", [AdmissionOrder("w1", {"id": 7})]),
     ],

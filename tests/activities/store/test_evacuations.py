@@ -1,5 +1,6 @@
 """Evacuations in the record: who is told to leave, what is cordoned, and what is undone."""
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -20,9 +21,16 @@ from tests.activities.store.pool import Pool, a_spec, a_view
 
 HEAT = OperationChange(who="ben", reason="it is cooler now")
 
+_requests = count(1)
+
 
 def an_order(id: str = "heat", place: str = "aws/eu/eu-1", kind: PlaceKind = PlaceKind.CLUSTER, **more: Any) -> EvacuationOrder:
     return EvacuationOrder(id=id, kind=kind, place=place, reason="too hot", who="ada", **more)
+
+
+async def steers(pool: Pool, id: str, verb: Steering, change: OperationChange, key: str = "") -> EvacuationStatus:
+    """Asked by a request of its own, unless a key says which."""
+    return await pool.store.steer_evacuation(id, verb, change, key or f"request-{next(_requests)}")
 
 
 async def advances(pool: Pool, order: EvacuationOrder) -> EvacuationStatus:
@@ -96,13 +104,22 @@ async def test_a_node_that_comes_later_is_cordoned_as_well(pool: Pool) -> None:
 async def test_a_paused_one_tells_nobody_else(pool: Pool) -> None:
     await three_run(pool)
     await advances(pool, an_order(at_once=1))
-    await pool.store.steer_evacuation("heat", Steering.PAUSE, HEAT)
+    await steers(pool, "heat", Steering.PAUSE, HEAT)
     await pool.ends("basic", Phase.CANCELLED)
     assert (await advances(pool, an_order(at_once=1))).state is EvacuationState.PAUSED
     assert await pool.state("standard") is State.RUNNING
-    await pool.store.steer_evacuation("heat", Steering.RESUME, HEAT)
+    await steers(pool, "heat", Steering.RESUME, HEAT)
     assert (await advances(pool, an_order(at_once=1))).told == 2
     assert await pool.state("standard") is State.STOPPING
+
+
+async def test_a_pause_that_is_asked_again_after_it_went_on_does_not_pause_it_again(pool: Pool) -> None:
+    await three_run(pool)
+    await advances(pool, an_order(at_once=1))
+    await steers(pool, "heat", Steering.PAUSE, HEAT, "request")
+    status = await steers(pool, "heat", Steering.RESUME, HEAT)
+    assert await steers(pool, "heat", Steering.PAUSE, HEAT, "request") == status
+    assert status.state is EvacuationState.MOVING
 
 
 async def test_aborted_it_gives_back_what_it_cordoned_and_nobody_else_did(pool: Pool) -> None:
@@ -110,7 +127,7 @@ async def test_aborted_it_gives_back_what_it_cordoned_and_nobody_else_did(pool: 
     await pool.orders("cordon", "n1")
     await advances(pool, an_order(at_once=1))
     await pool.orders("drain", "n2")
-    status = await pool.store.steer_evacuation("heat", Steering.ABORT, HEAT)
+    status = await steers(pool, "heat", Steering.ABORT, HEAT)
     assert status.state is EvacuationState.ABORTED
     assert await health(pool) == {"m1": "ready", "n1": "cordoned", "n2": "draining", "n3": "ready"}
     assert await advances(pool, an_order(at_once=1)) == status, "nothing more comes of it"
@@ -121,9 +138,9 @@ async def test_what_another_evacuation_needs_stays_cordoned(pool: Pool) -> None:
     await three_run(pool)
     await advances(pool, an_order(at_once=1))
     await advances(pool, an_order("fire", "aws/n3", PlaceKind.NODE))
-    await pool.store.steer_evacuation("heat", Steering.ABORT, HEAT)
+    await steers(pool, "heat", Steering.ABORT, HEAT)
     assert await health(pool) == {"m1": "ready", "n1": "ready", "n2": "ready", "n3": "cordoned"}
-    await pool.store.steer_evacuation("fire", Steering.ABORT, HEAT)
+    await steers(pool, "fire", Steering.ABORT, HEAT)
     assert (await health(pool))["n3"] == "ready"
 
 
@@ -143,7 +160,7 @@ async def test_the_trail_says_who_ordered_what_and_why(pool: Pool) -> None:
     await three_run(pool)
     await advances(pool, an_order())
     for verb in (Steering.PAUSE, Steering.PAUSE, Steering.RESUME, Steering.ABORT):
-        await pool.store.steer_evacuation("heat", verb, HEAT)
+        await steers(pool, "heat", verb, HEAT)
     (status,) = await pool.store.evacuations(10)
     assert [(note.state, note.who) for note in status.trail] == [
         (EvacuationState.MOVING, "ada"),
@@ -152,7 +169,7 @@ async def test_the_trail_says_who_ordered_what_and_why(pool: Pool) -> None:
         (EvacuationState.ABORTED, "ben"),
     ]
     with pytest.raises(NotAllowed, match="pause: evacuation 'heat' is aborted already"):
-        await pool.store.steer_evacuation("heat", Steering.PAUSE, HEAT)
+        await steers(pool, "heat", Steering.PAUSE, HEAT)
 
 
 async def test_an_id_is_of_one_evacuation(pool: Pool) -> None:
@@ -167,7 +184,7 @@ async def test_there_must_be_such_a_place(pool: Pool) -> None:
     with pytest.raises(LookupError, match="there is no region 'aws/eu-1'"):
         await advances(pool, an_order(place="aws/eu-1", kind=PlaceKind.REGION))
     with pytest.raises(LookupError, match="no evacuation 'cold'"):
-        await pool.store.steer_evacuation("cold", Steering.PAUSE, HEAT)
+        await steers(pool, "cold", Steering.PAUSE, HEAT)
 
 
 # Approval
@@ -186,22 +203,22 @@ async def test_a_region_is_not_touched_before_somebody_else_has_approved_it(pool
     assert (status.state, status.needs) == (EvacuationState.AWAITING, "emptying a region has to be approved")
     assert set((await health(pool)).values()) == {"ready"}
     with pytest.raises(NotAllowed, match="approve: ada has ordered it"):
-        await pool.store.steer_evacuation("heat", Steering.APPROVE, HEAT.model_copy(update={"who": "ada"}))
+        await steers(pool, "heat", Steering.APPROVE, HEAT.model_copy(update={"who": "ada"}))
     with pytest.raises(NotAllowed, match="pause: evacuation 'heat' is awaiting-approval"):
-        await pool.store.steer_evacuation("heat", Steering.PAUSE, HEAT)
+        await steers(pool, "heat", Steering.PAUSE, HEAT)
 
     pool.clock.move(3_600)
-    status = await pool.store.steer_evacuation("heat", Steering.APPROVE, HEAT)
+    status = await steers(pool, "heat", Steering.APPROVE, HEAT)
     assert (status.state, status.deadline) == (EvacuationState.MOVING, pool.clock.now() + OF_EU.deadline)
     status = await advances(pool, OF_EU)
     assert (status.told, set((await health(pool)).values())) == (3, {"cordoned"})
-    assert await pool.store.steer_evacuation("heat", Steering.APPROVE, HEAT) == status
+    assert await steers(pool, "heat", Steering.APPROVE, HEAT) == status
 
 
 @pytest.mark.parametrize("verb", [Steering.REJECT, Steering.ABORT])
 async def test_rejected_or_aborted_before_it_began_it_has_touched_nothing(pool: Pool, verb: Steering) -> None:
     await awaits(pool)
-    status = await pool.store.steer_evacuation("heat", verb, HEAT)
+    status = await steers(pool, "heat", verb, HEAT)
     assert status.state.is_over
     assert await advances(pool, OF_EU) == status
     assert set((await health(pool)).values()) == {"ready"}
@@ -220,7 +237,7 @@ async def test_what_nobody_approves_in_time_has_ended(pool: Pool) -> None:
 async def test_an_evacuation_that_awaits_approval_keeps_no_node_of_another(pool: Pool) -> None:
     await awaits(pool)
     await advances(pool, an_order("fire"))
-    await pool.store.steer_evacuation("fire", Steering.ABORT, HEAT)
+    await steers(pool, "fire", Steering.ABORT, HEAT)
     assert set((await health(pool)).values()) == {"ready"}
 
 

@@ -1,11 +1,12 @@
 """Roll-outs in the record: applied on the world of their token, watched, taken back, and steered."""
 
+from itertools import count
 from typing import Any
 
 import pytest
 
 from activities.ports import NotAllowed, Phase
-from corral.api import OperationChange, OperationKind, QueueTree, State
+from corral.api import OperationChange, OperationKind, QueueTree, QuotaSpec, State
 from corral.policy import Approvals, Policy, PolicyOrder
 from corral.rollout import Change, Conditions, RolloutOrder, RolloutState, RolloutStatus, WhatIf
 from corral.wire import Steering
@@ -22,6 +23,11 @@ NOT_IN_US = Policy.model_validate(
 BEN = OperationChange(who="ben", reason="looks good")
 ADA = OperationChange(who="ada", reason="mine")
 
+NO_A100 = Policy.model_validate(
+    UNPROMISED.document | {"name": "h100", "constraints": {"platform": {"deny": {"skus": ["a100"]}}}}
+)
+_requests = count(1)
+
 
 def an_order(change: Policy | QueueTree = NOT_IN_US, id: str = "eu-only", **more: Any) -> RolloutOrder:
     found = Change(policy=change) if isinstance(change, Policy) else Change(queues=change)
@@ -34,6 +40,11 @@ async def asks(pool: Pool, change: Policy | QueueTree = NOT_IN_US) -> WhatIf:
     found = what_if(an_order(change).change, snapshot, now)
     await pool.store.remember_what_if(an_order(change).change, found)
     return found
+
+
+async def steers(pool: Pool, id: str, verb: Steering, change: OperationChange, key: str = "") -> RolloutStatus:
+    """Asked by a request of its own, unless a key says which."""
+    return await pool.another_store().steer_rollout(id, verb, change, key or f"request-{next(_requests)}")
 
 
 async def advances(pool: Pool, id: str = "eu-only") -> RolloutStatus:
@@ -81,10 +92,11 @@ async def test_a_step_that_is_done_again_changes_nothing(pool: Pool) -> None:
     order = an_order(token=(await asks(pool)).token)
     status = await pool.store.begin_rollout(order)
     await advances(pool)
+    await steers(pool, "eu-only", Steering.APPROVE, BEN, "request")
     before = await pool.dump()
     assert await pool.another_store().begin_rollout(order) == status
     assert await advances(pool) == status
-    assert await pool.store.steer_rollout("eu-only", Steering.APPROVE, BEN) == status
+    assert await steers(pool, "eu-only", Steering.APPROVE, BEN, "request") == status
     assert await pool.dump() == before
 
 
@@ -200,12 +212,33 @@ async def test_what_somebody_has_put_in_force_since_stays(pool: Pool) -> None:
 async def test_aborted_it_puts_back_what_was_before(pool: Pool) -> None:
     await one_runs(pool)
     await pool.store.begin_rollout(an_order())
-    status = await pool.store.steer_rollout("eu-only", Steering.ABORT, BEN)
+    status = await steers(pool, "eu-only", Steering.ABORT, BEN)
     assert (status.state, status.trail[-1].who) == (RolloutState.ABORTED, "ben")
     assert await in_force(pool) == ["default", "eu", "default"]
-    assert await pool.store.steer_rollout("eu-only", Steering.ABORT, BEN) == status
+    assert await steers(pool, "eu-only", Steering.ABORT, ADA) == status, "so it is already"
     with pytest.raises(NotAllowed, match="is aborted already"):
-        await pool.store.steer_rollout("eu-only", Steering.APPROVE, BEN)
+        await steers(pool, "eu-only", Steering.APPROVE, BEN)
+
+
+async def test_aborting_what_was_overtaken_is_answered_the_same_when_its_answer_was_lost(pool: Pool) -> None:
+    await one_runs(pool)
+    await pool.store.begin_rollout(an_order())
+    await pool.store.apply_policy(puts_in_force(CALM))
+    status = await steers(pool, "eu-only", Steering.ABORT, BEN, "request")
+    assert told(status) == (RolloutState.OVERTAKEN, "looks good; somebody has changed the same since, which stays")
+    assert await steers(pool, "eu-only", Steering.ABORT, BEN, "request") == status
+
+
+async def test_a_policy_that_queues_contradict_by_now_does_not_come_back(pool: Pool) -> None:
+    await one_runs(pool)
+    await pool.store.apply_policy(puts_in_force(NO_A100))
+    await pool.store.begin_rollout(an_order())
+    await pool.store.apply_queues(QueueTree(queues=(a_queue("late", quotas=(QuotaSpec(sku="a100", nominal=8),)),)))
+    status = await steers(pool, "eu-only", Steering.ABORT, BEN)
+    assert status.state is RolloutState.OVERTAKEN
+    assert status.trail[-1].reason.startswith("looks good; it cannot be taken back any more: ")
+    assert "[never-with-its-quota]" in status.trail[-1].reason
+    assert (await in_force(pool))[0] == "eu"
 
 
 async def test_what_is_not_to_be_watched_is_done_at_once(pool: Pool) -> None:
@@ -228,7 +261,7 @@ async def test_queues_are_rolled_out_and_back_like_policies(pool: Pool) -> None:
         "1 workloads would lose protection, which has to be approved",
     )
     assert status.kind is OperationKind.QUEUES
-    await pool.store.steer_rollout("less", Steering.APPROVE, BEN)
+    await steers(pool, "less", Steering.APPROVE, BEN)
     pool.clock.move(1)
     now = {queue.name: queue.spec for queue in await pool.store.queues()}
     assert [quota.nominal for quota in now["research"].quotas] == [4]
@@ -244,7 +277,7 @@ async def test_queues_that_somebody_edited_since_stay(pool: Pool) -> None:
     await one_runs(pool)
     await pool.store.begin_rollout(an_order(QueueTree(queues=(a_queue("research", 128),)), "more"))
     await pool.store.apply_queues(QueueTree(queues=(a_queue("research", 200),)))
-    status = await pool.store.steer_rollout("more", Steering.ABORT, BEN)
+    status = await steers(pool, "more", Steering.ABORT, BEN)
     assert told(status) == (RolloutState.OVERTAKEN, "looks good; somebody has changed the same since, which stays")
 
 
@@ -267,9 +300,9 @@ async def test_nothing_is_changed_before_somebody_else_has_approved_it(pool: Poo
     before = await nominal(pool)
     assert (status.state, status.next_in, before > 0) == (RolloutState.AWAITING, 86_400, True)
     with pytest.raises(NotAllowed, match="approve: ada has ordered it; expected somebody else"):
-        await pool.store.steer_rollout("none", Steering.APPROVE, ADA)
+        await steers(pool, "none", Steering.APPROVE, ADA)
     assert await nominal(pool) == before
-    status = await pool.store.steer_rollout("none", Steering.APPROVE, BEN)
+    status = await steers(pool, "none", Steering.APPROVE, BEN)
     assert (status.state, status.trail[-1].who, await nominal(pool)) == (RolloutState.WATCHING, "ben", 0)
 
 
@@ -277,7 +310,7 @@ async def test_nothing_is_changed_before_somebody_else_has_approved_it(pool: Poo
 async def test_rejected_or_aborted_it_changes_nothing(pool: Pool, verb: Steering) -> None:
     await awaits(pool)
     before = await nominal(pool)
-    assert (await pool.store.steer_rollout("none", verb, BEN)).ended_at is not None
+    assert (await steers(pool, "none", verb, BEN)).ended_at is not None
     assert await nominal(pool) == before
 
 
@@ -287,7 +320,7 @@ async def test_what_nobody_approves_in_time_has_ended(pool: Pool) -> None:
     assert (await advances(pool, "none")).state is RolloutState.AWAITING
     pool.clock.move(1)
     with pytest.raises(NotAllowed, match="approve: it had to be approved until"):
-        await pool.store.steer_rollout("none", Steering.APPROVE, BEN)
+        await steers(pool, "none", Steering.APPROVE, BEN)
     assert told(await advances(pool, "none")) == (RolloutState.EXPIRED, "nobody has approved it in time")
 
 
@@ -296,7 +329,7 @@ async def test_what_is_approved_on_another_world_is_not_applied(pool: Pool) -> N
     before = await nominal(pool)
     await pool.arrive(a_spec("later"))
     await pool.runs("later")
-    status = await pool.store.steer_rollout("none", Steering.APPROVE, BEN)
+    status = await steers(pool, "none", Steering.APPROVE, BEN)
     assert status.state is RolloutState.STALE
     assert "it would now do more harm: loses-protection later" in status.trail[-1].reason
     assert await nominal(pool) == before
@@ -306,15 +339,33 @@ async def test_an_approval_of_what_is_not_watched_is_answered_the_same_when_it_c
     await one_runs(pool)
     order = an_order(QueueTree(queues=(a_queue("research", 0),)), "none", watch_seconds=0)
     await pool.store.begin_rollout(order)
-    status = await pool.store.steer_rollout("none", Steering.APPROVE, BEN)
+    status = await steers(pool, "none", Steering.APPROVE, BEN, "request")
     assert status.state is RolloutState.DONE
-    assert await pool.store.steer_rollout("none", Steering.APPROVE, BEN) == status
+    assert await steers(pool, "none", Steering.APPROVE, BEN, "request") == status
+
+
+async def test_an_approval_that_came_too_late_is_answered_the_same_when_its_answer_was_lost(pool: Pool) -> None:
+    await awaits(pool)
+    await pool.store.apply_queues(QueueTree(queues=(a_queue("late", 8),)))
+    status = await steers(pool, "none", Steering.APPROVE, BEN, "request")
+    assert status.state is RolloutState.STALE
+    assert await steers(pool, "none", Steering.APPROVE, BEN, "request") == status
+    with pytest.raises(NotAllowed, match="is stale already"):
+        await steers(pool, "none", Steering.APPROVE, BEN, "another")
+
+
+async def test_an_approval_that_was_refused_is_refused_again_and_may_be_given_by_another(pool: Pool) -> None:
+    await awaits(pool)
+    for _ in range(2):
+        with pytest.raises(NotAllowed, match="ada has ordered it"):
+            await steers(pool, "none", Steering.APPROVE, ADA, "request")
+    assert (await steers(pool, "none", Steering.APPROVE, BEN, "request")).state is RolloutState.WATCHING
 
 
 async def test_who_was_to_be_worse_off_may_have_left_meanwhile(pool: Pool) -> None:
     await awaits(pool)
     await pool.ends("runs", Phase.SUCCEEDED)
-    assert (await pool.store.steer_rollout("none", Steering.APPROVE, BEN)).state is RolloutState.WATCHING
+    assert (await steers(pool, "none", Steering.APPROVE, BEN)).state is RolloutState.WATCHING
 
 
 # The trail
@@ -323,7 +374,7 @@ async def test_who_was_to_be_worse_off_may_have_left_meanwhile(pool: Pool) -> No
 async def test_operations_of_all_kinds_are_listed_with_their_trails(pool: Pool) -> None:
     await awaits(pool)
     await pool.store.begin_rollout(an_order())
-    await pool.store.steer_rollout("none", Steering.REJECT, BEN)
+    await steers(pool, "none", Steering.REJECT, BEN)
     first, second = await pool.store.operations(None, 10)
     assert (first.id, first.kind, first.subject, first.state) == ("eu-only", OperationKind.POLICY, "policy eu", "watching")
     assert first.message.startswith("0 of 1 workloads wait")
