@@ -70,7 +70,7 @@ class OpenAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Unreleased:
-    """An attempt that ran in a cluster (`region/cluster`) when that was lost, and that may still be known there."""
+    """An attempt that was lost with a cluster, and may still be known in this one of those it ran in (`region/cluster`)."""
 
     attempt: str
     epoch: int

@@ -103,7 +103,7 @@ class Leasing:
                 continue
             activity.heartbeat()
             if seen is None or seen.phase.is_over:
-                await self._store.note_released([each.attempt])
+                await self._store.note_released(source.name, each)
             elif seen.phase is not Phase.UNKNOWN:
                 log.warning("attempt %s still runs in cluster %s, which was lost", each.attempt, each.cluster)
 

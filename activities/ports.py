@@ -500,10 +500,10 @@ class Store(Protocol):
         """Believe which of a provider's clusters have answered what they were asked at a time, with all that follows."""
 
     async def unreleased(self, provider: str) -> list[Unreleased]:
-        """What a provider's clusters ran when they were lost, and has not been released there since."""
+        """What was lost with a cluster of a provider, and has not been released since in those in which it ran."""
 
-    async def note_released(self, attempts: Collection[str]) -> None:
-        """Note that attempts have been seen gone where they were lost, and can never start there any more."""
+    async def note_released(self, provider: str, each: Unreleased) -> None:
+        """Note that an attempt has been seen gone in a cluster where it was lost, and can never start there any more."""
 
     async def clusters(self) -> list[ClusterStatus]:
         """All clusters that have ever been asked whether they answer."""

@@ -71,9 +71,9 @@ LIFE: Mapping[str, str] = {
     "nobody has room in a lost cluster": """
         SELECT l.attempt_id || ' on ' || n.id FROM allocations l JOIN nodes n ON n.id = l.node_id
         WHERE l.phase <> 'released' AND n.reach IN ('lost', 'returned')""",
-    "what is left to release is in a lost cluster": """
-        SELECT a.id || ' in ' || a.unreleased_in FROM attempts a LEFT JOIN clusters c ON c.id = a.unreleased_in
-        WHERE a.unreleased_in IS NOT NULL AND coalesce(c.reach, '') NOT IN ('lost', 'returned')""",
+    "what is left to release has ended": """
+        SELECT a.id || ' in ' || u.cluster_id FROM unreleased u JOIN attempts a ON a.id = u.attempt_id
+        WHERE a.ended_at IS NULL""",
 }
 """Rules about the tables of `domain.lifecycle` and `domain.leases`."""
 

@@ -4,13 +4,14 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Unreleased
 from activities.ports import Observation, Phase
 from activities.store import tables
 from activities.store.attempts import drop_followers, keep_promises, settle, withdraw
+from activities.store.bulk import among
 from activities.store.rows import AttemptRow, Journal, locked
 from corral.api import ClusterNote, ClusterStatus, Explanation, Outcome, Reason
 from domain.leases import WITHOUT_LEASE, Lease, LeaseTerms, Reach, granted, judged
@@ -20,6 +21,7 @@ MOST_NOTES = 20
 LAST_SEQUENCE = 2**62
 
 _NODES, _CLUSTERS, _ATTEMPTS, _ROOMS = tables.nodes.c, tables.clusters.c, tables.attempts.c, tables.allocations.c
+_LEFT = tables.unreleased.c
 
 
 # Leases
@@ -65,7 +67,7 @@ async def judge(
     answered: Collection[str],
 ) -> bool:
     """Believe which of a provider's clusters have answered, by `region/cluster`; answers whether that changed anything."""
-    unclean = set(await connection.scalars(select(_ATTEMPTS.unreleased_in).where(_ATTEMPTS.unreleased_in.is_not(None))))
+    unclean = set(await connection.scalars(select(_LEFT.cluster_id).distinct()))
     has_changed = False
     for row in await _locked(connection, provider):
         before, heard = _lease_of(row), f"{row.region}/{row.name}" in answered
@@ -166,15 +168,28 @@ async def _tell_those_there(connection: AsyncConnection, journal: Journal, row: 
 
 
 async def _lose_all(connection: AsyncConnection, journal: Journal, row: Row[Any]) -> None:
-    """End every attempt with a part in a cluster, as a whole; all of it is to be released there before anything new comes."""
+    """End every attempt with a part in a cluster, as a whole; all of it is to be released there before anything new comes.
+
+    The same goes for its other clusters: they may be lost by now, or be so soon, when the attempt is not open any more.
+    """
     why = f"cluster {row.id} is lost"
     gone = await _open_there(connection, row, is_bound=True)
     seen = [Observation(each.id, each.epoch, Phase.LOST, LAST_SEQUENCE, journal.now, reason=why) for each in gone]
+    await _is_to_be_released(connection, [each.id for each in gone])
     await settle(connection, journal, seen, frozenset())
-    for each in gone:
-        ended = journal.attempts[each.id]
-        assert ended.ended_at is not None, "what is lost has ended"
-        journal.attempt(ended, unreleased_in=row.id)
+
+
+async def _is_to_be_released(connection: AsyncConnection, attempts: Collection[str]) -> None:
+    """Note attempts as unreleased in all clusters in which they have room."""
+    inside = and_(_CLUSTERS.provider == _NODES.provider, _CLUSTERS.region == _NODES.region, _CLUSTERS.name == _NODES.cluster)
+    found = (
+        select(_ROOMS.attempt_id, _CLUSTERS.id)
+        .distinct()
+        .join(tables.nodes, _NODES.id == _ROOMS.node_id)
+        .join(tables.clusters, inside)
+        .where(among(_ROOMS.attempt_id, attempts), _ROOMS.phase != "released")
+    )
+    await connection.execute(insert(tables.unreleased).from_select(["attempt_id", "cluster_id"], found))
 
 
 async def _open_there(connection: AsyncConnection, row: Row[Any], *, is_bound: bool) -> list[AttemptRow]:
@@ -196,19 +211,21 @@ async def _open_there(connection: AsyncConnection, row: Row[Any], *, is_bound: b
 
 
 async def unreleased(connection: AsyncConnection, provider: str) -> list[Unreleased]:
-    """What a provider's clusters ran when they were lost, and has not been released there since."""
+    """What was lost with a cluster of a provider, and has not been released since in those in which it ran."""
     query = (
         select(_ATTEMPTS.id, _ATTEMPTS.epoch, _CLUSTERS.region, _CLUSTERS.name)
-        .join(tables.clusters, _CLUSTERS.id == _ATTEMPTS.unreleased_in)
+        .join(tables.unreleased, _LEFT.attempt_id == _ATTEMPTS.id)
+        .join(tables.clusters, _CLUSTERS.id == _LEFT.cluster_id)
         .where(_CLUSTERS.provider == provider)
         .order_by(_ATTEMPTS.id)
     )
     return [Unreleased(row.id, row.epoch, f"{row.region}/{row.name}") for row in await connection.execute(query)]
 
 
-async def note_released(connection: AsyncConnection, attempts: Collection[str]) -> None:
-    """Note that attempts have been seen gone where they were lost, and can never start there any more."""
-    await connection.execute(update(tables.attempts).where(_ATTEMPTS.id.in_(attempts)).values(unreleased_in=None))
+async def note_released(connection: AsyncConnection, provider: str, each: Unreleased) -> None:
+    """Note that an attempt has been seen gone in a cluster, and can never start there any more."""
+    of_it = and_(_LEFT.attempt_id == each.attempt, _LEFT.cluster_id == f"{provider}/{each.cluster}")
+    await connection.execute(delete(tables.unreleased).where(of_it))
 
 
 # Views
@@ -236,12 +253,7 @@ async def statuses(connection: AsyncConnection) -> list[ClusterStatus]:
         .group_by(_NODES.provider, _NODES.region, _NODES.cluster)
         .subquery()
     )
-    left = (
-        select(_ATTEMPTS.unreleased_in.label("id"), func.count().label("unreleased"))
-        .where(_ATTEMPTS.unreleased_in.is_not(None))
-        .group_by(_ATTEMPTS.unreleased_in)
-        .subquery()
-    )
+    left = select(_LEFT.cluster_id.label("id"), func.count().label("unreleased")).group_by(_LEFT.cluster_id).subquery()
     query = (
         select(tables.clusters, has.c.nodes, has.c.accelerators, runs.c.workloads, left.c.unreleased)
         .outerjoin(has, has.c.id == _CLUSTERS.id)

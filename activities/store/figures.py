@@ -63,8 +63,8 @@ STANDING: Mapping[str, TextClause] = {
     "cluster_losses": _asking("""
         SELECT provider, region, name, losses FROM clusters"""),
     "unreleased_attempts": _asking("""
-        SELECT clusters.provider, clusters.region, name, count(attempts.id)
-        FROM clusters LEFT JOIN attempts ON attempts.unreleased_in = clusters.id GROUP BY 1, 2, 3"""),
+        SELECT clusters.provider, clusters.region, name, count(attempt_id)
+        FROM clusters LEFT JOIN unreleased ON cluster_id = clusters.id GROUP BY 1, 2, 3"""),
     "held_accelerators": _asking("""
         SELECT CASE WHEN attempts.follows IS NOT NULL THEN 'next-shape' WHEN workloads.state = 'reserving' THEN 'victims-leave'
                     ELSE 'start' END, sum(attempts.milli) / 1000.0

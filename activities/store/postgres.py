@@ -492,14 +492,14 @@ class PostgresStore:
         return await self._write(work)
 
     async def unreleased(self, provider: str) -> list[Unreleased]:
-        """What a provider's clusters ran when they were lost, and has not been released there since."""
+        """What was lost with a cluster of a provider, and has not been released since in those in which it ran."""
         async with self._engine.connect() as connection:
             return await clusters.unreleased(connection, provider)
 
-    async def note_released(self, attempts: Collection[str]) -> None:
-        """Note that attempts have been seen gone where they were lost."""
+    async def note_released(self, provider: str, each: Unreleased) -> None:
+        """Note that an attempt has been seen gone in a cluster where it was lost."""
         async with self._engine.begin() as connection:
-            await clusters.note_released(connection, attempts)
+            await clusters.note_released(connection, provider, each)
 
     async def clusters(self) -> list[ClusterStatus]:
         """All clusters that have ever been asked."""

@@ -96,7 +96,6 @@ class AttemptRow:
     exit_code: int | None = None
     reason: str | None = None
     lost_milli_seconds: int = 0
-    unreleased_in: str | None = None
     changed: int = 0
     """As of a workload's row."""
 

@@ -291,11 +291,8 @@ attempts = Table(
     Column("exit_code", Integer),
     Column("reason", Text),
     Column("lost_milli_seconds", BigInteger, nullable=False, server_default="0"),
-    # The lost cluster in which it may still be known: it is released there before anything new goes there.
-    Column("unreleased_in", Text),
     _changed(),
     UniqueConstraint("workload_id", "epoch"),
-    CheckConstraint("unreleased_in IS NULL OR ended_at IS NOT NULL", name="unreleased_when_ended"),
     CheckConstraint("(stop_at IS NULL) = (leave IS NULL) AND (leave IS NULL) = (leave_at IS NULL)", name="leaves_by_steps"),
     CheckConstraint("follows IS NULL OR bound_at IS NULL AND ended_at IS NULL", name="a_follower_has_not_begun"),
     Index("uq_attempts_one_open", "workload_id", unique=True, postgresql_where=text("ended_at IS NULL AND follows IS NULL")),
@@ -305,8 +302,16 @@ attempts = Table(
     Index("ix_attempts_moved_at", "stop_at", postgresql_where=text("stop_as = 'migrated'")),
     Index("ix_attempts_resized_at", "stop_at", postgresql_where=text("stop_as = 'resized'")),
     Index("ix_attempts_leaving", "leave_at", postgresql_where=text("ended_at IS NULL AND leave IS NOT NULL")),
-    Index("ix_attempts_unreleased_in", "unreleased_in", postgresql_where=text("unreleased_in IS NOT NULL")),
     Index("ix_attempts_open", "provider", postgresql_where=text("ended_at IS NULL")),
+)
+
+# Attempts that were lost with a cluster, and the clusters in which they may still be known: one that was lost and returns is
+# given nothing new before they are released there.
+unreleased = Table(
+    "unreleased",
+    metadata,
+    Column("attempt_id", ForeignKey("attempts.id"), primary_key=True),
+    Column("cluster_id", ForeignKey("clusters.id"), primary_key=True, index=True),
 )
 
 holds = Table(

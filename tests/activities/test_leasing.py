@@ -278,6 +278,29 @@ async def test_a_gang_that_lost_one_of_its_clusters_is_lost_whole(pool: Pool) ->
     assert await crew.pool.findings() == {}
 
 
+async def test_a_gang_that_lost_two_clusters_is_released_in_each_before_that_is_given_anything(pool: Pool) -> None:
+    crew = Crew(pool)
+    await reports(crew, a_view("here"), a_view("there", cluster="eu-2"))
+    await crew.renews()
+    await runs(crew, "gang", groups=(ReplicaGroup(count=2, accelerators=8),))
+    crew.provider.silent.update({HERE, THERE})
+    await crew.loses()
+
+    async def left() -> list[int]:
+        return [(await cluster(crew, name)).unreleased for name in ("aws/eu/eu-1", "aws/eu/eu-2")]
+
+    assert await left() == [1, 1]
+    crew.provider.silent.remove(THERE)
+    assert await crew.renews(1) == "clusters: 1 lost, 1 returned"
+    assert await left() == [1, 0]
+    assert await crew.renews(1) == "clusters: 1 reachable, 1 lost"
+    crew.provider.silent.clear()
+    assert await crew.renews(1) == "clusters: 1 reachable, 1 returned"
+    assert await left() == [0, 0]
+    assert await crew.renews(1) == "clusters: 2 reachable"
+    assert await crew.pool.findings() == {}
+
+
 async def test_what_was_leaving_a_lost_cluster_has_left_as_it_was_ordered(crew: Crew) -> None:
     await runs(crew, "second")
     await crew.pool.adjusts("cancel", "train")

@@ -122,10 +122,7 @@ BREACHES: dict[str, tuple[str, ...]] = {
     "nobody has room in a lost cluster": (
         "UPDATE nodes SET reach = 'lost'; UPDATE clusters SET reach = 'lost', until = since, fenced_at = since",
     ),
-    "what is left to release is in a lost cluster": (
-        "UPDATE attempts SET unreleased_in = 'aws/eu/eu-1' WHERE id = 'done.1'",
-        "UPDATE attempts SET unreleased_in = 'aws/eu/no-such' WHERE id = 'done.1'",
-    ),
+    "what is left to release has ended": ("INSERT INTO unreleased VALUES ('runs.1', 'aws/eu/eu-1')",),
     "a node is suspect as long as work on it does not leave, and no longer": (
         "UPDATE attempts SET leave = 'stuck' WHERE id = 'moves.1'",
         "UPDATE nodes SET suspect = 'why not' WHERE id = (SELECT node_id FROM allocations WHERE attempt_id = 'runs.1')",
