@@ -708,10 +708,11 @@ class PostgresStore:
         return await self._on_snapshot(work)
 
     def _next_look(self, row: Row[Any], now: datetime) -> float | None:
+        """In how many seconds of the wall; one that lies under another is looked at, though its time has come."""
         if row.ended_at is not None:
             return None
         left = self._clock.wall_seconds(max(0.0, (row.due_at - now).total_seconds()))
-        return min(left, LOOK_SECONDS) if row.state == RolloutState.WATCHING else left
+        return min(left or LOOK_SECONDS, LOOK_SECONDS) if row.state == RolloutState.WATCHING else left
 
     async def _on_snapshot(self, work: Callable[[AsyncConnection, Snapshot, datetime], Awaitable[Result]]) -> Result:
         """Do something in one transaction with the pool as a round would see it now."""

@@ -31,7 +31,7 @@ from domain.lint.rules import refusals
 from domain.quota import QuotaError
 from domain.rollout import what_changed, what_if
 from domain.snapshot import Snapshot
-from domain.watching import breach, in_force, objection, readings
+from domain.watching import Applied, breach, comes_back, in_force, objection, readings
 
 TOKENS_LAST = timedelta(days=1)
 
@@ -42,7 +42,7 @@ class Progress(orders.Progress):
     """What the record knows of a roll-out beside its order.
 
     `surroundings` and `hurt` are what it was begun on; `before` is what was in force until it was applied, and `applied` tells
-    what is in force since then.
+    what is in force since then. Since `covered_at` another roll-out lies over it.
     """
 
     surroundings: Surroundings
@@ -51,12 +51,15 @@ class Progress(orders.Progress):
     applied_at: datetime | None = None
     before: Change | None = None
     applied: str = ""
+    covered_at: datetime | None = None
     at_first: Readings | None = None
     readings: Readings | None = None
 
     @property
     def message(self) -> str:
         """How far it is, in words."""
+        if self.covered_at is not None:
+            return "another roll-out lies over it: it is watched on when that goes back, and overtaken when that stays"
         if (now := self.readings) is None:
             return f"foreseen: {in_words(self.foreseen)}"
         return (
@@ -233,23 +236,39 @@ async def _put(world: World, change: Change, who: str, why: str) -> str:
 
 
 async def _watch(world: World, row: Row[Any]) -> Row[Any]:
-    order, progress, snapshot = RolloutOrder.model_validate(row.terms), _progress(row), world.snapshot
+    order, progress = RolloutOrder.model_validate(row.terms), _progress(row)
     assert progress.applied_at is not None, "what is watched was applied"
     assert progress.at_first is not None, "what is watched was read when it was applied"
-    if in_force(order.change, snapshot.policy, snapshot.queues) != progress.applied:
-        return await _ends(world, row, RolloutState.OVERTAKEN, "somebody has changed the same since; that stays in force")
-    now = await _readings(world, progress.applied_at)
-    values = {"progress": progress.model_copy(update={"readings": now}).kept}
-    row = await orders.changed(world.connection, row, values)
+    if not _applied(row).is_in_force(world.snapshot):
+        return await _waits_below(world, row)
+    now, covered = await _readings(world, progress.applied_at), world.now - (progress.covered_at or world.now)
+    seen = progress.model_copy(update={"readings": now, "covered_at": None})
+    row = await orders.changed(world.connection, row, {"due_at": row.due_at + covered, "progress": seen.kept})
     if cause := breach(order.conditions, progress.at_first, now):
         return await _go_back(world, row, RolloutState.ROLLED_BACK, cause)
     return await _ends(world, row, RolloutState.DONE, "no condition was breached") if world.now >= row.due_at else row
 
 
+async def _waits_below(world: World, row: Row[Any]) -> Row[Any]:
+    """Its time stands still while it may be in force again; otherwise it has ended."""
+    if not comes_back(_applied(row), map(_applied, await _watched(world)), world.snapshot):
+        return await _ends(world, row, RolloutState.OVERTAKEN, "somebody has changed the same since; that stays in force")
+    progress = _progress(row)
+    covered = progress.model_copy(update={"covered_at": progress.covered_at or world.now})
+    return await orders.changed(world.connection, row, {"progress": covered.kept})
+
+
+async def _watched(world: World) -> list[Row[Any]]:
+    """The roll-outs that are watched, the one that was applied last first."""
+    query = select(tables.orders).where(tables.orders.c.kind.in_(KINDS), tables.orders.c.state == RolloutState.WATCHING)
+    return sorted(await world.connection.execute(query), key=lambda row: str(row.progress["applied_at"]), reverse=True)
+
+
 async def _go_back(world: World, row: Row[Any], state: RolloutState, cause: str, who: str = "") -> Row[Any]:
     """Put in force again what was before, unless somebody has changed the same since, or it cannot be any more."""
-    order, progress, snapshot = RolloutOrder.model_validate(row.terms), _progress(row), world.snapshot
-    if in_force(order.change, snapshot.policy, snapshot.queues) != progress.applied:
+    order, progress = RolloutOrder.model_validate(row.terms), _progress(row)
+    if not _applied(row).is_in_force(world.snapshot):
+        await _go_out_from_under(world, progress)
         return await _ends(world, row, RolloutState.OVERTAKEN, f"{cause}; somebody has changed the same since, which stays")
     if progress.before is None:
         return await _ends(world, row, state, f"{cause}; queues that it added stay, as nothing was before them", who)
@@ -258,6 +277,15 @@ async def _go_back(world: World, row: Row[Any], state: RolloutState, cause: str,
     except QuotaError as error:
         return await _ends(world, row, RolloutState.OVERTAKEN, f"{cause}; it cannot be taken back any more: {error}")
     return await _ends(world, row, state, cause, who)
+
+
+async def _go_out_from_under(world: World, ending: Progress) -> None:
+    """Let what would go back to the change of one that ends go back to what was before that."""
+    for row in await _watched(world):
+        progress = _progress(row)
+        if progress.before is not None and progress.before.digest == ending.applied:
+            values = {"progress": progress.model_copy(update={"before": ending.before}).kept}
+            await orders.changed(world.connection, row, values)
 
 
 async def _ends(world: World, row: Row[Any], state: RolloutState, why: str, who: str = "") -> Row[Any]:
@@ -279,6 +307,11 @@ async def _readings(world: World, since: datetime) -> Readings:
 
 def _progress(row: Row[Any]) -> Progress:
     return Progress.model_validate({name: value for name, value in row.progress.items() if name != "message"})
+
+
+def _applied(row: Row[Any]) -> Applied:
+    progress = _progress(row)
+    return Applied(RolloutOrder.model_validate(row.terms).change, progress.applied, progress.before)
 
 
 def status_of(row: Row[Any], next_in: float | None) -> RolloutStatus:

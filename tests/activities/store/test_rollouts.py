@@ -241,6 +241,61 @@ async def test_a_policy_that_queues_contradict_by_now_does_not_come_back(pool: P
     assert (await in_force(pool))[0] == "eu"
 
 
+# One laid over another
+
+
+async def one_lies_over_another(pool: Pool, **under: Any) -> None:
+    """Over "eu", which has been watched for 100 of 600 s, "calm" is watched."""
+    await one_runs(pool)
+    await pool.store.begin_rollout(an_order(**under))
+    pool.clock.move(100)
+    assert (await advances(pool)).state is RolloutState.WATCHING
+    assert (await pool.store.begin_rollout(an_order(CALM, "calm"))).state is RolloutState.WATCHING
+
+
+async def test_what_comes_back_when_another_is_aborted_goes_on_being_watched_for_the_rest_of_its_time(pool: Pool) -> None:
+    await one_lies_over_another(pool)
+    assert (await advances(pool)).state is RolloutState.WATCHING
+    (under,) = await pool.store.operations("eu-only", 1)
+    assert under.message.startswith("another roll-out lies over it")
+    pool.clock.move(550)
+    below = await advances(pool)
+    assert (below.state, below.next_in) == (RolloutState.WATCHING, 10), "its time stands still, and it is looked at"
+    await steers(pool, "calm", Steering.ABORT, BEN)
+    assert await in_force(pool) == ["eu", "calm", "eu", "default"]
+    assert (await advances(pool)).state is RolloutState.WATCHING
+    pool.clock.move(499)
+    assert (await advances(pool)).state is RolloutState.WATCHING
+    pool.clock.move(1)
+    assert told(await advances(pool)) == (RolloutState.DONE, "no condition was breached")
+
+
+async def test_what_comes_back_is_still_taken_back_when_it_does_harm(pool: Pool) -> None:
+    await one_lies_over_another(pool, conditions=Conditions(waiting_share=0.4))
+    await advances(pool)
+    await steers(pool, "calm", Steering.ABORT, BEN)
+    await pool.arrive(a_spec("waits"))
+    assert (await advances(pool)).state is RolloutState.ROLLED_BACK
+    assert await in_force(pool) == ["default", "eu", "calm", "eu", "default"]
+
+
+async def test_what_lies_under_one_that_stays_is_overtaken(pool: Pool) -> None:
+    await one_lies_over_another(pool)
+    await advances(pool)
+    pool.clock.move(600)
+    assert (await advances(pool, "calm")).state is RolloutState.DONE
+    assert (await advances(pool)).state is RolloutState.OVERTAKEN
+    assert (await in_force(pool))[0] == "calm"
+
+
+async def test_one_that_is_aborted_under_another_does_not_come_back_with_that(pool: Pool) -> None:
+    await one_lies_over_another(pool)
+    assert (await steers(pool, "eu-only", Steering.ABORT, BEN)).state is RolloutState.OVERTAKEN
+    assert (await in_force(pool))[0] == "calm"
+    assert (await steers(pool, "calm", Steering.ABORT, BEN)).state is RolloutState.ABORTED
+    assert await in_force(pool) == ["default", "calm", "eu", "default"]
+
+
 async def test_what_is_not_to_be_watched_is_done_at_once(pool: Pool) -> None:
     await one_runs(pool)
     assert (await pool.store.begin_rollout(an_order(watch_seconds=0))).state is RolloutState.DONE
