@@ -178,6 +178,7 @@ STARTS: Mapping[str, str] = {
     wire.EVACUATION: "evacuate",
     wire.ROLLOUT: "roll-out",
 }
+STEERS = "steer-operation"
 OPERATIONS = frozenset({"evacuation", "rollout"})
 """As their workflows' ids begin."""
 RESERVATION_CHANGES: Mapping[str, str] = {
@@ -203,7 +204,7 @@ def updated(update: str, subject: str, request: str, change: Model) -> Command |
     if kind == "reservation":
         return Command(RESERVATION_CHANGES[update], subject, request, content)
     if kind in OPERATIONS:
-        return Command("steer-operation", subject, request, digest_of({"verb": str(update)} | change.model_dump(mode="json")))
+        return Command(STEERS, subject, request, digest_of({"verb": str(update)} | change.model_dump(mode="json")))
     return Command(str(update), subject, request, content)
 
 

@@ -1,5 +1,6 @@
 """Approval: what operators order that somebody else has to approve before anything comes of it."""
 
+from collections.abc import Set
 from datetime import datetime
 
 from corral.api import EvacuationOrder
@@ -23,12 +24,13 @@ def why_rollout(what_if: WhatIf, approvals: Approvals) -> str:
     return ""
 
 
-def why_not_approved(who: str, ordered_by: str, until: datetime, approvals: Approvals, now: datetime) -> str:
-    """Why somebody may not approve what somebody ordered; empty when they may."""
+def why_not_approved(who: Set[str], ordered_by: Set[str], until: datetime, approvals: Approvals, now: datetime) -> str:
+    """Why somebody may not approve what somebody ordered, each by all names that they go by; empty when they may."""
     if now >= until:
         return f"approve: it had to be approved until {until.isoformat(timespec='seconds')}; order it again"
-    if approvals.by_another and who == ordered_by:
-        return f"approve: {who} has ordered it; expected somebody else to approve it (--by)"
+    if approvals.by_another and (same := sorted(who & ordered_by)):
+        expected = "expected somebody else to approve it (--by; --principal where commands are signed)"
+        return f"approve: {same[0]} has ordered it; {expected}"
     return ""
 
 

@@ -51,6 +51,7 @@ from corral.signing import (
     APPLIES,
     HEADER,
     STARTS,
+    STEERS,
     BadClaim,
     Claim,
     Command,
@@ -243,7 +244,7 @@ class Guard:
 
 
 _BEGINNINGS = frozenset(STARTS.values())
-_ONCE = _BEGINNINGS | frozenset({"extend-reservation", "cancel-reservation", "steer-operation", *CHANGES})
+_ONCE = _BEGINNINGS | frozenset({"extend-reservation", "cancel-reservation", STEERS, *CHANGES})
 """Commands that are done once for a request, by the record itself."""
 
 

@@ -146,7 +146,7 @@ async def steer(
     """
     row = await _locked(connection, id)
     return _status(
-        await orders.once(connection, row, verb, key, lambda: _steered(connection, journal, row, verb, change, approvals))
+        await orders.once(connection, row, verb, key, lambda: _steered(connection, journal, row, verb, change, approvals, key))
     )
 
 
@@ -157,6 +157,7 @@ async def _steered(
     verb: Steering,
     change: OperationChange,
     approvals: Approvals,
+    key: str,
 ) -> Row[Any]:
     state = _STEERED[verb]
     if row.state == state:
@@ -164,7 +165,8 @@ async def _steered(
     order = EvacuationOrder.model_validate(row.terms)
     problem = objection(verb, order.id, EvacuationState(row.state))
     if verb is Steering.APPROVE:
-        problem = problem or why_not_approved(change.who, order.who, row.due_at, approvals, journal.now)
+        who, ordered_by = await orders.people(connection, order, change, key)
+        problem = problem or why_not_approved(who, ordered_by, row.due_at, approvals, journal.now)
     if problem:
         raise NotAllowed(problem)
     note = OperationNote(at=journal.now, state=state, who=change.who, reason=change.reason)

@@ -12,10 +12,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.ports import NotAllowed
-from activities.store import tables
-from corral.api import EvacuationOrder, EvacuationState, Model, OperationKind, OperationNote, OperationStatus
+from activities.store import signed_orders, tables
+from corral.api import EvacuationOrder, EvacuationState, Model, OperationChange, OperationKind, OperationNote, OperationStatus
 from corral.rollout import RolloutOrder
-from corral.wire import Steering
+from corral.signing import STARTS, STEERS
+from corral.wire import EVACUATION, ROLLOUT, Steering, evacuation_workflow_id, rollout_workflow_id
 
 Order = EvacuationOrder | RolloutOrder
 
@@ -114,6 +115,21 @@ async def once(
     row = await steer()
     await connection.execute(insert(operations).values(key=key, result={"state": row.state}))
     return row
+
+
+async def people(connection: AsyncConnection, order: Order, change: OperationChange, key: str) -> tuple[set[str], set[str]]:
+    """Who steers an operation by a request, and who ordered it, each by all names that they go by.
+
+    They are the principals whose signatures were verified; where one of them gave none, both are also whom they say they are.
+    """
+    is_evacuation = isinstance(order, EvacuationOrder)
+    subject = (evacuation_workflow_id if is_evacuation else rollout_workflow_id)(order.id)
+    start = STARTS[EVACUATION if is_evacuation else ROLLOUT]
+    who = await signed_orders.signers(connection, STEERS, subject, key)
+    ordered_by = await signed_orders.signers(connection, start, subject, order.digest)
+    if who and ordered_by:
+        return who, ordered_by
+    return who | {change.who}, ordered_by | {order.who}
 
 
 async def changed(connection: AsyncConnection, row: Row[Any], values: Mapping[str, Any]) -> Row[Any]:

@@ -157,17 +157,18 @@ async def steer(world: World, id: str, verb: Steering, change: OperationChange, 
         NotAllowed: it is over, or does not await approval, or not this person's.
     """
     row = await orders.locked(world.connection, id, *KINDS)
-    return await orders.once(world.connection, row, verb, key, lambda: _steered(world, row, verb, change))
+    return await orders.once(world.connection, row, verb, key, lambda: _steered(world, row, verb, change, key))
 
 
-async def _steered(world: World, row: Row[Any], verb: Steering, change: OperationChange) -> Row[Any]:
+async def _steered(world: World, row: Row[Any], verb: Steering, change: OperationChange, key: str) -> Row[Any]:
     order, state = RolloutOrder.model_validate(row.terms), RolloutState(row.state)
     if state is _STEERED.get(verb):
         return row
     problem = objection(verb, order.id, state)
     if verb is Steering.APPROVE:
         approvals = world.snapshot.policy.approvals
-        problem = problem or why_not_approved(change.who, order.who, row.due_at, approvals, world.now)
+        who, ordered_by = await orders.people(world.connection, order, change, key)
+        problem = problem or why_not_approved(who, ordered_by, row.due_at, approvals, world.now)
     if problem:
         raise NotAllowed(problem)
     match verb:

@@ -60,6 +60,13 @@ async def is_ordered(connection: AsyncConnection, principal: str | None, command
     return await connection.scalar(query.limit(1)) is not None
 
 
+async def signers(connection: AsyncConnection, command: str, subject: str, request: str) -> set[str]:
+    """The principals who gave an order by that request; none where commands are not signed."""
+    orders = tables.signed_orders.c
+    query = select(orders.principal).where(orders.command == command, orders.subject == subject, orders.request == request)
+    return set(await connection.scalars(query))
+
+
 async def listed(connection: AsyncConnection, subject: str | None, limit: int) -> list[OrderRecord]:
     """The newest orders, of all or of one subject."""
     query = select(tables.signed_orders).order_by(tables.signed_orders.c.id.desc()).limit(limit)

@@ -12,13 +12,18 @@ from tests.builders import NOON, seconds
     ("who", "approvals", "left", "why"),
     [
         ("ben", Approvals(), 1, ""),
-        ("ada", Approvals(), 1, "approve: ada has ordered it; expected somebody else to approve it (--by)"),
+        (
+            "ada",
+            Approvals(),
+            1,
+            "approve: ada has ordered it; expected somebody else to approve it (--by; --principal where commands are signed)",
+        ),
         ("ada", Approvals(by_another=False), 1, ""),
         ("ben", Approvals(), 0, "approve: it had to be approved until 2030-06-01T12:00:00+00:00; order it again"),
     ],
 )
 def test_somebody_else_has_to_approve_it_in_time(who: str, approvals: Approvals, left: int, why: str) -> None:
-    assert why_not_approved(who, "ada", NOON + seconds(left), approvals, NOON) == why
+    assert why_not_approved({who}, {"ada"}, NOON + seconds(left), approvals, NOON) == why
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from activities.ports import NotAllowed, Phase
+from corral import wire
 from corral.api import (
     EvacuationOrder,
     EvacuationState,
@@ -16,6 +17,7 @@ from corral.api import (
     SlaTier,
     State,
 )
+from corral.signing import begun, updated
 from corral.wire import Steering
 from tests.activities.store.pool import Pool, a_spec, a_view
 
@@ -222,6 +224,20 @@ async def test_rejected_or_aborted_before_it_began_it_has_touched_nothing(pool: 
     assert status.state.is_over
     assert await advances(pool, OF_EU) == status
     assert set((await health(pool)).values()) == {"ready"}
+
+
+async def test_who_approves_is_whoever_signed_it_whatever_they_say_of_themselves(pool: Pool) -> None:
+    await awaits(pool)
+    signed = "evacuation/heat"
+    await pool.store.ordered("ada", begun(wire.EVACUATION, signed, OF_EU.digest), "run")
+    for principal in ("ada", "ops"):
+        command = updated(Steering.APPROVE, signed, f"by-{principal}", HEAT)
+        assert command is not None
+        await pool.store.ordered(principal, command, "run")
+    with pytest.raises(NotAllowed, match="ada has ordered it"):
+        await steers(pool, "heat", Steering.APPROVE, HEAT, "by-ada")
+    status = await steers(pool, "heat", Steering.APPROVE, HEAT.model_copy(update={"who": "ada"}), "by-ops")
+    assert status.state is EvacuationState.MOVING, "another principal, of the same name"
 
 
 async def test_what_nobody_approves_in_time_has_ended(pool: Pool) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from activities.ports import NotAllowed, Phase
+from corral import wire
 from corral.api import OperationChange, OperationKind, QueueTree, QuotaSpec, State
 from corral.policy import Approvals, Policy, PolicyOrder
 from corral.rollout import Change, Conditions, RolloutOrder, RolloutState, RolloutStatus, WhatIf
+from corral.signing import begun, updated
 from corral.wire import Steering
 from domain.rollout import what_if
 from tests.activities.store.pool import Pool, a_spec, a_view
@@ -339,10 +341,13 @@ async def test_queues_that_somebody_edited_since_stay(pool: Pool) -> None:
 # Approval
 
 
+NO_QUOTA = an_order(QueueTree(queues=(a_queue("research", 0),)), "none")
+
+
 async def awaits(pool: Pool) -> RolloutStatus:
     """A queue edit that takes protection from what runs."""
     await one_runs(pool)
-    return await pool.store.begin_rollout(an_order(QueueTree(queues=(a_queue("research", 0),)), "none"))
+    return await pool.store.begin_rollout(NO_QUOTA)
 
 
 async def nominal(pool: Pool) -> int:
@@ -367,6 +372,29 @@ async def test_rejected_or_aborted_it_changes_nothing(pool: Pool, verb: Steering
     before = await nominal(pool)
     assert (await steers(pool, "none", verb, BEN)).ended_at is not None
     assert await nominal(pool) == before
+
+
+async def test_who_approves_is_whoever_signed_it_whatever_they_say_of_themselves(pool: Pool) -> None:
+    await awaits(pool)
+    signed = "rollout/none"
+    await pool.store.ordered("ada", begun(wire.ROLLOUT, signed, NO_QUOTA.digest), "run")
+    for principal in ("ada", "ops"):
+        command = updated(Steering.APPROVE, signed, f"by-{principal}", BEN)
+        assert command is not None
+        await pool.store.ordered(principal, command, "run")
+    with pytest.raises(NotAllowed, match="ada has ordered it"):
+        await steers(pool, "none", Steering.APPROVE, BEN, "by-ada")
+    status = await steers(pool, "none", Steering.APPROVE, ADA, "by-ops")
+    assert status.state is RolloutState.WATCHING, "another principal, of the same name"
+
+
+async def test_who_ordered_it_unsigned_does_not_approve_it_signed_under_another_name(pool: Pool) -> None:
+    await awaits(pool)
+    command = updated(Steering.APPROVE, "rollout/none", "by-ada", BEN)
+    assert command is not None
+    await pool.store.ordered("ada", command, "run")
+    with pytest.raises(NotAllowed, match="ada has ordered it"):
+        await steers(pool, "none", Steering.APPROVE, BEN, "by-ada")
 
 
 async def test_what_nobody_approves_in_time_has_ended(pool: Pool) -> None:
