@@ -28,6 +28,8 @@ from corral.api import (
     ClusterStatus,
     Cordon,
     DatasetStatus,
+    Demand,
+    DemandSource,
     EvacuationOrder,
     EvacuationStatus,
     FleetStatus,
@@ -402,6 +404,30 @@ Decide = Callable[[Snapshot, datetime], tuple[Plan, Mapping[str, float]]]
 """Decides one round, and tells the milliseconds of its steps."""
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointToAsk:
+    """An endpoint, where its demand can be asked for, and why it was asked for in vain the last time; empty: it was not."""
+
+    workload: str
+    source: DemandSource
+    problem: str = ""
+
+
+class NoDemand(Exception):
+    """Demand could not be asked for; the message says why, for the people whose endpoint it is."""
+
+
+class Meter(Protocol):
+    """What knows the demand of endpoints."""
+
+    async def ask(self, source: DemandSource) -> Demand:
+        """The demand now, within a bounded time.
+
+        Raises:
+            NoDemand: there is no answer, or it is no demand.
+        """
+
+
 class Store(Protocol):
     """The record. Every method is one transaction, done whole or not at all, and safe to repeat.
 
@@ -460,6 +486,17 @@ class Store(Protocol):
             NotAllowed: the state does not allow it.
             LookupError: there is no such workload.
         """
+
+    async def adjust_unasked(self, verb: str, asked: Adjustment) -> list[Notice]:
+        """Do a change, once, that the workload's workflow did not ask for; answers with what it is to be told as well.
+
+        Raises:
+            NotAllowed: the state does not allow it.
+            LookupError: there is no such workload.
+        """
+
+    async def endpoints_to_ask(self) -> list[EndpointToAsk]:
+        """All live endpoints whose spec says where their demand can be asked for."""
 
     async def done(self, verb: str, workload: str, key: str) -> Adjusted | None:
         """What was done of a change that somebody asked for by that key, and how the workload stands now."""

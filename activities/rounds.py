@@ -11,6 +11,7 @@ from activities.answers import Adjustment, RoundsDone
 from activities.courier import Courier
 from activities.liveness import staying_alive
 from activities.ports import Clock, NotAllowed, Store, Workloads
+from activities.pulling import Pulling
 
 COALESCE_SECONDS = 0.02
 UNTOLD_AFTER_SECONDS = 10.0
@@ -24,6 +25,7 @@ class Rounds:
     """The planner of a pool: one long activity that runs rounds until its time is over or its worker stops.
 
     Even while nobody waits there is a round now and then: what runs may grow into what has become free, or have to leave.
+    Meanwhile endpoints' demand is asked for.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Rounds:
         courier: Courier,
         workloads: Workloads,
         clock: Clock,
+        pulling: Pulling,
         *,
         tick_seconds: float = 1.0,
         reconcile_seconds: float = 20.0,
@@ -40,6 +43,7 @@ class Rounds:
         self._courier = courier
         self._workloads = workloads
         self._clock = clock
+        self._pulling = pulling
         self._tick_seconds = tick_seconds
         self._reconcile_seconds = reconcile_seconds
         self._checked = ""
@@ -52,7 +56,7 @@ class Rounds:
         loop = asyncio.get_running_loop()
         over, house_due, orphans_due, review_due = loop.time() + seconds, loop.time(), loop.time(), loop.time()
         rounds = told = 0
-        async with self._store.wake_ups() as woken:
+        async with self._store.wake_ups() as woken, self._pulling.meanwhile():
             while loop.time() < over and not activity.is_worker_shutdown():
                 woken.clear()
                 if loop.time() >= review_due or await self._store.has_work():

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -309,6 +310,31 @@ class Checkpoint(Model):
     grace_seconds: Annotated[StrictInt, Field(ge=0, le=86_400)] = 30
 
 
+def _plain_address(url: str) -> str:
+    expected = "expected the address of a Prometheus such as http://prometheus:9090"
+    if not url.isprintable() or any(each in url for each in " \\?#"):
+        raise ValueError(f"{expected}, without spaces, parameters or fragment")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"{error}; {expected}") from None
+    if parts.scheme not in {"http", "https"} or not host:
+        raise ValueError(f"{expected}, by http or https")
+    if "@" in parts.netloc:
+        raise ValueError(f"{expected}, without user and password: workers have a token for it (CORRAL_DEMAND_TOKEN)")
+    return url
+
+
+class DemandSource(Model):
+    """Where demand can be asked for: what the Prometheus at `url` answers `query` with, one number, every so many seconds."""
+
+    url: Annotated[ShortText, AfterValidator(_plain_address)]
+    """Up to where `/api/v1/query` follows. Workers ask only the hosts that their settings allow."""
+    query: Annotated[ShortText, StringConstraints(min_length=1)]
+    every_seconds: Annotated[Seconds, Field(ge=5, le=3_600)] = 60
+
+
 class Autoscale(Model):
     """How many replicas of the first group are wanted follows demand: one for each `target` of it, `minimum` to `most`.
 
@@ -319,6 +345,8 @@ class Autoscale(Model):
     """
 
     target: Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+    demand_from: DemandSource | None = None
+    """Where Corral asks for demand; without it, somebody tells it."""
     minimum: Annotated[StrictInt, Field(ge=0, le=MAXIMUM_REPLICAS)] = 1
     """With 0 it has nothing while there is no demand, and is put back in line as soon as there is some."""
     most: Annotated[StrictInt, Field(ge=1, le=MAXIMUM_REPLICAS)]
@@ -526,6 +554,15 @@ class Where(Model):
     nodes: Mapping[str, int]
 
 
+class Following(Model):
+    """How an endpoint follows demand: the replicas that are wanted, since when demand is known no more, and why not."""
+
+    wanted: int
+    stale_since: datetime | None = None
+    """While it is set the size stays as it is."""
+    problem: str = ""
+
+
 class WorkloadStatus(Model):
     """What is so. `epoch` counts attempts and only rises; `since` is when the state was entered."""
 
@@ -541,6 +578,8 @@ class WorkloadStatus(Model):
     next_where: Where | None = None
     """Where it goes on with its work once it has left `where`."""
     explanation: Explanation | None = None
+    following: Following | None = None
+    """Of an endpoint, once demand has been told or asked for."""
     outcome: Outcome | None = None
     exit_code: int | None = None
     preemptions: int = 0

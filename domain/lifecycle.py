@@ -101,6 +101,7 @@ ALLOWED: Mapping[str, frozenset[State]] = {
     "release": frozenset({State.SUSPENDED}),
     "resize": WITHOUT_CAPACITY | BEFORE_BINDING | {State.RUNNING},
     "demand": LIVE - {State.SUBMITTED},
+    "miss-demand": LIVE - {State.SUBMITTED},
     "reprioritize": LIVE,
     "retarget": LIVE - {State.STOPPING},
     "extend": LIVE,

@@ -72,6 +72,9 @@ def embedded_database_url(port: int, database: str = DATABASE) -> str:
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]
+HostList = Annotated[
+    str, StringConstraints(to_lower=True, pattern=r"^$|^[^\s,:/@]+(:[0-9]{1,5})?(,[^\s,:/@]+(:[0-9]{1,5})?)*$")
+]
 DatabaseUrl = Annotated[str, AfterValidator(_asynchronous)]
 TracesEndpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
 PositiveSeconds = Annotated[float, Field(gt=0, le=3_600)]
@@ -148,6 +151,12 @@ class Settings(BaseSettings):
     growth_seconds: PositiveSeconds = Field(
         5, description="how often the growth of the fleet is planned anew, in seconds of the wall"
     )
+    demand_hosts: HostList = Field(
+        "",
+        description="hosts that are asked for the demand of endpoints, as host:port,...; nobody is without it",
+    )
+    demand_token: SecretStr | None = Field(None, description="bearer token that these hosts are shown")
+    demand_seconds: PositiveSeconds = Field(5, description="how long they may take to answer, in seconds of the wall")
     sandbox: bool = Field(False, description="run workflows in Temporal's sandbox: slower, but strict")
     workflow_pollers: int = Field(40, ge=2, le=1_000, description="how many requests for workflow tasks a worker keeps open")
     log_level: LogLevel = Field(LogLevel.INFO, description="debug, info, warning or error")

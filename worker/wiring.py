@@ -28,6 +28,8 @@ from activities.liveness import BEATS
 from activities.observing import Observer
 from activities.placement import Placement
 from activities.ports import Provider
+from activities.prometheus import Prometheus
+from activities.pulling import Pulling
 from activities.reserving import Reserving
 from activities.rolling_out import RollingOut
 from activities.rounds import Rounds
@@ -143,11 +145,13 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
         inventory = Inventory(store, providers, observer, placement, courier, reconcile_seconds=settings.reconcile_seconds)
         renew_seconds = settings.suspect_seconds / RENEWALS_BEFORE_SUSPICION
         leasing = Leasing(store, providers, courier, clock, settings.lease_terms(), renew_seconds=renew_seconds)
+        meter = await stack.enter_async_context(prometheus(settings))
         rounds = Rounds(
             store,
             courier,
             workloads,
             clock,
+            Pulling(store, courier, meter, clock),
             tick_seconds=settings.tick_seconds,
             reconcile_seconds=settings.reconcile_seconds,
         )
@@ -176,6 +180,15 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 *(inventory.watch, inventory.cordon, leasing.keep, growing.carry_out),
             ),
         )
+
+
+@asynccontextmanager
+async def prometheus(settings: Settings) -> AsyncIterator[Prometheus]:
+    """What asks for demand as the settings say, until the context is left."""
+    hosts = frozenset(settings.demand_hosts.split(",")) - {""}
+    token = settings.demand_token and settings.demand_token.get_secret_value()
+    async with Prometheus.opened(hosts, token or "", within_seconds=settings.demand_seconds) as meter:
+        yield meter
 
 
 async def _open_providers(

@@ -10,7 +10,7 @@ from activities.answers import Adjustment
 from activities.ports import NotAllowed
 from activities.store import tables
 from activities.store.attempts import withdraw
-from activities.store.endpoints import awake, follow_demand, sized_by_hand
+from activities.store.endpoints import awake, follow_demand, miss_demand, sized_by_hand
 from activities.store.leaving import note_checkpoint
 from activities.store.respecifying import respecified
 from activities.store.retargeting import change_targets
@@ -169,6 +169,7 @@ CHANGES: dict[str, Change] = {
     "release": _release,
     "resize": _resize,
     "demand": follow_demand,
+    "miss-demand": miss_demand,
     "reprioritize": _reprioritize,
     "retarget": change_targets,
     "extend": _extend,

@@ -1,17 +1,19 @@
-"""Endpoints: the demand that somebody tells of, and the size that is wanted for it."""
+"""Endpoints: the demand that somebody tells of or that is asked for, and the size that is wanted for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Adjustment
-from activities.ports import NotAllowed
+from activities.ports import EndpointToAsk, NotAllowed
+from activities.store import tables
 from activities.store.attempts import withdraw
 from activities.store.rows import Journal, WorkloadRow
-from corral.api import Outcome, State, WorkloadSpec
+from corral.api import DemandSource, Following, Outcome, State, WorkloadSpec
 from domain.accounting import IntervalKind
 from domain.autoscaling import Course, burn_rate, followed
 
@@ -19,11 +21,20 @@ NO_DEMAND = "there is no demand for it"
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """Demand that was asked for in vain: since when it is known no more, and why."""
+
+    since: datetime
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
-    """What an endpoint follows, and whether it was taken out of the line for want of demand."""
+    """What an endpoint follows, whether it was taken out of the line for want of demand, and what is missed of it now."""
 
     course: Course
     asleep: bool = False
+    missed: Missed | None = None
 
 
 _SCALING = TypeAdapter(Scaling)
@@ -52,6 +63,47 @@ async def follow_demand(connection: AsyncConnection, journal: Journal, workload:
     if course.wanted != known.course.wanted:
         journal.note(workload.id, "scaled", message)
     return message
+
+
+async def miss_demand(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, asked: Adjustment) -> str:
+    """Write down that demand was asked for in vain, and why: what is wanted stays as it is."""
+    known = _known(workload, workload.parsed(), journal.now)
+    last_known = workload.submitted_at if workload.scaling is None else known.course.as_of
+    missed = Missed(known.missed.since if known.missed else last_known, asked.reason)
+    message = f"demand is not known since {missed.since:%Y-%m-%d %H:%M:%S}: {missed.problem}; its size stays as it is"
+    if missed != known.missed:
+        journal.change(workload, scaling=_SCALING.dump_python(replace(known, missed=missed), mode="json"))
+        journal.note(workload.id, "missed", message)
+    return message
+
+
+async def to_ask(connection: AsyncConnection) -> list[EndpointToAsk]:
+    """All live endpoints whose spec says where their demand can be asked for."""
+    columns = tables.workloads.c
+    source = columns.spec["autoscale"]["demand_from"]
+    query = select(columns.id, source.label("source"), columns.scaling).where(
+        columns.ended_at.is_(None), columns.state != State.SUBMITTED, func.jsonb_typeof(source) == "object"
+    )
+    return [
+        EndpointToAsk(row.id, DemandSource.model_validate(row.source), problem_of(row.scaling))
+        for row in await connection.execute(query.order_by(columns.id))
+    ]
+
+
+def problem_of(scaling: dict[str, Any] | None) -> str:
+    """Why the demand of an endpoint is known no more; empty while it is."""
+    following = following_of(scaling)
+    return following.problem if following else ""
+
+
+def following_of(scaling: dict[str, Any] | None) -> Following | None:
+    """How an endpoint follows demand, for people; none while none was told or asked for."""
+    if scaling is None:
+        return None
+    known = _SCALING.validate_python(scaling)
+    if known.missed is None:
+        return Following(wanted=known.course.wanted)
+    return Following(wanted=known.course.wanted, stale_since=known.missed.since, problem=known.missed.problem)
 
 
 def awake(workload: WorkloadRow) -> dict[str, Any]:
@@ -87,6 +139,7 @@ async def _put_in_or_out_of_line(
     if known.asleep and workload.state is State.SUSPENDED:
         moved = journal.move(workload, State.WAITING, "back in line: there is demand for it")
         journal.account(moved, IntervalKind.WAITING)
+        journal.tell(workload.id)
         return False
     return known.asleep
 
@@ -100,7 +153,6 @@ def _sized(spec: WorkloadSpec, wanted: int) -> WorkloadSpec:
 def _write(journal: Journal, workload: WorkloadRow, spec: WorkloadSpec, scaling: Scaling) -> None:
     now = journal.workloads.get(workload.id, workload)
     journal.change(now, spec=spec.model_dump(mode="json"), scaling=_SCALING.dump_python(scaling, mode="json"))
-    journal.tell(workload.id)
 
 
 def _replicas(number: int) -> str:

@@ -29,6 +29,7 @@ from activities.answers import (
 from activities.ports import (
     Clock,
     Decide,
+    EndpointToAsk,
     Grow,
     LaunchSpec,
     NodePoolView,
@@ -44,6 +45,7 @@ from activities.store import (
     audit,
     clusters,
     data,
+    endpoints,
     evacuations,
     fleet,
     growth,
@@ -342,9 +344,8 @@ class PostgresStore:
         """
 
         async def work(connection: AsyncConnection, journal: Journal) -> str:
-            message = await adjustments.once(connection, journal, verb, asked)
+            message = await self._adjust(connection, journal, verb, asked)
             journal.to_tell.pop(asked.workload, None)  # its workflow hears of it by the answer
-            await fleet.note_change(connection, self._pool)
             return message
 
         message, notices = await self._write(work)
@@ -352,6 +353,25 @@ class PostgresStore:
         if standing is None:
             raise LookupError(asked.workload)
         return Adjusted(message, standing), notices
+
+    async def adjust_unasked(self, verb: str, asked: Adjustment) -> list[Notice]:
+        """Do a change, once, that the workload's workflow did not ask for; answers with what it is to be told as well.
+
+        Raises:
+            activities.ports.NotAllowed: the state does not allow it, and why.
+            LookupError: there is no such workload.
+        """
+        return (await self._write(lambda connection, journal: self._adjust(connection, journal, verb, asked)))[1]
+
+    async def _adjust(self, connection: AsyncConnection, journal: Journal, verb: str, asked: Adjustment) -> str:
+        message = await adjustments.once(connection, journal, verb, asked)
+        await fleet.note_change(connection, self._pool)
+        return message
+
+    async def endpoints_to_ask(self) -> list[EndpointToAsk]:
+        """All live endpoints whose spec says where their demand can be asked for."""
+        async with self._engine.connect() as connection:
+            return await endpoints.to_ask(connection)
 
     async def done(self, verb: str, workload: str, key: str) -> Adjusted | None:
         """What was done of a change that somebody asked for by that key, and how the workload stands now."""

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.accounts import AccountBook
+from activities.store.endpoints import following_of
 from activities.store.facts import health_of, node_of
 from activities.store.reservations import read_bookings
 from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
@@ -143,6 +144,7 @@ def _status_of(row: WorkloadRow, *, where: Where | None, next_where: Where | Non
         where=where,
         next_where=next_where,
         explanation=explanation.model_copy(update={"position": position}) if explanation else None,
+        following=following_of(row.scaling),
         outcome=Outcome(row.outcome) if row.outcome else None,
         exit_code=row.exit_code,
         preemptions=row.preemptions,

@@ -11,6 +11,7 @@ from corral.api import (
     EvacuationMove,
     Explanation,
     FleetStatus,
+    Following,
     Moment,
     NodePoolStatus,
     NodeStatus,
@@ -83,7 +84,13 @@ def status(status: WorkloadStatus) -> Page:
         "Tasks done": status.tasks_done,
     }
     places = _facts_of_place(status.where) | _facts_of_next_place(status.next_where)
-    return (card(facts | places | _facts_of_reason(status.explanation)),)
+    return (card(facts | places | _facts_of_following(status.following) | _facts_of_reason(status.explanation)),)
+
+
+def _facts_of_following(following: Following | None) -> dict[str, object]:
+    if following is None:
+        return {}
+    return {"Wanted": following.wanted, "Demand unknown since": following.stale_since, "Problem": following.problem or None}
 
 
 def _facts_of_place(where: Where | None) -> dict[str, object]:
@@ -120,8 +127,9 @@ def explanation(status: WorkloadStatus) -> Page:
     told = status.explanation
     if told is None:
         nothing = {"Message": "neither waits nor was refused, and has not failed"}
-        return (card(facts | nothing | _facts_of_next_place(status.next_where)),)
-    reasons = card(facts | _facts_of_reason(told) | {"As of": _moment(told)})
+        rest = _facts_of_next_place(status.next_where) | _facts_of_following(status.following)
+        return (card(facts | nothing | rest),)
+    reasons = card(facts | _facts_of_reason(told) | {"As of": _moment(told)} | _facts_of_following(status.following))
     return (reasons, *([_evidence(told)] if told.evidence else ()), *([_fixes(told)] if told.fixes else ()))
 
 

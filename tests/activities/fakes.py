@@ -17,12 +17,15 @@ from activities.ports import (
     ErrorClass,
     Event,
     LaunchSpec,
+    NoDemand,
     NodeView,
     Observation,
     Phase,
     ProviderError,
     ProviderSnapshot,
 )
+from activities.pulling import Pulling
+from corral.api import Demand, DemandSource
 from domain.leases import LeaseTerms
 from tests.activities.store.pool import PROVIDER, Pool
 
@@ -150,6 +153,20 @@ LEASE_SECONDS, GRACE_SECONDS, SKEW_SECONDS, SUSPECT_SECONDS = 100, 10, 5, 30
 
 
 @dataclass
+class FakeMeter:
+    """Knows the demand that it is given by query, and has none for any other."""
+
+    demand: dict[str, float] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def ask(self, source: DemandSource) -> Demand:
+        self.asked.append(source.query)
+        if source.query not in self.demand:
+            raise NoDemand(f"nothing answers {source.query}")
+        return Demand(value=self.demand[source.query])
+
+
+@dataclass
 class Crew:
     """The activities of a worker, on a real record and in a made-up world."""
 
@@ -159,6 +176,8 @@ class Crew:
         self.provider = FakeProvider(self.pool)
         self.workloads = FakeWorkloads()
         self.courier = Courier(self.pool.store, self.workloads)
+        self.meter = FakeMeter()
+        self.pulling = Pulling(self.pool.store, self.courier, self.meter, self.pool.clock, look_seconds=0.01)
         self.observer = Observer(self.pool.store, self.courier)
         providers = {PROVIDER: self.provider}
         self.placement = Placement(self.pool.store, providers, self.observer, self.courier, self.pool.clock)

@@ -37,6 +37,8 @@ async def test_a_planner_is_known_to_be_alive_while_it_decides_for_long(pool: Po
     monkeypatch.setattr(isolation, "schedule", until_a_beat)
     environment.info = replace(environment.info, heartbeat_timeout=timedelta(seconds=0.2))
     environment.on_heartbeat = lambda *_: has_beaten.set()
-    await environment.run(Rounds(pool.store, crew.courier, crew.workloads, pool.clock).keep_deciding, 2 * LONG_SECONDS)
+    await environment.run(
+        Rounds(pool.store, crew.courier, crew.workloads, pool.clock, crew.pulling).keep_deciding, 2 * LONG_SECONDS
+    )
     assert heard == [True]
     assert (await pool.standing("train")).state is State.RESERVED

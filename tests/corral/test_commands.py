@@ -13,6 +13,7 @@ from corral.api import (
     Dataset,
     Demand,
     EvacuationOrder,
+    Following,
     OperationChange,
     PlaceKind,
     QueueSpec,
@@ -25,6 +26,7 @@ from corral.api import (
     Target,
     WorkloadFilter,
     WorkloadResult,
+    WorkloadStatus,
 )
 from corral.cli.exits import ExitCode
 from corral.client import Conflict, Submission
@@ -50,6 +52,7 @@ from tests.corral.fakes import (
     NODE_ORDERS,
     NODE_POOLS,
     NODES,
+    NOON,
     ORDERS,
     QUEUES,
     RESERVATIONS,
@@ -262,6 +265,19 @@ def test_work_that_leaves_its_place_says_where_it_goes_on(command: str) -> None:
     leaving = A_RUNNING_WORKLOAD.model_copy(update={"state": State.STOPPING, "next_where": smaller})
     lines = run(FakeCorral(leaving), command, "w").stdout.splitlines()
     assert ["Goes", "on", "cloud/north/c2", "with", "4", "h100"] in [line.split() for line in lines]
+
+
+@pytest.mark.parametrize("status", [A_RUNNING_WORKLOAD, A_WAITING_WORKLOAD], ids=["runs", "waits"])
+@pytest.mark.parametrize("command", ["status", "explain"])
+def test_an_endpoint_says_since_when_its_demand_is_unknown_and_why(command: str, status: WorkloadStatus) -> None:
+    known, unknown = Following(wanted=3), Following(wanted=3, stale_since=NOON, problem="no answer")
+    endpoints = [status.model_copy(update={"following": each}) for each in (known, unknown)]
+    shown = [run(FakeCorral(each), command, "w").stdout.splitlines() for each in endpoints]
+    lines = [[line.split() for line in card] for card in shown]
+    assert ["Wanted", "3"] in lines[0]
+    assert ["Demand", "unknown", "since", "2026-01-31T12:00:00Z"] in lines[1]
+    assert ["Problem", "no", "answer"] in lines[1]
+    assert not [line for line in lines[0] if line[:1] in (["Demand"], ["Problem"])]
 
 
 def test_nodes_show_what_they_say_of_themselves() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from corral.api import Autoscale, ReplicaGroup, WorkloadSpec
+from corral.api import Autoscale, DemandSource, ReplicaGroup, WorkloadSpec
 from corral.policy import DisruptionBudget, Limits, Policy, QuotaModel
 from domain.autoscaling import Course, followed
 from domain.decision import Change, Plan
@@ -73,6 +73,40 @@ def test_a_spec_that_could_not_follow_demand_is_refused(fields: dict[str, Any], 
 def test_more_at_least_than_at_most_is_refused() -> None:
     with pytest.raises(ValidationError, match="minimum 3 exceeds most 2"):
         Autoscale(target=1, minimum=3, most=2)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://prometheus:9090", "https://metrics.example.com/prometheus/", "http://[::1]:9090", "http://10.0.0.1"]
+)
+def test_demand_can_be_asked_for_by_http(url: str) -> None:
+    assert DemandSource(url=url, query="sum(requests)").url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("file:///etc/passwd", "by http or https"),
+        ("prometheus:9090", "by http or https"),
+        ("http://", "by http or https"),
+        ("http://:9090", "by http or https"),
+        ("http://user:secret@prometheus:9090", r"without user and password.*CORRAL_DEMAND_TOKEN"),
+        ("http://prometheus:port", "expected the address of a Prometheus"),
+        ("http://[::1", "expected the address of a Prometheus"),
+        ("http://prometheus:9090?query=up", "without spaces, parameters or fragment"),
+        ("http://prometheus:9090/#up", "without spaces, parameters or fragment"),
+        ("http://prometheus\\@elsewhere", "without spaces, parameters or fragment"),
+        ("http://prometheus\n:9090", "without spaces, parameters or fragment"),
+    ],
+)
+def test_an_address_that_cannot_be_asked_is_refused(url: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        DemandSource(url=url, query="sum(requests)")
+
+
+@pytest.mark.parametrize("fields", [{"query": ""}, {"every_seconds": 4}, {"every_seconds": 3_601}, {"every_seconds": 5.5}])
+def test_a_source_of_demand_has_a_query_and_is_asked_neither_too_often_nor_too_seldom(fields: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        DemandSource.model_validate({"url": "http://prometheus:9090", "query": "sum(requests)"} | fields)
 
 
 NODE = a_node("n", gpus=8)

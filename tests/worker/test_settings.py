@@ -47,6 +47,8 @@ def test_without_an_environment_the_embedded_servers_are_meant() -> None:
         ("POOL", "Main", "pattern"),
         ("TICK_SECONDS", "soon", "valid number"),
         ("SANDBOX", "perhaps", "valid boolean"),
+        ("DEMAND_HOSTS", "http://prometheus:9090", "pattern"),
+        ("DEMAND_HOSTS", "prometheus:9090,", "pattern"),
         ("SUSPECT_SECONDS", "600", "less than CORRAL_LEASE_SECONDS is expected"),
         ("LEASE_GRACE_SECONDS", "-1", "greater than or equal to 0"),
         ("LEASE_SKEW_SECONDS", "-1", "greater than or equal to 0"),

@@ -49,6 +49,7 @@ AFTER: Mapping[tuple[str, State], State] = {
     **{("reprioritize", state): state for state in LIVE},
     **{("extend", state): state for state in LIVE},
     **{("demand", state): state for state in LIVE - {State.SUBMITTED}},
+    **{("miss-demand", state): state for state in LIVE - {State.SUBMITTED}},
 }
 
 ELSEWHERE = (Target(regions=("us",)),)
@@ -56,11 +57,13 @@ ASKED: Mapping[str, dict[str, Any]] = {
     "resize": {"count": 2},
     "reprioritize": {"priority": 7},
     "demand": {"demand": 30.0},
+    "miss-demand": {"reason": "no answer"},
     "retarget": {"targets": ELSEWHERE, "move": True},
     "extend": {"seconds": 60},
 }
 SPECS: Mapping[str, dict[str, Any]] = {
     "demand": {"minimum": 1, "autoscale": Autoscale(target=10, most=4)},
+    "miss-demand": {"minimum": 1, "autoscale": Autoscale(target=10, most=4)},
     "extend": {"maximum_runtime_seconds": 3600},
     "resize": {"minimum": 1, "autoscale": Autoscale(target=10, most=4)},
 }

@@ -108,7 +108,9 @@ async def with_one_that_waits(pool: Pool) -> None:
 async def test_the_planner_keeps_house_and_decides_while_a_search_goes_on(pool: Pool, searches: list[str]) -> None:
     await with_one_that_waits(pool)
     crew = Crew(pool)
-    rounds = Rounds(pool.store, crew.courier, crew.workloads, pool.clock, tick_seconds=0.05, reconcile_seconds=0.05)
+    rounds = Rounds(
+        pool.store, crew.courier, crew.workloads, pool.clock, crew.pulling, tick_seconds=0.05, reconcile_seconds=0.05
+    )
     environment, decide = ActivityEnvironment(), rounds._decide
     begun = count(1)
 
