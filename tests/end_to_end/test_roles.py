@@ -1,0 +1,101 @@
+"""Roles on a live pool: what a principal signs passes the worker's own guard into the record, or is refused there."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from corral.api import EvacuationOrder, EvacuationState, OperationChange, PlaceKind, State
+from corral.client import Conflict, Corral, Forbidden
+from corral.signing import Signer, new_keys
+from corral.wire import Steering
+from tests.end_to_end.loads import a_workload, behaving
+from tests.end_to_end.pools import QUEUES, LivePool, eventually, patiently, running_pool
+from tests.servers import PostgresServer
+
+GRANTS = {
+    "ada": "{role: submit, queues: [cells]}",
+    "ben": "{role: own, queues: [cells]}",
+    "ops": "{role: operate}",
+    "chief": "{role: operate}",
+}
+SEEN = OperationChange(who="chief", reason="seen")
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """A pool that has principals, and the client of each."""
+
+    pool: LivePool
+    clients: dict[str, Corral]
+
+
+@pytest.fixture(scope="module")
+async def ruled(postgres: PostgresServer, temporal: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ruled]:
+    """A worker as `python -m worker serve` makes it, with a file of principals."""
+    keys = {who: new_keys() for who in GRANTS}
+    file = tmp_path_factory.mktemp("roles") / "principals.yaml"
+    file.write_text(principals({who: public for who, (_, public) in keys.items()}))
+    async with running_pool(postgres, temporal, "ruled", {"principals_file": Path(file)}) as pool:
+        await pool.start_worker()
+        clients = {who: Corral.signing(pool.temporal, Signer(who, private), "ruled") for who, (private, _) in keys.items()}
+        await clients["ops"].apply_queues(QUEUES)
+        all_seen = "SELECT count(*) > 0 AND bool_and(seen_at IS NOT NULL) FROM providers"
+        await eventually(lambda: pool.value(all_seen), "all providers are seen")
+        yield Ruled(pool, clients)
+
+
+def principals(keys: dict[str, str]) -> str:
+    lines = [f'  - {{name: {who}, key: "{key}", grants: [{GRANTS[who]}]}}' for who, key in keys.items()]
+    return "\n".join(["principals:", *lines])
+
+
+async def test_work_is_submitted_and_changed_by_those_who_may(ruled: Ruled) -> None:
+    pool, ada, ben = ruled.pool, ruled.clients["ada"], ruled.clients["ben"]
+    await ada.submit(a_workload("ruled-runs", parameters=behaving(10_000)))
+    await pool.until("ruled-runs", State.RUNNING)
+    with pytest.raises(Forbidden, match="'ada' may not do this to workload/ruled-runs: it needs the role 'own' on queue cells"):
+        await ada.reprioritize("ruled-runs", 5)
+    await ben.reprioritize("ruled-runs", 5)
+    with pytest.raises(Forbidden, match="it is not signed"):
+        await pool.corral.cancel("ruled-runs")
+    await ada.cancel("ruled-runs")
+    await pool.until("ruled-runs", State.CANCELLED)
+    rows = await pool.rows("SELECT principal, command FROM signed_orders WHERE subject = 'workload/ruled-runs' ORDER BY id")
+    assert [tuple(row) for row in rows] == [("ada", "submit"), ("ben", "reprioritize"), ("ada", "cancel")]
+
+
+async def test_work_for_a_queue_of_others_ends_refused(ruled: Ruled) -> None:
+    ada = ruled.clients["ada"]
+    await ada.submit(a_workload("ruled-out", queue="research", targets=({"skus": ("h100",)},)))
+    result = await ada.wait("ruled-out")
+    assert result.state is State.REFUSED
+    assert "on queue research" in result.message
+    assert await ruled.pool.rows("SELECT id FROM workloads WHERE id = 'ruled-out'") == []
+
+
+async def test_what_changes_the_pool_is_for_who_operates(ruled: Ruled) -> None:
+    with pytest.raises(Forbidden, match="'ben' may not do this to pool"):
+        await ruled.clients["ben"].apply_queues(QUEUES)
+    with pytest.raises(Forbidden, match="it is not signed"):
+        await ruled.pool.corral.apply_queues(QUEUES)
+    await ruled.clients["ops"].apply_queues(QUEUES)
+
+
+async def test_an_operation_is_approved_by_another_principal_and_not_by_another_name(ruled: Ruled) -> None:
+    ops, chief = ruled.clients["ops"], ruled.clients["chief"]
+    place = f"{ruled.pool.simulator}/east"
+    await ops.evacuate(EvacuationOrder(id="ruled-storm", kind=PlaceKind.REGION, place=place, reason="storm", who="ops"))
+
+    async def awaits_approval() -> bool:
+        known = await patiently(ops.operations)
+        return any(each.id == "ruled-storm" and each.state == EvacuationState.AWAITING for each in known)
+
+    await eventually(awaits_approval, "the evacuation awaits approval")
+    with pytest.raises(Conflict, match="approve: ops has ordered it"):
+        await ops.steer_operation("ruled-storm", Steering.APPROVE, SEEN)
+    with pytest.raises(Forbidden, match="'ben' may not do this to evacuation/ruled-storm"):
+        await ruled.clients["ben"].steer_operation("ruled-storm", Steering.REJECT, SEEN)
+    status = await chief.steer_operation("ruled-storm", Steering.APPROVE, SEEN)
+    assert [note.state for note in status.trail][:2] == [EvacuationState.AWAITING, EvacuationState.MOVING]
