@@ -21,7 +21,7 @@ async def growing(postgres: PostgresServer, temporal: str) -> AsyncIterator[Live
     """A pool whose worker dies once, when its provider has taken the first order."""
     with deaths_are_ordered():
         async with running_pool(postgres, temporal, "growing", also={"growth_seconds": 0.5}) as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "burst-1")
+            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "provision")
             pool.remember_launches()
             cells = next(queue for queue in QUEUES.queues if queue.name == "cells")
             more = tuple(QuotaSpec(sku=sku, nominal=100) for sku in ("gh200", "gb300"))
@@ -47,7 +47,7 @@ async def test_nodes_come_once_though_the_worker_dies_and_leave_when_nobody_uses
     await eventually(lambda: pool.value("SELECT count(*) = 2 FROM node_pools"), "the node pools are known")
     gang = (ReplicaGroup(count=2, accelerators=4),)
     await pool.corral.submit(whole_node("growing-gang", "gh200", groups=gang, parameters=behaving(FOR_EVER)))
-    await died_after(pool, "burst-1")
+    await died_after(pool, "provision")
     await pool.until("growing-gang", State.RUNNING)
 
     burst = f"{pool.simulator}/burst"
