@@ -86,14 +86,14 @@ class Prometheus:
                 status, answer = await self._get(url, source.query)
         except TimeoutError:
             raise NoDemand(f"{source.url} did not answer within {self._within_seconds:g} seconds") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise NoDemand(f"{source.url} could not be asked: {error or type(error).__name__}") from error
         if status != httpx.codes.OK:
             raise NoDemand(f"{source.url} answered with status {status}{_why_refused(answer)}")
         return _demand(source.url, _number(source.url, answer))
 
     def _may_be_asked(self, url: httpx.URL) -> None:
-        port = url.port or PORTS[url.scheme]
+        port = PORTS[url.scheme] if url.port is None else url.port
         allowed = {f"{url.host}:{port}"} | ({url.host} if port == PORTS[url.scheme] else set())
         if not allowed & set(self._hosts):
             place = f"{url.host}:{port}"
@@ -111,7 +111,7 @@ class Prometheus:
 
 def _why_refused(answer: bytes) -> str:
     try:
-        return f": {_Refused.model_validate_json(answer).error[:SHOWN]}"
+        return f": {_Refused.model_validate_json(answer).error[:SHOWN]!r}"
     except ValidationError:
         return ""
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from activities.answers import Adjustment
 from activities.courier import Courier
-from activities.ports import Clock, EndpointToAsk, Meter, NoDemand, NotAllowed, Store
+from activities.ports import Clock, EndpointToAsk, Meter, NoDemand, Store
 
 ASKED_AT_ONCE = 16
 
@@ -56,25 +56,31 @@ class Pulling:
         slots = asyncio.Semaphore(ASKED_AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for each in due:
-                group.create_task(self._follow(each, slots))
+                group.create_task(self._follow_apart(each, slots))
 
-    async def _follow(self, endpoint: EndpointToAsk, slots: asyncio.Semaphore) -> None:
+    async def _follow_apart(self, endpoint: EndpointToAsk, slots: asyncio.Semaphore) -> None:
+        """What fails for one endpoint must not keep the others from being asked for."""
         async with slots:
-            at = self._clock.now()
-            key = f"asked for at {at.isoformat()}"
             try:
-                demand = await self._meter.ask(endpoint.source)
-            except NoDemand as error:
-                if str(error) != endpoint.problem:
-                    await self._adjust("miss-demand", Adjustment(endpoint.workload, key, str(error)))
-                return
-            await self._adjust("demand", Adjustment(endpoint.workload, key, demand=demand.value, at=at))
+                await self._follow(endpoint)
+            except Exception as error:
+                subject = {"workload": endpoint.workload}
+                problem = error or type(error).__name__
+                log.warning("endpoint %s could not follow demand: %s", endpoint.workload, problem, extra=subject)
+
+    async def _follow(self, endpoint: EndpointToAsk) -> None:
+        at = self._clock.now()
+        key = f"asked for at {at.isoformat()}"
+        try:
+            demand = await self._meter.ask(endpoint.source)
+        except NoDemand as error:
+            if str(error) != endpoint.problem:
+                await self._adjust("miss-demand", Adjustment(endpoint.workload, key, str(error)))
+            return
+        await self._adjust("demand", Adjustment(endpoint.workload, key, demand=demand.value, at=at))
 
     async def _adjust(self, verb: str, asked: Adjustment) -> None:
-        try:
-            self._courier.post(await self._store.adjust_unasked(verb, asked))
-        except (NotAllowed, LookupError) as error:
-            log.info("endpoint %s takes no demand any more: %s", asked.workload, error, extra={"workload": asked.workload})
+        self._courier.post(await self._store.adjust_unasked(verb, asked))
 
 
 def _is_due(endpoint: EndpointToAsk, last: datetime | None, now: datetime) -> bool:

@@ -132,7 +132,7 @@ async def test_what_is_no_answer_of_prometheus_is_no_demand(server: Server, answ
 
 async def test_what_prometheus_says_of_a_query_that_it_refuses_is_passed_on(server: Server) -> None:
     server.says({"status": "error", "errorType": "bad_data", "error": "parse error at char 5"}, "400 Bad Request")
-    async with refused("answered with status 400: parse error at char 5"):
+    async with refused("answered with status 400: 'parse error at char 5'"):
         await asked(server)
 
 
@@ -165,6 +165,12 @@ async def test_what_is_no_http_is_no_demand(server: Server) -> None:
     server.answer = b"SSH-2.0-OpenSSH_9.6\r\n"
     async with refused("could not be asked"):
         await asked(server)
+
+
+@pytest.mark.parametrize("host", ["xn--a", "a..b", "a" * 300])
+async def test_a_host_that_cannot_be_is_no_demand(host: str) -> None:
+    async with Prometheus.opened({"prometheus:9090"}) as meter, refused("could not be asked|do not ask"):
+        await meter.ask(DemandSource(url=f"http://{host}:9090", query=QUERY))
 
 
 async def test_where_nobody_listens_there_is_no_demand() -> None:

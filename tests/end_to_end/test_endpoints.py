@@ -1,6 +1,6 @@
 """Endpoints of a live pool follow the demand that they are told of."""
 
-from corral.api import Autoscale, Demand, ReplicaGroup, State
+from corral.api import Autoscale, Demand, DemandSource, ReplicaGroup, State
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, eventually
 
@@ -35,3 +35,17 @@ async def test_replicas_follow_as_demand_rises_falls_ends_and_comes_back(pool: L
     await pool.corral.demand("endpoint", Demand(value=5))
     await until_it_has(pool, 1)
     await pool.corral.cancel("endpoint")
+
+
+async def test_where_no_host_may_be_asked_the_status_says_which_setting_allows_it(pool: LivePool) -> None:
+    rules = RULES.model_copy(update={"demand_from": DemandSource(url="http://prometheus:9090", query="sum(requests)")})
+    group = ReplicaGroup(count=1, minimum=0)
+    await pool.corral.submit(a_workload("asking", groups=(group,), autoscale=rules, parameters=behaving(FOR_EVER)))
+
+    async def problem() -> str | None:
+        following = (await pool.corral.status("asking")).following
+        return following.problem if following else None
+
+    told = await eventually(problem, "the endpoint says why its demand is unknown")
+    assert "CORRAL_DEMAND_HOSTS=prometheus:9090" in told
+    await pool.corral.cancel("asking")
