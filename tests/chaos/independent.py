@@ -9,6 +9,18 @@ from collections.abc import Mapping
 
 import asyncpg
 
+SIZES = """
+    parts AS (
+        SELECT d.attempt, d.kind, d.at, part ->> 'node' AS node, device::int AS device, sum((part ->> 'milli')::int) AS milli
+        FROM witness.done d CROSS JOIN LATERAL jsonb_array_elements(d.body -> 'occupied') AS part
+        CROSS JOIN LATERAL jsonb_array_elements_text(part -> 'devices') AS device
+        WHERE d.kind IN ('launched', 'resized') GROUP BY d.attempt, d.kind, d.at, node, device),
+    sizes AS (
+        SELECT attempt, string_agg(node || ' ' || device || ': ' || milli, ', ' ORDER BY node, device) AS devices,
+               sum(milli) AS milli
+        FROM parts GROUP BY attempt, kind, at)"""
+"""What the provider was told, one row each time, that an attempt has: at its launch, and when it went on in another size."""
+
 CHECKS: Mapping[str, str] = {
     # Nobody is lost
     "what was submitted is in the record, and nothing else is": """
@@ -45,7 +57,8 @@ CHECKS: Mapping[str, str] = {
             FROM attempts a JOIN allocations l ON l.attempt_id = a.id
             CROSS JOIN LATERAL unnest(l.uses) WITH ORDINALITY AS use(milli, device)
             CROSS JOIN LATERAL (VALUES (a.bound_at, 1), (coalesce(a.ended_at, 'infinity'), -1)) AS moment(at, sign)
-            WHERE a.bound_at IS NOT NULL AND use.milli > 0),
+            WHERE a.bound_at IS NOT NULL AND use.milli > 0  -- of several sizes only the last is known
+              AND NOT EXISTS (SELECT FROM witness.done d WHERE d.attempt = a.id AND d.kind = 'resized')),
         used AS (
             SELECT *, sum(milli) OVER (PARTITION BY node_id, device ORDER BY at, milli ROWS UNBOUNDED PRECEDING) AS total
             FROM change)
@@ -79,11 +92,9 @@ CHECKS: Mapping[str, str] = {
             SELECT name AS leaf, name, parent FROM queues
             UNION ALL SELECT up.leaf, q.name, q.parent FROM up JOIN queues q ON q.name = up.parent),
         change AS (
-            SELECT up.name, l.sku, moment.at, moment.sign * (SELECT sum(milli) FROM unnest(l.uses) AS use(milli)) AS milli
-            FROM attempts a JOIN workloads w ON w.id = a.workload_id JOIN up ON up.leaf = w.queue
-            JOIN allocations l ON l.attempt_id = a.id
-            CROSS JOIN LATERAL (VALUES (a.bound_at, 1), (coalesce(a.ended_at, 'infinity'), -1)) AS moment(at, sign)
-            WHERE a.bound_at IS NOT NULL),
+            SELECT up.name, used.key AS sku, moment.at, moment.sign * used.value::bigint AS milli
+            FROM ledger l JOIN up ON up.leaf = l.queue CROSS JOIN LATERAL jsonb_each_text(l.allocated_by_sku) AS used
+            CROSS JOIN LATERAL (VALUES (l.began_at, 1), (coalesce(l.ended_at, 'infinity'), -1)) AS moment(at, sign)),
         used AS (
             SELECT *, sum(milli) OVER (PARTITION BY name, sku ORDER BY at, milli ROWS UNBOUNDED PRECEDING) AS total
             FROM change)
@@ -144,20 +155,16 @@ CHECKS: Mapping[str, str] = {
                CASE WHEN d.attempt IS NULL THEN 'never launched' ELSE 'launched' END
         FROM attempts a FULL JOIN (SELECT * FROM witness.done WHERE kind = 'launched') d ON d.attempt = a.id
         WHERE d.attempt IS NOT NULL AND a.bound_at IS NULL OR a.started_at IS NOT NULL AND d.attempt IS NULL""",
-    "an attempt was launched on exactly the devices that are booked for it": """
-        WITH launched AS (
-            SELECT d.attempt, part ->> 'node' AS node, device::int AS device, (part ->> 'milli')::int AS milli
-            FROM witness.done d CROSS JOIN LATERAL jsonb_array_elements(d.body -> 'occupied') AS part
-            CROSS JOIN LATERAL jsonb_array_elements_text(part -> 'devices') AS device WHERE d.kind = 'launched'),
-        ran AS (SELECT attempt, node, device, sum(milli) AS milli FROM launched GROUP BY attempt, node, device),
+    "an attempt had at its provider exactly the devices that are booked for it": f"""
+        WITH {SIZES},
         booked AS (
-            SELECT a.id AS attempt, n.name AS node, use.device - 1 AS device, use.milli
+            SELECT a.id AS attempt, string_agg(
+                       n.name || ' ' || use.device - 1 || ': ' || use.milli, ', ' ORDER BY n.name, use.device) AS devices
             FROM attempts a JOIN allocations l ON l.attempt_id = a.id JOIN nodes n ON n.id = l.node_id
-            CROSS JOIN LATERAL unnest(l.uses) WITH ORDINALITY AS use(milli, device)
-            WHERE use.milli > 0 AND EXISTS (SELECT FROM ran WHERE ran.attempt = a.id))
-        SELECT attempt || ' on ' || node || ' device ' || device || ': ' || coalesce(r.milli, 0) || ' launched, ' ||
-               coalesce(b.milli, 0) || ' booked'
-        FROM ran r FULL JOIN booked b USING (attempt, node, device) WHERE coalesce(r.milli, 0) <> coalesce(b.milli, 0)""",
+            CROSS JOIN LATERAL unnest(l.uses) WITH ORDINALITY AS use(milli, device) WHERE use.milli > 0 GROUP BY a.id)
+        SELECT s.attempt || ' had ' || string_agg(s.devices, ', then ') || ', booked are ' || coalesce(b.devices, 'none')
+        FROM sizes s LEFT JOIN booked b ON b.attempt = s.attempt GROUP BY s.attempt, b.devices
+        HAVING NOT coalesce(bool_or(s.devices = b.devices), false)""",
     "a launch came while its attempt was open": """
         SELECT a.id || ': bound ' || a.bound_at || ', launched ' || to_timestamp(d.at) || ', ended ' || a.ended_at
         FROM witness.done d JOIN attempts a ON a.id = d.attempt WHERE d.kind = 'launched'
@@ -183,15 +190,19 @@ CHECKS: Mapping[str, str] = {
         FROM workloads w LEFT JOIN ledger l ON l.workload_id = w.id GROUP BY w.id
         HAVING count(*) FILTER (WHERE l.ended_at IS NULL) > 0 OR min(l.began_at) <> w.submitted_at
             OR sum(l.ended_at - l.began_at) IS DISTINCT FROM max(l.ended_at) - min(l.began_at)""",
-    "an attempt is charged for what it had, as long as it was bound": """
+    "an attempt is charged for what it had, as long as it was bound": f"""
+        WITH {SIZES}
         SELECT a.id || ': ' || coalesce(sum(l.ended_at - l.began_at)::text, 'nothing') || ' of ' || a.ended_at - a.bound_at
-        FROM attempts a LEFT JOIN ledger l ON l.attempt_id = a.id AND l.allocated_milli = a.milli
+        FROM attempts a LEFT JOIN ledger l ON l.attempt_id = a.id AND (l.allocated_milli = a.milli
+            OR EXISTS (SELECT FROM sizes s WHERE s.attempt = a.id AND s.milli = l.allocated_milli))
         WHERE a.bound_at IS NOT NULL GROUP BY a.id
         HAVING coalesce(sum(l.ended_at - l.began_at), interval '0') <> a.ended_at - a.bound_at""",
-    "nothing is charged that no attempt had": """
+    "nothing is charged that no attempt had": f"""
+        WITH {SIZES}
         SELECT l.id || ' of ' || l.workload_id || ': ' || l.allocated_milli
         FROM ledger l LEFT JOIN attempts a ON a.id = l.attempt_id
-        WHERE l.allocated_milli <> 0 AND (a.id IS NULL OR a.milli <> l.allocated_milli OR a.workload_id <> l.workload_id)""",
+        WHERE l.allocated_milli <> 0 AND (a.id IS NULL OR a.workload_id <> l.workload_id OR a.milli <> l.allocated_milli
+            AND NOT EXISTS (SELECT FROM sizes s WHERE s.attempt = a.id AND s.milli = l.allocated_milli))""",
     "what was charged in advance is settled, once": """
         SELECT workload_id || ' epoch ' || epoch || ' ' || sku || ': ' || sum(milli_seconds) || ' in ' || count(*)
         FROM penalties GROUP BY workload_id, epoch, sku HAVING sum(milli_seconds) <> 0 OR count(*) <> 2""",

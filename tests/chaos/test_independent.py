@@ -134,7 +134,7 @@ CORRUPTIONS: tuple[tuple[str, str], ...] = (
         "INSERT INTO witness.done VALUES ('seen-by-nobody.1', 'launched', 0, '{}')",
     ),
     (
-        "an attempt was launched on exactly the devices that are booked for it",
+        "an attempt had at its provider exactly the devices that are booked for it",
         """UPDATE witness.done SET body = jsonb_set(body, '{occupied,0,devices}', '[3]')
            WHERE attempt = 'seen-gang.1' AND kind = 'launched'""",
     ),

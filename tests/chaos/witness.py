@@ -102,4 +102,5 @@ def _told_by(provider: Path) -> tuple[list[tuple[str, str, float, str]], list[tu
     with closing(sqlite3.connect(provider, timeout=10)) as file:
         rows = file.execute("SELECT subject, kind, at, body FROM witness").fetchall()
         left = file.execute("SELECT DISTINCT subject FROM change WHERE kind = 'launched'").fetchall()
-    return [(subject, kind, at, body if kind == "launched" else json.dumps(body)) for subject, kind, at, body in rows], left
+    told = {"launched", "resized"}
+    return [(subject, kind, at, body if kind in told else json.dumps(body)) for subject, kind, at, body in rows], left

@@ -192,27 +192,19 @@ async def test_a_change_that_is_asked_for_twice_with_one_key_is_done_once(stage:
     await stage.asks(record, "cancel", Cancel())
 
 
-@pytest.mark.parametrize(
-    ("verb", "change", "problem"),
-    [
-        ("release", Release(), "release: workload '{}' is running; release needs it to be one of: suspended"),
-        ("resize", Resize(count=2), "resize: workload '{}' is running; resize needs it to be one of: submitted, waiting"),
-    ],
-)
-async def test_a_change_that_the_state_does_not_allow_is_refused_in_plain_words(
-    stage: Stage, verb: str, change: Release | Resize, problem: str
-) -> None:
+async def test_a_change_that_the_state_does_not_allow_is_refused_in_plain_words(stage: Stage) -> None:
     record = a_record()
     handle = await stage.begins(record)
     await until_state(record, State.RUNNING)
     await until_shown(stage, record, State.RUNNING)
     before = len((await handle.fetch_history()).events)
     with pytest.raises(WorkflowUpdateFailedError) as refused:
-        await stage.asks(record, verb, change)
+        await stage.asks(record, "release", Release())
     assert isinstance(refused.value.cause, ApplicationError)
-    assert refused.value.cause.message.startswith(problem.format(record.id))
+    problem = f"release: workload {record.id!r} is running; release needs it to be one of: suspended"
+    assert refused.value.cause.message == problem
     assert refused.value.cause.type == wire.Failure.NOT_ALLOWED
-    assert verb not in record.calls
+    assert "release" not in record.calls
     assert len((await handle.fetch_history()).events) == before
     await stage.tells(record.becomes(State.SUCCEEDED))
 
@@ -222,11 +214,11 @@ async def test_a_change_that_the_record_does_not_allow_is_refused_in_its_words(s
     await stage.begins(record)
     await until_shown(stage, record, State.WAITING)
     record.becomes(State.RESERVED)
-    record.becomes(State.RUNNING)
+    record.becomes(State.STARTING)
     with pytest.raises(WorkflowUpdateFailedError) as refused:
         await stage.asks(record, "resize", Resize(count=2))
     assert isinstance(refused.value.cause, ApplicationError)
-    assert "is running; resize needs it to be one of" in refused.value.cause.message
+    assert "is starting; resize needs it to be one of" in refused.value.cause.message
     assert refused.value.cause.type == wire.Failure.NOT_ALLOWED
     await stage.tells(record.becomes(State.SUCCEEDED))
 
