@@ -23,7 +23,7 @@ def test_the_page_has_every_change_and_every_state() -> None:
 
 
 def test_every_update_has_its_row_in_the_table() -> None:
-    assert set(ALLOWED) == {*Update, "expire"}
+    assert set(ALLOWED) == {*Update, "expire", "miss-demand"}
 
 
 @pytest.mark.parametrize("state", State)
