@@ -15,8 +15,10 @@ from activities.deciding import Decider
 from activities.ports import LaunchSpec, NodeView, Observation, Phase
 from activities.store import tables
 from activities.store.postgres import PostgresStore
-from corral.api import Cordon, Outcome, QueueSpec, QueueTree, SlaTier, State, WorkloadSpec
+from corral.api import Cordon, OperationChange, Outcome, QueueSpec, QueueTree, SlaTier, State, WorkloadSpec
 from corral.policy import Policy, QuotaModel
+from corral.signing import Command, updated
+from corral.wire import Steering
 from domain.decision import Plan
 from domain.snapshot import Snapshot
 from tests.builders import NOON, UNPROMISED, a_queue, a_workload
@@ -235,3 +237,12 @@ def since_noon(instant: datetime) -> float:
 def noon(seconds: float) -> datetime:
     """So many seconds after noon."""
     return NOON + timedelta(seconds=seconds)
+
+
+async def is_signed(pool: Pool, order: Command, approval: OperationChange) -> None:
+    """`ada` has ordered an operation; she and `ops` have signed the same approval, by keys `by-ada` and `by-ops`."""
+    await pool.store.ordered("ada", order, "run")
+    for principal in ("ada", "ops"):
+        command = updated(Steering.APPROVE, order.subject, f"by-{principal}", approval)
+        assert command is not None
+        await pool.store.ordered(principal, command, "run")

@@ -17,9 +17,9 @@ from corral.api import (
     SlaTier,
     State,
 )
-from corral.signing import begun, updated
+from corral.signing import begun
 from corral.wire import Steering
-from tests.activities.store.pool import Pool, a_spec, a_view
+from tests.activities.store.pool import Pool, a_spec, a_view, is_signed
 
 HEAT = OperationChange(who="ben", reason="it is cooler now")
 
@@ -228,12 +228,7 @@ async def test_rejected_or_aborted_before_it_began_it_has_touched_nothing(pool: 
 
 async def test_who_approves_is_whoever_signed_it_whatever_they_say_of_themselves(pool: Pool) -> None:
     await awaits(pool)
-    signed = "evacuation/heat"
-    await pool.store.ordered("ada", begun(wire.EVACUATION, signed, OF_EU.digest), "run")
-    for principal in ("ada", "ops"):
-        command = updated(Steering.APPROVE, signed, f"by-{principal}", HEAT)
-        assert command is not None
-        await pool.store.ordered(principal, command, "run")
+    await is_signed(pool, begun(wire.EVACUATION, "evacuation/heat", OF_EU.digest), HEAT)
     with pytest.raises(NotAllowed, match="ada has ordered it"):
         await steers(pool, "heat", Steering.APPROVE, HEAT, "by-ada")
     status = await steers(pool, "heat", Steering.APPROVE, HEAT.model_copy(update={"who": "ada"}), "by-ops")

@@ -13,7 +13,7 @@ from corral.rollout import Change, Conditions, RolloutOrder, RolloutState, Rollo
 from corral.signing import begun, updated
 from corral.wire import Steering
 from domain.rollout import what_if
-from tests.activities.store.pool import Pool, a_spec, a_view
+from tests.activities.store.pool import Pool, a_spec, a_view, is_signed
 from tests.builders import UNPROMISED, a_queue
 
 CALM = UNPROMISED.model_copy(
@@ -376,12 +376,7 @@ async def test_rejected_or_aborted_it_changes_nothing(pool: Pool, verb: Steering
 
 async def test_who_approves_is_whoever_signed_it_whatever_they_say_of_themselves(pool: Pool) -> None:
     await awaits(pool)
-    signed = "rollout/none"
-    await pool.store.ordered("ada", begun(wire.ROLLOUT, signed, NO_QUOTA.digest), "run")
-    for principal in ("ada", "ops"):
-        command = updated(Steering.APPROVE, signed, f"by-{principal}", BEN)
-        assert command is not None
-        await pool.store.ordered(principal, command, "run")
+    await is_signed(pool, begun(wire.ROLLOUT, "rollout/none", NO_QUOTA.digest), BEN)
     with pytest.raises(NotAllowed, match="ada has ordered it"):
         await steers(pool, "none", Steering.APPROVE, BEN, "by-ada")
     status = await steers(pool, "none", Steering.APPROVE, ADA, "by-ops")
