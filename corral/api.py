@@ -371,14 +371,19 @@ class Autoscale(Model):
         return self
 
 
-class WorkloadSpec(Model):
-    """What a service asks for. The `id` is the service's own key: submitting it twice is submitting it once.
+class _Named(Model):
+    """Whatever has an id of its own, which comes first."""
+
+    id: Identifier
+
+
+class WorkloadTerms(Model):
+    """What is asked for, by whichever workload: those that ask for the same share one.
 
     Times are seconds; `accelerators` are devices (below one: a share of one device). With `tasks`, the single group is an
     array of that many identical, independent tasks, of which as many run at once as fit (`minimum` then counts tasks).
     """
 
-    id: Identifier
     queue: Identifier
     tenant: Identifier | None = None
     tier: SlaTier = SlaTier.STANDARD
@@ -437,6 +442,10 @@ class WorkloadSpec(Model):
                 f"autoscale: the first group has minimum {first.minimum} and count {first.count}; expected minimum "
                 f"{rules.minimum} (that of autoscale), and a count to begin with of at most {rules.most}"
             )
+
+
+class WorkloadSpec(WorkloadTerms, _Named):
+    """What a service asks for. The `id` is the service's own key: submitting it twice is submitting it once."""
 
     @property
     def digest(self) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
 
-from corral.api import SlaTier, WorkloadSpec
+from corral.api import SlaTier, WorkloadTerms
 from domain.fleet import Amount
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -84,7 +84,7 @@ def by_tier(intervals: Iterable[Interval], window_start: datetime, window_end: d
     return {tier: gpu_fraction((row for row in ledger if row.tier is tier), window_start, window_end) for tier in SlaTier}
 
 
-def entitled_milli(spec: WorkloadSpec) -> Amount:
+def entitled_milli(spec: WorkloadTerms) -> Amount:
     """What the promise of the tier covers: the size asked for, or the minimum of what is elastic."""
     return sum(group.fewest * group.milli for group in spec.groups)
 

@@ -117,7 +117,7 @@ class Bid:
         return None if settled is None else Settlement(candidate, steps, settled)
 
     def _candidate(self, left: tuple[Remainder, ...], seats: Seats | None) -> Candidate | None:
-        nodes, profile = _seated(self._nodes_after(left), self.request.spec.id, seats), self.later.policy.goals.topology
+        nodes, profile = _seated(self._nodes_after(left), self.request.id, seats), self.later.policy.goals.topology
         return best_on(self.request, self.supply, nodes, self._usage_after(left), profile)
 
     def _nodes_after(self, left: Iterable[Remainder]) -> Nodes:

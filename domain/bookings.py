@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from corral.api import WorkloadSpec
+from corral.api import WorkloadTerms
 from corral.policy import Limits
 from corral.reservation import Purpose, ReservationSpec
+from domain.claimant import Claimant
 from domain.fleet import Amount, Node
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -65,23 +66,25 @@ class Engagement:
     def __hash__(self) -> int:
         return self._hash
 
-    def is_for(self, spec: WorkloadSpec, paths: Paths) -> bool:
+    def is_for(self, claimant: Claimant, paths: Paths) -> bool:
         """Whether the node is kept for this workload."""
-        if spec.id in self.workloads or spec.tenant in self.tenants:
+        spec = claimant.spec
+        if claimant.id in self.workloads or spec.tenant in self.tenants:
             return True
         return bool(self.queues) and any(queue in self.queues for queue in paths.get(spec.queue, (spec.queue,)))
 
-    def notice_at(self, spec: WorkloadSpec, limits: Limits) -> datetime:
+    def notice_at(self, spec: WorkloadTerms, limits: Limits) -> datetime:
         """When such work has to be told at the latest that it must leave."""
         return self.opens_at - notice(spec, limits)
 
-    def admits(self, spec: WorkloadSpec, paths: Paths, now: datetime, limits: Limits) -> bool:
+    def admits(self, claimant: Claimant, paths: Paths, now: datetime, limits: Limits) -> bool:
         """Whether the workload may start there now: the window is over or for it, or it ends or can be told to leave before.
 
         What is told to leave has at least the shortest loan before.
         """
-        if self.closes_at <= now or self.is_for(spec, paths):
+        if self.closes_at <= now or self.is_for(claimant, paths):
             return True
+        spec = claimant.spec
         left = self.notice_at(spec, limits) - now
         if spec.maximum_runtime_seconds is not None and timedelta(seconds=spec.maximum_runtime_seconds) <= left:
             return True
@@ -94,7 +97,7 @@ class Engagement:
         return f"{self.name} from {_minute(self.opens_at)}{until}"
 
 
-def notice(spec: WorkloadSpec, limits: Limits) -> timedelta:
+def notice(spec: WorkloadTerms, limits: Limits) -> timedelta:
     """How long before its capacity is needed work has to be told: its grace, and until it is observed gone."""
     return timedelta(seconds=spec.checkpoint.grace_seconds + limits.departure_seconds)
 
@@ -129,10 +132,10 @@ def engagements(bookings: Iterable[Booking], nodes: Iterable[Node]) -> Engagemen
 
 
 def closed_to(
-    spec: WorkloadSpec, every: Iterable[Engagement], paths: Paths, now: datetime, limits: Limits
+    claimant: Claimant, every: Iterable[Engagement], paths: Paths, now: datetime, limits: Limits
 ) -> frozenset[Engagement]:
     """Those of the engagements whose nodes the workload may not use now."""
-    return frozenset(each for each in every if not each.admits(spec, paths, now, limits))
+    return frozenset(each for each in every if not each.admits(claimant, paths, now, limits))
 
 
 def _minute(at: datetime) -> str:

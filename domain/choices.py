@@ -98,12 +98,12 @@ class _Right:
         return standing(self.bid.request.spec.tier, self.bid.request.spec.priority)
 
     def may_stop(self, victim: Stoppable) -> bool:
-        is_spared = self.facts.protection.why_spared(victim.active, self.bid.request.spec) is not None
+        is_spared = self.facts.protection.why_spared(victim.active, self.bid.request) is not None
         return self._outranks(victim, victim.standing) and not is_spared
 
     def may_move(self, victim: Stoppable) -> bool:
         is_lower = victim.standing <= self.standing and is_movable(victim.active)
-        return is_lower and self.facts.protection.may_be_moved(victim.active, self.bid.request.spec)
+        return is_lower and self.facts.protection.may_be_moved(victim.active, self.bid.request)
 
     def may_shrink(self, victim: Stoppable) -> bool:
         is_owed = victim.queue != self.own and not self.facts.protection.is_over_quota(victim.active)

@@ -252,7 +252,7 @@ class _Search:
                 for share in active.placement.shares
             )
             and home in sift(running_request(active), world).classes.get(home.supply, ())
-            and facts.protection.may_be_moved(active, active.spec)
+            and facts.protection.may_be_moved(active, active)
         )
 
     def _is_known(self, active: Active, node_id: str) -> bool:

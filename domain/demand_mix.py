@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from corral.api import WorkloadSpec
+from corral.api import WorkloadTerms
 from domain.facts import Facts
 from domain.feasibility import sift
 from domain.fleet import Placement
@@ -66,14 +66,14 @@ def known_demand(homes: Collection[Traits], turns: Turns, snapshot: Snapshot, fa
     return {home: tally.known() for home, tally in tallies.items()}
 
 
-def _placed(turns: Turns, snapshot: Snapshot) -> Iterator[tuple[WorkloadSpec, Placement]]:
+def _placed(turns: Turns, snapshot: Snapshot) -> Iterator[tuple[WorkloadTerms, Placement]]:
     """All work that has a place now and will not leave it, or is given one in this round."""
     yield from ((active.spec, active.placement) for active in snapshot.active if not active.preempted)
     specs = {workload.id: workload.spec for workload in snapshot.waiting} if turns.moved else {}
     yield from ((specs[each.workload_id], each.placement) for each in turns.moved)
 
 
-def _needs(spec: WorkloadSpec, placement: Placement) -> list[tuple[Need, int]]:
+def _needs(spec: WorkloadTerms, placement: Placement) -> list[tuple[Need, int]]:
     if len(spec.groups) == 1:
         group = spec.groups[0]
         return [(Need(group.milli, group.cpu_milli, group.memory_mib), placement.replicas)]

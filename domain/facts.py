@@ -66,7 +66,7 @@ class Facts:
     def kind(self, workload: Waiting) -> Kind:
         """What the room for a workload depends on, remembered."""
         if (known := self.kinds.known(workload.id)) is None:
-            closed = closed_to(workload.spec, self.engagements, self.tree.paths, self.now, self.policy.limits)
+            closed = closed_to(workload, self.engagements, self.tree.paths, self.now, self.policy.limits)
             asks = alike(workload, self.now, self.tree)
             known = self.kinds.tell(workload.id, (closed, asks), depends_on_the_hour=asks.depends_on_the_hour)
         return known

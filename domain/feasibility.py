@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import product
 
-from corral.api import Explanation, Reason, Target, WorkloadSpec
+from corral.api import Explanation, Reason, Target, WorkloadTerms
 from corral.policy import QuotaModel, TopologyProfile
 from domain.bookings import Engagement
 from domain.budgets import Balance, beyond_unspent, called
@@ -18,47 +18,47 @@ from domain.request import Gang, Request, requests
 from domain.workload import Waiting, length_of
 from domain.world import Nodes, Supply, Traits, World
 
-Rule = Callable[[WorkloadSpec, Target, Traits], bool]
+Rule = Callable[[WorkloadTerms, Target, Traits], bool]
 Filter = tuple[Rule, Reason]
 
 
-def accepts_sku(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
+def accepts_sku(spec: WorkloadTerms, target: Target, traits: Traits) -> bool:
     """The node's SKU is one that the target names, and that at least one of the groups takes."""
     sku = traits.supply.sku
     return (not target.skus or sku in target.skus) and any(not group.skus or sku in group.skus for group in spec.groups)
 
 
-def accepts_region(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
+def accepts_region(spec: WorkloadTerms, target: Target, traits: Traits) -> bool:
     """The node's region is one that the target names."""
     return not target.regions or traits.supply.region in target.regions
 
 
-def accepts_provider(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
+def accepts_provider(spec: WorkloadTerms, target: Target, traits: Traits) -> bool:
     """The node's provider is one that the target names."""
     return not target.providers or traits.supply.provider in target.providers
 
 
-def accepts_capacity_type(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
+def accepts_capacity_type(spec: WorkloadTerms, target: Target, traits: Traits) -> bool:
     """The node is bought in a way that the target names."""
     return not target.capacity_types or traits.capacity_type in target.capacity_types
 
 
-def tolerates_taints(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
+def tolerates_taints(spec: WorkloadTerms, target: Target, traits: Traits) -> bool:
     """The workload, or at least one of its groups, tolerates every taint of the node."""
     return not traits.taints or any(set(traits.taints) <= {*spec.tolerations, *group.tolerations} for group in spec.groups)
 
 
-def is_there(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
+def is_there(spec: WorkloadTerms, target: Target, traits: Traits) -> bool:
     """The node exists."""
     return traits.health.is_there
 
 
-def is_ready(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
+def is_ready(spec: WorkloadTerms, target: Target, traits: Traits) -> bool:
     """The node may be given work."""
     return traits.health is Health.READY
 
 
-def is_ready_soon(spec: WorkloadSpec, target: Target, traits: Traits) -> bool:
+def is_ready_soon(spec: WorkloadTerms, target: Target, traits: Traits) -> bool:
     """The node may be given work, or may be once it has come."""
     return traits.health in {Health.READY, Health.COMING}
 
@@ -106,7 +106,7 @@ def sift(request: Request, world: World, passing: Sequence[Filter] = PASSING_FIL
     """
     spec = request.spec
     who = (spec.tenant, spec.queue) if world.law.articles else None
-    closed = world.closed_to(spec) if passing else frozenset()
+    closed = world.closed_to(request) if passing else frozenset()
     ahead = frozenset(each for each in closed if world.now is not None and world.now < each.opens_at)
     asked = request.target, spec.groups, spec.tolerations
     at_a_glance = ("sift", passing, who, closed, ahead, *map(id, asked))
@@ -213,7 +213,7 @@ def _kept_for_others(traits: Traits, world: World, closed: Set[Engagement]) -> R
     return Rejection(kept.in_words, Reason.KEPT_FOR_OTHERS, needs=int(world.now is not None and world.now < kept.opens_at))
 
 
-def case_of(spec: WorkloadSpec, traits: Traits, world: World) -> Case:
+def case_of(spec: WorkloadTerms, traits: Traits, world: World) -> Case:
     """What the law is asked about a workload and such nodes."""
     provider, region, sku = traits.supply
     queues = world.usage.tree.paths.get(spec.queue, (spec.queue,))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from corral.api import CapacityType, Target, WorkloadSpec
+from corral.api import CapacityType, Target, WorkloadTerms
 from domain.feasibility import accepts_capacity_type, accepts_provider, accepts_region, accepts_sku
 from domain.fleet import Health
 from domain.world import Supply, Traits
@@ -27,7 +27,7 @@ class Answered:
     target: int | None
 
 
-def answered(spec: WorkloadSpec, has: Possession) -> Answered | None:
+def answered(spec: WorkloadTerms, has: Possession) -> Answered | None:
     """The first target that accepts what the workload has, whenever it opens; none when no target does."""
     if not spec.targets:
         return Answered(None) if _has_enough(spec, ANYWHERE, has) else None
@@ -38,12 +38,12 @@ def answered(spec: WorkloadSpec, has: Possession) -> Answered | None:
     return None if first is None else Answered(first)
 
 
-def _accepts(spec: WorkloadSpec, target: Target, supplies: Iterable[tuple[Supply, CapacityType]]) -> bool:
+def _accepts(spec: WorkloadTerms, target: Target, supplies: Iterable[tuple[Supply, CapacityType]]) -> bool:
     traits = [Traits(supply, capacity_type, (), Health.READY) for supply, capacity_type in supplies]
     return all(rule(spec, target, each) for rule in ACCEPTS for each in traits)
 
 
-def _has_enough(spec: WorkloadSpec, target: Target, has: Possession) -> bool:
+def _has_enough(spec: WorkloadTerms, target: Target, has: Possession) -> bool:
     """Whether it has the replicas that the target wants; of an array any number runs at once."""
     if spec.tasks is not None:
         return True

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from corral.api import TERMINAL, Outcome, State, WorkloadSpec
+from corral.api import TERMINAL, Outcome, State, WorkloadTerms
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.SUBMITTED: frozenset({State.WAITING, State.REFUSED, State.CANCELLED}),
@@ -159,7 +159,7 @@ class AttemptEnd:
     is_followed: bool = False
 
 
-def state_after(spec: WorkloadSpec, end: AttemptEnd) -> State:
+def state_after(spec: WorkloadTerms, end: AttemptEnd) -> State:
     """What becomes of a workload when an attempt is observed gone.
 
     The workload's own end is final; whatever was done to it from outside puts it back in line with its age kept.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
-from corral.api import WHOLE, ReplicaGroup, WorkloadSpec
+from corral.api import WHOLE, ReplicaGroup, WorkloadTerms
 from domain.fleet import NodeShare, Placement, Replica, Room
 
 ReplicaKey = tuple[str, int]
@@ -22,7 +22,7 @@ def counts_of(placement: Placement | None) -> Counter[str]:
     return Counter(group for group, _ in keys_of(placement)) if placement else Counter()
 
 
-def only(placement: Placement, spec: WorkloadSpec, keys: Iterable[ReplicaKey]) -> Placement:
+def only(placement: Placement, spec: WorkloadTerms, keys: Iterable[ReplicaKey]) -> Placement:
     """The part of the placement that these replicas have."""
     wanted = set(keys)
     if len(wanted) == placement.replicas:
@@ -47,7 +47,7 @@ def _room(share: NodeShare, kept: Sequence[Replica], groups: Mapping[str, Replic
     return Room(tuple(devices), cpu_milli, memory_mib, len(kept))
 
 
-def less(placement: Placement, spec: WorkloadSpec, keys: Iterable[ReplicaKey]) -> Placement | None:
+def less(placement: Placement, spec: WorkloadTerms, keys: Iterable[ReplicaKey]) -> Placement | None:
     """The placement without these replicas, or none when nothing is left."""
     gone = set(keys)
     kept = [key for key in keys_of(placement) if key not in gone]

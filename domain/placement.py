@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from corral.api import WHOLE, Reason, Topology, WorkloadSpec
+from corral.api import WHOLE, Reason, Topology, WorkloadTerms
 from corral.policy import TopologyProfile
 from domain import sieve
 from domain.balance import balanced
@@ -52,7 +52,7 @@ class Candidate:
     placement: Placement
     layout: Layout
     wanted: Gang
-    spec: WorkloadSpec
+    spec: WorkloadTerms
 
 
 def best_on(

@@ -28,7 +28,7 @@ def make_room(
     if not facts.policy.rank.preemption:
         return None
     for rank in ranks:
-        if rank and not effort.allows(rank[0].spec.id):
+        if rank and not effort.allows(rank[0].id):
             return None
         seen = [
             Bid.of(offer.request.at_minimum(), offer.supply, offer.classes, world, later, facts)

@@ -111,7 +111,7 @@ class PlanProgramme:
         wanted: defaultdict[str, Demand] = defaultdict(Demand)
         at_once: defaultdict[str, Demand] = defaultdict(Demand)
         gang, later = bid.request.gang, bid.later.rooms
-        self.seating.seat(bid.request.spec.id, gang, nodes, [], [wanted])
+        self.seating.seat(bid.request.id, gang, nodes, [], [wanted])
         for step, variable in zip(self.steps, self.taken, strict=True):
             if step.means is Means.MIGRATE:
                 request = running_request(step.victim.active)

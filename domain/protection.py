@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from functools import cached_property
 
-from corral.api import QueueSpec, Reason, SlaTier, State, WorkloadSpec
+from corral.api import QueueSpec, Reason, SlaTier, State
 from corral.policy import Policy
 from domain.accounting import Interval
+from domain.claimant import Claimant
 from domain.decision import Rejection
 from domain.disruption_budgets import Allowances, Paths, within
 from domain.fleet import Amount
@@ -99,11 +100,11 @@ class Protection:
         seconds = max(spec.preemption_delay_seconds, self.policy.rank.tiers[spec.tier].preemption_delay_seconds)
         return (beneficiary.since or beneficiary.submitted_at) + timedelta(seconds=seconds)
 
-    def why_spared(self, victim: Active, beneficiary: WorkloadSpec) -> Rejection | None:
+    def why_spared(self, victim: Active, beneficiary: Claimant) -> Rejection | None:
         """Why this attempt may not be stopped for that workload, whatever their ranks, or none when it may."""
         return next((no for rule in RULES if (no := rule(self, victim, beneficiary)) is not None), None)
 
-    def may_be_moved(self, victim: Active, beneficiary: WorkloadSpec) -> bool:
+    def may_be_moved(self, victim: Active, beneficiary: Claimant) -> bool:
         """Whether the attempt may be started again elsewhere for that workload: it keeps what its queue owes it."""
         return all(rule(self, victim, beneficiary) is None for rule in RULES if rule is not is_not_owed_its_place)
 
@@ -154,31 +155,31 @@ class Protection:
         return self.why_not_yet(waiting) is None, waiting.relieved_by, self.runs_as(waiting), self.is_short(waiting)
 
 
-Rule = Callable[[Protection, Active, WorkloadSpec], Rejection | None]
+Rule = Callable[[Protection, Active, Claimant], Rejection | None]
 
 
-def has_run_enough(facts: Protection, victim: Active, beneficiary: WorkloadSpec) -> Rejection | None:
+def has_run_enough(facts: Protection, victim: Active, beneficiary: Claimant) -> Rejection | None:
     """The victim has had the minimum runtime that its queue has towards the beneficiary's."""
-    seconds = minimum_runtime(victim.spec.queue, beneficiary.queue, facts.queues, facts.paths)
+    seconds = minimum_runtime(victim.spec.queue, beneficiary.spec.queue, facts.queues, facts.paths)
     if has_run_less_than(victim, seconds, facts.now):
         return Rejection(victim.id, Reason.MINIMUM_RUNTIME, needs=seconds)
     return None
 
 
-def was_not_stopped_for_it(facts: Protection, victim: Active, beneficiary: WorkloadSpec) -> Rejection | None:
+def was_not_stopped_for_it(facts: Protection, victim: Active, beneficiary: Claimant) -> Rejection | None:
     """Nobody is stopped twice for the same beneficiary."""
     waiting = facts.waiting.get(beneficiary.id)
     return Rejection(victim.id, Reason.ALREADY_STOPPED_FOR_IT) if waiting and victim.id in waiting.relieved_by else None
 
 
-def is_not_owed_its_place(facts: Protection, victim: Active, beneficiary: WorkloadSpec) -> Rejection | None:
+def is_not_owed_its_place(facts: Protection, victim: Active, beneficiary: Claimant) -> Rejection | None:
     """Another queue takes back only what the nominal quota of the victim's own does not cover."""
-    if victim.spec.queue == beneficiary.queue or facts.is_over_quota(victim):
+    if victim.spec.queue == beneficiary.spec.queue or facts.is_over_quota(victim):
         return None
     return Rejection(victim.id, Reason.WITHIN_ITS_QUOTA, needs=victim.milli, has=facts.covered.get(victim.id, 0))
 
 
-def keeps_its_promise(facts: Protection, victim: Active, beneficiary: WorkloadSpec) -> Rejection | None:
+def keeps_its_promise(facts: Protection, victim: Active, beneficiary: Claimant) -> Rejection | None:
     """H >= C, unless the beneficiary falls short of a strictly higher promise. Who is promised nothing has none to lose."""
     tier = facts.runs_as(victim)
     if not facts.policy.rank.tiers[tier].guarantee:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 
-from corral.api import WHOLE, State, WorkloadSpec
+from corral.api import WHOLE, State, WorkloadTerms
 from corral.policy import Growth
 from domain.decision import Change, Reshape, Start
 from domain.fixes import decided_fast
@@ -271,7 +271,7 @@ def _growth(turns: Turns, snapshot: Snapshot) -> list[Reshape]:
     return [each for each in turns.reshapes if each.change is Change.GROW and each.attempt_id in endpoints]
 
 
-def _specs(starts: Iterable[Start], grown: Iterable[Reshape], snapshot: Snapshot) -> Iterator[WorkloadSpec]:
+def _specs(starts: Iterable[Start], grown: Iterable[Reshape], snapshot: Snapshot) -> Iterator[WorkloadTerms]:
     waiting = {each.id: each.spec for each in snapshot.waiting}
     active = {each.attempt_id: each.spec for each in snapshot.active}
     yield from (waiting[start.workload_id] for start in starts)

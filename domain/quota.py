@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import chain, product
 from math import inf
 
-from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec, Reason, SlaTier, UserLimit, WorkloadSpec
+from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec, Reason, SlaTier, UserLimit, WorkloadTerms
 from domain.budgets import Balance, balances, called
 from domain.decision import Rejection
 from domain.fleet import Amount
@@ -243,12 +243,12 @@ class QuotaTree:
         above = self.paths[queue][1:]
         return self._potential(above, name) if above else 0
 
-    def ceiling_of(self, spec: WorkloadSpec, sku: str) -> Amount:
+    def ceiling_of(self, spec: WorkloadTerms, sku: str) -> Amount:
         """The same for a workload, with the limits of its user; below zero where it may not even run without accelerators."""
         limits = [left_of(limit, NOTHING) for _, limit in self.limits_on(spec)]
         return min([self.ceiling(spec.queue, sku, preemptible=spec.preemptible), *limits])
 
-    def limits_on(self, spec: WorkloadSpec) -> list[tuple[str, UserLimit]]:
+    def limits_on(self, spec: WorkloadTerms) -> list[tuple[str, UserLimit]]:
         """The limits of a workload's user, and the nodes from its queue to the root that set them."""
         return [
             (node, limit)
@@ -256,7 +256,7 @@ class QuotaTree:
             if (limit := limit_of(self.user_limits.get(node, ()), spec.user)) is not None
         ]
 
-    def looks_at(self, spec: WorkloadSpec) -> Hashable:
+    def looks_at(self, spec: WorkloadTerms) -> Hashable:
         """What the tree looks at in a workload beside its queue and whether it may be preempted."""
         if not (self.user_limits or self.balances):
             return None
@@ -267,7 +267,7 @@ class QuotaTree:
         above = (node for node in self.paths.get(queue, ()) if node in self.balances)
         return [((node, index), balance) for node in above for index, balance in enumerate(self.balances[node])]
 
-    def tier(self, spec: WorkloadSpec) -> SlaTier:
+    def tier(self, spec: WorkloadTerms) -> SlaTier:
         """The tier that a workload ranks as: basic beyond a soft budget."""
         return SlaTier.BASIC if spec.queue in self.overspent else spec.tier
 
@@ -479,7 +479,7 @@ class Usage:
         changed = {(node, user): self.users.get((node, user), NOTHING).plus(amount, workloads) for node in limiting}
         return {**self.users, **changed} if changed else self.users
 
-    def allowed(self, spec: WorkloadSpec, sku: str) -> Amount:
+    def allowed(self, spec: WorkloadTerms, sku: str) -> Amount:
         """How much a workload that would start may have now: quota, limits of its user and budgets, the smallest wins.
 
         Below zero where not even work without accelerators may start. What it costs is asked of `pays_for`.
@@ -489,7 +489,7 @@ class Usage:
             return quota
         return min([quota, *(has for _, has in self._left_for_user(spec)), *self._left_in_budgets(spec)])
 
-    def _left_in_budgets(self, spec: WorkloadSpec) -> list[Amount]:
+    def _left_in_budgets(self, spec: WorkloadTerms) -> list[Amount]:
         left = []
         for account, balance in self.tree.balances_of(spec.queue):
             committed, lasts = self.committed.get(account, 0), balance.within(length_of(spec))
@@ -499,11 +499,11 @@ class Usage:
                 left.append(max(0, balance.left - committed) // lasts)
         return left
 
-    def pays_for(self, spec: WorkloadSpec, milli: Amount, hourly_cost: int) -> bool:
+    def pays_for(self, spec: WorkloadTerms, milli: Amount, hourly_cost: int) -> bool:
         """Whether the budgets allow work of this size and cost (nanodollars an hour)."""
         return self.unpaid(spec, milli, hourly_cost) is None
 
-    def unpaid(self, spec: WorkloadSpec, milli: Amount, hourly_cost: int) -> Rejection | None:
+    def unpaid(self, spec: WorkloadTerms, milli: Amount, hourly_cost: int) -> Rejection | None:
         """The first budget that does not allow it; needs and has are thousandths of its unit."""
         for account, balance in self.tree.balances_of(spec.queue) if self.tree.balances else ():
             left = balance.left - self.committed.get(account, 0)
@@ -513,7 +513,7 @@ class Usage:
                 return Rejection(called(account[0], balance.budget), Reason.BUDGET_EXHAUSTED, balance.thousandths(needs), has)
         return None
 
-    def dearest_affordable(self, spec: WorkloadSpec, milli: Amount) -> int | None:
+    def dearest_affordable(self, spec: WorkloadTerms, milli: Amount) -> int | None:
         """The highest price per accelerator and hour (millionths of a dollar) that budgets allow; none limits it."""
         prices = [
             max(0, balance.left - self.committed.get(account, 0)) // (milli * lasts)
@@ -522,7 +522,7 @@ class Usage:
         ]
         return min(prices, default=None)
 
-    def refusal(self, spec: WorkloadSpec, sku: str, amount: Amount) -> Rejection | None:
+    def refusal(self, spec: WorkloadTerms, sku: str, amount: Amount) -> Rejection | None:
         """Why the workload may not start with this much, or none when it may. Needs and has are thousandths."""
         if (unpaid := self.unpaid(spec, amount, 0)) is not None:
             return unpaid
@@ -533,7 +533,7 @@ class Usage:
             return Rejection(node, reason, needs=amount, has=max(0, has))
         return self.rejection(spec.queue, sku, amount, preemptible=spec.preemptible) if amount else None
 
-    def _left_for_user(self, spec: WorkloadSpec) -> list[tuple[str, Amount]]:
+    def _left_for_user(self, spec: WorkloadTerms) -> list[tuple[str, Amount]]:
         """What each node on the way to the root leaves the workload's user; below zero where it may run no more workloads."""
         held = self.users.get
         return [(node, left_of(limit, held((node, spec.user), NOTHING))) for node, limit in self.tree.limits_on(spec)]

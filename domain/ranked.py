@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from operator import ge
 
-from corral.api import Explanation, Reason, WorkloadSpec
+from corral.api import Explanation, Reason, WorkloadTerms
 from domain import explanation
 from domain.decision import Start, StartAfter
 from domain.effort import Effort
@@ -27,7 +27,7 @@ from domain.world import World
 class Await:
     """What work with notice to leave will free is enough, so that nobody else is stopped; the place that is waited for."""
 
-    spec: WorkloadSpec
+    spec: WorkloadTerms
     placement: Placement
 
 

@@ -38,7 +38,7 @@ def reprieved(snapshot: Snapshot, now: datetime) -> tuple[Snapshot, tuple[Keep, 
         in_place = victim.staying()
         sits_on = [nodes[share.node_id] for share in victim.placement.shares if share.node_id in nodes]
         kept_for = chain.from_iterable(engaged.get(node.id, ()) for node in sits_on)
-        may_stay = not closed_to(victim.spec, kept_for, tree.paths, now, snapshot.policy.limits)
+        may_stay = not closed_to(victim, kept_for, tree.paths, now, snapshot.policy.limits)
         if may_stay and _has_room([*others, in_place], sits_on) and _has_quota(victim, others, tree):
             stays = [*others, in_place]
             keeps[victim.attempt_id] = Keep(victim.attempt_id, victim.beneficiary or "")

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from corral.api import WHOLE, Model, ReplicaGroup, Selection, Target, Topology, WorkloadSpec
+from corral.api import WHOLE, Model, ReplicaGroup, Selection, Target, Topology, WorkloadTerms
 from domain.fleet import NODE_LEVEL, Amount, Node
 from domain.quota import QuotaTree
 from domain.workload import Waiting
@@ -289,7 +289,9 @@ def insisted(topology: Topology) -> Topology:
 class Request:
     """A workload under one target; `index` is the target's place in the spec, or none where the spec names none."""
 
-    spec: WorkloadSpec
+    id: str
+    """Of the workload."""
+    spec: WorkloadTerms
     target: Target
     index: int | None
     gang: Gang
@@ -410,6 +412,7 @@ def requests(workload: Waiting) -> tuple[Request, ...]:
     asked, came = form(workload), workload.submitted_at
     return tuple(
         Request(
+            id=workload.id,
             spec=workload.spec,
             target=target,
             index=index,

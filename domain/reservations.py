@@ -181,7 +181,7 @@ class _Pool:
         return not any(self._stays(active, engagement) for active in self._others(node, engagement))
 
     def _others(self, node: Node, engagement: Engagement) -> list[Active]:
-        return [active for active in self.work.get(node.id, ()) if not engagement.is_for(active.spec, self.paths)]
+        return [active for active in self.work.get(node.id, ()) if not engagement.is_for(active, self.paths)]
 
     def _stays(self, active: Active, engagement: Engagement) -> bool:
         if engagement.opens_at <= self.now:
@@ -237,7 +237,7 @@ class _Pool:
         return (
             not _is_leaving(active)
             and active.attempt_id not in self.untold
-            and not engagement.is_for(active.spec, self.paths)
+            and not engagement.is_for(active, self.paths)
             and _may_be_told(active, engagement)
             and not self._ends_in_time(active, engagement)
         )

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
-from corral.api import HOUR_SECONDS, WHOLE, WorkloadSpec
+from corral.api import HOUR_SECONDS, WHOLE, WorkloadTerms
 from corral.policy import Dollars, Goal, Goals, Hazard, Preference
 from domain.data import Haul, haul
 from domain.fleet import Node
@@ -118,7 +118,7 @@ def _interruptions(node: Node, hazard: Hazard) -> Fraction | int:
     return Fraction(rate) if rate else 0
 
 
-def _interruption_seconds(spec: WorkloadSpec, world: World) -> int:
+def _interruption_seconds(spec: WorkloadTerms, world: World) -> int:
     """What an interruption costs a workload: work that is not saved, notice, waiting for another place, coming back."""
     goals, rank = world.policy.goals, world.policy.rank
     lost = min(goals.hazard.lost_seconds, _length(spec, goals) // 2)
@@ -164,7 +164,7 @@ def _by_domain(candidate: Candidate, group: str, level: str) -> Counter[tuple[st
     )
 
 
-def _length(spec: WorkloadSpec, goals: Goals) -> int:
+def _length(spec: WorkloadTerms, goals: Goals) -> int:
     """Seconds that the work is taken to run."""
     return max(1, length_of(spec) or goals.expected_seconds)
 
@@ -208,7 +208,7 @@ def weighed(candidate: Candidate, world: World) -> tuple[tuple[str, Score], ...]
     return tuple((name, term(candidate, world)) for name, term in TERMS.items())
 
 
-def cost_on(spec: WorkloadSpec, node: Node, world: World) -> Score:
+def cost_on(spec: WorkloadTerms, node: Node, world: World) -> Score:
     """What an accelerator of this very node counts: its price and the preferences, each within its limit."""
     goals, home = world.policy.goals, world.homes[node.id]
     worth = sum(millionths(each.worth) for each in _selecting(spec, world) if _favours(each, home))
@@ -225,7 +225,7 @@ def choice(candidate: Candidate, world: World) -> Choice:
     return sum(score for _, score in weighed(candidate, world)), placement.provider, placement.region, placement.sku
 
 
-def options(spec: WorkloadSpec, gang: Gang, classes: Sequence[Traits], world: World, place: Place) -> Iterator[Candidate]:
+def options(spec: WorkloadTerms, gang: Gang, classes: Sequence[Traits], world: World, place: Place) -> Iterator[Candidate]:
     """The places in one supply that compete: on all of its nodes, and on those alone that somebody would rather have.
 
     That is those that a preference of the policy favours, those that nothing interrupts, and those that the groups like.
@@ -242,7 +242,7 @@ def options(spec: WorkloadSpec, gang: Gang, classes: Sequence[Traits], world: Wo
         yield from on_the_liked(gang, nodes, everywhere.layout.replicas, world, place)
 
 
-def _favoured(spec: WorkloadSpec, classes: Sequence[Traits], world: World) -> Iterator[list[Traits]]:
+def _favoured(spec: WorkloadTerms, classes: Sequence[Traits], world: World) -> Iterator[list[Traits]]:
     """The classes that each preference favours, and those that are at no risk; nothing where none are."""
     hazard = world.policy.goals.hazard
     at_risk = {kind for kind, rate in hazard.interruptions_per_hour.items() if rate and _counts(hazard)}
@@ -251,7 +251,7 @@ def _favoured(spec: WorkloadSpec, classes: Sequence[Traits], world: World) -> It
     yield from filter(None, every)
 
 
-def _selecting(spec: WorkloadSpec, world: World) -> list[Preference]:
+def _selecting(spec: WorkloadTerms, world: World) -> list[Preference]:
     """The preferences that speak about the workload."""
     if not world.policy.goals.preferences:
         return []

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from corral.api import BudgetUnit, Fix, QueueSpec, QuotaChange, QuotaSpec, StopPolicy, WorkloadSpec
+from corral.api import BudgetUnit, Fix, QueueSpec, QuotaChange, QuotaSpec, StopPolicy, WorkloadTerms
 from domain.budgets import spent_later
 from domain.fleet import Health, Node, Room
 from domain.snapshot import Snapshot
@@ -87,7 +87,7 @@ def _change_spec(fix: Fix, workload_id: str, snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, waiting=tuple(map(changed, snapshot.waiting)))
 
 
-def followed(fix: Fix, spec: WorkloadSpec) -> WorkloadSpec:
+def followed(fix: Fix, spec: WorkloadTerms) -> WorkloadTerms:
     """The spec as its owner would submit it to follow the fix."""
     said = {
         "targets": (*spec.targets, fix.target) if fix.target else None,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from corral.api import ReplicaGroup, State, WorkloadSpec
+from corral.api import ReplicaGroup, State, WorkloadTerms
 from domain.fleet import Amount, Placement
 
 SECOND = timedelta(seconds=1)
@@ -20,7 +20,7 @@ class Waiting:
     """
 
     id: str
-    spec: WorkloadSpec
+    spec: WorkloadTerms
     submitted_at: datetime
     epoch: int = 0
     tasks_done: int = 0
@@ -62,7 +62,7 @@ class Active:
     id: str
     attempt_id: str
     epoch: int
-    spec: WorkloadSpec
+    spec: WorkloadTerms
     state: State
     placement: Placement
     submitted_at: datetime
@@ -100,7 +100,7 @@ class Active:
         return replace(self, preempted=False, state=state, beneficiary=None, noticed_at=None)
 
 
-def length_of(spec: WorkloadSpec) -> int | None:
+def length_of(spec: WorkloadTerms) -> int | None:
     """For how many seconds a workload runs at most, as far as it says."""
     said = [seconds for seconds in (spec.expected_seconds, spec.maximum_runtime_seconds) if seconds is not None]
     return min(said, default=None)
@@ -124,7 +124,7 @@ class Charge(NamedTuple):
 
 
 def charges_of(
-    spec: WorkloadSpec, placement: Placement, hourly_cost: int = 0, seconds: int | None = None, *, is_part: bool = False
+    spec: WorkloadTerms, placement: Placement, hourly_cost: int = 0, seconds: int | None = None, *, is_part: bool = False
 ) -> tuple[Charge, ...]:
     """What a workload in this place uses of its queue's quota, by SKU; a part of a placement is no workload of its own."""
     first, *others = placement.by_sku.items()

@@ -7,9 +7,10 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from corral.api import CapacityType, Dataset, State, WorkloadSpec
+from corral.api import CapacityType, Dataset, State, WorkloadTerms
 from corral.policy import Policy, QuotaModel
 from domain.bookings import Engagement, Engagements, closed_to, engagements
+from domain.claimant import Claimant
 from domain.dwindling import Stage
 from domain.fleet import UNLIMITED_REPLICAS, Amount, Health, Node, Placement, Room
 from domain.law import Law
@@ -158,20 +159,20 @@ class World:
         prices = {node.id: node.price for node in every}
         return cls(classes, classes, homes, prices, Usage(tree), {}, law=Law.of(policy.constraints), policy=policy, now=now)
 
-    def closed_to(self, spec: WorkloadSpec) -> frozenset[Engagement]:
+    def closed_to(self, claimant: Claimant) -> frozenset[Engagement]:
         """What nodes are kept for that keeps this workload from them now."""
         if (every := self.remembered.get("engagements")) is None:
             every = self.remembered["engagements"] = frozenset(chain.from_iterable(each.engagements for each in self.classes))
         if not every or self.now is None:
             return frozenset()
-        return closed_to(spec, every, self.usage.tree.paths, self.now, self.policy.limits)
+        return closed_to(claimant, every, self.usage.tree.paths, self.now, self.policy.limits)
 
     @property
     def rooms(self) -> Rooms:
         """What is free on each node, by its id."""
         return Rooms(self.classes, self.homes)
 
-    def with_(self, spec: WorkloadSpec, placement: Placement, *, is_part: bool = False) -> "World":
+    def with_(self, spec: WorkloadTerms, placement: Placement, *, is_part: bool = False) -> "World":
         """The world after the workload has been given free capacity, or more of it beside what it has (a part)."""
         rooms = self.rooms
         taken = {node_id: rooms[node_id] - room for node_id, room in _rooms(placement, rooms)}
@@ -186,7 +187,7 @@ class World:
         return self._with_rooms(freed_by(leaving, self.rooms), usage=with_uses(self.usage, leaving, sign=-1))
 
     def promising(
-        self, spec: WorkloadSpec, placement: Placement, victims: Iterable[Active], *, is_part: bool = False
+        self, spec: WorkloadTerms, placement: Placement, victims: Iterable[Active], *, is_part: bool = False
     ) -> "World":
         """The world after capacity was promised that is free only when the victims, and all who have notice, have left.
 
@@ -205,7 +206,7 @@ class World:
         usage = later.usage.with_lingering(charges_of_all(stopped), self.usage.lingering)
         return replace(self._with_rooms(free, coming, room=self.room.next()), usage=usage, stopped=stopping)
 
-    def setting_aside(self, spec: WorkloadSpec, amounts: Mapping[str, Amount], placement: Placement) -> "World":
+    def setting_aside(self, spec: WorkloadTerms, amounts: Mapping[str, Amount], placement: Placement) -> "World":
         """The world in which nobody else may have this much quota, by SKU, nor as many devices of the placement's nodes.
 
         Devices are taken from the freest on; where there are too few, the shortage stays on those that are in use.

@@ -52,8 +52,8 @@ PROTECTIONS = (has_run_enough, was_not_stopped_for_it, keeps_its_promise)
 
 def is_spared(runner: Runner, contest: Contest, protection: Protection) -> bool:
     """Whether something protects the work from this workload. Who is leaving anyway has nothing more to lose."""
-    spec = contest.workload.spec
-    return not runner.is_leaving and any(rule(protection, runner.active, spec) is not None for rule in PROTECTIONS)
+    it = contest.workload
+    return not runner.is_leaving and any(rule(protection, runner.active, it) is not None for rule in PROTECTIONS)
 
 
 def candidates_in(queue: str, contest: Contest, setting: Setting) -> list[Runner]:

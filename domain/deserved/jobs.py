@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from corral.api import State, WorkloadSpec
+from corral.api import State, WorkloadTerms
 from domain.facts import Facts
 from domain.fleet import Amount, Placement
 from domain.openings import open_ranks, why_not_yet
@@ -22,7 +22,7 @@ class Job:
     """One workload. `ranks` are its requests in the order in which they are tried; `active` is its attempt, if it has one."""
 
     id: str
-    spec: WorkloadSpec
+    spec: WorkloadTerms
     submitted_at: datetime
     ranks: tuple[tuple[Request, ...], ...]
     active: Active | None = None
@@ -168,7 +168,7 @@ def asking(job: Job, placement: Placement | None, chunk: Chunk, skus: Sequence[s
     return amounts
 
 
-def accepted(spec: WorkloadSpec, request: Request, shape: Shape, skus: Sequence[str]) -> list[str]:
+def accepted(spec: WorkloadTerms, request: Request, shape: Shape, skus: Sequence[str]) -> list[str]:
     """The SKUs of these that a group takes, in their order."""
     group = next(group for group in spec.groups if group.name == shape.name)
     named = group.skus or request.target.skus

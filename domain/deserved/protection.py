@@ -42,7 +42,7 @@ def candidate(job: Job, beneficiary: Job, stage: Stage, setting: Setting) -> Can
     Before its minimum runtime is over it may only lose what it has beyond its minimum (KAI, `minruntime`).
     """
     facts, active = setting.facts, job.active
-    if active is None or any(rule(facts.protection, active, beneficiary.spec) is not None for rule in RULES):
+    if active is None or any(rule(facts.protection, active, beneficiary) is not None for rule in RULES):
         return None
     seconds = minimum_runtime(job.queue, beneficiary.queue, facts.queues, facts.tree.paths)
     protected = is_protected(active, facts.policy, facts.now) or has_run_less_than(active, seconds, facts.now)

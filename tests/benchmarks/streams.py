@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count, pairwise
 from random import Random
 
-from corral.api import WHOLE, QueueSpec, QuotaSpec, ReplicaGroup, Topology, WorkloadSpec
+from corral.api import WHOLE, QueueSpec, QuotaSpec, ReplicaGroup, Topology, WorkloadSpec, WorkloadTerms
 from domain.facts import Facts
 from domain.fragmentation import Mix
 from domain.openings import best_candidate, open_ranks
@@ -194,7 +194,7 @@ def _place_all(scan: Scan, asked: Sequence[Sequence[Request]], rule: Rule) -> No
         scan.place(requests, rule)
 
 
-def width_of(spec: WorkloadSpec) -> str:
+def width_of(spec: WorkloadTerms) -> str:
     """The class by which refusals are told apart."""
     group = spec.groups[0]
     return f"{group.accelerators:g}" if group.count == 1 else f"{group.count} x {group.accelerators:g}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.api import ReplicaGroup, WorkloadSpec
+from corral.api import ReplicaGroup, Target, WorkloadSpec
 from corral.client import Invalid
 from tests.corral.fakes import FakeCorral, run
 
@@ -202,3 +202,9 @@ def test_what_is_said_as_it_would_be_anyway_makes_no_other_spec() -> None:
     long = short.model_copy(update={"priority": 0, "targets": (), "groups": (ReplicaGroup(accelerators=1, count=1),)})
     assert long.digest == short.digest
     assert short.model_copy(update={"priority": 1}).digest != short.digest
+
+
+def test_a_spec_has_the_digest_that_the_record_has_of_it() -> None:
+    groups, targets = (ReplicaGroup(count=2, accelerators=8),), (Target(skus=("h100",)),)
+    spec = WorkloadSpec(id="a", queue="q", tenant="t", groups=groups, targets=targets)
+    assert spec.digest == "f595e80d90661549c8c82d386867f178a7207491f3738a345ba56fa9c71e4a8e"

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from corral.api import Fix, QueueSpec, QuotaSpec, StopPolicy, WorkloadSpec
+from corral.api import Fix, QueueSpec, QuotaSpec, StopPolicy, WorkloadTerms
 from domain.decision import Start, StartAfter, Wait
 from domain.fixes import cheapest_fixes
 from domain.fleet import Health
@@ -46,7 +46,7 @@ def has_ended(active: Active, now: datetime) -> bool:
     return began is not None and said is not None and began + seconds(said) <= now
 
 
-def followed(fix: Fix, spec: WorkloadSpec) -> WorkloadSpec:
+def followed(fix: Fix, spec: WorkloadTerms) -> WorkloadTerms:
     targets = (*spec.targets, fix.target) if fix.target else spec.targets
     return spec.model_copy(
         update={

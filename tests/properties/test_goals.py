@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
-from corral.api import CapacityType, Topology, WorkloadSpec
+from corral.api import CapacityType, Topology, WorkloadTerms
 from corral.policy import Goal, Goals, Policy, QuotaModel
 from domain.round import schedule
 from domain.scoring import millionths
@@ -29,7 +29,7 @@ def under(goals: Goals, world: Snapshot, model: QuotaModel) -> Snapshot:
     )
 
 
-def plain(spec: WorkloadSpec) -> WorkloadSpec:
+def plain(spec: WorkloadTerms) -> WorkloadTerms:
     """The workload without wishes and data."""
     groups = tuple(group.model_copy(update={"affinities": ()}) for group in spec.groups)
     return spec.model_copy(update={"datasets": (), "groups": groups, "topology": without_wish(spec.topology)})

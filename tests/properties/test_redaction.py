@@ -28,12 +28,12 @@ def masked(snapshot: Snapshot) -> Snapshot:
         return spec.model_copy(update={"name": token(spec.name), "parent": token(spec.parent) if spec.parent else None})
 
     def waiting(workload: Waiting) -> Waiting:
-        spec = workload.spec.model_copy(update={"id": token(workload.id), "queue": token(workload.spec.queue)})
-        return replace(workload, id=spec.id, spec=spec)
+        spec = workload.spec.model_copy(update={"queue": token(workload.spec.queue)})
+        return replace(workload, id=token(workload.id), spec=spec)
 
     def active(workload: Active) -> Active:
-        spec = workload.spec.model_copy(update={"id": token(workload.id), "queue": token(workload.spec.queue)})
-        return replace(workload, id=spec.id, attempt_id=f"{spec.id}.1", spec=spec)
+        spec, id = workload.spec.model_copy(update={"queue": token(workload.spec.queue)}), token(workload.id)
+        return replace(workload, id=id, attempt_id=f"{id}.1", spec=spec)
 
     return replace(
         snapshot,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from corral.policy import QuotaModel
 from corral.reservation import Purpose
 from domain.bookings import Booking, Engagement, engagements
+from domain.claimant import Claimant
 from domain.decision import Plan, Start, StartAfter
 from domain.fleet import Placement
 from domain.reservations import settled
@@ -67,16 +68,16 @@ def paths(snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
     return {queue.name: (queue.name, queue.parent or queue.name) for queue in snapshot.queues}
 
 
-def new_places(snapshot: Snapshot, plan: Plan) -> Iterable[tuple[Any, Placement, frozenset[str]]]:
-    """Specs with the places that they get, and the nodes that they had before."""
+def new_places(snapshot: Snapshot, plan: Plan) -> Iterable[tuple[Claimant, Placement, frozenset[str]]]:
+    """Workloads with the places that they get, and the nodes that they had before."""
     waiting = {workload.id: workload for workload in snapshot.waiting}
     running = {active.attempt_id: active for active in snapshot.active}
     for decision in plan.decisions:
         if isinstance(decision, Start | StartAfter):
-            yield waiting[decision.workload_id].spec, decision.placement, frozenset()
+            yield waiting[decision.workload_id], decision.placement, frozenset()
     for reshape in plan.reshapes:
         active = running[reshape.attempt_id]
-        yield active.spec, reshape.placement, frozenset(share.node_id for share in active.placement.shares)
+        yield active, reshape.placement, frozenset(share.node_id for share in active.placement.shares)
 
 
 @STABLE
@@ -86,11 +87,11 @@ def test_nobody_starts_where_capacity_is_kept_for_others(snapshot: Snapshot) -> 
     after = after_round(snapshot, plan)
     check_room(after)
     engaged, limits = engagements(after.bookings, after.nodes), snapshot.policy.limits
-    for spec, placement, had in new_places(snapshot, plan):
+    for workload, placement, had in new_places(snapshot, plan):
         for share in placement.shares:
             if share.node_id not in had:
                 closed = [each for each in engaged.get(share.node_id, ()) if each.closes_at > NOON]
-                assert all(each.admits(spec, paths(snapshot), NOON, limits) for each in closed)
+                assert all(each.admits(workload, paths(snapshot), NOON, limits) for each in closed)
 
 
 @STABLE
@@ -108,7 +109,7 @@ def test_who_leaves_is_on_nodes_kept_for_others_and_may_be_told(snapshot: Snapsh
 def _drives_out(engagement: Engagement, victim: Any, snapshot: Snapshot) -> bool:
     is_due = engagement.notice_at(victim.spec, snapshot.policy.limits) <= NOON
     may_be_told = victim.spec.preemptible or engagement.evacuates
-    return is_due and may_be_told and not engagement.is_for(victim.spec, paths(snapshot))
+    return is_due and may_be_told and not engagement.is_for(victim, paths(snapshot))
 
 
 @STABLE
