@@ -91,13 +91,15 @@ class Inventory:
         await self._settle(source, [event for event in events if isinstance(event, Observation)])
 
     async def _settle(self, source: Provider, observations: Sequence[Observation]) -> None:
-        await asyncio.gather(*(self._observer.note(observation) for observation in observations))
+        await asyncio.gather(*(self._observer.note(observation, source.name) for observation in observations))
         if over := [observation.attempt_id for observation in observations if observation.phase.is_over]:
             await source.forget(over)
 
     async def _compare(self, source: Provider) -> None:
         """Bring the record up to the provider's whole state, and the provider up to the record."""
+        known = self._observer.known_at(source.name)
         open_before = await self._store.open_attempts_at(source.name)
+        self._observer.forget(known.difference(attempt.id for attempt in open_before))
         snapshot = await source.snapshot()
         await self._store.write_nodes(source.name, snapshot.nodes, complete=snapshot.complete)
         await self._settle(source, snapshot.attempts)
@@ -158,7 +160,7 @@ class Inventory:
                 with _unless_silent(attempt.id):
                     await source.release(attempt.id, epoch)
                     gone = Observation(attempt.id, epoch, Phase.LOST, LAST_SEQUENCE, now, reason="gone from its provider")
-                    await self._observer.note(gone)
+                    await self._observer.note(gone, source.name)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class Placement:
                 raise
             self._courier.post(await self._store.refuse_binding(key, str(error), final=REFUSALS[error.kind]))
             return await self._standing(key)
-        return await self._observer.note(observation, answered=True) or await self._standing(key)
+        return await self._observer.note(observation, order.provider, answered=True) or await self._standing(key)
 
     @activity.defn(name="placement.stop")
     @staying_alive()
@@ -89,7 +89,7 @@ class Placement:
             now = self._clock.now()
             seen = Observation(order.attempt_id, order.epoch, Phase.CANCELLED, LAST_SEQUENCE, now, reason="never started")
         if seen.phase.is_over or seen.resized == order.notice:
-            await self._observer.note(seen)
+            await self._observer.note(seen, order.provider)
 
     def _provider(self, order: LaunchSpec | StopOrder) -> Provider:
         with final_failures():

@@ -42,8 +42,9 @@ class Memory:
         """Look at what has changed; first of all in every round."""
         self._moved, waiting = self.census.take(snapshot)
         self._beginning.take(snapshot, self._moved)
+        self.kinds.forget(each.id for each in waiting.gone)
         # Work of which all targets have opened by now is of one kind again.
-        self.turn_kinds.forget(self.kinds.forget(each.id for each in waiting.gone))
+        self.turn_kinds.forget(self.kinds.taken_back())
 
     def idle(self, tree: QuotaTree, snapshot: Snapshot) -> World:
         """The world in which nothing runs; what was worked out for another one, or under other rules, is forgotten."""

@@ -448,6 +448,7 @@ class Kinds:
         self._passing: set[str] = set()
         """Workloads that may be of another kind later on."""
         self._taken_back: set[str] = set()
+        """Workloads of which it was told, and which are to be asked for anew."""
 
     def __len__(self) -> int:
         return len(self._by_values)
@@ -471,16 +472,13 @@ class Kinds:
         self._by_workload[workload_id] = kind
         return kind
 
-    def forget(self, workload_ids: Iterable[str]) -> set[str]:
-        """Let it be asked anew of these, and of all that depend on the hour; tells of whom that is so."""
+    def forget(self, workload_ids: Iterable[str]) -> None:
+        """Let it be asked anew of these, and of all that depend on the hour."""
         those, self._passing = self._passing.union(workload_ids), set()
-        for workload_id in those:
-            self._by_workload.pop(workload_id, None)
-        self._taken_back |= those
-        return those
+        self._taken_back |= {workload_id for workload_id in those if self._by_workload.pop(workload_id, None) is not None}
 
     def taken_back(self) -> set[str]:
-        """Of whom it was forgotten since somebody asked that."""
+        """Of whom it was known and forgotten since somebody asked that."""
         those, self._taken_back = self._taken_back, set()
         return those
 

@@ -9,7 +9,7 @@ from activities.answers import Notice, Standing
 from activities.courier import AT_ONCE, Courier
 from activities.ports import Phase
 from tests.activities.fakes import Crew, FakeWorkloads
-from tests.activities.store.pool import Pool, a_spec, a_view
+from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view
 
 
 @pytest.fixture
@@ -90,17 +90,17 @@ class _Forgetful:
 async def test_observations_of_one_attempt_are_written_down_once(told_of_two: Crew) -> None:
     crew = told_of_two
     seen = await crew.pool.observation("one", Phase.RUNNING, checkpoint_at=crew.pool.clock.now())
-    assert await crew.observer.note(seen) is not None
+    assert await crew.observer.note(seen, PROVIDER) is not None
     before = await crew.pool.dump()
-    assert await crew.observer.note(seen) is None
+    assert await crew.observer.note(seen, PROVIDER) is None
     older = await crew.pool.observation("one", Phase.STOPPING, sequence=seen.sequence - 1)
-    assert await crew.observer.note(older) is None
+    assert await crew.observer.note(older, PROVIDER) is None
     assert await crew.pool.dump() == before
 
 
 async def test_who_asked_hears_of_their_own_observation(told_of_two: Crew) -> None:
     crew = told_of_two
     endings = [await crew.pool.observation(id, Phase.SUCCEEDED, exit_code=code) for id, code in (("one", 0), ("two", 7))]
-    standings = await asyncio.gather(*(crew.observer.note(ending) for ending in endings))
+    standings = await asyncio.gather(*(crew.observer.note(ending, PROVIDER) for ending in endings))
     assert [(standing.workload, standing.exit_code) for standing in standings if standing] == [("one", 0), ("two", 7)]
-    assert await crew.observer.note(endings[0]) is None
+    assert await crew.observer.note(endings[0], PROVIDER) is None

@@ -7,7 +7,7 @@ from activities.ports import ErrorClass, Phase, ProviderError
 from corral.api import Autoscale, Outcome, SlaTier, State
 from domain.lifecycle import Leave
 from tests.activities.fakes import Crew
-from tests.activities.store.pool import Pool, a_spec, a_view
+from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def test_a_hold_is_bound_and_whoever_asked_hears_that_it_runs(crew: Crew) 
 async def test_a_start_that_takes_time_is_told_when_it_is_seen(crew: Crew) -> None:
     crew.provider.starts_as = Phase.STARTING
     assert (await crew.placement.bind(await crew.pool.key("train"))).state is State.STARTING
-    await crew.observer.note(crew.provider.becomes("train.1", Phase.RUNNING))
+    await crew.observer.note(crew.provider.becomes("train.1", Phase.RUNNING), PROVIDER)
     await crew.delivered()
     assert [standing.state for standing in crew.workloads.told] == [State.RUNNING]
 
