@@ -10,7 +10,9 @@ from activities.batching import Batcher
 from activities.courier import Courier
 from activities.deciding import Decider
 from activities.ports import Store
-from corral.api import Reason, State, WorkloadSpec
+from corral.api import WorkloadSpec
+from corral.explanation import Reason
+from corral.status import State
 
 LONGEST_VALUE = 60
 

@@ -21,35 +21,19 @@ from activities.answers import (
     Standing,
     Unreleased,
 )
-from corral.api import (
-    WHOLE,
-    CapacityType,
-    Catalogue,
-    ClusterStatus,
-    Cordon,
-    DatasetStatus,
-    Demand,
-    DemandSource,
-    EvacuationOrder,
-    EvacuationStatus,
-    FleetStatus,
-    NodePoolStatus,
-    NodeStatus,
-    OperationChange,
-    OperationStatus,
-    OrderRecord,
-    ProvisioningStatus,
-    QueueStatus,
-    QueueTree,
-    RoundStatus,
-    WorkloadEvent,
-    WorkloadFilter,
-    WorkloadSpec,
-    WorkloadStatus,
-)
+from corral.api import CapacityType, WorkloadSpec
+from corral.dataset import Catalogue, DatasetStatus
+from corral.demand import Demand, DemandSource
+from corral.evacuation import EvacuationOrder, EvacuationStatus
+from corral.fleet import ClusterStatus, Cordon, FleetStatus, NodePoolStatus, NodeStatus, ProvisioningStatus
+from corral.model import WHOLE
+from corral.operation import OperationChange, OperationStatus
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
+from corral.queue import QueueStatus, QueueTree
+from corral.record import OrderRecord, RoundStatus
 from corral.reservation import ReservationSpec, ReservationStatus
 from corral.rollout import Change, RolloutOrder, RolloutStatus, WhatIf
+from corral.status import WorkloadEvent, WorkloadFilter, WorkloadStatus
 from corral.wire import Steering
 from domain.decision import Plan
 from domain.fleet import Replica

@@ -4,17 +4,9 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, Field, StrictInt, StringConstraints, model_validator
 
-from corral.api import (
-    HOUR_SECONDS,
-    MAXIMUM_SECONDS,
-    EvacuationOrder,
-    Identifier,
-    Model,
-    Place,
-    PlaceKind,
-    ShortName,
-    ShortText,
-)
+from corral.evacuation import EvacuationOrder
+from corral.fleet import Place, PlaceKind
+from corral.model import HOUR_SECONDS, MAXIMUM_SECONDS, Identifier, Model, ShortName, ShortText
 from corral.rollout import WATCHED_SECONDS, Change, Conditions, RolloutOrder
 
 MOST_CHARACTERS = 80

@@ -27,7 +27,7 @@ from temporalio.client import (
 )
 
 from corral import wire
-from corral.api import Model
+from corral.model import Model
 
 HEADER = "corral-claim"
 KEY_BYTES = 32

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from corral.api import WHOLE, State
+from corral.model import WHOLE
+from corral.status import State
 from domain.decision import Start
 from domain.facts import Facts
 from domain.feasibility import Offer, offers, sift

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from corral.api import WHOLE, Explanation, Reason
+from corral.explanation import Explanation, Reason
+from corral.model import WHOLE
 from domain.bookings import Booking
 from domain.fleet import Amount, Placement
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from corral.api import WHOLE, CapacityType
+from corral.api import CapacityType
+from corral.model import WHOLE
 
 Amount = int
 """Thousandths of an accelerator."""

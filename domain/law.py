@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from corral.api import CapacityType, Model
+from corral.api import CapacityType
+from corral.model import Model
 from corral.policy import Constraints
 
 

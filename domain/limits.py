@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from corral.api import WHOLE, UserLimit
+from corral.model import WHOLE
+from corral.queue import UserLimit
 from domain.fleet import Amount
 
 User = str | None

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from corral.api import Explanation, StopPolicy
+from corral.explanation import Explanation
+from corral.queue import StopPolicy
 from domain import explanation
 from domain.facts import Facts
 from domain.feasibility import PASSING_FILTERS, Filter, offers, sift

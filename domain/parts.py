@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
-from corral.api import WHOLE, ReplicaGroup, WorkloadTerms
+from corral.api import ReplicaGroup, WorkloadTerms
+from corral.model import WHOLE
 from domain.fleet import NodeShare, Placement, Replica, Room
 
 ReplicaKey = tuple[str, int]

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from operator import ge
 
-from corral.api import Explanation, Reason, WorkloadTerms
+from corral.api import WorkloadTerms
+from corral.explanation import Explanation, Reason
 from domain import explanation
 from domain.decision import Start, StartAfter
 from domain.effort import Effort

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from corral.api import WHOLE, Model, ReplicaGroup, Selection, Target, Topology, WorkloadTerms
+from corral.api import ReplicaGroup, Selection, Target, Topology, WorkloadTerms
+from corral.model import WHOLE, Model
 from domain.fleet import NODE_LEVEL, Amount, Node
 from domain.quota import QuotaTree
 from domain.workload import Waiting

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from corral.api import WHOLE, Reason, State
+from corral.explanation import Reason
+from corral.model import WHOLE
 from corral.policy import Limits
 from corral.reservation import Purpose
+from corral.status import State
 from domain.bookings import Booking, Engagement, Engagements, Paths, end_of, engagement_of, engagements, notice
 from domain.decision import Stop
 from domain.fleet import Amount, Health, Node

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from itertools import chain
 
-from corral.api import Explanation
+from corral.explanation import Explanation
 from corral.policy import QuotaModel
 from domain import explanation, ranked
 from domain.cohorts import turns as cohorts

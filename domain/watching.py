@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from corral.api import QueueSpec
 from corral.policy import Policy
+from corral.queue import QueueSpec
 from corral.rollout import Change, Conditions, Readings, RolloutState
 from domain.approval import why_not
 from domain.facts import Facts

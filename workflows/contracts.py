@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from activities.answers import Standing
-from corral.api import Moment
+from corral.status import Moment
 
 
 class Signal(StrEnum):

@@ -8,7 +8,8 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from corral import wire
-    from corral.api import EvacuationStatus, OperationChange
+    from corral.evacuation import EvacuationStatus
+    from corral.operation import OperationChange
     from corral.rollout import RolloutStatus
     from corral.wire import Steering
     from workflows.policies import answered

@@ -13,7 +13,9 @@ from activities.store import tables
 from activities.store.attempts import drop_followers, keep_promises, settle, withdraw
 from activities.store.bulk import among
 from activities.store.rows import AttemptRow, Journal, locked
-from corral.api import ClusterNote, ClusterStatus, Explanation, Outcome, Reason
+from corral.explanation import Explanation, Reason
+from corral.fleet import ClusterNote, ClusterStatus
+from corral.status import Outcome
 from domain.leases import WITHOUT_LEASE, Lease, LeaseTerms, Reach, granted, judged
 from domain.lifecycle import SUSPECT
 

@@ -15,7 +15,9 @@ from activities.store.changes import Followed, Kept
 from activities.store.facts import active_of, share_of, waiting_of
 from activities.store.past import Past
 from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
-from corral.api import Explanation, State, WorkloadSpec
+from corral.api import WorkloadSpec
+from corral.explanation import Explanation
+from corral.status import State
 from domain.fleet import Amount, NodeShare
 from domain.versions import Versions
 from domain.workload import Active, Waiting

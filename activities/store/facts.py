@@ -6,7 +6,9 @@ from typing import Any
 from sqlalchemy import Row
 
 from activities.store.rows import AttemptRow, WorkloadRow
-from corral.api import WHOLE, CapacityType, State, WorkloadSpec
+from corral.api import CapacityType, WorkloadSpec
+from corral.model import WHOLE
+from corral.status import State
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
 from domain.leases import WITHOUT_LEASE
 from domain.lifecycle import FOR_SOMEBODY, LEAVING, MAY_STAY

@@ -10,8 +10,9 @@ from sqlalchemy import Row, and_, any_, bindparam, func, literal_column, or_, se
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
-from corral.api import Outcome, SlaTier
+from corral.api import SlaTier
 from corral.policy import Policy, Rank
+from corral.status import Outcome
 from domain.accounting import Interval, IntervalKind, lost_work
 from domain.disruption_budgets import ForcedStop
 from domain.headroom import CONTROL_WINDOW

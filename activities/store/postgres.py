@@ -70,36 +70,20 @@ from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts
 from activities.store.snapshots import SnapshotReader, has_work, housekeeping_due, read_pool
 from activities.store.steps import RoundTimes, Steps, pass_over
 from activities.thinking import Thinker
-from corral.api import (
-    WHOLE,
-    Catalogue,
-    ClusterStatus,
-    Cordon,
-    DatasetStatus,
-    DeliveryState,
-    EvacuationOrder,
-    EvacuationStatus,
-    FleetStatus,
-    NodePoolStatus,
-    NodeStatus,
-    OperationChange,
-    OperationStatus,
-    OrderRecord,
-    ProvisioningStatus,
-    QueueStatus,
-    QueueTree,
-    Reason,
-    RoundStatus,
-    State,
-    WorkloadEvent,
-    WorkloadFilter,
-    WorkloadSpec,
-    WorkloadStatus,
-)
+from corral.api import WorkloadSpec
+from corral.dataset import Catalogue, DatasetStatus
+from corral.evacuation import EvacuationOrder, EvacuationStatus
+from corral.explanation import Reason
+from corral.fleet import ClusterStatus, Cordon, DeliveryState, FleetStatus, NodePoolStatus, NodeStatus, ProvisioningStatus
+from corral.model import WHOLE
+from corral.operation import OperationChange, OperationStatus
 from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
+from corral.queue import QueueStatus, QueueTree
+from corral.record import OrderRecord, RoundStatus
 from corral.reservation import ReservationSpec, ReservationState, ReservationStatus
 from corral.rollout import Change, RolloutOrder, RolloutState, RolloutStatus, WhatIf
 from corral.signing import Command
+from corral.status import State, WorkloadEvent, WorkloadFilter, WorkloadStatus
 from corral.wire import Steering
 from domain.leases import LeaseTerms
 from domain.lint.change import what_speaks_against

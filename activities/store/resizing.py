@@ -13,7 +13,8 @@ from activities.store.bulk import among
 from activities.store.facts import share_of
 from activities.store.launching import launch_orders
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked_workloads, open_attempts, place_of
-from corral.api import WHOLE, State
+from corral.model import WHOLE
+from corral.status import State
 from domain.accounting import IntervalKind
 from domain.fleet import NodeShare, Replica
 from domain.lifecycle import MAY_STAY, RESHAPED

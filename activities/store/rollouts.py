@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.ports import NotAllowed
 from activities.store import fleet, orders, policies, queues, tables
 from activities.store.snapshots import read_queues
-from corral.api import OperationChange, OperationKind, OperationNote, Reason, State
+from corral.explanation import Reason
+from corral.operation import OperationChange, OperationKind, OperationNote
 from corral.policy import PolicyOrder
 from corral.rollout import (
     Change,
@@ -25,6 +26,7 @@ from corral.rollout import (
     WhatIf,
     in_words,
 )
+from corral.status import State
 from corral.wire import Steering
 from domain.approval import why_not_approved
 from domain.lint.rules import refusals

@@ -520,7 +520,7 @@ penalties = Table(
 orders = Table(
     "orders",
     metadata,
-    # What operators ordered that takes its time: evacuations and roll-outs (`corral.api.OperationKind`).
+    # What operators ordered that takes its time: evacuations and roll-outs (`corral.operation.OperationKind`).
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("subject", Text, nullable=False),

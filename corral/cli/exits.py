@@ -7,8 +7,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from corral.api import State
 from corral.client import Conflict, CorralError, Forbidden, Invalid, NotFound, Unreachable
+from corral.status import State
 
 
 class ExitCode(IntEnum):

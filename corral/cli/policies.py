@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
-from corral.api import QueueTree
 from corral.cli.documents import Document, parse_documents, read_documents
 from corral.cli.problems import InvalidInput
 from corral.cli.trees import Position
 from corral.policy import LintFinding, Policy
+from corral.queue import QueueTree
 
 PRESETS = ("default", "kueue-like", "kai-like", "slurm-like")
 """The names by which the documents in `corral/presets` are chosen."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from corral.api import Explanation, Ordering, Reason
+from corral.explanation import Explanation, Reason
+from corral.queue import Ordering
 from domain.cohorts.setting import Setting
 from domain.explanation import behind_the_first, enough_for_one_round
 from domain.workload import Waiting

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from corral.api import Fungibility, QueuePreemption, State
+from corral.queue import Fungibility, QueuePreemption
+from corral.status import State
 from domain.facts import Facts
 from domain.quota import QuotaTree
 from domain.standing import Standing, standing

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from corral.api import State, WorkloadTerms
+from corral.api import WorkloadTerms
+from corral.status import State
 from domain.facts import Facts
 from domain.fleet import Amount, Placement
 from domain.openings import open_ranks, why_not_yet

@@ -25,7 +25,7 @@ from activities.ports import (
     ProviderSnapshot,
 )
 from activities.pulling import Pulling
-from corral.api import Demand, DemandSource
+from corral.demand import Demand, DemandSource
 from domain.leases import LeaseTerms
 from tests.activities.store.pool import PROVIDER, Pool
 

@@ -11,7 +11,7 @@ import pytest
 
 from activities.ports import NoDemand
 from activities.prometheus import MOST_BYTES, Prometheus
-from corral.api import DemandSource
+from corral.demand import DemandSource
 
 QUERY = 'sum(requests{app="chat & co"}) + 1'
 LONG_SECONDS = 60.0

@@ -7,7 +7,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.ports import Phase
 from activities.rounds import Rounds
-from corral.api import Autoscale, DemandSource, Following, State, WorkloadStatus
+from corral.demand import Autoscale, DemandSource, Following
+from corral.status import State, WorkloadStatus
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import NOON

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from corral.api import WHOLE
+from corral.model import WHOLE
 from domain.fleet import Node, Room
 from domain.fragmentation import (
     IMPOSSIBLE,

@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from corral.api import WHOLE, ReplicaGroup
+from corral.api import ReplicaGroup
+from corral.model import WHOLE
 from domain.feasibility import Offer, offers, sift
 from domain.fleet import Node
 from domain.fragmentation import IMPOSSIBLE, NO_DEVICE, Integers, Mix, Need, Needs, Rooms, Truths, fits, fragmentation

@@ -11,8 +11,12 @@ from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
-from corral.api import Demand, EvacuationOrder, PlaceKind, QueueTree, StopPolicy, WorkloadSpec
+from corral.api import WorkloadSpec
 from corral.client import Conflict, NotFound
+from corral.demand import Demand
+from corral.evacuation import EvacuationOrder
+from corral.fleet import PlaceKind
+from corral.queue import QueueTree, StopPolicy
 from corral.reservation import Purpose, ReservationSpec
 from tests.chaos.faults import Fault
 from tests.chaos.plan import Strike, policy, queues

@@ -11,7 +11,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from corral import wire
-from corral.api import State
+from corral.status import State
 
 SCHEMA = """
 CREATE SCHEMA witness;

@@ -2,7 +2,8 @@
 
 import pytest
 
-from corral.api import EvacuationOrder, PlaceKind
+from corral.evacuation import EvacuationOrder
+from corral.fleet import PlaceKind
 from corral.policy import Approvals
 from domain.approval import why_evacuation, why_not, why_not_approved
 from tests.builders import NOON, seconds

@@ -5,7 +5,9 @@ from datetime import datetime
 
 import pytest
 
-from corral.api import QueueSpec, Reason, State
+from corral.explanation import Reason
+from corral.queue import QueueSpec
+from corral.status import State
 from domain.decision import Plan, StartAfter
 from domain.round import schedule
 from domain.workload import Active

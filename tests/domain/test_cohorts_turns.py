@@ -1,7 +1,8 @@
 """Whose turn it is in cohorts, and what fair shares decide, by Kueue's rules."""
 
-from corral.api import Ordering, QueueSpec, Reason
+from corral.explanation import Reason
 from corral.policy import FairPreemption, Policy
+from corral.queue import Ordering, QueueSpec
 from domain.decision import Plan
 from domain.round import schedule
 from domain.workload import Active

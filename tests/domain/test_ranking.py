@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from corral.api import Ordering, QueueSpec, Reason, SlaTier, StopPolicy
+from corral.api import SlaTier
+from corral.explanation import Reason
 from corral.policy import Limits, Policy, Rank
+from corral.queue import Ordering, QueueSpec, StopPolicy
 from domain.facts import Facts
 from domain.fleet import Node
 from domain.ranking import Line

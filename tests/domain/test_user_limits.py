@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from corral.api import QueueSpec, QuotaSpec, Reason, UserLimit
+from corral.explanation import Reason
+from corral.queue import QueueSpec, QuotaSpec, UserLimit
 from domain.round import schedule
 from tests.builders import NOON, UNPROMISED, AWorkload, a_cohort, a_queue, a_snapshot, a_workload, nodes, started, why
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from corral.api import QueueTree, SlaTier
+from corral.api import SlaTier
 from corral.policy import Policy
+from corral.queue import QueueTree
 from corral.rollout import Change, Conditions, Readings, RolloutState
 from domain.accounting import Interval, IntervalKind
 from domain.disruption_budgets import ForcedStop

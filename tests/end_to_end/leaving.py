@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
+from corral.api import Checkpoint, ReplicaGroup, SlaTier, Target, WorkloadSpec
+from corral.status import State
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, eventually, oversubscribed, patiently
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, Topology, WorkloadSpec
+from corral.api import Checkpoint, ReplicaGroup, SlaTier, Target, Topology, WorkloadSpec
+from corral.status import State
 
 IN_ONE_RACK = Topology(required="rack")
 

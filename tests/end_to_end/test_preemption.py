@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from corral.api import Resize, State
+from corral.adjustment import Resize
+from corral.status import State
 from tests.end_to_end.leaving import (
     LONG_GRACE,
     a_victim,

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from corral.api import Checkpoint, QueueTree, ReplicaGroup, State, Target, WorkloadSpec
+from corral.api import Checkpoint, ReplicaGroup, Target, WorkloadSpec
+from corral.queue import QueueTree
+from corral.status import State
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, deaths_are_ordered, eventually, oversubscribed, running_pool
 from tests.servers import PostgresServer

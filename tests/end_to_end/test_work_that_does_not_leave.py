@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from corral.api import Reason, State
+from corral.explanation import Reason
+from corral.status import State
 from tests.end_to_end.leaving import (
     a_victim,
     an_urgent,

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.api import BudgetSpec, BudgetUnit, Explanation, Ordering, SlaTier, Target
+from corral.api import SlaTier, Target
+from corral.explanation import Explanation
 from corral.policy import Policy
+from corral.queue import BudgetSpec, BudgetUnit, Ordering
 from domain import entitlement, herd, lanes
 from domain.beginning import Beginning
 from domain.budgets import ONE

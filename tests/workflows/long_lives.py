@@ -13,9 +13,12 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.answers import RoundsDone
 from corral import wire
-from corral.api import Cordon, Demand, NodeStatus, Reprioritize, State
+from corral.adjustment import Reprioritize
 from corral.client import Corral
+from corral.demand import Demand
+from corral.fleet import Cordon, NodeStatus
 from corral.reservation import ReservationSpec
+from corral.status import State
 from tests.workflows.book import Book, reserves
 from tests.workflows.scenarios import until_shown
 from tests.workflows.stage import Record, Stage, a_record, open_stage

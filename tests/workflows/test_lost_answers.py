@@ -11,8 +11,9 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from corral import wire
-from corral.api import Acknowledgement, State
+from corral.adjustment import Acknowledgement
 from corral.client import Corral, NotFound
+from corral.status import State
 from tests.workflows.scenarios import until_state
 from tests.workflows.stage import a_record, open_stage
 

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from corral.api import Catalogue, QueueTree, State, WorkloadSpec
+from corral.api import WorkloadSpec
+from corral.dataset import Catalogue
 from corral.policy import Policy
+from corral.queue import QueueTree
+from corral.status import State
 from worker.fleet_file import FleetFile
 
 SUCCEEDS = frozenset({State.SUCCEEDED})

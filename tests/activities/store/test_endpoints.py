@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from activities.ports import NotAllowed, Phase, StopOrder
-from corral.api import Autoscale, State
+from corral.demand import Autoscale
 from corral.policy import DisruptionBudget, Limits
+from corral.status import State
 from tests.activities.store.pool import Pool, a_spec, a_view
 
 RULES = Autoscale(target=10, minimum=0, most=6, step_down=6)

@@ -7,10 +7,12 @@ import pytest
 
 from activities.ports import NotAllowed, Phase
 from corral import wire
-from corral.api import OperationChange, OperationKind, QueueTree, QuotaSpec, State
+from corral.operation import OperationChange, OperationKind
 from corral.policy import Approvals, Policy, PolicyOrder
+from corral.queue import QueueTree, QuotaSpec
 from corral.rollout import Change, Conditions, RolloutOrder, RolloutState, RolloutStatus, WhatIf
 from corral.signing import begun, updated
+from corral.status import State
 from corral.wire import Steering
 from domain.rollout import what_if
 from tests.activities.store.pool import Pool, a_spec, a_view, is_signed

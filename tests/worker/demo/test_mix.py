@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from corral.api import SlaTier, State, WorkloadSpec
+from corral.api import SlaTier, WorkloadSpec
+from corral.status import State
 from worker.demo.mix import showcase
 from worker.demo.scenario import Arrival, Verb
 
