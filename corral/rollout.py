@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -12,7 +12,7 @@ from corral.api import SlaTier
 from corral.model import MAXIMUM_SECONDS, Identifier, Model, ShortName, ShortText
 from corral.operation import OperationKind, OperationNote
 from corral.policy import LintFinding, Policy, Share
-from corral.queue import QueueSpec, QueueTree
+from corral.queue import QueueTree
 
 Number = Annotated[StrictInt, Field(ge=0, le=10**6)]
 WATCHED_SECONDS = 1_800
@@ -40,20 +40,13 @@ class Change(Model):
         """What it is about, on one line."""
         if self.policy is not None:
             return f"policy {self.policy.name}"
-        names = [queue.name for queue in self._queues]
+        names = self.names
         return f"queues {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
 
     @property
-    def _queues(self) -> tuple[QueueSpec, ...]:
-        return self.queues.queues if self.queues else ()
-
-    def as_it_is(self, policy: Policy, queues: Iterable[QueueSpec]) -> "Change | None":
-        """What is in force of that which it changes: what brings it back. None where it only adds queues."""
-        if self.policy is not None:
-            return Change(policy=policy)
-        named = {queue.name for queue in self._queues}
-        known = tuple(queue for queue in queues if queue.name in named)
-        return Change(queues=QueueTree(queues=known)) if known else None
+    def names(self) -> tuple[str, ...]:
+        """The queues that it gives."""
+        return tuple(queue.name for queue in self.queues.queues) if self.queues else ()
 
     @property
     def digest(self) -> str:

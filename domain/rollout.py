@@ -1,7 +1,7 @@
 """Roll-outs: what a change of policy or queues would do to everybody, and what has changed since that was said."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -85,17 +85,18 @@ def what_changed(before: Surroundings, hurt_before: Iterable[str], after: WhatIf
         name for name in before.queues.keys() | now.queues.keys() if before.queues.get(name) != now.queues.get(name)
     )
     if edited:
-        said.append(f"queues were edited: {_named(edited)}")
+        said.append(f"queues were edited: {named(edited)}")
     for place in sorted(before.supply.keys() | now.supply.keys()):
         is_now, was = now.supply.get(place, 0), before.supply.get(place, 0)
         if is_now != was:
             said.append(f"{is_now} accelerators of {place} take work and were {was}")
     if more := sorted(set(after.hurt) - set(hurt_before)):
-        said.append(f"it would now do more harm: {_named(more)}")
+        said.append(f"it would now do more harm: {named(more)}")
     return said
 
 
-def _named(names: list[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first few of them, and how many more there are."""
     return f"{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
 
 

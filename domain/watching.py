@@ -1,15 +1,10 @@
 """Watching a change that is in force: what conditions look at, which is breached, and who may steer it how."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from corral.policy import Policy
-from corral.queue import QueueSpec
-from corral.rollout import Change, Conditions, Readings, RolloutState
+from corral.rollout import Conditions, Readings, RolloutState
 from domain.approval import why_not
 from domain.facts import Facts
-from domain.rollout import changed
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting
 
@@ -49,35 +44,6 @@ def breach(conditions: Conditions, before: Readings, now: Readings) -> str:
     return next(
         (f"{number} {what}, and at most {most} may" for most, number, what in counted if most is not None and number > most), ""
     )
-
-
-def in_force(change: Change, policy: Policy, queues: Iterable[QueueSpec]) -> str:
-    """What tells apart what is in force of that which a change is about."""
-    known = change.as_it_is(policy, queues)
-    return known.digest if known else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """A change that a roll-out has put in force: what tells that it is (`in_force`), and what it goes back to, if anything."""
-
-    change: Change
-    mark: str
-    before: Change | None
-
-    def is_in_force(self, snapshot: Snapshot) -> bool:
-        """Whether it is what is in force, and nobody has changed the same since."""
-        return in_force(self.change, snapshot.policy, snapshot.queues) == self.mark
-
-
-def comes_back(under: Applied, over: Iterable[Applied], snapshot: Snapshot) -> bool:
-    """Whether a change is in force again once the roll-outs that were laid over it, the newest first, have gone back."""
-    for each in over:
-        if each.before is not None and each.is_in_force(snapshot):
-            snapshot = changed(each.before, snapshot)
-        if under.is_in_force(snapshot):
-            return True
-    return False
 
 
 def objection(verb: str, id: str, state: RolloutState) -> str | None:

@@ -59,6 +59,7 @@ from activities.store import (
     signed_orders,
     tables,
     views,
+    watched,
 )
 from activities.store.accounts import note_capacity
 from activities.store.bulk import among
@@ -67,7 +68,7 @@ from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.policies import PolicyReader
 from activities.store.reservations import ReservationRow
 from activities.store.rows import Journal, WorkloadRow, from_json, open_attempts, standing_of
-from activities.store.snapshots import SnapshotReader, has_work, housekeeping_due, read_pool
+from activities.store.snapshots import SnapshotReader, has_work, housekeeping_due, read_pool, read_queues
 from activities.store.steps import RoundTimes, Steps, pass_over
 from activities.thinking import Thinker
 from corral.api import WorkloadSpec
@@ -76,7 +77,7 @@ from corral.evacuation import EvacuationOrder, EvacuationStatus
 from corral.explanation import Reason
 from corral.fleet import ClusterStatus, Cordon, DeliveryState, FleetStatus, NodePoolStatus, NodeStatus, ProvisioningStatus
 from corral.model import WHOLE
-from corral.operation import OperationChange, OperationStatus
+from corral.operation import OperationChange, OperationKind, OperationStatus
 from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.queue import QueueStatus, QueueTree
 from corral.record import OrderRecord, RoundStatus
@@ -85,6 +86,7 @@ from corral.rollout import Change, RolloutOrder, RolloutState, RolloutStatus, Wh
 from corral.signing import Command
 from corral.status import State, WorkloadEvent, WorkloadFilter, WorkloadStatus
 from corral.wire import Steering
+from domain.fields import of_policy, of_queues
 from domain.leases import LeaseTerms
 from domain.lint.change import what_speaks_against
 from domain.snapshot import Snapshot, apart
@@ -743,9 +745,13 @@ class PostgresStore:
         """
 
         async def work(connection: AsyncConnection, journal: Journal) -> list[QueueStatus]:
-            policy = await self._policies.in_force(connection)
-            await queues.apply(connection, tree, policy, journal.now)
+            # First, for it keeps roll-outs away until this is committed: what is edited is what is in force.
             await fleet.note_change(connection, self._pool)
+            policy, before = await self._policies.in_force(connection), await read_queues(connection)
+            await queues.apply(connection, tree, policy, journal.now)
+            after = await read_queues(connection)
+            both = (lambda: of_queues(before), lambda: of_queues(after))
+            await watched.edited(connection, OperationKind.QUEUES, self._pool, *both)
             return await views.queues(connection, journal.now, policy.limits.sku_classes)
 
         return (await self._write(work))[0]
@@ -873,6 +879,8 @@ class PostgresStore:
                 return PolicyAnswer(record=None, findings=findings)
             record = await self._policies.record(connection)
             if record is None or record.digest != order.policy.digest:
+                both = (lambda: of_policy(snapshot.policy), lambda: of_policy(order.policy))
+                await watched.edited(connection, OperationKind.POLICY, self._pool, *both)
                 record = await policies.write(connection, self._pool, order, now)
                 await fleet.note_change(connection, self._pool)
             return PolicyAnswer(record=record, findings=findings)

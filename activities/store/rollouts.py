@@ -1,11 +1,12 @@
 """Roll-outs in the record: what was ordered, what it was to do, what was in force before, and how it goes."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Row, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.ports import NotAllowed
 from activities.store import fleet, orders, policies, queues, tables
 from activities.store.snapshots import read_queues
+from activities.store.watched import Progress, added, keep, layers_of, order_of, owned, progress_of, watched
 from corral.explanation import Reason
 from corral.operation import OperationChange, OperationKind, OperationNote
-from corral.policy import PolicyOrder
+from corral.policy import Policy, PolicyOrder
+from corral.queue import QueueSpec, QueueTree
 from corral.rollout import (
     Change,
     Readings,
@@ -24,50 +27,22 @@ from corral.rollout import (
     RolloutStatus,
     Surroundings,
     WhatIf,
-    in_words,
 )
 from corral.status import State
 from corral.wire import Steering
+from domain import fields
 from domain.approval import why_not_approved
+from domain.fields import Edits, Fields
+from domain.layers import is_covered, laid, settled, without
 from domain.lint.rules import refusals
 from domain.quota import QuotaError
-from domain.rollout import what_changed, what_if
+from domain.rollout import named, what_changed, what_if
 from domain.snapshot import Snapshot
-from domain.watching import Applied, breach, comes_back, in_force, objection, readings
+from domain.watching import breach, objection, readings
 
 TOKENS_LAST = timedelta(days=1)
 
 KINDS = (OperationKind.POLICY, OperationKind.QUEUES)
-
-
-class Progress(orders.Progress):
-    """What the record knows of a roll-out beside its order.
-
-    `surroundings` and `hurt` are what it was begun on; `before` is what was in force until it was applied, and `applied` tells
-    what is in force since then. Since `covered_at` another roll-out lies over it.
-    """
-
-    surroundings: Surroundings
-    hurt: tuple[str, ...] = ()
-    foreseen: Mapping[str, int] = {}
-    applied_at: datetime | None = None
-    before: Change | None = None
-    applied: str = ""
-    covered_at: datetime | None = None
-    at_first: Readings | None = None
-    readings: Readings | None = None
-
-    @property
-    def message(self) -> str:
-        """How far it is, in words."""
-        if self.covered_at is not None:
-            return "another roll-out lies over it: it is watched on when that goes back, and overtaken when that stays"
-        if (now := self.readings) is None:
-            return f"foreseen: {in_words(self.foreseen)}"
-        return (
-            f"{now.waiting} of {now.live} workloads wait, {now.refused} refused since, {now.stops} stopped or moved "
-            f"within an hour, {now.promises_missed} short of their promise"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +138,7 @@ async def steer(world: World, id: str, verb: Steering, change: OperationChange, 
 
 
 async def _steered(world: World, row: Row[Any], verb: Steering, change: OperationChange, key: str) -> Row[Any]:
-    order, state = RolloutOrder.model_validate(row.terms), RolloutState(row.state)
+    order, state = order_of(row), RolloutState(row.state)
     if state is _STEERED.get(verb):
         return row
     problem = objection(verb, order.id, state)
@@ -192,7 +167,7 @@ _STEERED = {
 
 
 async def _approved(world: World, row: Row[Any], order: RolloutOrder, change: OperationChange) -> Row[Any]:
-    progress = _progress(row)
+    progress = progress_of(row)
     try:
         found = await asyncio.to_thread(what_if, order.change, world.snapshot, world.now)
     except QuotaError as error:
@@ -206,20 +181,32 @@ async def _approved(world: World, row: Row[Any], order: RolloutOrder, change: Op
 
 
 async def _apply(world: World, row: Row[Any]) -> Row[Any]:
-    """Put the change of one that is to be watched from now on in force."""
-    order, snapshot = RolloutOrder.model_validate(row.terms), world.snapshot
-    before = order.change.as_it_is(snapshot.policy, snapshot.queues)
+    """Put the change of one that is to be watched from now on in force, over what others have that are watched."""
+    order, kind = order_of(row), OperationKind(row.kind)
+    below = [each for each in await watched(world.connection, kind, world.pool) if each.id != row.id]
     at_first = await _readings(world, world.now)
-    applied = await _put(world, order.change, order.who, f"roll-out {order.id}: {order.reason}")
-    found = {"before": before, "applied": applied, "applied_at": world.now, "at_first": at_first, "readings": at_first}
-    progress = _progress(row).model_copy(update=found)
+    before = _in_force(order.change, world.snapshot.policy, world.snapshot.queues)
+    await _put(world, order.change, order.who, f"roll-out {order.id}: {order.reason}")
+    policy = order.change.policy or world.snapshot.policy
+    after = _in_force(order.change, policy, await read_queues(world.connection))
+    *_, layer = laid((), order.id, before, after, stays=added(before, after))
+    found = {"applied_at": world.now, "at_first": at_first, "readings": at_first, "owns": owned(layer), "pool": world.pool}
+    place = 1 + max((progress_of(each).place for each in below), default=0)
+    progress = progress_of(row).model_copy(update={**found, "place": place})
     until = world.now + timedelta(seconds=order.watch_seconds)
     row = await orders.changed(world.connection, row, {"due_at": until, "progress": progress.kept})
-    return row if order.watch_seconds else await _ends(world, row, RolloutState.DONE, "it was not to be watched")
+    return row if order.watch_seconds else await _stays(world, row, RolloutState.DONE, "it was not to be watched")
 
 
-async def _put(world: World, change: Change, who: str, why: str) -> str:
-    """Put a policy or queues in force; answers with what tells that apart from what others may put in force.
+def _in_force(change: Change, policy: Policy, queues: Iterable[QueueSpec]) -> Fields:
+    """The fields of that which a change is about."""
+    if change.policy is not None:
+        return fields.of_policy(policy)
+    return fields.of_queues(queue for queue in queues if queue.name in change.names)
+
+
+async def _put(world: World, change: Change, who: str, why: str) -> None:
+    """Put a policy or queues in force.
 
     Raises:
         domain.quota.QuotaError: they contradict the other, as it is in force now.
@@ -235,60 +222,68 @@ async def _put(world: World, change: Change, who: str, why: str) -> str:
         assert change.queues is not None, "a change is one of the two"
         await queues.apply(connection, change.queues, policy, world.now)
     await fleet.note_change(connection, world.pool)
-    return in_force(change, policy, await read_queues(connection))
 
 
 async def _watch(world: World, row: Row[Any]) -> Row[Any]:
-    order, progress = RolloutOrder.model_validate(row.terms), _progress(row)
+    order, progress = order_of(row), progress_of(row)
     assert progress.applied_at is not None, "what is watched was applied"
     assert progress.at_first is not None, "what is watched was read when it was applied"
-    if not _applied(row).is_in_force(world.snapshot):
+    if progress.is_overtaken:
+        return await _ends(world, row, RolloutState.OVERTAKEN, "somebody has changed the same since; that stays in force")
+    if is_covered(layers_of(await watched(world.connection, OperationKind(row.kind), world.pool)), order.id):
         return await _waits_below(world, row)
     now, covered = await _readings(world, progress.applied_at), world.now - (progress.covered_at or world.now)
     seen = progress.model_copy(update={"readings": now, "covered_at": None})
     row = await orders.changed(world.connection, row, {"due_at": row.due_at + covered, "progress": seen.kept})
     if cause := breach(order.conditions, progress.at_first, now):
         return await _go_back(world, row, RolloutState.ROLLED_BACK, cause)
-    return await _ends(world, row, RolloutState.DONE, "no condition was breached") if world.now >= row.due_at else row
+    return await _stays(world, row, RolloutState.DONE, "no condition was breached") if world.now >= row.due_at else row
 
 
 async def _waits_below(world: World, row: Row[Any]) -> Row[Any]:
-    """Its time stands still while it may be in force again; otherwise it has ended."""
-    if not comes_back(_applied(row), map(_applied, await _watched(world)), world.snapshot):
-        return await _ends(world, row, RolloutState.OVERTAKEN, "somebody has changed the same since; that stays in force")
-    progress = _progress(row)
+    """Its time stands still while nothing of it is in force."""
+    progress = progress_of(row)
     covered = progress.model_copy(update={"covered_at": progress.covered_at or world.now})
     return await orders.changed(world.connection, row, {"progress": covered.kept})
 
 
-async def _watched(world: World) -> list[Row[Any]]:
-    """The roll-outs that are watched, the one that was applied last first."""
-    query = select(tables.orders).where(tables.orders.c.kind.in_(KINDS), tables.orders.c.state == RolloutState.WATCHING)
-    return sorted(await world.connection.execute(query), key=lambda row: str(row.progress["applied_at"]), reverse=True)
-
-
 async def _go_back(world: World, row: Row[Any], state: RolloutState, cause: str, who: str = "") -> Row[Any]:
-    """Put in force again what was before, unless somebody has changed the same since, or it cannot be any more."""
-    order, progress = RolloutOrder.model_validate(row.terms), _progress(row)
-    if not _applied(row).is_in_force(world.snapshot):
-        await _go_out_from_under(world, progress)
+    """Put what lies under it in force again, unless somebody has set all of it since, or it cannot be any more."""
+    progress, rows = progress_of(row), await watched(world.connection, OperationKind(row.kind), world.pool)
+    if progress.is_overtaken:
         return await _ends(world, row, RolloutState.OVERTAKEN, f"{cause}; somebody has changed the same since, which stays")
-    if progress.before is None:
-        return await _ends(world, row, state, f"{cause}; queues that it added stay, as nothing was before them", who)
+    layers, back = without(layers_of(rows), row.id)
     try:
-        await _put(world, progress.before, who or f"roll-out {order.id}", f"roll-out {order.id} is {state}: {cause}")
-    except QuotaError as error:
-        return await _ends(world, row, RolloutState.OVERTAKEN, f"{cause}; it cannot be taken back any more: {error}")
-    return await _ends(world, row, state, cause, who)
+        said = await _put_back(
+            world, order_of(row).change, back, who or f"roll-out {row.id}", f"roll-out {row.id} is {state}: {cause}"
+        )
+    except (QuotaError, ValidationError) as error:
+        return await _stays(world, row, RolloutState.OVERTAKEN, f"{cause}; it cannot be taken back any more: {error}")
+    await keep(world.connection, rows, layers)
+    said += [f"what was set since stays: {named(progress.set_since)}"] if progress.set_since else []
+    return await _ends(world, row, state, "; ".join([cause, *said]), who)
 
 
-async def _go_out_from_under(world: World, ending: Progress) -> None:
-    """Let what would go back to the change of one that ends go back to what was before that."""
-    for row in await _watched(world):
-        progress = _progress(row)
-        if progress.before is not None and progress.before.digest == ending.applied:
-            values = {"progress": progress.model_copy(update={"before": ending.before}).kept}
-            await orders.changed(world.connection, row, values)
+async def _put_back(world: World, change: Change, back: Edits, who: str, why: str) -> list[str]:
+    """Put fields in force; answers with what a person should know where that changes nothing."""
+    now = _in_force(change, world.snapshot.policy, world.snapshot.queues)
+    if not back:
+        return ["all that it had set lies under other roll-outs, which stay"]
+    if (then := fields.edited(now, back)) == now:
+        return ["queues that it added stay, as nothing was before them"]
+    if change.policy is not None:
+        before = Change(policy=fields.policy_of(then))
+    else:
+        before = Change(queues=QueueTree(queues=fields.queues_of(then)))
+    await _put(world, before, who, why)
+    return []
+
+
+async def _stays(world: World, row: Row[Any], state: RolloutState, why: str) -> Row[Any]:
+    """End one whose change stays in force for good."""
+    rows = await watched(world.connection, OperationKind(row.kind), world.pool)
+    await keep(world.connection, rows, settled(layers_of(rows), row.id))
+    return await _ends(world, row, state, why)
 
 
 async def _ends(world: World, row: Row[Any], state: RolloutState, why: str, who: str = "") -> Row[Any]:
@@ -308,18 +303,9 @@ async def _readings(world: World, since: datetime) -> Readings:
     return await asyncio.to_thread(readings, world.snapshot, since, world.now, **counts)
 
 
-def _progress(row: Row[Any]) -> Progress:
-    return Progress.model_validate({name: value for name, value in row.progress.items() if name != "message"})
-
-
-def _applied(row: Row[Any]) -> Applied:
-    progress = _progress(row)
-    return Applied(RolloutOrder.model_validate(row.terms).change, progress.applied, progress.before)
-
-
 def status_of(row: Row[Any], next_in: float | None) -> RolloutStatus:
     """A roll-out as its row has it; `next_in` is in how many seconds of the wall something is due."""
-    progress = _progress(row)
+    progress = progress_of(row)
     return RolloutStatus(
         **{name: getattr(row, name) for name in ("id", "kind", "subject", "state", "version", "began_at")},
         **{name: getattr(row, name) for name in ("due_at", "ended_at", "trail")},

@@ -8,7 +8,7 @@ from corral.queue import QueueTree
 from corral.rollout import Change, Conditions, Readings, RolloutState
 from domain.accounting import Interval, IntervalKind
 from domain.disruption_budgets import ForcedStop
-from domain.watching import Applied, breach, comes_back, in_force, objection, readings
+from domain.watching import breach, objection, readings
 from tests.builders import LONG_AGO, NOON, UNPROMISED, a_node, a_queue, a_snapshot, a_workload, seconds
 
 NODE = a_node("aws/a")
@@ -54,46 +54,6 @@ def test_a_breach_says_how_much_it_is_and_how_much_may_be(conditions: Conditions
     assert breach(conditions, AT_FIRST, now) == cause
 
 
-def test_what_is_in_force_of_queues_is_that_of_the_named_ones_alone() -> None:
-    team, others = a_queue("team", 8), a_queue("others", 8)
-    change = Change(queues=QueueTree(queues=(a_queue("team", 4),)))
-    known = in_force(change, Policy(), [team, others])
-    assert in_force(change, UNPROMISED, [team, a_queue("others", 1)]) == known
-    assert in_force(change, Policy(), [a_queue("team", 4), others]) != known
-    assert in_force(change, Policy(), [others]) == ""
-
-
-def applied(change: Change, before: Change) -> Applied:
-    return Applied(change, change.digest, before)
-
-
-FIRST, A, B, C = (Change(policy=UNPROMISED.model_copy(update={"name": name})) for name in ("first", "a", "b", "c"))
-
-
-@pytest.mark.parametrize(
-    ("over", "returns"),
-    [
-        ((applied(B, A),), True),
-        ((applied(C, B), applied(B, A)), True),
-        ((applied(C, B),), False),
-        ((applied(C, FIRST),), False),
-        ((), False),
-    ],
-)
-def test_a_change_comes_back_when_all_that_lies_over_it_goes_back_to_it(over: tuple[Applied, ...], returns: bool) -> None:
-    newest = over[0].change.policy if over else B.policy
-    assert newest is not None
-    assert comes_back(applied(A, FIRST), over, a_snapshot([NODE], [a_queue("team", 8)], policy=newest)) is returns
-
-
-def test_queues_come_back_when_all_of_them_do() -> None:
-    team, more, less = a_queue("team", 8), a_queue("team", 16), a_queue("team", 4)
-    edit, onto = Change(queues=QueueTree(queues=(more,))), Change(queues=QueueTree(queues=(less,)))
-    under, over = applied(edit, Change(queues=QueueTree(queues=(team,)))), applied(onto, edit)
-    assert comes_back(under, [over], a_snapshot([NODE], [less]))
-    assert not comes_back(under, [over], a_snapshot([NODE], [a_queue("team", 5)])), "somebody has edited it by hand"
-
-
 @pytest.mark.parametrize(
     ("verb", "state", "why"),
     [
@@ -116,7 +76,7 @@ class NewerChange(Change):
     knob: int = 1
 
 
-def test_what_is_in_force_is_the_same_in_the_words_of_a_newer_corral() -> None:
+def test_a_change_is_the_same_in_the_words_of_a_newer_corral() -> None:
     for change in (Change(policy=UNPROMISED), Change(queues=QueueTree(queues=(a_queue("team", 8),)))):
         newer = NewerChange.model_validate(change.model_dump())
         assert newer.digest == change.digest

@@ -4,8 +4,10 @@ from itertools import count
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
 from activities.ports import NotAllowed, Phase
+from activities.store import tables
 from corral import wire
 from corral.operation import OperationChange, OperationKind
 from corral.policy import Approvals, Policy, PolicyOrder
@@ -16,7 +18,7 @@ from corral.status import State
 from corral.wire import Steering
 from domain.rollout import what_if
 from tests.activities.store.pool import Pool, a_spec, a_view, is_signed
-from tests.builders import UNPROMISED, a_queue
+from tests.builders import UNPROMISED, a_queue, a_quota
 
 CALM = UNPROMISED.model_copy(
     update={"name": "calm", "rank": UNPROMISED.rank.model_copy(update={"preemption": False, "requeue_seconds": 1})}
@@ -54,6 +56,16 @@ async def steers(pool: Pool, id: str, verb: Steering, change: OperationChange, k
 async def advances(pool: Pool, id: str = "eu-only") -> RolloutStatus:
     """A step by a process that knows nothing of those before."""
     return await pool.another_store().advance_rollout(id)
+
+
+async def as_an_older_corral_writes_it(pool: Pool, id: str, before: Change) -> None:
+    """What such a one knows of a roll-out that it has applied."""
+    orders = tables.orders
+    async with pool.engine.begin() as connection:
+        progress = (await connection.execute(select(orders.c.progress).where(orders.c.id == id))).scalar_one()
+        kept = {name: value for name, value in progress.items() if name not in {"owns", "place", "pool", "set_since"}}
+        older = kept | {"before": before.model_dump(mode="json"), "applied": "0" * 64}
+        await connection.execute(update(orders).where(orders.c.id == id).values(progress=older))
 
 
 async def in_force(pool: Pool) -> list[str]:
@@ -294,10 +306,100 @@ async def test_what_lies_under_one_that_stays_is_overtaken(pool: Pool) -> None:
 
 async def test_one_that_is_aborted_under_another_does_not_come_back_with_that(pool: Pool) -> None:
     await one_lies_over_another(pool)
-    assert (await steers(pool, "eu-only", Steering.ABORT, BEN)).state is RolloutState.OVERTAKEN
+    status = await steers(pool, "eu-only", Steering.ABORT, BEN)
+    assert told(status) == (RolloutState.ABORTED, "looks good; all that it had set lies under other roll-outs, which stay")
     assert (await in_force(pool))[0] == "calm"
     assert (await steers(pool, "calm", Steering.ABORT, BEN)).state is RolloutState.ABORTED
     assert await in_force(pool) == ["default", "calm", "eu", "default"]
+
+
+def research(nominal: int, weight: int = 1, a100: int = 64) -> QueueTree:
+    return QueueTree(queues=(a_queue("research", quotas=(a_quota(nominal), a_quota(a100, sku="a100")), weight=weight),))
+
+
+async def of_research(pool: Pool) -> tuple[int, int, int]:
+    """Its nominal quota of h100, its weight, and its nominal quota of a100."""
+    (queue,) = [each.spec for each in await pool.store.queues() if each.name == "research"]
+    h100, a100 = queue.quotas
+    return h100.nominal, queue.weight, a100.nominal
+
+
+async def two_overlap_in_part(pool: Pool) -> None:
+    """The lower one sets h100 and the weight, the upper one, which was written on that, h100 and a100."""
+    await pool.store.record_policy()
+    await pool.gets(a_view(), queues=research(64).queues)
+    await pool.store.begin_rollout(an_order(research(32, weight=2), "lower"))
+    await pool.store.begin_rollout(an_order(research(16, weight=2, a100=8), "upper"))
+    assert await of_research(pool) == (16, 2, 8)
+
+
+async def test_what_is_aborted_below_takes_back_what_nobody_has_set_over_it_and_never_comes_back(pool: Pool) -> None:
+    await two_overlap_in_part(pool)
+    assert told(await steers(pool, "lower", Steering.ABORT, BEN)) == (RolloutState.ABORTED, "looks good")
+    assert await of_research(pool) == (16, 1, 8)
+    assert (await steers(pool, "upper", Steering.ABORT, BEN)).state is RolloutState.ABORTED
+    assert await of_research(pool) == (64, 1, 64)
+
+
+async def test_what_is_aborted_above_leaves_what_lies_below(pool: Pool) -> None:
+    await two_overlap_in_part(pool)
+    await steers(pool, "upper", Steering.ABORT, BEN)
+    assert await of_research(pool) == (32, 2, 64)
+    await steers(pool, "lower", Steering.ABORT, BEN)
+    assert await of_research(pool) == (64, 1, 64)
+
+
+async def test_who_edits_one_field_keeps_that_alone(pool: Pool) -> None:
+    await two_overlap_in_part(pool)
+    await pool.store.apply_queues(research(20, weight=2, a100=8))
+    status = await steers(pool, "upper", Steering.ABORT, BEN)
+    assert told(status) == (RolloutState.ABORTED, "looks good; what was set since stays: research quotas h100 nominal")
+    assert await of_research(pool) == (20, 2, 64)
+    await steers(pool, "lower", Steering.ABORT, BEN)
+    assert await of_research(pool) == (20, 1, 64)
+
+
+async def test_what_is_set_by_hand_as_it_is_already_or_and_back_again_is_as_the_last_one_left_it(pool: Pool) -> None:
+    await two_overlap_in_part(pool)
+    await pool.store.apply_queues(research(16, weight=2, a100=8))
+    await pool.store.apply_queues(research(16, weight=2, a100=9))
+    await pool.store.apply_queues(research(16, weight=2, a100=8))
+    await steers(pool, "upper", Steering.ABORT, BEN)
+    assert await of_research(pool) == (32, 2, 8), "a100 was set by hand"
+
+
+async def test_what_is_done_above_is_taken_back_by_nobody_below(pool: Pool) -> None:
+    await one_runs(pool)
+    await two_overlap_in_part(pool)
+    pool.clock.move(599)
+    await advances(pool, "lower")
+    await advances(pool, "upper")
+    await pool.store.begin_rollout(an_order(research(16, weight=3, a100=8), "last", watch_seconds=0))
+    await steers(pool, "lower", Steering.ABORT, BEN)
+    assert await of_research(pool) == (16, 3, 8)
+    pool.clock.move(1)
+    assert (await advances(pool, "upper")).state is RolloutState.DONE
+
+
+async def test_a_policy_is_taken_back_field_by_field_too(pool: Pool) -> None:
+    await one_runs(pool)
+    await pool.store.begin_rollout(an_order(NOT_IN_US))
+    calm = NOT_IN_US.model_copy(update={"name": "calm", "rank": CALM.rank})
+    await pool.store.begin_rollout(an_order(calm, "calm"))
+    await steers(pool, "eu-only", Steering.ABORT, BEN)
+    (record, *_) = await pool.store.policies(1)
+    assert record.policy == CALM
+    await steers(pool, "calm", Steering.ABORT, BEN)
+    (record, *_) = await pool.store.policies(1)
+    assert record.policy == UNPROMISED
+
+
+async def test_one_that_an_older_corral_has_applied_is_taken_back_as_well(pool: Pool) -> None:
+    await one_runs(pool)
+    await pool.store.begin_rollout(an_order())
+    await as_an_older_corral_writes_it(pool, "eu-only", Change(policy=UNPROMISED))
+    await steers(pool, "eu-only", Steering.ABORT, BEN)
+    assert await in_force(pool) == ["default", "eu", "default"]
 
 
 async def test_what_is_not_to_be_watched_is_done_at_once(pool: Pool) -> None:
