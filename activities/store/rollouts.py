@@ -267,10 +267,10 @@ async def _go_back(world: World, row: Row[Any], state: RolloutState, cause: str,
 async def _put_back(world: World, change: Change, back: Edits, who: str, why: str) -> list[str]:
     """Put fields in force; answers with what a person should know where that changes nothing."""
     now = _in_force(change, world.snapshot.policy, world.snapshot.queues)
-    if not back:
-        return ["all that it had set lies under other roll-outs, which stay"]
     if (then := fields.edited(now, back)) == now:
-        return ["queues that it added stay, as nothing was before them"]
+        return [
+            "what is in force stays: all that it had set was set by others since, was so before, or is of queues that it added"
+        ]
     if change.policy is not None:
         before = Change(policy=fields.policy_of(then))
     else:

@@ -307,7 +307,11 @@ async def test_what_lies_under_one_that_stays_is_overtaken(pool: Pool) -> None:
 async def test_one_that_is_aborted_under_another_does_not_come_back_with_that(pool: Pool) -> None:
     await one_lies_over_another(pool)
     status = await steers(pool, "eu-only", Steering.ABORT, BEN)
-    assert told(status) == (RolloutState.ABORTED, "looks good; all that it had set lies under other roll-outs, which stay")
+    assert told(status) == (
+        RolloutState.ABORTED,
+        "looks good; what is in force stays: all that it had set was set by others since, was so before, "
+        "or is of queues that it added",
+    )
     assert (await in_force(pool))[0] == "calm"
     assert (await steers(pool, "calm", Steering.ABORT, BEN)).state is RolloutState.ABORTED
     assert await in_force(pool) == ["default", "calm", "eu", "default"]
