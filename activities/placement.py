@@ -54,11 +54,11 @@ class Placement:
     async def stop(self, key: AttemptKey) -> Standing:
         """Give an attempt notice to leave, with the grace that it asked for, or stop it at once where that is over.
 
-        One that never ran will never run.
+        One that never ran will never run. One that goes on with other replicas is told so, if its provider can do that.
         """
         order = await self._store.stop_order(key)
-        if order is not None and order.leave is not None:
-            await self.let_leave(key, order)
+        while order is not None and order.leave is not None and not await self.let_leave(key, order):
+            order = await self._store.stop_order(key)
         return await self._standing(key)
 
     @activity.defn(name="placement.keep")
@@ -75,13 +75,18 @@ class Placement:
         await self._provider(order).keep(order.attempt_id, order.epoch, notice=order.notice)
         self._courier.post(await self._store.kept(key, order.notice))
 
-    async def let_leave(self, key: AttemptKey, order: StopOrder) -> None:
-        """Take an attempt as far on its way out as the record says, and write down when it is gone at once."""
+    async def let_leave(self, key: AttemptKey, order: StopOrder) -> bool:
+        """Take an attempt as far on its way out as the record says, and write down when it is gone at once.
+
+        Answers whether that could be done: what cannot change its size as it runs is to start anew.
+        """
         provider = self._provider(order)
-        if order.leave not in AT_ONCE and await _is_under_way(provider, order.attempt_id):
-            await _give_notice(provider, order)
-        else:
-            await provider.release(order.attempt_id, order.epoch)
+        if why := await _why_anew(provider, order):
+            log.warning("attempt %s cannot get another size as it runs, and starts anew: %s", order.attempt_id, why)
+            self._courier.post(await self._store.start_anew(key, order.notice, why))
+            return False
+        if order.resized is None:
+            await _let_all_leave(provider, order)
         self._courier.post(await self._store.noticed(key, order.notice))
         seen = (await provider.status([order.attempt_id])).get(order.attempt_id)
         if seen is None:
@@ -90,6 +95,7 @@ class Placement:
             seen = Observation(order.attempt_id, order.epoch, Phase.CANCELLED, LAST_SEQUENCE, now, reason="never started")
         if seen.phase.is_over or seen.resized == order.notice:
             await self._observer.note(seen, order.provider)
+        return True
 
     def _provider(self, order: LaunchSpec | StopOrder) -> Provider:
         with final_failures():
@@ -103,17 +109,23 @@ class Placement:
             return standing
 
 
-async def _give_notice(provider: Provider, order: StopOrder) -> None:
-    """Tell an attempt to go on with other replicas, where it can keep those that it has, or else to leave."""
+async def _why_anew(provider: Provider, order: StopOrder) -> str:
+    """Tell an attempt to go on with other replicas, if it is to; answers why it cannot, if it was to and cannot."""
     if order.resized is not None:
         try:
-            await provider.resize(order.resized, notice=order.notice)
+            await provider.resize(order.resized, notice=order.notice, at_once=order.leave in AT_ONCE)
         except ProviderError as error:
             if not is_refusal(error):
                 raise
-            log.warning("attempt %s cannot get another size as it runs, and starts anew: %s", order.attempt_id, error)
-        else:
-            return
+            return str(error)
+    return order.why_anew
+
+
+async def _let_all_leave(provider: Provider, order: StopOrder) -> None:
+    """Give an attempt notice, or stop it at once where its grace is over or it has not begun."""
+    if order.leave in AT_ONCE or not await _is_under_way(provider, order.attempt_id):
+        await provider.release(order.attempt_id, order.epoch)
+        return
     await provider.preempt(
         order.attempt_id, order.epoch, notice=order.notice, signal=order.signal, grace_seconds=order.grace_seconds
     )

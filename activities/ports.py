@@ -234,7 +234,7 @@ class StopOrder:
     """What an attempt at its provider is to know about leaving: the last notice by its number, and how far it has come.
 
     Without a step to `leave` the notice is taken back. With `resized`, the attempt is to go on with the replicas that stand
-    there. Seconds are the pool's.
+    there; or it was to, and cannot, `why_anew` says why. Seconds are the pool's.
     """
 
     attempt_id: str
@@ -245,6 +245,7 @@ class StopOrder:
     signal: str
     grace_seconds: int
     resized: LaunchSpec | None = None
+    why_anew: str = ""
 
 
 class ErrorClass(StrEnum):
@@ -315,13 +316,14 @@ class Provider(Protocol):
         Notices are numbered from 1. One that is not later than the last that was given or taken back changes nothing.
         """
 
-    async def resize(self, order: LaunchSpec, *, notice: int) -> None:
+    async def resize(self, order: LaunchSpec, *, notice: int, at_once: bool = False) -> None:
         """Let a running attempt go on with exactly these replicas, which are more than it has, or some of them.
 
         Those that it has run on untouched. New ones are started; the others get the order's signal, and are stopped when its
         grace is over: an end of theirs is none of the attempt's. Notices are numbered as those of `preempt`, and one that is
-        not later than the last changes nothing; a later `preempt` is for all replicas. It is done when an observation says so
-        (`resized`). Success as well when the attempt is gone or unknown.
+        not later than the last changes nothing; a later `preempt` is for all replicas. Told `at_once`, also by the same
+        number again, it stops those that leave by force. It is done when an observation says so (`resized`), which is when
+        nothing of those that leave runs any more. Success as well when the attempt is gone or unknown.
 
         Raises:
             ProviderError: `NO_CAPACITY`, `INVALID_SPEC`: nothing has changed; `UNAVAILABLE` (unknown: ask again).
@@ -444,6 +446,9 @@ class Store(Protocol):
 
     async def noticed(self, key: AttemptKey, notice: int) -> list[Notice]:
         """Note that the provider has given a notice: the grace runs."""
+
+    async def start_anew(self, key: AttemptKey, notice: int, why: str) -> list[Notice]:
+        """Note that an attempt cannot get another size as it runs: by a notice of its own, all of it is to leave."""
 
     async def kept(self, key: AttemptKey, notice: int) -> list[Notice]:
         """Note that the provider has taken a notice back."""

@@ -23,6 +23,7 @@ class State(StrEnum):
     RESERVED = "reserved"
     STARTING = "starting"
     RUNNING = "running"
+    RESIZING = "resizing"
     STOPPING = "stopping"
     SUCCEEDED = "succeeded"
     FAILED = "failed"

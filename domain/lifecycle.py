@@ -16,7 +16,15 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.STARTING: frozenset(
         {State.RUNNING, State.STOPPING, State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}
     ),
-    State.RUNNING: frozenset({State.STOPPING, State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
+    State.RUNNING: frozenset(
+        {State.RESIZING, State.STOPPING, State.WAITING, State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED}
+    ),
+    State.RESIZING: frozenset(
+        {
+            *(State.RUNNING, State.STOPPING, State.RESERVING, State.WAITING),
+            *(State.SUSPENDED, State.SUCCEEDED, State.FAILED, State.CANCELLED),
+        }
+    ),
     State.STOPPING: frozenset(
         {
             State.STARTING,
@@ -37,7 +45,9 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 WITHOUT_CAPACITY = frozenset({State.SUBMITTED, State.WAITING, State.SUSPENDED})
 BEFORE_BINDING = frozenset({State.RESERVING, State.RESERVED})
-AT_A_PROVIDER = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
+AT_A_PROVIDER = frozenset({State.STARTING, State.RUNNING, State.RESIZING, State.STOPPING})
+ON_ITS_WAY_OUT = frozenset({State.RESIZING, State.STOPPING})
+"""Exactly while an attempt is at one of the steps of `Leave`: as a whole, or with some of its replicas."""
 
 RESHAPED = frozenset({Outcome.RESIZED, Outcome.MIGRATED})
 """Ends of attempts whose workload goes on in another shape, with capacity promised to it."""
@@ -48,7 +58,10 @@ LEAVING = FOR_SOMEBODY | {Outcome.STOPPED}
 
 
 class Leave(StrEnum):
-    """How far an attempt that was ordered to stop has come; one without such an order has none of these."""
+    """How far an attempt that was ordered to stop has come; one without such an order has none of these.
+
+    Of an attempt that is resized it is said of the replicas that it is not to have any more, while the others run on.
+    """
 
     ORDERED = "ordered"
     """Its provider does not know yet."""
@@ -73,7 +86,11 @@ LEAVE_STEPS: Mapping[Leave | None, frozenset[Leave | None]] = {
     Leave.FORCED: frozenset({Leave.STUCK}),
     Leave.STUCK: frozenset(),
 }
-"""Which step may follow which; none follows where the notice is taken back. From each the attempt may be observed gone."""
+"""Which step may follow which; none follows where the notice is taken back.
+
+From each the attempt may be observed gone, or in the size in which it was to go on; and who is resized may be told to leave as
+a whole, which begins anew.
+"""
 
 MAY_STAY = frozenset(step for step, after in LEAVE_STEPS.items() if step is not None and None in after)
 """What is told to stay from here may still do so."""
@@ -100,14 +117,14 @@ ALLOWED: Mapping[str, frozenset[State]] = {
     "cancel": LIVE,
     "hold": LIVE - {State.SUSPENDED},
     "release": frozenset({State.SUSPENDED}),
-    "resize": WITHOUT_CAPACITY | BEFORE_BINDING | {State.RUNNING},
+    "resize": WITHOUT_CAPACITY | BEFORE_BINDING | {State.RUNNING, State.RESIZING},
     "demand": LIVE - {State.SUBMITTED},
     "miss-demand": LIVE - {State.SUBMITTED},
     "reprioritize": LIVE,
     "retarget": LIVE - {State.STOPPING},
     "extend": LIVE,
     "expire": AT_A_PROVIDER,
-    "checkpointed": frozenset({State.RUNNING, State.STOPPING}),
+    "checkpointed": frozenset({State.RUNNING, State.RESIZING, State.STOPPING}),
 }
 """In which states a workload takes which change."""
 

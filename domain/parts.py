@@ -23,6 +23,11 @@ def counts_of(placement: Placement | None) -> Counter[str]:
     return Counter(group for group, _ in keys_of(placement)) if placement else Counter()
 
 
+def replicas_at(shares: Iterable[NodeShare]) -> set[tuple[str, Replica]]:
+    """All replicas, each with its node: of two sets the smaller one is of what may go on as some of the larger."""
+    return {(share.node_id, replica) for share in shares for replica in share.replicas}
+
+
 def only(placement: Placement, spec: WorkloadTerms, keys: Iterable[ReplicaKey]) -> Placement:
     """The part of the placement that these replicas have."""
     wanted = set(keys)

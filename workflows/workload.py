@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
     from corral.demand import Demand
     from corral.explanation import Explanation
     from corral.status import Moment, State, WakeUp, WorkloadResult, WorkloadStatus
-    from domain.lifecycle import AT_ONCE, objection
+    from domain.lifecycle import AT_ONCE, ON_ITS_WAY_OUT, objection
     from workflows.contracts import HandOver, Signal
     from workflows.policies import HEARTBEAT, ONE_CALL, UNTIL_IT_WORKS, quick
 
@@ -48,8 +48,8 @@ MOST_MOMENTS = 20
 LEAVES_WHEN_LONG = "leaves-when-long"
 """A run that is long enough ends when it has answered, even where what it was asked has changed nothing."""
 
+RUNS = frozenset({State.STARTING, State.RUNNING, State.RESIZING})
 ON_ITS_WAY = frozenset({State.RESERVED, State.STARTING, State.RUNNING})
-LEAVING = frozenset({State.STOPPING})
 
 
 @workflow.defn(name=wire.LIFECYCLE)
@@ -96,9 +96,10 @@ class WorkloadLifecycle:
             match self._now.state:
                 case State.RESERVED:
                     is_done = await self._at_provider(Placement.bind, f"bind {self._now.place}", ON_ITS_WAY)
-                case State.STOPPING if self._noticed < (*self._notice, self._now.leave in AT_ONCE):
+                case State.RESIZING | State.STOPPING if self._noticed < (*self._notice, self._now.leave in AT_ONCE):
                     self._noticed = (*self._notice, self._now.leave in AT_ONCE)
-                    is_done = await self._at_provider(Placement.stop, f"stop {self._now.place}", LEAVING)
+                    verb = "stop" if self._now.state is State.STOPPING else "resize"
+                    is_done = await self._at_provider(Placement.stop, f"{verb} {self._now.place}", ON_ITS_WAY_OUT)
                 case State.STARTING | State.RUNNING if self._now.notice and self._kept < self._notice:
                     self._kept = self._notice
                     is_done = await self._at_provider(Placement.keep, f"keep {self._now.place}", ON_ITS_WAY)
@@ -148,9 +149,10 @@ class WorkloadLifecycle:
         if workflow.info().is_continue_as_new_suggested():
             await self._go_on_in_a_new_run()
         known = self._now
-        runs = known.state in {State.STARTING, State.RUNNING}
-        limit = known.runtime_left if runs else LOOK_AGAIN.total_seconds()
-        self._wakes = _wake_up(limit, runs=runs)
+        runs, looks = known.state in RUNS, known.state not in {State.STARTING, State.RUNNING}
+        limits = [known.runtime_left if runs else None, LOOK_AGAIN.total_seconds() if looks else None]
+        limit = min((seconds for seconds in limits if seconds is not None), default=None)
+        self._wakes = _wake_up(limit, runs=not looks)
         try:
             await workflow.wait_condition(
                 lambda: self._now.version > known.version or self._is_long or self._is_woken,

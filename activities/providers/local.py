@@ -135,7 +135,7 @@ class LocalProvider:
         """Let what has not stopped run on; processes see it by a file `kept-N.json` in their directory."""
         await asyncio.to_thread(self._keep, attempt_id, notice)
 
-    async def resize(self, order: LaunchSpec, *, notice: int) -> None:
+    async def resize(self, order: LaunchSpec, *, notice: int, at_once: bool = False) -> None:
         """Let an attempt go on with these replicas: others get the signal, and are killed when the grace is over.
 
         Raises:
@@ -143,6 +143,8 @@ class LocalProvider:
         """
         _check_signal(order.signal)
         await asyncio.to_thread(self._resize, order, notice, self._clock.wall_seconds(order.grace_seconds))
+        if at_once:
+            await asyncio.to_thread(self._force, order.attempt_id, notice)
 
     async def release(self, attempt_id: str, epoch: int) -> None:
         """Kill the attempt and never start it again, even if its launch arrives later; idempotent."""
@@ -292,6 +294,13 @@ class LocalProvider:
             replicas = self._written(order, attempt.directory)["replicas"]
             told = Resize(signal=order.signal, wall_seconds=wall_seconds, at=self._clock.now().timestamp(), replicas=replicas)
             attempt.tell(local_runner.resize_file(number), told)
+
+    def _force(self, attempt_id: str, number: int) -> None:
+        """Stop those at once who leave by a notice for another size, if that is the last one."""
+        with self._alone():
+            attempt = self._find(attempt_id)
+            if attempt is not None and number == attempt.last_notice:
+                self._stop(attempt_id, local_runner.force_file(number), {"at": self._clock.now().timestamp()})
 
     def _keep(self, attempt_id: str, number: int) -> None:
         with self._alone():

@@ -32,6 +32,8 @@ KEPT = "kept-*.json"
 """From the provider: the notice of that number, and all before it, are taken back."""
 RESIZES = "resize-*.json"
 """From the provider: a `Resize` each, by its number, which is that of a notice."""
+FORCES = "force-*.json"
+"""From the provider: those that leave by the notice with that number, for another size, are stopped at once."""
 RESIZED = "resized-*.json"
 """When the replicas were exactly those of the notice with that number."""
 KILL = "kill.json"
@@ -190,6 +192,11 @@ def resize_file(number: int) -> str:
     return RESIZES.replace("*", str(number))
 
 
+def force_file(number: int) -> str:
+    """The file that has those stopped at once who leave by it."""
+    return FORCES.replace("*", str(number))
+
+
 def resized_file(number: int) -> str:
     """The file that says when that was done."""
     return RESIZED.replace("*", str(number))
@@ -333,7 +340,8 @@ class Crew:
 
     def _see_who_has_left(self) -> None:
         """Take out those whose process has ended, with all that is left of its group; force them when their grace is over."""
-        if time.monotonic() >= self._kill_at:
+        is_forced = bool(self._leaving) and (self._directory / force_file(self._size)).exists()
+        if is_forced or time.monotonic() >= self._kill_at:
             self._kill_at = FOR_EVER  # their end is heard of
             for child in self._leaving.values():
                 child.send(signal.SIGKILL)

@@ -122,13 +122,14 @@ class SimulatedProvider:
         """Take a notice back; the attempt goes on with its work."""
         self._tell_about_leaving(attempt_id, Kind.KEPT, Told(notice))
 
-    async def resize(self, order: LaunchSpec, *, notice: int) -> None:
+    async def resize(self, order: LaunchSpec, *, notice: int, at_once: bool = False) -> None:
         """Let an attempt go on with these replicas; those that leave do so as they would with the whole attempt.
 
         Raises:
             ProviderError: as the port says.
         """
-        self._tell_about_leaving(order.attempt_id, Kind.RESIZED, Told(notice, order.grace_seconds, _occupied(order)))
+        told = Told(notice, order.grace_seconds, _occupied(order), at_once)
+        self._tell_about_leaving(order.attempt_id, Kind.RESIZED, told)
 
     def _tell_about_leaving(self, attempt_id: str, kind: Kind, told: Told) -> None:
         turn = TURNS[kind]

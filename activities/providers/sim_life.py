@@ -109,12 +109,13 @@ class Occupied:
 class Told:
     """What an attempt was told about leaving: to do so within a grace, or that this notice is taken back.
 
-    With `occupied`, it is to go on with exactly these replicas, and the others are to leave.
+    With `occupied`, it is to go on with exactly these replicas, and the others are to leave, or to be stopped `at_once`.
     """
 
     notice: int
     grace_seconds: float = 0
     occupied: tuple[Occupied, ...] = ()
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +200,22 @@ class Run:
     def resized(self, at: float, told: Told) -> "Run":
         """The same with notice to go on with other replicas; those that come are there at once."""
         if told.notice <= self.last_notice:
-            return self
+            return self._with_those_forced_who_leave(at, told) if told.at_once else self
         had, gets = Counter(self.occupied), Counter(told.occupied)
         leaves_after = self.seconds_to_leave(Given(at, told.grace_seconds)) if had - gets else 0.0
         resizing = Resizing(told.notice, self.occupied, told.occupied, max(at + leaves_after, self.ready_at))
         both = tuple((had | gets).elements())
-        return replace(self, occupied=both, resizings=(*self.resizings, resizing), last_notice=told.notice)
+        turned = replace(self, occupied=both, resizings=(*self.resizings, resizing), last_notice=told.notice)
+        return turned._with_those_forced_who_leave(at, told) if told.at_once else turned
+
+    def _with_those_forced_who_leave(self, at: float, told: Told) -> "Run":
+        """The same without those who leave by the last notice, if it is this one, and in force."""
+        *earlier, last = self.resizings or (None,)
+        is_in_force = last is not None and last.notice == told.notice == self.last_notice and at < min(last.done_at, last.until)
+        if last is None or not is_in_force or self.is_stuck:
+            return self
+        forced = replace(last, done_at=max(at, self.ready_at))
+        return replace(self, resizings=(*(each for each in earlier if each is not None), forced))
 
     def without_those_who_left(self, notice: int) -> "Run":
         """The same once it has the size of that notice alone."""

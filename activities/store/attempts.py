@@ -11,7 +11,15 @@ from activities.ports import LaunchSpec, Observation, Phase
 from activities.store import tables
 from activities.store.bulk import among
 from activities.store.launching import launch_orders
-from activities.store.leaving import cast_suspicion, clear_suspicion, give_notice, is_overdue, take_further, who_waits
+from activities.store.leaving import (
+    cast_suspicion,
+    clear_suspicion,
+    give_notice,
+    give_notice_to_all,
+    is_overdue,
+    take_further,
+    who_waits,
+)
 from activities.store.penalties import settle_ended
 from activities.store.resizing import go_on_resized, is_growing, take_up
 from activities.store.rows import (
@@ -248,7 +256,7 @@ async def withdraw(connection: AsyncConnection, journal: Journal, workload_id: s
         attempt = journal.attempt(attempt, reason=reason or attempt.reason)
         end_attempt(journal, workload, attempt, outcome, None)
         await give_back(connection, journal, [attempt])
-    elif outcome is not Outcome.EXPIRED and _finality(outcome) > _finality(attempt.stop_as):
+    elif outcome is not Outcome.EXPIRED and _finality(outcome) > _ordered_finality(workload, attempt):
         attempt = await _with_all_that_may_run(connection, journal, workload, attempt)
         give_notice(journal, attempt, outcome)
         journal.move(workload, State.STOPPING, f"has notice to leave: {message}")
@@ -260,12 +268,12 @@ async def _with_all_that_may_run(
     connection: AsyncConnection, journal: Journal, workload: WorkloadRow, attempt: AttemptRow
 ) -> AttemptRow:
     """An attempt that was to go on in another size, with all replicas that it may have by now; a new notice is for them all."""
-    follower = journal.open.then.get(workload.id)
-    if follower is None or workload.parsed().autoscale is None:
+    if workload.state is not State.RESIZING:
         return attempt
-    if await is_growing(connection, workload, attempt, follower):
+    follower = journal.open.then[workload.id]
+    if await is_growing(connection, attempt, follower):
         await take_up(connection, journal, workload, attempt, follower, journal.now)
-    return journal.attempt(attempt, notice=attempt.notice + 1, leave_at=journal.now)
+    return give_notice_to_all(journal, journal.attempts.get(attempt.id, attempt))
 
 
 async def end_overdue(connection: AsyncConnection, journal: Journal) -> None:
@@ -282,11 +290,16 @@ async def urge_on(connection: AsyncConnection, journal: Journal, workloads: Sequ
             continue
         attempt = take_further(journal, workload, attempt)
         if attempt.leave in SUSPECT:
-            nodes = await cast_suspicion(connection, attempt)
+            nodes = await cast_suspicion(connection, workload, attempt)
             for waiting in await who_waits(connection, attempt, nodes):
                 await withdraw(
                     connection, journal, waiting, Outcome.EXPIRED, "work that was to make room for it does not leave"
                 )
+
+
+def _ordered_finality(workload: WorkloadRow, attempt: AttemptRow) -> int:
+    """Who only changes its size may be told to leave by whomever."""
+    return 0 if workload.state is State.RESIZING else _finality(attempt.stop_as)
 
 
 def _finality(stop_as: str | None) -> int:

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from corral.status import State
-from domain.lifecycle import SUSPECT, TRANSITIONS, Leave
+from domain.lifecycle import ON_ITS_WAY_OUT, SUSPECT, TRANSITIONS, Leave
 
 FINDINGS_PER_RULE = 20
 
@@ -46,19 +46,22 @@ LIFE: Mapping[str, str] = {
         SELECT w.id || ': ' || w.state || ', told ' || told.kind FROM workloads w CROSS JOIN LATERAL (
             SELECT kind FROM ({_STATES_TOLD}) AS states WHERE workload_id = w.id ORDER BY id DESC LIMIT 1) AS told
         WHERE told.kind <> w.state""",
-    "a workload stops exactly while its attempt is on its way out, by a step of the table": f"""
+    "a workload stops or is resized exactly while its attempt is on its way out, by a step of the table": f"""
         SELECT a.id || ': ' || w.state || ', ' || coalesce(a.leave, 'stays')
         FROM attempts a JOIN workloads w ON w.id = a.workload_id
         WHERE a.ended_at IS NULL AND a.follows IS NULL
-        AND ((w.state = '{State.STOPPING}') <> (a.leave IS NOT NULL) OR a.leave NOT IN ({_listed(Leave)}))""",
+        AND ((w.state IN ({_listed(sorted(ON_ITS_WAY_OUT))})) <> (a.leave IS NOT NULL) OR a.leave NOT IN ({_listed(Leave)}))""",
     "who is bound waits for nobody to leave": """
         SELECT b.id || ' for ' || v.id FROM attempts v JOIN attempts b ON b.id = v.beneficiary
         WHERE v.ended_at IS NULL AND b.ended_at IS NULL AND b.bound_at IS NOT NULL""",
     "a node is suspect as long as work on it does not leave, and no longer": f"""
         SELECT n.id || ': ' || a.id || ' is ' || a.leave
         FROM nodes n JOIN allocations l ON l.node_id = n.id AND l.phase <> 'released'
-        JOIN attempts a ON a.id = l.attempt_id AND a.ended_at IS NULL
+        JOIN attempts a ON a.id = l.attempt_id AND a.ended_at IS NULL JOIN workloads w ON w.id = a.workload_id
+        LEFT JOIN attempts f ON f.follows = a.id AND w.state = '{State.RESIZING}'
+        LEFT JOIN allocations k ON k.attempt_id = f.id AND k.node_id = n.id
         WHERE n.suspect IS NULL AND a.leave IN ({_listed(sorted(SUSPECT))})
+        AND NOT l.replicas <@ coalesce(k.replicas, '[]')
         UNION ALL
         SELECT n.id || ': ' || n.suspect FROM nodes n WHERE n.suspect IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM allocations l JOIN attempts a ON a.id = l.attempt_id
@@ -131,7 +134,7 @@ RULES: Mapping[str, str] = {
     "a workload with an open attempt is in a state that has one": """
         SELECT w.id || ': ' || w.state FROM workloads w
         LEFT JOIN attempts a ON a.workload_id = w.id AND a.ended_at IS NULL AND a.follows IS NULL
-        WHERE (a.id IS NOT NULL) <> (w.state IN ('reserving', 'reserved', 'starting', 'running', 'stopping'))""",
+        WHERE (a.id IS NOT NULL) <> (w.state IN ('reserving', 'reserved', 'starting', 'running', 'resizing', 'stopping'))""",
     "a workload has ended exactly when its state says so": """
         SELECT id || ': ' || state FROM workloads
         WHERE (ended_at IS NOT NULL) <> (state IN ('succeeded', 'failed', 'cancelled', 'refused'))""",

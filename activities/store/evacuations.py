@@ -17,7 +17,7 @@ from corral.api import SlaTier
 from corral.evacuation import EvacuationOrder, EvacuationState, EvacuationStatus
 from corral.operation import OperationChange, OperationKind, OperationNote
 from corral.policy import Approvals
-from corral.status import Outcome
+from corral.status import Outcome, State
 from corral.wire import Steering
 from domain.approval import why_evacuation, why_not_approved
 from domain.evacuation import Resident, objection, who_leaves_next
@@ -227,7 +227,7 @@ async def _residents(connection: AsyncConnection, order: EvacuationOrder) -> lis
     """The workloads with room in a place: claimed, or promised."""
     attempts, workloads, rooms = tables.attempts.c, tables.workloads.c, tables.allocations.c
     query = (
-        select(workloads.id, workloads.tier, workloads.priority, attempts.bound_at, attempts.stop_at)
+        select(workloads.id, workloads.tier, workloads.priority, workloads.state, attempts.bound_at, attempts.stop_at)
         .distinct()
         .select_from(tables.attempts)
         .join(tables.workloads, workloads.id == attempts.workload_id)
@@ -242,6 +242,13 @@ async def _residents(connection: AsyncConnection, order: EvacuationOrder) -> lis
         .order_by(workloads.id)
     )
     return [
-        Resident(row.id, SlaTier(row.tier), row.priority, row.bound_at is not None, row.stop_at is not None)
+        Resident(
+            row.id,
+            SlaTier(row.tier),
+            row.priority,
+            is_bound=row.bound_at is not None,
+            # Who only changes its size has no notice to leave.
+            is_leaving=row.stop_at is not None and row.state != State.RESIZING,
+        )
         for row in await connection.execute(query)
     ]

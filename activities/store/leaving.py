@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Integer, Row, case, cast, literal, or_, select, update
+from sqlalchemy import Integer, Row, case, cast, exists, literal, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import AttemptKey
@@ -29,12 +29,39 @@ _SAYINGS = {
 }
 """What people are told of what leaves too slowly."""
 
+_OF_REPLICAS = {
+    Leave.SILENT: (
+        Reason.PROVIDER_DOES_NOT_ANSWER,
+        "its provider was to give it another size and has not answered; it is asked again, and what runs, runs on",
+    ),
+    Leave.FORCED: (
+        Reason.DOES_NOT_STOP,
+        "replicas that it is not to have any more have not stopped in time; they are stopped by force, and the others run on",
+    ),
+    Leave.STUCK: (
+        Reason.DOES_NOT_STOP,
+        "replicas that it is not to have any more were stopped by force and are still there; before they are observed gone, it "
+        "keeps what they have, and nothing new goes to their nodes: see to it there. The others run on",
+    ),
+}
+"""The same where it is replicas of what runs on that leave too slowly."""
+
+
+def _saying(workload: WorkloadRow, step: Leave) -> tuple[Reason, str]:
+    return (_OF_REPLICAS if workload.state is State.RESIZING else _SAYINGS)[step]
+
 
 def give_notice(journal: Journal, attempt: AttemptRow, stop_as: Outcome, **order: str | None) -> AttemptRow:
     """Order an attempt to stop, by a notice of its own unless one is in force. `order`: for whom, or why."""
     if attempt.leave is None:
         attempt = journal.step(attempt, Leave.ORDERED, stop_at=journal.now, notice=attempt.notice + 1, kept_at=None)
     return journal.attempt(attempt, stop_as=stop_as, **order)
+
+
+def give_notice_to_all(journal: Journal, attempt: AttemptRow) -> AttemptRow:
+    """Begin anew, by a notice of its own, with an attempt of which only some replicas had to leave so far."""
+    now = journal.now
+    return journal.attempt(attempt, leave=Leave.ORDERED, leave_at=now, stop_at=now, notice=attempt.notice + 1, kept_at=None)
 
 
 def take_notice_back(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, cause: str) -> None:
@@ -73,9 +100,9 @@ async def note_kept(connection: AsyncConnection, journal: Journal, key: AttemptK
 
 
 def note_checkpoint(journal: Journal, workload: WorkloadRow, attempt: AttemptRow) -> bool:
-    """Believe that the work is saved up to now; answers whether there was a notice, whose grace is over by that."""
+    """Believe that the work is saved up to now; answers whether there was a notice to leave, whose grace is over by that."""
     attempt = journal.attempt(attempt, checkpoint_at=journal.now)
-    ends_grace = attempt.leave in MAY_STAY
+    ends_grace = attempt.leave in MAY_STAY and workload.state is not State.RESIZING
     if ends_grace:
         journal.step(attempt, Leave.SAVED)
     journal.change(workload)
@@ -87,8 +114,17 @@ def note_checkpoint(journal: Journal, workload: WorkloadRow, attempt: AttemptRow
 
 
 async def overdue(connection: AsyncConnection, now: datetime, stop_seconds: int) -> list[str]:
-    """The workloads of attempts that have been longer at a step on their way out than they may."""
-    attempts, workloads = tables.attempts.c, tables.workloads.c
+    """The workloads of attempts that have been longer at a step on their way out than they may.
+
+    One that grows in place has nobody to be forced: replicas that come may take their time.
+    """
+    attempts, workloads, followers = tables.attempts.c, tables.workloads.c, tables.attempts.alias("followers")
+    grows = exists().where(
+        workloads.state == State.RESIZING,
+        attempts.leave == Leave.NOTICED,
+        followers.c.follows == attempts.id,
+        followers.c.replicas > attempts.replicas,
+    )
     grace = cast(workloads.spec["checkpoint"]["grace_seconds"].astext, Integer)
     limit = case((attempts.leave == Leave.NOTICED, grace + stop_seconds), else_=literal(stop_seconds))
     query = (
@@ -98,6 +134,7 @@ async def overdue(connection: AsyncConnection, now: datetime, stop_seconds: int)
             attempts.ended_at.is_(None),
             attempts.leave.in_(TOO_LONG),
             attempts.bound_at.is_not(None),
+            not_(grows),
             attempts.leave_at < literal(now) - limit * timedelta(seconds=1),
         )
         .order_by(attempts.workload_id)
@@ -117,7 +154,7 @@ def take_further(journal: Journal, workload: WorkloadRow, attempt: AttemptRow) -
     """Take an attempt that leaves too slowly a step further, and say so."""
     assert attempt.leave is not None, "only what leaves can do so too slowly"
     step = TOO_LONG[attempt.leave]
-    reason, message = _SAYINGS[step]
+    reason, message = _saying(workload, step)
     said = Explanation(reason=reason, message=message, as_of=journal.now)
     attempt = journal.step(attempt, step)
     journal.change(workload, explanation=said.model_dump(mode="json"))
@@ -129,11 +166,12 @@ def take_further(journal: Journal, workload: WorkloadRow, attempt: AttemptRow) -
 # Suspicion
 
 
-async def cast_suspicion(connection: AsyncConnection, attempt: AttemptRow) -> list[str]:
-    """Let nothing new go to the nodes of an attempt; answers with them."""
+async def cast_suspicion(connection: AsyncConnection, workload: WorkloadRow, attempt: AttemptRow) -> list[str]:
+    """Let nothing new go to the nodes that an attempt does not leave; answers with them."""
     assert attempt.leave in _SAYINGS, "there is something to say about it"
-    nodes = await _nodes_of(connection, attempt)
-    reason = f"attempt {attempt.id} does not leave: {_SAYINGS[attempt.leave][1]}"
+    is_resized = workload.state is State.RESIZING
+    nodes = await (_nodes_to_leave if is_resized else _nodes_of)(connection, attempt)
+    reason = f"attempt {attempt.id} does not leave: {_saying(workload, attempt.leave)[1]}"
     await connection.execute(update(tables.nodes).where(among(tables.nodes.c.id, nodes)).values(suspect=reason))
     return nodes
 
@@ -182,6 +220,19 @@ def _is_suspect(attempt: AttemptRow | Row[*tuple[Any, ...]]) -> bool:
     """Whether an attempt does not leave, or its provider has not answered since it was to, though it stays by now."""
     is_kept_unheard = attempt.notice > 0 and attempt.leave is None and attempt.kept_at is None
     return attempt.ended_at is None and (attempt.leave in SUSPECT or is_kept_unheard)
+
+
+async def _nodes_to_leave(connection: AsyncConnection, attempt: AttemptRow) -> list[str]:
+    """The nodes on which an attempt has replicas that it is not to have any more."""
+    rooms, followers, keeps = tables.allocations.c, tables.attempts.alias("followers"), tables.allocations.alias("keeps")
+    keeps_all = exists().where(
+        followers.c.follows == attempt.id,
+        keeps.c.attempt_id == followers.c.id,
+        keeps.c.node_id == rooms.node_id,
+        rooms.replicas.contained_by(keeps.c.replicas),
+    )
+    query = select(rooms.node_id).where(rooms.attempt_id == attempt.id, not_(keeps_all)).order_by(rooms.node_id)
+    return list(await connection.scalars(query))
 
 
 async def _nodes_of(connection: AsyncConnection, attempt: AttemptRow) -> list[str]:

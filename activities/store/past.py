@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.store import tables
 from corral.api import SlaTier
 from corral.policy import Policy, Rank
-from corral.status import Outcome
+from corral.status import Outcome, State
 from domain.accounting import Interval, IntervalKind, lost_work
 from domain.disruption_budgets import ForcedStop
 from domain.headroom import CONTROL_WINDOW
@@ -31,6 +31,8 @@ class PastNews:
     relieved_by: Mapping[str, frozenset[str]]
     failed: Mapping[str, int]
     stops: Mapping[str, ForcedStop]
+    looked_at: Collection[str] | None
+    """The workloads whose stops these are; none: those of all."""
     reach: timedelta
     """How far back some rule looks at stops."""
 
@@ -59,11 +61,12 @@ class Past:
     ) -> PastNews:
         """Read everything of those of the `changed` workloads that are `live`, and their stops; once the stops of all."""
         reach = max([DAY, *(timedelta(seconds=budget.period_seconds) for budget in policy.limits.disruption_budgets)])
-        stops = await _read_stops(connection, now - reach, None if reach > self._reach else changed, policy.rank)
+        looked_at = None if reach > self._reach else changed
+        stops = await _read_stops(connection, now - reach, looked_at, policy.rank)
         if not live:
-            return PastNews({}, {}, {}, stops, reach)
-        ledger = await _read_ledger(connection, live, now)
-        return PastNews(ledger, await _read_relieved(connection, live), await _read_failed(connection, live), stops, reach)
+            return PastNews({}, {}, {}, stops, looked_at, reach)
+        ledger, relieved_by = await _read_ledger(connection, live, now), await _read_relieved(connection, live)
+        return PastNews(ledger, relieved_by, await _read_failed(connection, live), stops, looked_at, reach)
 
     def take(self, news: PastNews, gone: Collection[str], now: datetime) -> Collection[str]:
         """Remember it; answers with the workloads that were stopped more or less often in a day than they were before."""
@@ -92,11 +95,15 @@ class Past:
         return replace(waiting, failed_in_a_row=failed, relieved_by=relieved_by) if failed or relieved_by else waiting
 
     def _take_stops(self, news: PastNews, now: datetime) -> Collection[str]:
+        # A stop that was taken back is none.
+        again = None if news.looked_at is None else frozenset(news.looked_at)
+        others = {} if again is None else {id: stop for id, stop in self._stops.items() if stop.workload_id not in again}
+        stops = others | dict(news.stops)
         is_so = self._stays is not None and now < self._stays and news.reach == self._reach
-        if is_so and all(self._stops.get(id) == stop for id, stop in news.stops.items()):
+        if is_so and self._stops == stops:
             return ()
         before, oldest = self._stopped_today, now - news.reach
-        kept = [stop for stop in (self._stops | dict(news.stops)).values() if stop.at > oldest]
+        kept = [stop for stop in stops.values() if stop.at > oldest]
         self.stops = tuple(sorted(kept, key=lambda stop: (stop.at, stop.attempt_id)))
         self._stops = {stop.attempt_id: stop for stop in self.stops}
         self._stopped_today = Counter(stop.workload_id for stop in self.stops if stop.at > now - DAY and not stop.for_itself)
@@ -198,6 +205,7 @@ _STOPS = (
     )
     .join(tables.workloads, tables.workloads.c.id == _OWN.c.workload_id)
     .where(or_(_OWN.c.beneficiary.is_not(None), _IS_MOVED, _IS_RESIZED), _OWN.c.stop_at > bindparam("since"))
+    .where(or_(tables.workloads.c.state != State.RESIZING, _OWN.c.ended_at.is_not(None)))  # what runs on was not disrupted
 )
 _THEIR_STOPS = _STOPS.where(_OWN.c.workload_id == _WORKLOADS)
 

@@ -27,6 +27,7 @@ from domain.decision import Change, Decision, Keep, Plan, Refuse, Reshape, Start
 from domain.explanation import is_same
 from domain.fleet import Node, NodeShare, Placement
 from domain.lifecycle import BEFORE_BINDING
+from domain.parts import only, replicas_at
 from domain.penalties import Entry, charges, settlement
 
 CLAIMED, PROMISED = "claimed", "promised"
@@ -241,9 +242,21 @@ class PlanWriter:
         beneficiary = next((held.id for held in self.held if held.workload_id == reshape.beneficiary), None)
         reason = f", so that {reshape.trade.in_words}" if reshape.trade else ""
         self.journal.note(follower.workload_id, reshape.change, f"goes on with {place_of(follower)}{reason}")
-        self._give_notice(
-            reshape.attempt_id, f"has notice to go on with {place_of(follower)}", outcome, beneficiary=beneficiary
-        )
+        state = State.RESIZING if self._is_in_place(reshape) else State.STOPPING
+        message = f"has notice to go on with {place_of(follower)}"
+        self._give_notice(reshape.attempt_id, message, outcome, state, beneficiary=beneficiary)
+
+    def _is_in_place(self, reshape: Reshape) -> bool:
+        """Whether work goes on with replicas that it has: those of an endpoint do not need each other."""
+        attempt = self.world.attempts[reshape.attempt_id]
+        row = self.journal.workloads.get(attempt.workload_id, self.workloads[attempt.workload_id])
+        spec = row.parsed()
+        if row.state is not State.RUNNING or spec.autoscale is None:
+            return False
+        active = next(active for active in self.world.snapshot.active if active.attempt_id == reshape.attempt_id)
+        has, gets = replicas_at(active.placement.shares), replicas_at(reshape.placement.shares)
+        more = only(reshape.placement, spec, ((replica.group, replica.index) for _, replica in gets - has))
+        return gets < has or (has < gets and all(self._is_free(share) for share in more.shares))
 
     def _stop(self, stop: Stop) -> None:
         outcome = Outcome.PREEMPTED if stop.reason is Reason.PREEMPTED else Outcome.STOPPED
@@ -277,7 +290,9 @@ class PlanWriter:
     def _is_promised(self, attempt: AttemptRow) -> bool:
         return attempt.id in self.promised
 
-    def _give_notice(self, attempt_id: str, message: str, stop_as: Outcome, **order: str | None) -> None:
+    def _give_notice(
+        self, attempt_id: str, message: str, stop_as: Outcome, state: State = State.STOPPING, **order: str | None
+    ) -> None:
         """Order an attempt to stop; its workflow does the rest. `order`: for whom (`beneficiary`), or why (`reason`).
 
         One that only holds capacity ends at once: nothing runs.
@@ -292,7 +307,7 @@ class PlanWriter:
             self.ended.append(attempt)
             return
         preemptions = row.preemptions + (stop_as is Outcome.PREEMPTED)
-        self.journal.move(row, State.STOPPING, message, preemptions=preemptions)
+        self.journal.move(row, state, message, preemptions=preemptions)
         self.journal.tell(row.id)
 
     def _explain(self, workload: str, explanation: Explanation, round_id: int) -> None:

@@ -261,6 +261,14 @@ class PostgresStore:
         """Note that the provider has given a notice: the grace runs."""
         return await self._heard(leaving.note_noticed, key, notice)
 
+    async def start_anew(self, key: AttemptKey, notice: int, why: str) -> list[Notice]:
+        """Note that an attempt cannot get another size as it runs: by a notice of its own, all of it is to leave."""
+
+        async def work(connection: AsyncConnection, journal: Journal) -> None:
+            await resizing.start_anew(connection, journal, key, notice, why)
+
+        return (await self._write(work))[1]
+
     async def kept(self, key: AttemptKey, notice: int) -> list[Notice]:
         """Note that the provider has taken a notice back."""
         return await self._heard(leaving.note_kept, key, notice)

@@ -1,23 +1,27 @@
 """Endpoints that go on in another size in place: the attempt stays, and its follower says which replicas it is to have."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import AttemptKey
-from activities.ports import LaunchSpec, Observation, StopOrder
+from activities.ports import Observation, StopOrder
 from activities.store import tables
 from activities.store.bulk import among
 from activities.store.facts import share_of
 from activities.store.launching import launch_orders
-from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked_workloads, open_attempts, place_of
+from activities.store.leaving import give_notice_to_all
+from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked, locked_workloads, open_attempts, place_of
 from corral.model import WHOLE
 from corral.status import State
 from domain.accounting import IntervalKind
-from domain.fleet import NodeShare, Replica
-from domain.lifecycle import MAY_STAY, RESHAPED
+from domain.fleet import NodeShare
+from domain.lifecycle import RESHAPED
+from domain.parts import replicas_at
 
 
 async def stop_order(connection: AsyncConnection, key: AttemptKey) -> StopOrder | None:
@@ -27,32 +31,34 @@ async def stop_order(connection: AsyncConnection, key: AttemptKey) -> StopOrder 
     if workload is None or attempt is None or attempt.epoch != key.epoch or attempt.bound_at is None:
         return None
     wish = workload.parsed().checkpoint
-    resized = await _resize_order(connection, workload, attempt, attempts.then.get(key.workload))
-    return StopOrder(
-        attempt.id, attempt.epoch, attempt.provider, attempt.notice, attempt.leave, wish.signal, wish.grace_seconds, resized
+    order = StopOrder(
+        attempt.id, attempt.epoch, attempt.provider, attempt.notice, attempt.leave, wish.signal, wish.grace_seconds
     )
+    if workload.state is not State.RESIZING:
+        return order
+    return await _with_replicas(connection, order, workload, attempt, attempts.then[key.workload])
 
 
-async def _resize_order(
-    connection: AsyncConnection, workload: WorkloadRow, attempt: AttemptRow, follower: AttemptRow | None
-) -> LaunchSpec | None:
-    """What the attempt is to go on with, where it can do so with the replicas that it has, or with some of them.
-
-    Replicas of an endpoint do not need each other; other work starts anew in another size.
-    """
-    if follower is None or not is_resized(attempt) or workload.parsed().autoscale is None:
-        return None
+async def _with_replicas(
+    connection: AsyncConnection, order: StopOrder, workload: WorkloadRow, attempt: AttemptRow, follower: AttemptRow
+) -> StopOrder:
+    """The order with the replicas that the attempt is to go on with, as long as nobody has their room."""
     now, then = await _shares(connection, attempt.id), await _shares(connection, follower.id)
-    has, gets = _replicas(now), _replicas(then)
-    if not (gets < has or (has < gets and await _is_free(connection, now, then))):
-        return None
+    if not await _is_free(connection, now, then):
+        return replace(order, why_anew="others have the room by now")
     orders = await launch_orders(connection, {workload.id: workload}, [follower])
-    return orders[follower.id].of(attempt.id, attempt.epoch)
+    return replace(order, resized=orders[follower.id].of(attempt.id, attempt.epoch))
 
 
-def is_resized(attempt: AttemptRow) -> bool:
-    """Whether an attempt is to go on in another shape, and nothing has been done to it that cannot be undone."""
-    return attempt.stop_as in RESHAPED and attempt.leave in MAY_STAY
+async def start_anew(connection: AsyncConnection, journal: Journal, key: AttemptKey, notice: int, why: str) -> None:
+    """Let an attempt that cannot get another size as it runs stop as a whole, and its workload go on in that size after it."""
+    workload, attempt = await locked(connection, journal, key.workload)
+    if workload is None or attempt is None or (attempt.epoch, attempt.notice) != (key.epoch, notice):
+        return
+    if workload.state is State.RESIZING:
+        give_notice_to_all(journal, attempt)
+        journal.move(workload, State.STOPPING, f"cannot change its size as it runs, and starts anew: {why}")
+        journal.tell(workload.id)
 
 
 async def _shares(connection: AsyncConnection, attempt: str) -> list[NodeShare]:
@@ -62,12 +68,8 @@ async def _shares(connection: AsyncConnection, attempt: str) -> list[NodeShare]:
     ]
 
 
-def _replicas(shares: Collection[NodeShare]) -> set[tuple[str, Replica]]:
-    return {(share.node_id, replica) for share in shares for replica in share.replicas}
-
-
 async def _is_free(connection: AsyncConnection, now: Collection[NodeShare], then: Collection[NodeShare]) -> bool:
-    """Whether there is room already for what it gets beside what it has."""
+    """Whether there is room for what it gets beside what it has."""
     has = {share.node_id: share.room.devices for share in now}
     columns = tables.nodes.c
     found = await connection.execute(
@@ -91,13 +93,14 @@ async def go_on_resized(
     What was told of a notice that is taken back by now, or before a later one, changes nothing.
     """
     follower = journal.open.then.get(workload.id)
-    if follower is None or seen.resized != attempt.notice or not is_resized(attempt):
+    if follower is None or seen.resized != attempt.notice or attempt.stop_as not in RESHAPED:
         return set()
     freed = await take_up(connection, journal, workload, attempt, follower, seen.at)
     attempt = journal.attempts[attempt.id]
     # By a number of its own: whoever takes notices back, however late, does not take this one back.
     done = attempt.notice + 1
-    journal.step(attempt, None, stop_at=None, stop_as=None, beneficiary=None, notice=done, kept_at=journal.now)
+    is_done: dict[str, Any] = {"leave": None, "leave_at": None, "stop_at": None, "stop_as": None, "beneficiary": None}
+    journal.attempt(attempt, **is_done, notice=done, kept_at=journal.now)
     journal.move(workload, State.RUNNING, f"goes on with {place_of(attempt)}; what it had and keeps ran on", explanation=None)
     journal.tell(workload.id)
     return freed
@@ -131,8 +134,6 @@ async def take_up(
     return had
 
 
-async def is_growing(connection: AsyncConnection, workload: WorkloadRow, attempt: AttemptRow, follower: AttemptRow) -> bool:
+async def is_growing(connection: AsyncConnection, attempt: AttemptRow, follower: AttemptRow) -> bool:
     """Whether replicas of the follower may run already as parts of the attempt."""
-    return workload.parsed().autoscale is not None and _replicas(await _shares(connection, attempt.id)) < _replicas(
-        await _shares(connection, follower.id)
-    )
+    return replicas_at(await _shares(connection, attempt.id)) < replicas_at(await _shares(connection, follower.id))

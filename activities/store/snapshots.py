@@ -356,7 +356,9 @@ QUEUE_DRAINS = Departure(Outcome.DRAINED, "its queue is drained")
 async def housekeeping_due(connection: AsyncConnection, now: datetime) -> dict[str, Departure]:
     """Workloads whose attempt must be ended from outside, and why: expired holds, and work on draining nodes or queues."""
     attempts, holds, allocations, nodes = tables.attempts.c, tables.holds.c, tables.allocations.c, tables.nodes.c
-    staying = and_(attempts.ended_at.is_(None), attempts.stop_at.is_(None), attempts.follows.is_(None))
+    workloads = tables.workloads.c
+    stays = or_(attempts.stop_at.is_(None), workloads.state == State.RESIZING)
+    staying = and_(attempts.ended_at.is_(None), attempts.follows.is_(None), stays)
     expired = (
         select(attempts.workload_id)
         .join(tables.holds, holds.attempt_id == attempts.id)
@@ -365,6 +367,7 @@ async def housekeeping_due(connection: AsyncConnection, now: datetime) -> dict[s
     )
     on_draining_nodes = (
         select(attempts.workload_id)
+        .join(tables.workloads, workloads.id == attempts.workload_id)
         .join(tables.allocations, allocations.attempt_id == attempts.id)
         .join(tables.nodes, nodes.id == allocations.node_id)
         .where(staying, allocations.phase != "released", nodes.cordon == Health.DRAINING)
@@ -372,8 +375,8 @@ async def housekeeping_due(connection: AsyncConnection, now: datetime) -> dict[s
     )
     in_draining_queues = (
         select(attempts.workload_id)
-        .join(tables.workloads, tables.workloads.c.id == attempts.workload_id)
-        .where(staying, tables.workloads.c.queue.in_(_draining_queues()))
+        .join(tables.workloads, workloads.id == attempts.workload_id)
+        .where(staying, workloads.queue.in_(_draining_queues()))
         .order_by(attempts.workload_id)
     )
     due: dict[str, Departure] = {}

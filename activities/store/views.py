@@ -25,6 +25,7 @@ from corral.status import Outcome, State, Where, WorkloadEvent, WorkloadFilter, 
 from domain.budgets import ONE
 from domain.fleet import Amount, Health
 from domain.leases import Reach
+from domain.lifecycle import ON_ITS_WAY_OUT
 from domain.quota import NO_CLASSES, QuotaTree, SkuClasses
 from domain.soundness import healthy_capacity, warnings
 
@@ -52,7 +53,7 @@ async def workloads(connection: AsyncConnection, which: WorkloadFilter) -> list[
 async def _statuses(connection: AsyncConnection, query: Select[Any]) -> list[WorkloadStatus]:
     rows = [WorkloadRow.of(row) for row in await connection.execute(query)]
     attempts = await _latest_attempts(connection, [row.id for row in rows])
-    followers = (await open_attempts(connection, [row.id for row in rows if row.state is State.STOPPING])).then
+    followers = (await open_attempts(connection, [row.id for row in rows if row.state in ON_ITS_WAY_OUT])).then
     nodes = await _nodes_of(connection, [attempt.id for attempt in (*attempts.values(), *followers.values())])
     positions = await _positions(connection) if any(row.state is State.WAITING for row in rows) else {}
     return [

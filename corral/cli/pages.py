@@ -17,6 +17,7 @@ GAP = "  "
 
 _COLOURS: Mapping[str, str] = {
     State.RUNNING: "green",
+    State.RESIZING: "green",
     State.SUCCEEDED: "green",
     State.FAILED: "red",
     State.REFUSED: "red",

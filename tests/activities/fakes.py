@@ -53,6 +53,10 @@ class FakeProvider:
     """Clusters that do not answer."""
     is_silent: bool = False
     """Nothing of it answers."""
+    is_stubborn: bool = False
+    """Replicas that are not to be there any more do not leave, however long."""
+    is_stuck: bool = False
+    """Not even by force."""
 
     async def snapshot(self) -> ProviderSnapshot:
         return ProviderSnapshot(
@@ -90,14 +94,19 @@ class FakeProvider:
             self.notices[attempt_id] = notice
             self.becomes(attempt_id, Phase.STOPPING)
 
-    async def resize(self, order: LaunchSpec, *, notice: int) -> None:
-        self.calls.append(f"resize {order.attempt_id} {len(order.places)} {order.grace_seconds}")
+    async def resize(self, order: LaunchSpec, *, notice: int, at_once: bool = False) -> None:
+        self.calls.append(f"resize {order.attempt_id} {len(order.places)}" + (" at once" if at_once else ""))
         if self.failures:
             raise self.failures.pop()
-        if notice > self.notices.get(order.attempt_id, 0):
-            self.notices[order.attempt_id] = notice
-            resized = self.sees(order.attempt_id, Phase.RUNNING)
-            self.attempts[order.attempt_id] = replace(resized, resized=notice)
+        is_news = notice > self.notices.get(order.attempt_id, 0)
+        self.notices[order.attempt_id] = max(notice, self.notices.get(order.attempt_id, 0))
+        if (at_once and not self.is_stuck) or (is_news and not self.is_stubborn):
+            self.is_resized(order.attempt_id, notice)
+
+    def is_resized(self, attempt_id: str, notice: int) -> Observation:
+        """An attempt has the replicas of that notice, and no others."""
+        self.attempts[attempt_id] = replace(self.sees(attempt_id, Phase.RUNNING), resized=notice)
+        return self.attempts[attempt_id]
 
     async def keep(self, attempt_id: str, epoch: int, *, notice: int) -> None:
         self.calls.append(f"keep {attempt_id}")

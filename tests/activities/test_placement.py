@@ -170,15 +170,30 @@ async def test_an_endpoint_goes_on_in_another_size_with_the_replicas_that_it_has
     assert (standing.state, standing.epoch, standing.notice) == (State.RUNNING, key.epoch, 0)
     before = await crew.pool.dump()
     assert (await crew.placement.stop(key)).state is State.RUNNING
-    assert crew.provider.calls[-1] == "resize chat.1 2 30", "nothing is told that is done"
+    assert crew.provider.calls[-1] == "resize chat.1 2", "nothing is told that is done"
     assert await crew.pool.dump() == before
 
 
 async def test_where_its_provider_has_no_room_for_that_it_starts_anew(crew: Crew) -> None:
     key = await an_endpoint_grows(crew)
     crew.provider.failures = [ProviderError(ErrorClass.NO_CAPACITY, "a device is taken")]
-    assert (await crew.placement.stop(key)).state is State.STOPPING
-    assert crew.provider.calls[-2:] == ["resize chat.1 2 30", "preempt chat.1 SIGTERM 30"]
+    standing = await crew.placement.stop(key)
+    assert (standing.state, standing.notice, standing.leave) == (State.STOPPING, 2, Leave.NOTICED)
+    assert crew.provider.calls[-2:] == ["resize chat.1 2", "preempt chat.1 SIGTERM 30"]
+
+
+async def test_replicas_that_do_not_leave_are_stopped_by_force_and_the_others_run_on(crew: Crew) -> None:
+    key = await an_endpoint_grows(crew)
+    await crew.placement.stop(key)
+    crew.provider.is_stubborn = True
+    await crew.pool.adjusts("resize", "chat", count=1)
+    await crew.pool.plan()
+    assert (await crew.placement.stop(key)).leave is Leave.NOTICED
+    crew.pool.clock.move(10_000)
+    await crew.pool.store.keep_house()
+    standing = await crew.placement.stop(key)
+    assert crew.provider.calls[-2:] == ["resize chat.1 1", "resize chat.1 1 at once"]
+    assert (standing.state, standing.epoch, await crew.pool.used()) == (State.RUNNING, 1, 1_000)
 
 
 async def test_a_change_of_size_without_an_answer_is_asked_for_again(crew: Crew) -> None:

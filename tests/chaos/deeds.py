@@ -33,7 +33,7 @@ LOST_WITHIN_SECONDS = 2 * PATIENCE_SECONDS
 """Far longer than lease, grace and skew (see `tests.chaos.pool`): for a part of it no worker may be there to see it."""
 CANDIDATES_WITHIN_SECONDS = 20.0
 
-LIVE = ("waiting", "reserving", "reserved", "starting", "running", "stopping")
+LIVE = ("waiting", "reserving", "reserved", "starting", "running", "resizing", "stopping")
 
 
 class NobodyToStrike(Exception):

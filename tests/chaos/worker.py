@@ -123,12 +123,12 @@ def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
             if orders.take(Fault.NOTICE_REPEATED):
                 await super().preempt(attempt_id, epoch, **terms)
 
-        async def resize(self, order: LaunchSpec, *, notice: int) -> None:
+        async def resize(self, order: LaunchSpec, *, notice: int, at_once: bool = False) -> None:
             await self._reach()
-            await super().resize(order, notice=notice)
+            await super().resize(order, notice=notice, at_once=at_once)
             die_if(orders, Fault.DEATH_AFTER_NOTICE)
             if orders.take(Fault.NOTICE_REPEATED):
-                await super().resize(order, notice=notice)
+                await super().resize(order, notice=notice, at_once=at_once)
 
         async def release(self, attempt_id: str, epoch: int) -> None:
             await self._reach()

@@ -105,6 +105,22 @@ async def is_told_to_stay(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any
     return record, handle
 
 
+async def is_resized_as_it_runs(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Runs, goes on in another size, of which replicas do not leave before they are forced to; then it runs, and finishes."""
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    await stage.tells(record.becomes(State.RESIZING, notice=1, leave=Leave.ORDERED, next_place="4 h100 in eu/eu-1 (stage)"))
+    await until_calls(record, ["admit", "bind", "stop"])
+    saying = {"reason": Reason.DOES_NOT_STOP, "message": "they are stopped by force, and the others run on"}
+    await stage.tells(record.becomes(State.RESIZING, leave=Leave.FORCED, **saying))
+    await until_calls(record, ["admit", "bind", "stop", "stop"])
+    await stage.tells(record.becomes(State.RUNNING, notice=0, leave=None, reason=None))
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, handle
+
+
 async def says_that_it_is_saved(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
     """Runs, has to leave, says that its work is saved, is stopped at once, does not stop, is stopped by force."""
     record = a_record()
@@ -255,6 +271,7 @@ SCENARIOS: dict[str, Scenario] = {
         waits_and_is_preempted,
         goes_on_elsewhere,
         is_told_to_stay,
+        is_resized_as_it_runs,
         says_that_it_is_saved,
         is_held_released_and_cancelled,
         is_told_its_demand,

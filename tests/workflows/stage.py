@@ -164,7 +164,8 @@ class Stage:
         if verb in outcomes:
             record.ordered = outcomes[verb]
             at_once = State.CANCELLED if verb == "cancel" else State.SUSPENDED
-            record.becomes(State.STOPPING if record.now.state in AT_A_PROVIDER else at_once)
+            notice = record.now.notice + (record.now.state is State.RESIZING)
+            record.becomes(State.STOPPING if record.now.state in AT_A_PROVIDER else at_once, notice=notice)
         elif verb == "checkpointed" and record.now.state is State.STOPPING:
             record.becomes(State.STOPPING, leave=Leave.SAVED)
         else:

@@ -51,6 +51,20 @@ async def test_running_work_without_a_limit_is_left_in_peace(skipping: WorkflowE
     await handle.result()
 
 
+async def test_what_is_resized_is_stopped_when_its_time_is_over_and_looks_whether_that_is_done(
+    skipping: WorkflowEnvironment, skipping_stage: Stage
+) -> None:
+    record = a_record(runtime_left=1_000.0, stopped_as=State.FAILED)
+    handle = await skipping_stage.begins(record)
+    await until_state(record, State.RUNNING)
+    await skipping_stage.tells(record.becomes(State.RESIZING, notice=1))
+    await record.until("stop")
+    record.runtime_left = 0.0
+    record.becomes(State.RESIZING)
+    assert (await handle.result()).state is State.FAILED
+    assert record.calls == ["admit", "bind", "stop", "look", "expire", "stop"]
+
+
 async def test_work_whose_time_is_over_is_stopped(skipping: WorkflowEnvironment, skipping_stage: Stage) -> None:
     record = a_record(runtime_left=3_600.0, stopped_as=State.FAILED)
     handle = await skipping_stage.begins(record)

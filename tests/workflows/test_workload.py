@@ -60,6 +60,11 @@ async def test_what_has_to_leave_and_is_saved_is_stopped_a_second_time_without_a
     assert record.calls == ["admit", "bind", "checkpointed", "stop", "checkpointed", "stop"]
 
 
+async def test_what_changes_its_size_as_it_runs_is_told_so_and_forced_where_replicas_do_not_leave(stage: Stage) -> None:
+    record, _ = await scenarios.is_resized_as_it_runs(stage)
+    assert record.calls == ["admit", "bind", "stop", "stop"]
+
+
 async def test_an_operator_reads_on_its_page_that_work_does_not_stop(stage: Stage) -> None:
     record = a_record()
     handle = await stage.begins(record)

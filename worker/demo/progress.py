@@ -30,6 +30,7 @@ STYLES: dict[State, str] = {
     State.RESERVED: "cyan",
     State.STARTING: "cyan",
     State.RUNNING: "green",
+    State.RESIZING: "green",
     State.STOPPING: "magenta",
     State.SUCCEEDED: "bright_green",
     State.FAILED: "red",

@@ -68,8 +68,8 @@ class RemoteProvider:
     async def preempt(self, attempt_id: str, epoch: int, *, notice: int, signal: str, grace_seconds: int) -> None:
         await self._call("preempt", attempt_id, epoch, notice=notice, signal=signal, grace_seconds=grace_seconds)
 
-    async def resize(self, order: LaunchSpec, *, notice: int) -> None:
-        await self._call("resize", order, notice=notice)
+    async def resize(self, order: LaunchSpec, *, notice: int, at_once: bool = False) -> None:
+        await self._call("resize", order, notice=notice, at_once=at_once)
 
     async def keep(self, attempt_id: str, epoch: int, *, notice: int) -> None:
         await self._call("keep", attempt_id, epoch, notice=notice)

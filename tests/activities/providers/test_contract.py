@@ -214,6 +214,37 @@ async def test_what_a_replica_has_is_not_given_before_it_has_left(world: World) 
     assert (await seen(world.provider, "attempt-1", Phase.RUNNING)).resized == 0
 
 
+async def test_replicas_that_are_to_leave_are_stopped_at_once_when_that_is_told_by_the_same_notice(world: World) -> None:
+    await world.provider.launch(sized(world, 2, ignores_notice=True))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    smaller = replace(sized(world, 1), grace_seconds=300)
+    await world.provider.resize(smaller, notice=1)
+    await world.provider.resize(smaller, notice=1, at_once=True)
+    await world.provider.resize(smaller, notice=1, at_once=True)
+
+    assert (await is_resized(world, 1)).phase is Phase.RUNNING
+    await world.provider.launch(world.order("attempt-2", workload="another", devices=(1,)))
+
+
+async def test_that_they_are_stopped_at_once_may_be_all_that_it_is_told(world: World) -> None:
+    await world.provider.launch(sized(world, 2, ignores_notice=True))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await world.provider.resize(replace(sized(world, 1), grace_seconds=300), notice=1, at_once=True)
+    assert (await is_resized(world, 1)).phase is Phase.RUNNING
+
+
+async def test_nobody_is_stopped_at_once_by_a_notice_that_is_taken_back(world: World) -> None:
+    await world.provider.launch(sized(world, 2, ignores_notice=True))
+    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    smaller = replace(sized(world, 1), grace_seconds=300)
+    await world.provider.resize(smaller, notice=1)
+    await world.provider.keep("attempt-1", 1, notice=1)
+    await world.provider.resize(smaller, notice=1, at_once=True)
+    assert (await seen(world.provider, "attempt-1", Phase.RUNNING)).resized == 0
+    another = world.order("attempt-2", workload="another", devices=(1,))
+    assert await refusal(world.provider, another) is ErrorClass.NO_CAPACITY
+
+
 async def test_a_size_that_is_taken_back_is_the_one_before_again(world: World) -> None:
     await world.provider.launch(sized(world, 2))
     await seen(world.provider, "attempt-1", Phase.RUNNING)

@@ -24,12 +24,14 @@ AFTER: Mapping[tuple[str, State], State] = {
     ("cancel", State.RESERVED): State.CANCELLED,
     ("cancel", State.STARTING): State.STOPPING,
     ("cancel", State.RUNNING): State.STOPPING,
+    ("cancel", State.RESIZING): State.STOPPING,
     ("cancel", State.STOPPING): State.STOPPING,
     ("hold", State.WAITING): State.SUSPENDED,
     ("hold", State.RESERVING): State.SUSPENDED,
     ("hold", State.RESERVED): State.SUSPENDED,
     ("hold", State.STARTING): State.STOPPING,
     ("hold", State.RUNNING): State.STOPPING,
+    ("hold", State.RESIZING): State.STOPPING,
     ("hold", State.STOPPING): State.STOPPING,
     ("release", State.SUSPENDED): State.WAITING,
     ("resize", State.WAITING): State.WAITING,
@@ -37,16 +39,20 @@ AFTER: Mapping[tuple[str, State], State] = {
     ("resize", State.RESERVING): State.WAITING,
     ("resize", State.RESERVED): State.WAITING,
     ("resize", State.RUNNING): State.RUNNING,
+    ("resize", State.RESIZING): State.RESIZING,
     ("retarget", State.WAITING): State.WAITING,
     ("retarget", State.SUSPENDED): State.SUSPENDED,
     ("retarget", State.RESERVING): State.WAITING,
     ("retarget", State.RESERVED): State.WAITING,
     ("retarget", State.STARTING): State.STOPPING,
     ("retarget", State.RUNNING): State.STOPPING,
+    ("retarget", State.RESIZING): State.STOPPING,
     ("checkpointed", State.RUNNING): State.RUNNING,
+    ("checkpointed", State.RESIZING): State.RESIZING,
     ("checkpointed", State.STOPPING): State.STOPPING,
     ("expire", State.STARTING): State.STOPPING,
     ("expire", State.RUNNING): State.STOPPING,
+    ("expire", State.RESIZING): State.STOPPING,
     ("expire", State.STOPPING): State.STOPPING,
     **{("reprioritize", state): state for state in LIVE},
     **{("extend", state): state for state in LIVE},
@@ -74,6 +80,8 @@ SPECS: Mapping[str, dict[str, Any]] = {
 async def brought_to(pool: Pool, state: State, **fields: Any) -> None:
     """A workload `w` in that state."""
     await pool.gets(a_view())
+    if state is State.RESIZING:
+        fields |= {"gpus": 1, "minimum": 1, "autoscale": Autoscale(target=10, most=4)}
     if state is State.REFUSED:
         await pool.arrive(a_spec("w", queue="nobodys", **fields))
     elif state is State.RESERVING:
@@ -92,11 +100,14 @@ async def brought_to(pool: Pool, state: State, **fields: Any) -> None:
             await pool.adjusts("cancel", "w", "before")
         case State.STARTING:
             await pool.binds("w")
-        case State.RUNNING | State.SUCCEEDED | State.FAILED | State.STOPPING:
+        case State.RUNNING | State.RESIZING | State.SUCCEEDED | State.FAILED | State.STOPPING:
             await pool.runs("w")
     match state:
         case State.SUCCEEDED | State.FAILED:
             await pool.ends("w", Phase(state.value))
+        case State.RESIZING:
+            await pool.adjusts("resize", "w", "before", count=3)
+            await pool.plan()
         case State.STOPPING:
             await pool.orders("drain", "n1")
             await pool.store.keep_house()

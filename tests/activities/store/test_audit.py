@@ -109,7 +109,7 @@ BREACHES: dict[str, tuple[str, ...]] = {
     "the last state told is the one that a workload is in": (
         "INSERT INTO events (workload_id, at, kind, message) VALUES ('runs', now(), 'stopping', '')",
     ),
-    "a workload stops exactly while its attempt is on its way out, by a step of the table": (
+    "a workload stops or is resized exactly while its attempt is on its way out, by a step of the table": (
         "UPDATE attempts SET leave = NULL WHERE id = 'moves.1'",
         "UPDATE attempts SET leave = 'noticed' WHERE id = 'runs.1'",
         "UPDATE attempts SET leave = 'dancing' WHERE id = 'moves.1'",

@@ -115,6 +115,15 @@ async def a_stop(pool: Pool, **fields: Any) -> None:
     await pool.arrive(a_spec("urgent", tier=PREMIUM, retries=10))
 
 
+async def test_a_stop_that_was_taken_back_is_none_even_for_a_planner_that_remembers_it(pool: Pool) -> None:
+    await a_stop(pool)
+    assert len((await seen(pool)).stops) == 1
+    await pool.adjusts("cancel", "urgent")
+    await pool.plan()
+    assert await pool.state("victim") is State.RUNNING
+    assert (await seen(pool)).stops == ()
+
+
 async def test_stops_of_late_are_known_and_counted_for_a_day(pool: Pool) -> None:
     await a_stop(pool)
     await pool.ends("victim", Phase.CANCELLED)
