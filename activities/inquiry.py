@@ -19,8 +19,11 @@ from corral.status import State, WorkloadEvent, WorkloadFilter, WorkloadStatus
 from corral.wire import Inquiry as Name
 from domain.explanation import with_nearest_queues
 from domain.fixes import explained_now, for_tenant
+from domain.loans import told_of_its_loan
 
 log = logging.getLogger(__name__)
+
+HAS_ITS_PLACE = frozenset({State.RESERVED, State.STARTING, State.RUNNING})
 
 
 class Inquiry:
@@ -40,15 +43,21 @@ class Inquiry:
 
     @activity.defn(name=Name.EXPLAIN)
     async def explain(self, workload: str, names: bool) -> WorkloadStatus:
-        """One workload; one that waits with its reason and its fixes as of now. Others are named only if asked for."""
+        """One workload; one that waits with its reason and its fixes as of now, one that runs on a loan with that.
+
+        Others are named only if asked for.
+        """
         status = await self.status(workload)
         if names and status.explanation is not None and status.explanation.reason is Reason.UNKNOWN_QUEUE:
             known = [queue.name for queue in await self._store.queues()]
             named = with_nearest_queues(status.explanation, status.queue, known)
             return status.model_copy(update={"explanation": named})
-        if status.state is not State.WAITING:
+        if status.state not in {State.WAITING, *HAS_ITS_PLACE}:
             return status
         snapshot, now = await self._store.look()
+        if status.state in HAS_ITS_PLACE:
+            loan = told_of_its_loan(workload, snapshot, now)
+            return status if loan is None else status.model_copy(update={"explanation": loan})
         if all(waiting.id != workload for waiting in snapshot.waiting):
             return status
         try:

@@ -221,7 +221,8 @@ class Corral:
         """Tell why a workload waits, found out now, with the changes that would start it, or why it was refused.
 
         With `names` the changes name the workloads of others that they would stop, and where its queue does not exist those
-        with similar names are named, as operators need to know. None when it neither waits, was refused nor failed.
+        with similar names are named, as operators need to know. Of one that runs it tells if that is on capacity which is
+        lent to it (`OnLoan`). None when it neither waits, was refused nor failed, and may keep its place.
 
         Raises:
             NotFound: there is no such workload.

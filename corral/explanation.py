@@ -66,7 +66,10 @@ class Reason(StrEnum):
     # Why running work must leave though no workload takes its place.
     PREEMPTED = "Preempted"
     RESERVATION_OPENS = "ReservationOpens"
+    LOAN_ENDS = "LoanEnds"
     NODE_CLOSES = "NodeCloses"
+    # Why running work may have to.
+    ON_LOAN = "OnLoan"
     # Why work that has to leave has not left, and what it has is free for nobody.
     PROVIDER_DOES_NOT_ANSWER = "ProviderDoesNotAnswer"
     DOES_NOT_STOP = "DoesNotStop"

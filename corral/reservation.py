@@ -21,6 +21,17 @@ class Purpose(StrEnum):
     MAINTENANCE = "maintenance"
 
 
+class Lending(StrEnum):
+    """Until when others may use what is kept, if they can be told to leave: until the window opens, or until it is wanted.
+
+    What is lent until it is wanted is lent within the window too: work that it is for and that finds no other room has
+    those leave who are in its way, and starts when their notice is over.
+    """
+
+    UNTIL_OPEN = "until-open"
+    UNTIL_WANTED = "until-wanted"
+
+
 class ReservationSpec(Model):
     """What is asked: so many `accelerators` of a SKU for `seconds` from `start` on, for queues, tenants or named workloads.
 
@@ -46,6 +57,7 @@ class ReservationSpec(Model):
     queues: Names = ()
     tenants: Names = ()
     workloads: Names = ()
+    lent: Lending = Lending.UNTIL_OPEN
     flexible_seconds: Seconds = 0
     time_zone: ShortName = "UTC"
     recurrence: ShortText | None = None
@@ -64,12 +76,17 @@ class ReservationSpec(Model):
             unused = {"accelerators": self.accelerators, "sku": self.sku, "queues": self.queues, "tenants": self.tenants}
             named = [name for name, value in (unused | {"workloads": self.workloads}).items() if value]
             _need(not named, f"maintenance: nobody works there; leave out {', '.join(named)}")
+            _need(self.lent is Lending.UNTIL_OPEN, "maintenance: nobody works there; leave out lent")
         return self
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the spec in canonical JSON, in hexadecimal: two specs are the same when their digests are."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of the spec in canonical JSON, in hexadecimal: two specs are the same when their digests are.
+
+        `lent` is left out at its default: specs that were written before there was any keep their digest.
+        """
+        left_out = {"lent"} if self.lent is Lending.UNTIL_OPEN else set[str]()
+        return hashlib.sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()
 
     @property
     def summary(self) -> str:
@@ -100,12 +117,28 @@ class ReservationState(StrEnum):
         return self not in {ReservationState.PLANNED, ReservationState.OPEN}
 
 
+class MissKind(StrEnum):
+    """Why a window lacks capacity: the closed list behind the words."""
+
+    WORK_STAYS = "work-stays"
+    """Work of others is there that may not be stopped for it, or had not left at the opening."""
+    TOO_FEW_NODES = "too-few-nodes"
+    LOAN_IS_LATE = "loan-is-late"
+    """Somebody whom it is for waits for longer than the notice of those to whom it was lent."""
+    NOT_PLANNED = "not-planned"
+    """No round was decided while the window was open."""
+
+
 class Miss(Model):
-    """A window that opened without all of its capacity: how many accelerators were missing, why, and when they had come."""
+    """A window that lacked capacity: how many accelerators were missing, why, and when they had come.
+
+    It opened without them, or did not get them back in time from those to whom they were lent.
+    """
 
     opens_at: datetime
     at: datetime
     missing: float
+    kind: MissKind
     cause: str
     made_good_at: datetime | None = None
 
@@ -126,6 +159,10 @@ class ReservationStatus(Model):
     kept: Mapping[str, int] = {}
     missing: float = 0
     cause: str = ""
+    lent: float = 0
+    """Accelerators that others use now, in the open window, until they are wanted."""
+    lent_accelerator_seconds: float = 0
+    """The same summed up over all windows so far."""
     misses: tuple[Miss, ...] = ()
 
 

@@ -1,12 +1,12 @@
 """Bookings: reservations with their present or next window, and what that makes of the nodes that are kept."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from corral.api import WorkloadTerms
 from corral.policy import Limits
-from corral.reservation import Purpose, ReservationSpec
+from corral.reservation import Lending, MissKind, Purpose, ReservationSpec
 from domain.claimant import Claimant
 from domain.fleet import Amount, Node
 
@@ -20,7 +20,8 @@ Paths = Mapping[str, Sequence[str]]
 class Booking:
     """A reservation in its present or next window, which may open from `earliest` to `latest` and is to open at `opens_at`.
 
-    `nodes` (ids) are kept for it; `missing` thousandths are short as things stand, for the reason given in `cause`.
+    `nodes` (ids) are kept for it; `missing` thousandths are short as things stand, for the reason given by `kind` and, in
+    words, by `cause`. `lent` thousandths are used by others in the open window.
     """
 
     spec: ReservationSpec
@@ -32,7 +33,9 @@ class Booking:
     nodes: tuple[str, ...] = ()
     is_open: bool = False
     missing: Amount = 0
+    kind: MissKind | None = None
     cause: str = ""
+    lent: Amount = 0
 
     @property
     def id(self) -> str:
@@ -48,7 +51,8 @@ class Booking:
 class Engagement:
     """What a node is kept for from `opens_at` on: for these queues (and below), tenants and workloads, or for nobody.
 
-    Where it `evacuates`, nothing stays, whether or not it may be preempted.
+    Where it `evacuates`, nothing stays, whether or not it may be preempted. Where it `lends`, others may use the node until
+    somebody whom it is for wants it, in the window too.
     """
 
     opens_at: datetime
@@ -58,6 +62,7 @@ class Engagement:
     queues: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
+    lends: bool = False
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,10 +82,10 @@ class Engagement:
         """When such work has to be told at the latest that it must leave."""
         return self.opens_at - notice(spec, limits)
 
-    def admits(self, claimant: Claimant, paths: Paths, now: datetime, limits: Limits) -> bool:
+    def admits(self, claimant: Claimant, paths: Paths, now: datetime, limits: Limits, *, is_wanted: bool = False) -> bool:
         """Whether the workload may start there now: the window is over or for it, or it ends or can be told to leave before.
 
-        What is told to leave has at least the shortest loan before.
+        What is told to leave has at least the shortest loan before; where it is lent until it is wanted, as long as that takes.
         """
         if self.closes_at <= now or self.is_for(claimant, paths):
             return True
@@ -88,7 +93,13 @@ class Engagement:
         left = self.notice_at(spec, limits) - now
         if spec.maximum_runtime_seconds is not None and timedelta(seconds=spec.maximum_runtime_seconds) <= left:
             return True
-        return spec.preemptible and left > timedelta() and timedelta(seconds=limits.shortest_loan_seconds) <= left
+        lasts = left > timedelta() and timedelta(seconds=limits.shortest_loan_seconds) <= left
+        return spec.preemptible and (lasts or (self.lends and not is_wanted))
+
+    def is_lent_to(self, claimant: Claimant, paths: Paths, now: datetime, limits: Limits) -> bool:
+        """Whether such work is there only until the node is wanted, and may be told so now."""
+        is_due = self.notice_at(claimant.spec, limits) <= now < self.closes_at
+        return self.lends and is_due and claimant.spec.preemptible and not self.is_for(claimant, paths)
 
     @property
     def in_words(self) -> str:
@@ -106,7 +117,8 @@ def engagement_of(booking: Booking) -> Engagement:
     """What its nodes are kept for."""
     spec, evacuates = booking.spec, booking.spec.purpose is Purpose.MAINTENANCE
     name = f"{'maintenance' if evacuates else 'reservation'} {spec.id}"
-    return Engagement(booking.opens_at, booking.closes_at, name, evacuates, spec.queues, spec.tenants, spec.workloads)
+    whom = spec.queues, spec.tenants, spec.workloads
+    return Engagement(booking.opens_at, booking.closes_at, name, evacuates, *whom, lends=spec.lent is Lending.UNTIL_WANTED)
 
 
 def end_of(node: Node) -> Engagement | None:
@@ -132,10 +144,15 @@ def engagements(bookings: Iterable[Booking], nodes: Iterable[Node]) -> Engagemen
 
 
 def closed_to(
-    claimant: Claimant, every: Iterable[Engagement], paths: Paths, now: datetime, limits: Limits
+    claimant: Claimant,
+    every: Iterable[Engagement],
+    paths: Paths,
+    now: datetime,
+    limits: Limits,
+    wanted: Set[Engagement] = frozenset(),
 ) -> frozenset[Engagement]:
-    """Those of the engagements whose nodes the workload may not use now."""
-    return frozenset(each for each in every if not each.admits(claimant, paths, now, limits))
+    """Those of the engagements whose nodes the workload may not use now, where these are `wanted` by whom they are for."""
+    return frozenset(each for each in every if not each.admits(claimant, paths, now, limits, is_wanted=each in wanted))
 
 
 def _minute(at: datetime) -> str:

@@ -153,11 +153,15 @@ Decision = Start | StartAfter | Wait | Refuse
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """An attempt must leave though no workload takes its place: its queue has more than it may have, or its nodes are kept."""
+    """An attempt must leave though no workload takes its place: its queue has more than it may have, or its nodes are kept.
+
+    With a `beneficiary` (workload id) its nodes were lent, and that workload wants them.
+    """
 
     attempt_id: str
     reason: Reason
     why: str = ""
+    beneficiary: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

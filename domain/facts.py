@@ -51,6 +51,8 @@ class Facts:
     """What each node of the tree may fairly have beyond its nominal."""
     engagements: frozenset[Engagement] = frozenset()
     """What nodes are kept for."""
+    wanted: frozenset[Engagement] = frozenset()
+    """Those of them that are lent to nobody else now: somebody whom they are for wants them."""
     arrivals: tuple[Provisioning, ...] = ()
     """Nodes that are on their way."""
     remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -67,10 +69,17 @@ class Facts:
     def kind(self, workload: Waiting) -> Kind:
         """What the room for a workload depends on, remembered."""
         if (known := self.kinds.known(workload.id)) is None:
-            closed = closed_to(workload, self.engagements, self.tree.paths, self.now, self.policy.limits)
+            closed = closed_to(workload, self.engagements, self.tree.paths, self.now, self.policy.limits, self.wanted)
             asks = alike(workload, self.now, self.tree)
             known = self.kinds.tell(workload.id, (closed, asks), depends_on_the_hour=asks.depends_on_the_hour)
         return known
+
+    def wanting(self, wanted: frozenset[Engagement]) -> "Facts":
+        """The same where these engagements are wanted; what was worked out for whoever waits is worked out anew."""
+        if wanted == self.wanted:
+            return self
+        kinds, idle = self.kinds.apart(), self.idle.wanting(wanted)
+        return replace(self, wanted=wanted, idle=idle, remembered={}, kinds=kinds, turn_kinds=Kinds(), lanes=Lanes())
 
     def turn_kind(self, workload: Waiting) -> Kind:
         """The same with what its right to have others stopped depends on."""

@@ -51,9 +51,7 @@ ON_ITS_WAY_OUT = frozenset({State.RESIZING, State.STOPPING})
 
 RESHAPED = frozenset({Outcome.RESIZED, Outcome.MIGRATED})
 """Ends of attempts whose workload goes on in another shape, with capacity promised to it."""
-FOR_SOMEBODY = RESHAPED | {Outcome.PREEMPTED}
-"""Ends that may be ordered for the sake of a beneficiary: without it there is no need for them."""
-LEAVING = FOR_SOMEBODY | {Outcome.STOPPED}
+LEAVING = RESHAPED | {Outcome.PREEMPTED, Outcome.STOPPED}
 """Ends that a round ordered: what such work has is as good as free, and its queue's quota is not charged for it."""
 
 

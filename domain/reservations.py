@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from corral.explanation import Reason
 from corral.model import WHOLE
 from corral.policy import Limits
-from corral.reservation import Purpose
+from corral.reservation import MissKind, Purpose
 from corral.status import State
 from domain.bookings import Booking, Engagement, Engagements, Paths, end_of, engagement_of, engagements, notice
 from domain.decision import Stop
@@ -78,6 +78,7 @@ class _Choice:
     nodes: tuple[str, ...]
     missing: Amount
     disturbed: Amount
+    kind: MissKind | None = None
     cause: str = ""
 
 
@@ -103,7 +104,7 @@ class _Pool:
                 work.setdefault(share.node_id, []).append(active)
         followers = {max(its, key=lambda each: each.epoch).attempt_id for its in epochs.values() if len(its) > 1}
         nodes = {node.id: node for node in sorted(snapshot.nodes, key=lambda node: node.id)}
-        return cls(now, snapshot.policy.limits, _paths(snapshot), nodes, work, snapshot, spared | followers)
+        return cls(now, snapshot.policy.limits, paths_of(snapshot), nodes, work, snapshot, spared | followers)
 
     # What is kept
 
@@ -117,7 +118,9 @@ class _Pool:
             fresh = self.choose(moved, start, others, keeps=False)
             choice = fresh if (fresh.missing, fresh.disturbed) < (choice.missing, choice.disturbed) else choice
         is_open = booking.is_open or start <= self.now
-        return replace(moved, nodes=choice.nodes, is_open=is_open, missing=choice.missing, cause=choice.cause)
+        after = replace(moved, nodes=choice.nodes, is_open=is_open)
+        lent = self._lent(after)
+        return replace(after, missing=choice.missing, kind=choice.kind, cause=choice.cause, lent=lent)
 
     def choose(self, booking: Booking, opens_at: datetime, others: Sequence[Booking], *, keeps: bool = True) -> _Choice:
         """The nodes for a window that opens then; those of before first, if it `keeps` them."""
@@ -144,7 +147,7 @@ class _Pool:
             for supply, nodes in supplies.items()
             for choice in [self._of_supply(nodes, wanted, engagement, before)]
         ]
-        return min(choices)[-1] if choices else _Choice((), wanted, 0, _too_few(booking, 0))
+        return min(choices)[-1] if choices else _Choice((), wanted, 0, MissKind.TOO_FEW_NODES, _too_few(wanted, 0))
 
     def _of_supply(self, nodes: Iterable[Node], wanted: Amount, engagement: Engagement, before: frozenset[str]) -> _Choice:
         def order(node: Node) -> tuple[bool, bool, Amount, tuple[str, ...]]:
@@ -165,21 +168,43 @@ class _Pool:
         blocked = [node for node in nodes if not self._is_clear(node, engagement)]
         missing = max(0, wanted - sum(node.total.milli for node in nodes) + sum(node.total.milli for node in blocked))
         disturbed = sum(self._disturbed(node, engagement) for node in nodes)
-        cause = self._cause(blocked, nodes, wanted) if missing else ""
-        return _Choice(tuple(sorted(node.id for node in nodes)), missing, disturbed, cause)
+        said = self._causes(blocked, nodes, wanted, engagement) if missing else {}
+        cause = "; ".join(said.values())
+        return _Choice(tuple(sorted(node.id for node in nodes)), missing, disturbed, next(iter(said), None), cause)
 
-    def _cause(self, blocked: Sequence[Node], nodes: Sequence[Node], wanted: Amount) -> str:
-        said = []
-        if blocked:
-            names = ", ".join(sorted(node.id for node in blocked)[:MOST_NAMES])
-            more = f" and {len(blocked) - MOST_NAMES} more" if len(blocked) > MOST_NAMES else ""
-            said.append(f"work of others is on {names}{more} that may not be stopped for it, or has not left yet")
+    def _causes(
+        self, blocked: Sequence[Node], nodes: Sequence[Node], wanted: Amount, engagement: Engagement
+    ) -> dict[MissKind, str]:
+        said: dict[MissKind, str] = {}
+        late = [node for node in blocked if any(self._is_late(each, engagement) for each in self._others(node, engagement))]
+        if late:
+            said[MissKind.LOAN_IS_LATE] = f"work to which {_names(late)} was lent has not left in the time of its notice"
+        if others := [node for node in blocked if node not in late]:
+            work = f"work of others is on {_names(others)}"
+            said[MissKind.WORK_STAYS] = f"{work} that may not be stopped for it, or has not left yet"
         if (found := sum(node.total.milli for node in nodes)) < wanted:
-            said.append(f"of {wanted // WHOLE} accelerators {found // WHOLE} are ready and kept for nobody else in one region")
-        return "; ".join(said)
+            said[MissKind.TOO_FEW_NODES] = _too_few(wanted, found)
+        return said
+
+    def _lent(self, booking: Booking) -> Amount:
+        """Thousandths of an accelerator on which work of others runs, lent until they are wanted, in the open window."""
+        engagement = engagement_of(booking)
+        if not (booking.is_open and engagement.lends):
+            return 0
+        return sum(
+            share.room.milli
+            for id in booking.nodes
+            for active in self._others(self.nodes[id], engagement)
+            if active.spec.preemptible and active.started_at is not None
+            for share in active.placement.shares
+            if share.node_id == id
+        )
 
     def _is_clear(self, node: Node, engagement: Engagement) -> bool:
-        """Whether only work that it is for will be on the node when it opens; once it has, is."""
+        """Whether only work that it is for will be on the node when it opens, or work that leaves when it is wanted.
+
+        Once it has opened: is there, and has not had its notice for too long.
+        """
         return not any(self._stays(active, engagement) for active in self._others(node, engagement))
 
     def _others(self, node: Node, engagement: Engagement) -> list[Active]:
@@ -187,8 +212,21 @@ class _Pool:
 
     def _stays(self, active: Active, engagement: Engagement) -> bool:
         if engagement.opens_at <= self.now:
-            return True
+            return not (engagement.lends and active.spec.preemptible) or self._is_late(active, engagement)
         return not (_is_leaving(active) or self._ends_in_time(active, engagement) or _may_be_told(active, engagement))
+
+    def _is_late(self, active: Active, engagement: Engagement) -> bool:
+        """Whether somebody whom it is for has waited in vain for as long as the notice of this guest is."""
+        return any(due <= self.now for due in self._back_at(active, engagement))
+
+    def _back_at(self, active: Active, engagement: Engagement) -> Iterable[datetime]:
+        """When those who are promised what the guest was lent, and has notice to leave, should have it."""
+        if not (engagement.lends and active.spec.preemptible and _is_leaving(active)):
+            return
+        for share in active.placement.shares:
+            for each in self.work.get(share.node_id, ()):
+                if each.state is State.RESERVING and engagement.is_for(each, self.paths):
+                    yield each.held_at + notice(active.spec, self.limits)
 
     def _disturbed(self, node: Node, engagement: Engagement) -> Amount:
         """Thousandths of an accelerator that work on the node has which would have to be told to leave."""
@@ -245,7 +283,8 @@ class _Pool:
         )
 
     def _is_due(self, active: Active, engagement: Engagement) -> bool:
-        return engagement.notice_at(active.spec, self.limits) <= self.now and self._must_leave(active, engagement)
+        is_due = engagement.notice_at(active.spec, self.limits) <= self.now
+        return is_due and not engagement.lends and self._must_leave(active, engagement)
 
     def _is_notice_due(self, booking: Booking, choice: _Choice) -> bool:
         engagement = engagement_of(booking)
@@ -258,6 +297,7 @@ class _Pool:
         for node_id, its in engaged.items():
             for active in self.work.get(node_id, ()):
                 moments += [each.notice_at(active.spec, self.limits) for each in its if self._must_leave(active, each)]
+                moments += [due for each in its for due in self._back_at(active, each)]
         moments += self._loans_end(engaged)
         return min((moment for moment in moments if moment > self.now), default=None)
 
@@ -304,11 +344,17 @@ def _may_serve(booking: Booking, node: Node, closes_at: datetime) -> bool:
     )
 
 
-def _too_few(booking: Booking, found: int) -> str:
-    return f"of {booking.spec.accelerators} accelerators {found} are ready and kept for nobody else in one region"
+def _names(nodes: Sequence[Node]) -> str:
+    names = ", ".join(sorted(node.id for node in nodes)[:MOST_NAMES])
+    return f"{names} and {len(nodes) - MOST_NAMES} more" if len(nodes) > MOST_NAMES else names
 
 
-def _paths(snapshot: Snapshot) -> Paths:
+def _too_few(wanted: Amount, found: Amount) -> str:
+    return f"of {wanted // WHOLE} accelerators {found // WHOLE} are ready and kept for nobody else in one region"
+
+
+def paths_of(snapshot: Snapshot) -> Paths:
+    """Each queue with all that stand above it."""
     parents = {queue.name: queue.parent for queue in snapshot.queues}
 
     def path(name: str | None) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """One round: facts in, a plan out. Pure; someone else commits."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 
@@ -8,7 +9,7 @@ from corral.explanation import Explanation
 from corral.policy import QuotaModel
 from domain import explanation, ranked
 from domain.cohorts import turns as cohorts
-from domain.decision import Plan, Refuse, Wait
+from domain.decision import Plan, Refuse, Stop, Wait
 from domain.defragmentation import defragmented
 from domain.deserved import turns as deserved
 from domain.explanation import Finding
@@ -17,6 +18,7 @@ from domain.feasibility import ARRIVAL_FILTERS, LASTING_REASONS, offers, sift, u
 from domain.guarantees import oversold
 from domain.improvement import NO_GAINS, improved
 from domain.lanes import Backlog
+from domain.loans import Call, after_calls, called_back, wanted
 from domain.memory import Memory
 from domain.nodepools import Provisioning
 from domain.openings import fits_somewhere, open_ranks, why_not_yet
@@ -54,34 +56,31 @@ def schedule(
     nothing moves, and what it leaves is improved on.
     """
     take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
-    memory = memory or Memory()
     snapshot, keeps = reprieved(snapshot, now)  # 0. who leaves for nobody any more
     kept = settled(snapshot, now, frozenset(keep.attempt_id for keep in keeps))  # and what is kept, and who leaves for that
-    snapshot = kept.snapshot
-    facts = Facts.of(snapshot, now, memory)  # 1. what no decision changes
-    world = memory.world(snapshot, facts.tree)  # 2. what decisions change
-    lap("read")
-    refused, waiting = refuse(snapshot.waiting, facts)  # 3. what can never run
+    opening = Opening.of(kept.snapshot, now, memory or Memory(), lap)  # 1. facts, the world, and what can never run
+    opening = opening if once else opening.called_back(take_turns)  # 2. what was lent and is wanted
+    snapshot, facts, world, waiting = opening.snapshot, opening.facts, opening.world, opening.waiting
     lap("refuse")
-    turns = take_turns(waiting, world, facts, once=once)  # 4. whose turn it is; place, or preempt
+    turns = take_turns(waiting, world, facts, once=once)  # 3. whose turn it is; place, or preempt
     lap("turns")
-    turns, gains = (turns, NO_GAINS) if once else improved(turns, waiting, facts, take_turns)  # 5. a solver may only do better
+    turns, gains = (turns, NO_GAINS) if once else improved(turns, waiting, facts, take_turns)  # 4. a solver may only do better
     lap("improve")
-    found = None if once else quality(turns, gains, waiting, world, facts)  # 6. how good is it
+    found = None if once else quality(turns, gains, waiting, world, facts)  # 5. how good is it
     lap("bound")
-    turns = turns if once else defragmented(turns, snapshot, facts, take_turns)  # 7. moves that gain more than they cost
+    turns = turns if once else defragmented(turns, snapshot, facts, take_turns)  # 6. moves that gain more than they cost
     lap("defragment")
-    turns = turns if once else resized(turns, facts)  # 8. endpoints follow their demand
+    turns = turns if once else resized(turns, facts)  # 7. endpoints follow their demand
     lap("resize")
-    waits = explain(turns, facts)  # 9. why the others wait
-    decisions = (*refused, *turns.moved, *waits)
+    waits = explain(turns, facts)  # 8. why the others wait
+    decisions = (*(call.start for call in opening.calls), *opening.refused, *turns.moved, *waits)
     lap("explain")
     return Plan(
         decisions,
         turns.reshapes,
-        stops=(*kept.stops, *turns.stops),
+        stops=(*kept.stops, *opening.stops, *turns.stops),
         keeps=keeps,
-        unfinished=turns.unfinished or bool(keeps),
+        unfinished=turns.unfinished or bool(keeps) or (bool(facts.wanted) and bool(turns.moved)),
         over_quota=facts.coverage.over.keys(),
         misjudged=facts.coverage.misjudged,
         quality=found,
@@ -97,12 +96,51 @@ def who_starts(snapshot: Snapshot, now: datetime) -> frozenset[str]:
 
 
 def turns_alone(snapshot: Snapshot, now: datetime) -> Turns:
-    """What turns come to, with endpoints following their demand, and nothing improved on or moved for nobody's sake."""
-    snapshot = settled(snapshot, now).snapshot
-    facts = Facts.of(snapshot, now)
-    _, waiting = refuse(snapshot.waiting, facts)
+    """What turns come to, with endpoints following their demand, and nothing improved on or moved for nobody's sake.
+
+    Who is promised what was lent has moved first.
+    """
     take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
-    return resized(take_turns(waiting, World.of(snapshot, facts.tree), facts, once=False), facts)
+    opening = Opening.of(settled(snapshot, now).snapshot, now, Memory()).called_back(take_turns)
+    turns = resized(take_turns(opening.waiting, opening.world, opening.facts, once=False), opening.facts)
+    calls = tuple(call.start for call in opening.calls)
+    return replace(turns, moved=(*calls, *turns.moved), stops=(*opening.stops, *turns.stops))
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a round's turns begin with: facts, the world, who waits and who never can run, and what was called back."""
+
+    snapshot: Snapshot
+    memory: Memory
+    facts: Facts
+    world: World
+    refused: Sequence[Refuse]
+    waiting: Backlog
+    calls: Sequence[Call] = ()
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, now: datetime, memory: Memory, lap: Lap = lambda _: None) -> "Opening":
+        """The beginning of a round over this snapshot; what is wanted by whom it is kept for is lent to nobody else."""
+        facts = Facts.of(snapshot, now, memory)
+        world = memory.world(snapshot, facts.tree)
+        its = wanted(snapshot.waiting, world, facts)
+        facts, world = facts.wanting(its), world.wanting(its)
+        lap("read")
+        return cls(snapshot, memory, facts, world, *refuse(snapshot.waiting, facts))
+
+    def called_back(self, take_turns: TakeTurns) -> "Opening":
+        """The same where those have notice to whom was lent what somebody wants, and it is promised to that one."""
+        calls = called_back(self.waiting, self.world, self.facts, take_turns) if self.facts.wanted else ()
+        if not calls:
+            return self
+        after = Opening.of(after_calls(self.snapshot, calls, self.facts), self.facts.now, self.memory)
+        return replace(after, calls=calls)
+
+    @property
+    def stops(self) -> tuple[Stop, ...]:
+        """The notices to those who sit on what was called back."""
+        return tuple(chain.from_iterable(call.stops for call in self.calls))
 
 
 def refuse(waiting: Collection[Waiting], facts: Facts) -> tuple[list[Refuse], Backlog]:

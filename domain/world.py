@@ -110,6 +110,8 @@ class World:
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     now: datetime | None = None
     """The time by which work may use nodes that are kept for others; none: whatever is kept."""
+    wanted: frozenset[Engagement] = frozenset()
+    """What nodes are kept for and lent to nobody else now, for somebody whom it is for wants it."""
     remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """Answers about what no decision changes, by question; shared by all worlds that come of one."""
     room: Stage = field(default_factory=Stage, compare=False, repr=False)
@@ -167,7 +169,11 @@ class World:
             every = self.remembered["engagements"] = frozenset(chain.from_iterable(each.engagements for each in self.classes))
         if not every or self.now is None:
             return frozenset()
-        return closed_to(claimant, every, self.usage.tree.paths, self.now, self.policy.limits)
+        return closed_to(claimant, every, self.usage.tree.paths, self.now, self.policy.limits, self.wanted)
+
+    def wanting(self, wanted: frozenset[Engagement]) -> "World":
+        """The same world where these engagements are wanted, apart from this one."""
+        return self if wanted == self.wanted else replace(self.forked(), wanted=wanted, remembered={})
 
     @property
     def rooms(self) -> Rooms:
@@ -200,7 +206,7 @@ class World:
         later = self.when_all_have_left().without(stopped).with_(spec, placement, is_part=is_part)
         now, then = self.rooms, later.rooms
         promised = dict(_rooms(placement, now))
-        free = {node_id: _not_negative(now[node_id] - room) for node_id, room in promised.items()}
+        free = {node_id: not_negative(now[node_id] - room) for node_id, room in promised.items()}
         left = {node_id for victim in stopped for node_id, _ in _rooms(victim.placement, now)}
         touched = sorted(promised.keys() | left)
         coming = {node_id: then[node_id] - free.get(node_id, now[node_id]) for node_id in touched}
@@ -405,9 +411,7 @@ def coming(active: Iterable[Active], nodes: Mapping[str, Node], free: Mapping[st
     for each in going:
         for node_id, room in _rooms(each.placement, totals):
             leaving[node_id] = leaving[node_id] + room if node_id in leaving else room
-    return {
-        node_id: _not_negative(least(room, _unclaimed(node_id, totals, free, tenants))) for node_id, room in leaving.items()
-    }
+    return {node_id: not_negative(least(room, _unclaimed(node_id, totals, free, tenants))) for node_id, room in leaving.items()}
 
 
 def _is_going(active: Active) -> bool:
@@ -444,7 +448,8 @@ def _freest_taken(room: Room, taken: Room) -> Room:
     return replace(left, devices=tuple(devices))
 
 
-def _not_negative(room: Room) -> Room:
+def not_negative(room: Room) -> Room:
+    """The room where nothing is less than none."""
     return Room(
         tuple(max(0, milli) for milli in room.devices),
         max(0, room.cpu_milli),

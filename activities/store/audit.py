@@ -215,6 +215,7 @@ RULES: Mapping[str, str] = {
         JOIN attempts a ON a.id = l.attempt_id JOIN workloads w ON w.id = a.workload_id
         WHERE r.state = 'open' AND a.ended_at IS NULL AND a.stop_at IS NULL AND a.follows IS NULL
           AND a.held_at < r.closes_at AND (r.missing = 0 OR (w.spec -> 'preemptible')::boolean)
+          AND NOT (r.spec ->> 'lent' IS NOT DISTINCT FROM 'until-wanted' AND (w.spec -> 'preemptible')::boolean)
           AND NOT r.spec -> 'workloads' @> to_jsonb(w.id)
           AND NOT coalesce(r.spec -> 'tenants' @> (w.spec -> 'tenant'), false)
           AND NOT EXISTS (SELECT 1 FROM up WHERE up.leaf = w.queue AND r.spec -> 'queues' @> to_jsonb(up.name))""",

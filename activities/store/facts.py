@@ -11,7 +11,7 @@ from corral.model import WHOLE
 from corral.status import State
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
 from domain.leases import WITHOUT_LEASE
-from domain.lifecycle import FOR_SOMEBODY, LEAVING, MAY_STAY
+from domain.lifecycle import LEAVING, MAY_STAY
 from domain.workload import Active, Waiting
 
 
@@ -88,7 +88,7 @@ def active_of(row: WorkloadRow, spec: WorkloadSpec, attempt: AttemptRow, shares:
         started_at=attempt.started_at,
         checkpoint_at=attempt.checkpoint_at,
         preempted=attempt.stop_as in LEAVING,
-        beneficiary=attempt.beneficiary if attempt.stop_as in FOR_SOMEBODY and attempt.leave in MAY_STAY else None,
+        beneficiary=attempt.beneficiary if attempt.leave in MAY_STAY else None,
         noticed_at=attempt.stop_at,
         hourly_cost=sum(attempt.cost_by_sku.values()),
     )

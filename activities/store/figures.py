@@ -62,6 +62,12 @@ STANDING: Mapping[str, TextClause] = {
         FROM clusters WHERE heard_at IS NOT NULL"""),
     "cluster_losses": _asking("""
         SELECT provider, region, name, losses FROM clusters"""),
+    "reservation_misses": _asking("""
+        SELECT kind, count(*) FROM misses GROUP BY 1"""),
+    "reservation_lent_accelerator_seconds": _asking("""
+        SELECT coalesce(sum(lent_milli_seconds
+                   + lent * greatest(0, floor(extract(epoch FROM least(:now, closes_at) - lent_since)))), 0) / 1000.0
+        FROM reservations"""),
     "unreleased_attempts": _asking("""
         SELECT clusters.provider, clusters.region, name, count(attempt_id)
         FROM clusters LEFT JOIN unreleased ON cluster_id = clusters.id GROUP BY 1, 2, 3"""),

@@ -187,6 +187,7 @@ async def _read_failed(connection: AsyncConnection, workloads: Sequence[str]) ->
 
 _IS_MOVED = _OWN.c.stop_as == literal_column(f"'{Outcome.MIGRATED}'")  # as the index has it
 _IS_RESIZED = _OWN.c.stop_as == literal_column(f"'{Outcome.RESIZED}'")
+_IS_PREEMPTED = and_(_OWN.c.beneficiary.is_not(None), _OWN.c.stop_as != Outcome.STOPPED)  # who gives back a loan is not
 _IS_FOR_ITSELF = and_(_OWN.c.beneficiary.is_(None), _IS_RESIZED)
 _IS_FOR_NOBODY = and_(_OWN.c.beneficiary.is_(None), _IS_MOVED)
 _STOPS = (
@@ -204,7 +205,7 @@ _STOPS = (
         tables.workloads.c.spec["checkpoint"]["grace_seconds"].label("grace_seconds"),
     )
     .join(tables.workloads, tables.workloads.c.id == _OWN.c.workload_id)
-    .where(or_(_OWN.c.beneficiary.is_not(None), _IS_MOVED, _IS_RESIZED), _OWN.c.stop_at > bindparam("since"))
+    .where(or_(_IS_PREEMPTED, _IS_MOVED, _IS_RESIZED), _OWN.c.stop_at > bindparam("since"))
     .where(or_(tables.workloads.c.state != State.RESIZING, _OWN.c.ended_at.is_not(None)))  # what runs on was not disrupted
 )
 _THEIR_STOPS = _STOPS.where(_OWN.c.workload_id == _WORKLOADS)

@@ -159,7 +159,7 @@ class PlanWriter:
         for decision in changed:
             match decision:
                 case Start() | StartAfter():
-                    self._hold(decision, plan.reshapes)
+                    self._hold(decision, (*plan.reshapes, *plan.stops))
                 case Wait():
                     self._explain(decision.workload_id, decision.explanation, round_id)
                 case Refuse():
@@ -213,13 +213,13 @@ class PlanWriter:
         )
         return int(inserted.scalar_one())
 
-    def _hold(self, decision: Start | StartAfter, reshapes: Sequence[Reshape]) -> None:
+    def _hold(self, decision: Start | StartAfter, orders: Collection[Reshape | Stop]) -> None:
         row = self.workloads[decision.workload_id]
         attempt = self._new_attempt(row, decision.placement)
         seconds = self.world.snapshot.policy.rank.fairness.charged_seconds
         self.charged += charges(row.id, attempt.epoch, row.queue, attempt.by_sku, seconds)
         victims = decision.victims if isinstance(decision, StartAfter) else ()
-        leaving = len(victims) + sum(reshape.beneficiary == row.id for reshape in reshapes)
+        leaving = len(victims) + sum(order.beneficiary == row.id for order in orders)
         if leaving or self._is_promised(attempt):
             state, message = State.RESERVING, _promised(decision, attempt, leaving)
             waiting = Explanation(reason=Reason.WAITING_FOR_VICTIMS, message=message)
@@ -239,7 +239,7 @@ class PlanWriter:
 
     def _reshape(self, reshape: Reshape, follower: AttemptRow) -> None:
         outcome = Outcome.MIGRATED if reshape.change is Change.MIGRATE else Outcome.RESIZED
-        beneficiary = next((held.id for held in self.held if held.workload_id == reshape.beneficiary), None)
+        beneficiary = self._promised_to(reshape.beneficiary)
         reason = f", so that {reshape.trade.in_words}" if reshape.trade else ""
         self.journal.note(follower.workload_id, reshape.change, f"goes on with {place_of(follower)}{reason}")
         state = State.RESIZING if self._is_in_place(reshape) else State.STOPPING
@@ -260,7 +260,12 @@ class PlanWriter:
 
     def _stop(self, stop: Stop) -> None:
         outcome = Outcome.PREEMPTED if stop.reason is Reason.PREEMPTED else Outcome.STOPPED
-        self._give_notice(stop.attempt_id, f"has notice to leave: {stop.why or stop.reason}", outcome, reason=stop.reason)
+        message, beneficiary = f"has notice to leave: {stop.why or stop.reason}", self._promised_to(stop.beneficiary)
+        self._give_notice(stop.attempt_id, message, outcome, reason=stop.reason, beneficiary=beneficiary)
+
+    def _promised_to(self, workload: str | None) -> str | None:
+        """The attempt by which the workload gets its place in this round."""
+        return next((held.id for held in self.held if held.workload_id == workload), None)
 
     def _new_attempt(self, row: WorkloadRow, placement: Placement, follows: str | None = None) -> AttemptRow:
         attempt = AttemptRow(

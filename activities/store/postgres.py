@@ -838,7 +838,7 @@ class PostgresStore:
     async def reservations(self, reservation: str | None = None) -> list[ReservationStatus]:
         """All reservations, or the one of that id; those that are not over first."""
         async with self._engine.connect() as connection:
-            return await reservations.statuses(connection, reservation)
+            return await reservations.statuses(connection, self._clock.now(), reservation)
 
     async def unclosed_reservations(self, seconds: float) -> list[ReservationSpec]:
         """Those whose window was over so many seconds (of the wall) ago, and that no workflow has taken any further."""

@@ -13,7 +13,7 @@ from activities.answers import ReservationChange
 from activities.ports import NotAllowed
 from activities.store import tables
 from corral.model import WHOLE
-from corral.reservation import Miss, ReservationSpec, ReservationState, ReservationStatus
+from corral.reservation import Miss, MissKind, ReservationSpec, ReservationState, ReservationStatus
 from domain.bookings import Booking
 from domain.recurrence import Window, first_window, next_window
 
@@ -42,6 +42,10 @@ class ReservationRow:
     missing: int
     cause: str
     booked_at: datetime
+    kind: MissKind | None = None
+    lent: int = 0
+    lent_since: datetime | None = None
+    lent_milli_seconds: int = 0
     ended_at: datetime | None = None
 
     @classmethod
@@ -52,6 +56,7 @@ class ReservationRow:
             "spec": ReservationSpec.model_validate(values["spec"]),
             "state": ReservationState(values["state"]),
             "nodes": tuple(values["nodes"]),
+            "kind": None if values["kind"] is None else MissKind(values["kind"]),
         }
         return cls(**(values | parsed))
 
@@ -74,13 +79,29 @@ class ReservationRow:
             nodes=self.nodes,
             is_open=self.state is ReservationState.OPEN,
             missing=self.missing,
+            kind=self.kind,
             cause=self.cause,
+            lent=self.lent,
         )
+
+    def lending(self, milli: int, now: datetime) -> "ReservationRow":
+        """The same where others have so much of it from now on."""
+        if milli == self.lent:
+            return self
+        total = self.lent_until(now)
+        return replace(self, lent=milli, lent_since=now if milli else None, lent_milli_seconds=total)
+
+    def lent_until(self, now: datetime) -> int:
+        """Thousandths of an accelerator times seconds that others have had in open windows so far."""
+        if self.lent_since is None:
+            return self.lent_milli_seconds
+        seconds = max(0, (min(now, self.closes_at) - self.lent_since) // timedelta(seconds=1))
+        return self.lent_milli_seconds + self.lent * seconds
 
     def in_window(self, window: Window) -> "ReservationRow":
         """The same with its next window; the nodes of the last one are kept as long as nothing speaks against them."""
         return replace(
-            self,
+            self.lending(0, self.closes_at),
             state=ReservationState.PLANNED,
             windows=self.windows + 1,
             earliest=window.earliest,
@@ -88,12 +109,13 @@ class ReservationRow:
             opens_at=window.earliest,
             closes_at=window.closes_at,
             missing=0,
+            kind=None,
             cause="",
         )
 
     def over(self, state: ReservationState, now: datetime) -> "ReservationRow":
         """The same when nothing is kept for it any more."""
-        return replace(self, state=state, ended_at=now, nodes=())
+        return replace(self.lending(0, now), state=state, ended_at=now, nodes=())
 
 
 # What a round reads and writes
@@ -121,6 +143,7 @@ async def write_bookings(
 ) -> None:
     """Write what a round has settled; a window that opens without all of its capacity is a miss, until that has come.
 
+    So is one in which what was lent comes back too late for who wants it.
     Nodes that are newly kept are touched, so that no plan which knows nothing of that can start work there.
     """
     known = {booking.id: booking for booking in before}
@@ -128,29 +151,28 @@ async def write_bookings(
         was = known[booking.id]
         if added := sorted(set(booking.nodes) - set(was.nodes)):
             await connection.execute(_TOUCH, {"nodes": added})
-        await connection.execute(
-            update(tables.reservations)
-            .where(tables.reservations.c.id == booking.id)
-            .values(
-                state=ReservationState.OPEN if booking.is_open else ReservationState.PLANNED,
-                opens_at=booking.opens_at,
-                closes_at=booking.closes_at,
-                nodes=list(booking.nodes),
-                missing=booking.missing,
-                cause=booking.cause,
-            )
+        row = await _existing(connection, booking.id)
+        row = replace(
+            row.lending(booking.lent, now),
+            state=ReservationState.OPEN if booking.is_open else ReservationState.PLANNED,
+            opens_at=booking.opens_at,
+            closes_at=booking.closes_at,
+            nodes=booking.nodes,
+            missing=booking.missing,
+            kind=booking.kind,
+            cause=booking.cause,
         )
-        if booking.is_open and not was.is_open and booking.missing:
-            await _record_miss(connection, booking.id, booking.opens_at, booking.missing, booking.cause, now)
+        await _write(connection, row)
+        is_late = booking.kind is MissKind.LOAN_IS_LATE and was.kind is not MissKind.LOAN_IS_LATE
+        if booking.is_open and booking.kind is not None and (is_late or not was.is_open):
+            await _record_miss(connection, row, booking.kind, now)
         if booking.is_open and was.missing and not booking.missing:
             await _made_good(connection, booking, now)
 
 
-async def _record_miss(
-    connection: AsyncConnection, reservation: str, opens_at: datetime, missing: int, cause: str, now: datetime
-) -> None:
+async def _record_miss(connection: AsyncConnection, row: ReservationRow, kind: MissKind, now: datetime) -> None:
     statement = insert(tables.misses).values(
-        reservation_id=reservation, opens_at=opens_at, at=now, missing=missing, cause=cause
+        reservation_id=row.id, opens_at=row.opens_at, at=now, missing=row.missing, kind=kind, cause=row.cause
     )
     await connection.execute(statement.on_conflict_do_nothing())
 
@@ -224,7 +246,8 @@ async def advance(connection: AsyncConnection, reservation: str, now: datetime) 
     before = row
     while not row.state.is_over and row.closes_at <= now:
         if row.state is ReservationState.PLANNED:
-            await _record_miss(connection, row.id, row.opens_at, (row.spec.accelerators or 0) * WHOLE, UNPLANNED, now)
+            missed = replace(row, missing=(row.spec.accelerators or 0) * WHOLE, cause=UNPLANNED)
+            await _record_miss(connection, missed, MissKind.NOT_PLANNED, now)
         window = next_window(row.spec, row.closes_at)
         row = row.over(ReservationState.ENDED, now) if window is None else row.in_window(window)
     if row is not before:
@@ -283,7 +306,7 @@ async def _write(connection: AsyncConnection, row: ReservationRow) -> None:
 # What people ask
 
 
-async def statuses(connection: AsyncConnection, reservation: str | None = None) -> list[ReservationStatus]:
+async def statuses(connection: AsyncConnection, now: datetime, reservation: str | None = None) -> list[ReservationStatus]:
     """All reservations, or that one: those that are not over first, by the time at which they open."""
     columns = tables.reservations.c
     query = select(tables.reservations).order_by(columns.ended_at.is_not(None), columns.opens_at, columns.id)
@@ -294,7 +317,12 @@ async def statuses(connection: AsyncConnection, reservation: str | None = None) 
     missed: dict[str, list[Miss]] = {}
     for row in await connection.execute(_misses_of([row.id for row in rows])):
         miss = Miss(
-            opens_at=row.opens_at, at=row.at, missing=row.missing / WHOLE, cause=row.cause, made_good_at=row.made_good_at
+            opens_at=row.opens_at,
+            at=row.at,
+            missing=row.missing / WHOLE,
+            kind=row.kind,
+            cause=row.cause,
+            made_good_at=row.made_good_at,
         )
         missed.setdefault(row.reservation_id, []).append(miss)
     return [
@@ -308,6 +336,8 @@ async def statuses(connection: AsyncConnection, reservation: str | None = None) 
             kept={node: devices[node] for node in row.nodes},
             missing=row.missing / WHOLE,
             cause=row.cause,
+            lent=row.lent / WHOLE,
+            lent_accelerator_seconds=row.lent_until(now) / WHOLE,
             misses=tuple(missed.get(row.id, ())),
         )
         for row in rows

@@ -32,7 +32,7 @@ from corral.policy import Growth, Policy
 from corral.queue import QueueSpec, QuotaSpec, StopPolicy
 from corral.status import Outcome, State
 from domain.fleet import Health, Node
-from domain.lifecycle import FOR_SOMEBODY, MAY_STAY
+from domain.lifecycle import LEAVING, MAY_STAY
 from domain.nodepools import NodePool, Provisioning, planned
 from domain.penalties import Entry, is_shown, outstanding
 from domain.snapshot import Snapshot
@@ -307,7 +307,7 @@ def _somebody_leaves_for_nobody() -> Exists:
     return exists().where(
         victims.c.beneficiary.is_not(None),
         victims.c.ended_at.is_(None),
-        victims.c.stop_as.in_(FOR_SOMEBODY),
+        victims.c.stop_as.in_(LEAVING),
         victims.c.leave.in_(MAY_STAY),
         not_(still_there),
     )

@@ -358,22 +358,29 @@ reservations = Table(
     # What rounds have chosen: nodes (ids), and the thousandths of an accelerator that are short.
     Column("nodes", Names, nullable=False),
     Column("missing", BigInteger, nullable=False),
+    Column("kind", Text),
     Column("cause", Text, nullable=False),
+    # What others have of it in the open window, since when, and what that came to before.
+    Column("lent", BigInteger, nullable=False),
+    Column("lent_since", Instant),
+    Column("lent_milli_seconds", BigInteger, nullable=False),
     Column("booked_at", Instant, nullable=False),
     Column("ended_at", Instant),
     CheckConstraint("opens_at < closes_at", name="some_window"),
     CheckConstraint("(ended_at IS NULL) = (state IN ('planned', 'open'))", name="ends_once"),
+    CheckConstraint("(lent_since IS NOT NULL) = (lent > 0)", name="lent_since_some_time"),
     Index("ix_reservations_live", "id", postgresql_where=text("ended_at IS NULL")),
 )
 
 misses = Table(
     "misses",
     metadata,
-    # Windows that opened without all of their capacity.
+    # Windows that lacked capacity at their opening, or later for too long.
     Column("reservation_id", ForeignKey("reservations.id"), primary_key=True),
     Column("opens_at", Instant, primary_key=True),
     Column("at", Instant, nullable=False),
     Column("missing", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
     Column("cause", Text, nullable=False),
     Column("made_good_at", Instant),
 )

@@ -192,7 +192,7 @@ def explain(
     interval: Interval = 2,
     output: Output = None,
 ) -> None:
-    """Tell why a workload waits or was refused, and what would start it.
+    """Tell why a workload waits or was refused, and what would start it; or that it runs on what is lent to it.
 
     The evidence says how often each rule said no; each fix was tried on the pool as it is. With --watch, until it has ended.
     """

@@ -14,7 +14,7 @@ from corral.operation import OperationStatus
 from corral.policy import PolicyRecord
 from corral.queue import BudgetStatus, QueueSpec, QueueStatus, QueueUsage, QuotaSpec
 from corral.record import OrderRecord, RoundStatus
-from corral.reservation import ReservationAnswer, ReservationStatus
+from corral.reservation import Purpose, ReservationAnswer, ReservationStatus
 from corral.rollout import Effect, WhatIf
 from corral.schedule import ScheduleStatus
 from corral.status import Moment, WakeUp, Where, WorkloadEvent, WorkloadResult, WorkloadStatus
@@ -264,7 +264,7 @@ def reservations(statuses: Sequence[ReservationStatus]) -> Page:
     """One line for each reservation."""
     columns = (
         *(Column("RESERVATION"), STATE, Column("OPENS", is_whole=True), Column("CLOSES", is_whole=True)),
-        *(*_numbers("ASKED"), SKU, Column("FOR"), *_numbers("KEPT", "MISSING", "MISSES"), Column("CAUSE")),
+        *(*_numbers("ASKED"), SKU, Column("FOR"), *_numbers("KEPT", "LENT", "MISSING", "MISSES"), Column("CAUSE")),
     )
     return (table(columns, map(_reservation, statuses)),)
 
@@ -273,7 +273,7 @@ def _reservation(each: ReservationStatus) -> tuple[object, ...]:
     spec, kept = each.spec, sum(each.kept.values())
     whom = ", ".join((*spec.queues, *spec.tenants, *spec.workloads)) or spec.purpose
     window = (each.id, each.state, each.opens_at, each.closes_at)
-    return (*window, spec.accelerators, spec.sku, whom, kept, each.missing, len(each.misses), each.cause or None)
+    return (*window, spec.accelerators, spec.sku, whom, kept, each.lent, each.missing, len(each.misses), each.cause or None)
 
 
 def reservation(status: ReservationStatus) -> Page:
@@ -289,14 +289,22 @@ def reservation(status: ReservationStatus) -> Page:
         "Windows": status.windows,
         "Accelerators": f"{spec.accelerators} {spec.sku}" if spec.accelerators else None,
         "For": ", ".join((*spec.queues, *spec.tenants, *spec.workloads)) or None,
+        "Lent": f"{spec.lent}; {_lent(status)}" if spec.purpose is Purpose.CAPACITY else None,
         "Kept": ", ".join(f"{node} ({devices})" for node, devices in status.kept.items()) or None,
         "Missing": status.missing or None,
         "Cause": status.cause or None,
         "Reason": spec.reason or None,
     }
-    columns = (Column("MISSED", is_whole=True), *_numbers("MISSING"), Column("MADE GOOD", is_whole=True), Column("CAUSE"))
-    missed = ((miss.opens_at, miss.missing, miss.made_good_at, miss.cause) for miss in status.misses)
+    columns = (
+        *(Column("MISSED", is_whole=True), *_numbers("MISSING"), Column("MADE GOOD", is_whole=True)),
+        *(Column("KIND"), Column("CAUSE")),
+    )
+    missed = ((miss.opens_at, miss.missing, miss.made_good_at, miss.kind, miss.cause) for miss in status.misses)
     return (card(facts), *((table(columns, missed),) if status.misses else ()))
+
+
+def _lent(status: ReservationStatus) -> str:
+    return f"now {status.lent:g}, in all {status.lent_accelerator_seconds / 3600:,.1f} accelerator-hours of open windows"
 
 
 def reservation_answer(answer: ReservationAnswer) -> Page:

@@ -28,7 +28,7 @@ from corral.operation import OperationChange, OperationKind, OperationNote, Oper
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyRecord
 from corral.queue import QueuePreemption, QueueSpec, QueueStatus, QueueTree, QueueUsage, QuotaSpec, StopPolicy, WithinQueue
 from corral.record import OrderRecord, RoundStatus
-from corral.reservation import Miss, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
+from corral.reservation import Miss, MissKind, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
 from corral.rollout import Change, Effect, EffectKind, RolloutOrder, Surroundings, WhatIf
 from corral.schedule import ScheduleSpec, ScheduleStatus
 from corral.status import Moment, State, WakeUp, Where, WorkloadEvent, WorkloadFilter, WorkloadResult, WorkloadStatus
@@ -276,7 +276,9 @@ RESERVATIONS = [
         kept={"cloud/node-1": 8},
         missing=8,
         cause="work of others is on cloud/node-2",
-        misses=(Miss(opens_at=NOON, at=NOON, missing=8, cause="work of others is on cloud/node-2"),),
+        lent=4,
+        lent_accelerator_seconds=7_200,
+        misses=(Miss(opens_at=NOON, at=NOON, missing=8, kind=MissKind.WORK_STAYS, cause="work of others is on cloud/node-2"),),
     )
 ]
 RESERVED = ReservationAnswer(state=ReservationState.PLANNED, closes_at=NOON, message="planned")

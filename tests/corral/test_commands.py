@@ -388,13 +388,15 @@ def test_reservations_are_made_and_shown_with_what_is_missing() -> None:
         "SKU",
         "FOR",
         "KEPT",
+        "LENT",
         "MISSING",
         "MISSES",
         "CAUSE",
     ]
-    assert line.split()[4:] == ["16", "h100", "team", "8", "8", "1", "work", "of", "others", "is", "on", "cloud/node-2"]
+    assert line.split()[4:] == ["16", "h100", "team", "8", "4", "8", "1", "work", "of", "others", "is", "on", "cloud/node-2"]
     shown = run(corral, "reservation", "show", "night").stdout
     assert "FREQ=DAILY (UTC)" in shown
+    assert "until-open; now 4, in all 2.0 accelerator-hours of open windows" in shown
     assert shown.splitlines()[-1].split(None, 3)[:3] == ["2026-01-31T12:00:00Z", "8", "-"]
 
 

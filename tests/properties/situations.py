@@ -192,6 +192,7 @@ def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
     Work that goes on in another shape has notice too, and what it will have then is promised to a second attempt.
     """
     stopped = {victim for victim, _ in plan.preempts} | {reshape.attempt_id for reshape in plan.reshapes}
+    stopped |= {stop.attempt_id for stop in plan.stops if stop.beneficiary}
     before = {active.attempt_id: active for active in snapshot.active}
     active = [active.stopping() if active.attempt_id in stopped else active for active in snapshot.active]
     active += [follower(before[reshape.attempt_id], reshape.placement, NOON) for reshape in plan.reshapes]

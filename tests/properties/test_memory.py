@@ -12,6 +12,7 @@ from corral.api import SlaTier, Target
 from corral.explanation import Explanation
 from corral.policy import Policy
 from corral.queue import BudgetSpec, BudgetUnit, Ordering
+from corral.reservation import Lending
 from domain import entitlement, herd, lanes
 from domain.beginning import Beginning
 from domain.budgets import ONE
@@ -30,7 +31,7 @@ from tests.benchmarks.pools import Size, a_pool
 from tests.benchmarks.turnover import a_little_later, carried_out
 from tests.builders import LONG_AGO, NOON, a_booking, a_node, a_queue, a_snapshot, a_workload, seconds
 from tests.properties.changes import a_change
-from tests.properties.situations import STABLE, worlds
+from tests.properties.situations import QUEUES, STABLE, worlds
 
 ROUNDS = 4
 
@@ -54,6 +55,18 @@ def test_whatever_happens_between_two_rounds(snapshot: Snapshot, random: Random)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(entitlement, "BLOCK", 1)
         check(snapshots)
+
+
+@STABLE
+@given(worlds, st.randoms(use_true_random=False))
+def test_whatever_happens_while_capacity_is_lent(snapshot: Snapshot, random: Random) -> None:
+    lent = Lending.UNTIL_WANTED
+    one = a_booking("one", 3, opens_in=-60, queues=(QUEUES[0],), lent=lent)
+    bookings = (one, a_booking("all", 2, opens_in=100, sku="a100", queues=QUEUES[:2], lent=lent))
+    snapshots = [replace(snapshot, bookings=bookings)]
+    for _ in range(ROUNDS):
+        snapshots.append(a_change(snapshots[-1], random))
+    check(snapshots)
 
 
 def check_versions(snapshots: list[Snapshot]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.policy import QuotaModel
-from corral.reservation import Purpose
+from corral.reservation import Lending, Purpose
 from domain.bookings import Booking, Engagement, engagements
 from domain.claimant import Claimant
 from domain.decision import Plan, Start, StartAfter
@@ -28,7 +28,11 @@ models = st.sampled_from(list(QuotaModel))
 def bookings(draw: st.DrawFn, name: str) -> Booking:
     purpose = draw(st.sampled_from((Purpose.CAPACITY, Purpose.CAPACITY, Purpose.CAPACITY, Purpose.MAINTENANCE)))
     asked: dict[str, Any] = (
-        {"sku": draw(st.sampled_from(SKUS)), "queues": draw(st.sampled_from(((QUEUES[0],), QUEUES[:2], ("cohort",))))}
+        {
+            "sku": draw(st.sampled_from(SKUS)),
+            "queues": draw(st.sampled_from(((QUEUES[0],), QUEUES[:2], ("cohort",)))),
+            "lent": draw(st.sampled_from(Lending)),
+        }
         if purpose is Purpose.CAPACITY
         else {"nodes": draw(st.sampled_from((("n0",), ("n1", "n2"))))}
     )
@@ -104,6 +108,37 @@ def test_who_leaves_is_on_nodes_kept_for_others_and_may_be_told(snapshot: Snapsh
         victim = active[stop.attempt_id]
         its = [each for share in victim.placement.shares for each in engaged.get(share.node_id, ())]
         assert any(_drives_out(each, victim, snapshot) for each in its)
+
+
+@STABLE
+@given(reserved())
+def test_a_loan_is_called_back_from_who_is_in_the_way_of_whom_it_is_promised_to(snapshot: Snapshot) -> None:
+    plan = schedule(snapshot, NOON)
+    engaged, limits = engagements(after_round(snapshot, plan).bookings, snapshot.nodes), snapshot.policy.limits
+    active = {each.attempt_id: each for each in snapshot.active}
+    promised = {each.workload_id: each.placement for each in plan.decisions if isinstance(each, StartAfter)}
+    owners = {each.id: each for each in snapshot.waiting}
+    called = [stop for stop in plan.stops if stop.beneficiary is not None]
+    assert len({stop.attempt_id for stop in called}) == len(called)
+    for stop in called:
+        guest, place = active[stop.attempt_id], promised[stop.beneficiary or ""]
+        shared = {share.node_id for share in guest.placement.shares} & {share.node_id for share in place.shares}
+        its = [each for share in guest.placement.shares for each in engaged.get(share.node_id, ())]
+        lent = [each for each in its if each.is_lent_to(guest, paths(snapshot), NOON, limits)]
+        assert shared
+        assert any(each.is_for(owners[stop.beneficiary or ""], paths(snapshot)) for each in lent)
+
+
+@STABLE
+@given(reserved())
+def test_nothing_that_is_lent_is_kept_back_without_need(snapshot: Snapshot) -> None:
+    """Round after round ends where somebody may be lent what nobody wants: none is unfinished for ever."""
+    for _ in range(len(snapshot.waiting) + 2):
+        plan = schedule(snapshot, NOON)
+        if not plan.unfinished:
+            return
+        snapshot = after_round(snapshot, plan)
+    raise AssertionError("the planner would go round and round")
 
 
 def _drives_out(engagement: Engagement, victim: Any, snapshot: Snapshot) -> bool:

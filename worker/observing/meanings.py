@@ -44,6 +44,8 @@ POOL_COUNTERS = {
     "preemptions": Meaning("attempts that were made to leave for other work or for operators", ("tier", "cause")),
     "lost_accelerator_seconds": Meaning("work since the last checkpoint that forced stops lost", ("tier", "cause")),
     "cluster_losses": Meaning("how often the cluster was lost", CLUSTER),
+    "reservation_misses": Meaning("windows of reservations that lacked capacity", ("cause",)),
+    "reservation_lent_accelerator_seconds": Meaning("what others used of open windows until it was wanted"),
     "provider_stockouts": Meaning("attempts that their provider had no room for", ("provider",)),
     "rounds": Meaning("rounds that changed something", ("trigger",)),
     "round_decisions": Meaning("what rounds decided, in workloads", ("decision",)),

@@ -82,6 +82,19 @@ def test_the_page_says_what_each_metric_means() -> None:
     assert told == meant
 
 
+def test_no_panel_of_the_dashboard_hides_another() -> None:
+    panels = json.loads((ROOT / "deploy" / "grafana" / "corral.json").read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    squares = [
+        (x, y)
+        for panel in panels
+        for at in [panel["gridPos"]]
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    ]
+    assert len(set(squares)) == len(squares)
+
+
 def test_prometheus_and_the_dashboard_name_the_jobs_alike() -> None:
     jobs = YAML(typ="safe").load((ROOT / "deploy" / "prometheus.yaml").read_text())["scrape_configs"]
     dashboard = json.loads((ROOT / "deploy" / "grafana" / "corral.json").read_text())
