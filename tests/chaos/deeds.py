@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
+from corral.adjustment import Resize
 from corral.api import WorkloadSpec
 from corral.client import Conflict, NotFound
 from corral.demand import Demand
@@ -18,7 +19,7 @@ from corral.evacuation import EvacuationOrder
 from corral.fleet import PlaceKind
 from corral.queue import QueueTree, StopPolicy
 from corral.reservation import Purpose, ReservationSpec
-from tests.chaos.faults import Fault
+from tests.chaos.faults import OF_RESIZES, Fault
 from tests.chaos.plan import Strike, policy, queues
 from tests.chaos.pool import GLANCE_SECONDS, WORKERS, ChaoticPool, persistently
 from tests.patience import PATIENCE_SECONDS
@@ -201,6 +202,17 @@ class Deeds:
 
         await self._to_one(strike, ("running", "starting", "waiting"), one, "endpoint-%")
 
+    async def choose_size(self, strike: Strike, which: str = "endpoint-%") -> None:
+        """Of an endpoint: a larger one, and after a while the smallest."""
+
+        async def one(workload: str) -> None:
+            for count, key in ((round(2 + 2 * strike.pick), "larger"), (1, "smaller")):
+                chosen_size, request = Resize(count=count), f"{key}-{strike.at}"
+                await persistently(partial(self.pool.corral.resize, workload, chosen_size, key=request))
+                await asyncio.sleep(strike.seconds)
+
+        await self._to_one(strike, ("running", "resizing"), one, which)
+
     async def reserve_capacity(self, strike: Strike) -> None:
         """Of a queue, soon, for a while."""
         queue = chosen([queue.name for queue in queues().queues if queue.parent], strike.pick)
@@ -280,10 +292,14 @@ DEEDS: Mapping[Fault, Callable[[Deeds, Strike], Awaitable[None]]] = {
     Fault.QUEUE_DRAINED: Deeds.drain_queue,
     Fault.POLICY_CHANGED: Deeds.change_policy,
     Fault.DEMAND_CHANGED: Deeds.change_demand,
+    Fault.SIZE_CHOSEN: Deeds.choose_size,
     Fault.CAPACITY_RESERVED: Deeds.reserve_capacity,
     Fault.NODE_MAINTAINED: Deeds.maintain_node,
     Fault.CLUSTER_EVACUATED: Deeds.evacuate_cluster,
 }
+
+BAITS: Mapping[Fault, Callable[[Deeds, Strike], Awaitable[None]]] = dict.fromkeys(OF_RESIZES, Deeds.choose_size)
+"""What is done so that a worker comes by where an ordered fault strikes."""
 
 
 def chosen(among: Sequence[One], pick: float) -> One:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from corral.client import Conflict, NotFound
 from corral.status import State
 from tests.chaos import witness
-from tests.chaos.deeds import DEEDS, Deeds, NobodyToStrike
+from tests.chaos.deeds import BAITS, DEEDS, Deeds, NobodyToStrike
 from tests.chaos.faults import ORDERED, Fault
 from tests.chaos.independent import findings
 from tests.chaos.plan import Arrival, Plan, Strike, queues
@@ -77,13 +77,15 @@ class Chaos:
         self.say(f"{time.monotonic() - began:6.1f} s  {strike.fault}")
         if strike.fault in ORDERED:
             self.pool.orders.give(strike.fault)
+        deed = DEEDS.get(strike.fault) or BAITS.get(strike.fault)
+        if deed is None:
             return
         try:
-            await DEEDS[strike.fault](self._deeds, strike)
+            await deed(self._deeds, strike)
         except NobodyToStrike as nobody:
             self.say(f"{strike.fault}: {nobody}")
         else:
-            self.hits[strike.fault] += 1
+            self.hits[strike.fault] += strike.fault not in ORDERED
 
     async def _linger(self) -> None:
         """Wait until somebody has come by every fault that was ordered; where the load does not, stragglers are sent."""
@@ -92,10 +94,17 @@ class Chaos:
                 break
             await self._submit(straggler)
             await asyncio.sleep(STRAGGLE_SECONDS)
-            await self._hold_and_release(straggler.spec.id)
+            await (self._resize if straggler.spec.autoscale else self._hold_and_release)(straggler.spec.id)
         for fault, times in self.pool.orders.withdraw().items():
             self.say(f"{fault}: nobody came by, {times} times")
         self.hits += self.pool.orders.taken()
+
+    async def _resize(self, endpoint: str) -> None:
+        """Unless it does not run in time."""
+        try:
+            await self._deeds.choose_size(Strike(0.0, Fault.SIZE_CHOSEN, pick=1.0, seconds=STRAGGLE_SECONDS), endpoint)
+        except NobodyToStrike as nobody:
+            self.say(f"{endpoint}: {nobody}")
 
     async def _hold_and_release(self, workload: str) -> None:
         """Unless it has ended by now."""

@@ -22,6 +22,8 @@ class Fault(StrEnum):
     DEATH_AFTER_LAUNCH = "death-after-launch"
     DEATH_AFTER_SETTLEMENT = "death-after-settlement"
     DEATH_AFTER_NOTICE = "death-after-notice"
+    DEATH_AFTER_RESIZE = "death-after-resize"
+    DEATH_AFTER_RESIZED = "death-after-resized"
     # The connection to the provider
     PROVIDER_CUT = "provider-cut"
     PROVIDER_SLOW = "provider-slow"
@@ -30,6 +32,8 @@ class Fault(StrEnum):
     LAUNCH_UNANSWERED = "launch-unanswered"
     LAUNCH_REPEATED = "launch-repeated"
     NOTICE_REPEATED = "notice-repeated"
+    RESIZE_REPEATED = "resize-repeated"
+    RESIZE_UNANSWERED = "resize-unanswered"
     EVENT_REPEATED = "event-repeated"
     EVENT_LATE = "event-late"
     # What Temporal delivers
@@ -58,15 +62,22 @@ class Fault(StrEnum):
     QUEUE_DRAINED = "queue-drained"
     POLICY_CHANGED = "policy-changed"
     DEMAND_CHANGED = "demand-changed"
+    SIZE_CHOSEN = "size-chosen"
     CAPACITY_RESERVED = "capacity-reserved"
     NODE_MAINTAINED = "node-maintained"
     CLUSTER_EVACUATED = "cluster-evacuated"
 
 
+OF_RESIZES = frozenset(
+    {Fault.DEATH_AFTER_RESIZE, Fault.DEATH_AFTER_RESIZED, Fault.RESIZE_REPEATED, Fault.RESIZE_UNANSWERED},
+)
+"""Those that strike when an endpoint next changes its size as it runs; somebody has one do so where they are ordered."""
+
 ORDERED = frozenset(
     {
         *(Fault.DEATH_AFTER_ADMISSION, Fault.DEATH_AFTER_ROUND, Fault.DEATH_AFTER_BEGIN, Fault.DEATH_AFTER_LAUNCH),
         *(Fault.DEATH_AFTER_SETTLEMENT, Fault.DEATH_AFTER_NOTICE),
+        *OF_RESIZES,
         *(Fault.PROVIDER_CUT, Fault.PROVIDER_SLOW, Fault.LAUNCH_UNANSWERED, Fault.LAUNCH_REPEATED),
         *(Fault.RENEWAL_UNANSWERED, Fault.RENEWAL_LATE),
         *(Fault.NOTICE_REPEATED, Fault.EVENT_REPEATED, Fault.EVENT_LATE),

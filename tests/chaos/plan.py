@@ -10,7 +10,7 @@ from corral.demand import Autoscale
 from corral.policy import Disruption, Policy, Rank
 from corral.queue import QueueTree
 from corral.status import State
-from tests.chaos.faults import Fault
+from tests.chaos.faults import OF_RESIZES, Fault
 
 SPEED = 60
 """How much faster than the wall's the pool's time runs."""
@@ -70,7 +70,7 @@ class Plan:
     arrivals: tuple[Arrival, ...]
     strikes: tuple[Strike, ...]
     stragglers: tuple[Arrival, ...]
-    """Work that is submitted at the end, and held and released, as long as a fault that was ordered has not struck."""
+    """Work that is submitted at the end, and resized or held and released, as long as an ordered fault has not struck."""
 
     @property
     def faults(self) -> frozenset[Fault]:
@@ -83,7 +83,7 @@ def planned(seed: int, seconds: float) -> Plan:
     random = Random(seed)
     strikes = tuple(_strikes(random, seconds))
     arrivals = tuple(sorted((*_arrivals(random, seconds), *_whose_demand_changes(random, strikes)), key=lambda each: each.at))
-    stragglers = [single(random, f"straggler-{number}") for number in range(STRAGGLERS)]
+    stragglers = [(endpoint, single)[number % 2](random, f"straggler-{number}") for number in range(STRAGGLERS)]
     return Plan(seed, seconds, arrivals, strikes, tuple(Arrival(seconds, spec, ends) for spec, ends in stragglers))
 
 
@@ -107,9 +107,9 @@ def _arrivals(random: Random, seconds: float) -> Iterator[Arrival]:
 
 
 def _whose_demand_changes(random: Random, strikes: Iterable[Strike]) -> Iterator[Arrival]:
-    """An endpoint a moment before each change of demand, which otherwise might find none."""
+    """An endpoint a moment before each change of its demand or size, which otherwise might find none."""
     for number, strike in enumerate(strikes):
-        if strike.fault is Fault.DEMAND_CHANGED:
+        if strike.fault in {Fault.DEMAND_CHANGED, Fault.SIZE_CHOSEN, *OF_RESIZES}:
             spec, ends = endpoint(random, f"endpoint-s{number}")
             yield Arrival(max(0.0, strike.at - 1), spec, ends)
 

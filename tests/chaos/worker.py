@@ -68,6 +68,8 @@ def mortal_store(orders: Orders) -> type[PostgresStore]:
             answer = await super().settle(observations, answered)
             if any(seen.phase.is_over for seen in observations):
                 die_if(orders, Fault.DEATH_AFTER_SETTLEMENT)
+            if any(seen.resized and seen.attempt_id.rpartition(".")[0] in answer[0] for seen in observations):
+                die_if(orders, Fault.DEATH_AFTER_RESIZED)
             return answer
 
     return MortalStore
@@ -126,9 +128,11 @@ def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
         async def resize(self, order: LaunchSpec, *, notice: int, at_once: bool = False) -> None:
             await self._reach()
             await super().resize(order, notice=notice, at_once=at_once)
-            die_if(orders, Fault.DEATH_AFTER_NOTICE)
-            if orders.take(Fault.NOTICE_REPEATED):
+            die_if(orders, Fault.DEATH_AFTER_RESIZE)
+            if orders.take(Fault.RESIZE_REPEATED):
                 await super().resize(order, notice=notice, at_once=at_once)
+            if orders.take(Fault.RESIZE_UNANSWERED):
+                raise _unavailable(f"no answer to another size of {order.attempt_id}")
 
         async def release(self, attempt_id: str, epoch: int) -> None:
             await self._reach()
