@@ -194,6 +194,12 @@ class Crew:
         self.leasing = Leasing(self.pool.store, providers, self.courier, self.pool.clock, terms, renew_seconds=1)
         self.inventory = Inventory(self.pool.store, providers, self.observer, self.placement, self.courier)
 
+    def another(self) -> "Crew":
+        """Those of a worker that comes after this one, and finds the world as it is."""
+        crew = Crew(self.pool)
+        vars(crew.provider).update(vars(self.provider))
+        return crew
+
     async def renews(self, after_seconds: float = 0) -> str:
         """Some time passes, and the leases are renewed; answers what the clusters are, in words."""
         self.pool.clock.move(after_seconds)

@@ -21,6 +21,7 @@ from activities.providers.sim_fleet import (
 )
 from corral.fleet import DeliveryState
 from corral.policy import Growth, PolicyOrder
+from tests.activities.dying import death_after
 from tests.activities.store.pool import PROVIDER, Pool, a_spec
 
 ASK = FleetStep(StepKind.ASK, PROVIDER, ("aws/burst-1",))
@@ -119,6 +120,28 @@ async def test_a_refusal_closes_the_order_and_it_is_abandoned(tmp_path: Path, po
     await stage.carries_out(abandon)
     assert await stage.carries_out(ASK) == "it is over"
     assert await stage.plans() == []
+    await stage.provider.aclose()
+
+
+@pytest.mark.parametrize("call", ["abandon", "order_abandoned"])
+async def test_an_order_is_abandoned_though_the_worker_dies_as_it_does_that(tmp_path: Path, pool: Pool, call: str) -> None:
+    stage = Stage(pool, a_provider(tmp_path, pool, available=0))
+    await stage.opens()
+    await stage.plans()
+    await stage.carries_out(ASK)
+    (abandon,) = await stage.plans()
+    with death_after(stage.provider if call == "abandon" else pool.store, call):
+        await stage.carries_out(abandon)
+
+    pool.store = pool.another_store()
+    following = Stage(pool, stage.provider)
+    again = await following.plans()
+    assert again == ([abandon] if call == "abandon" else [])
+    for step in again:
+        await following.carries_out(step)
+    assert await following.plans() == []
+    assert (await following.order())[0] is DeliveryState.FAILED
+    assert await following.provider.provisionings() == ()
     await stage.provider.aclose()
 
 

@@ -17,6 +17,7 @@ from corral.explanation import Reason
 from corral.fleet import ClusterStatus, PlaceKind
 from corral.queue import QueueTree
 from corral.status import Outcome, State
+from tests.activities.dying import death_after
 from tests.activities.fakes import GRACE_SECONDS, LEASE_SECONDS, SKEW_SECONDS, SUSPECT_SECONDS, Crew
 from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view, noon
 from tests.builders import a_queue
@@ -209,6 +210,28 @@ async def test_what_comes_back_with_an_old_epoch_is_released_and_never_believed(
     assert crew.provider.attempts["train.2"].phase is Phase.RUNNING
     assert (await crew.pool.arrive(a_spec("next")))["next"].place == "8 h100 in eu/eu-1 (aws)"
     assert [note.state for note in (await cluster(crew)).trail] == ["suspect", "lost", "returned", "reachable"]
+    assert await crew.pool.findings() == {}
+
+
+@pytest.mark.parametrize("call", ["judge_clusters", "release", "note_released"])
+async def test_what_came_back_is_released_though_the_worker_dies_at_any_step_of_that(crew: Crew, call: str) -> None:
+    crew.provider.silent.add(HERE)
+    await crew.loses()
+    await crew.pool.plan()
+    await starts(crew, "train")
+    crew.provider.silent.clear()
+    with death_after(crew.provider if call == "release" else crew.pool.store, call):
+        await crew.renews(10)
+    assert await health(crew) == {"here": "lost", "there": "ready"}
+
+    crew.pool.store = crew.pool.another_store()
+    following = crew.another()
+    for _ in range(3):
+        await following.renews(1)
+    assert await health(crew) == {"here": "ready", "there": "ready"}
+    assert ("release train.1" in crew.provider.calls, (await cluster(crew)).unreleased) == (True, 0)
+    assert [note.state for note in (await cluster(crew)).trail] == ["suspect", "lost", "returned", "reachable"]
+    assert crew.provider.attempts["train.2"].phase is Phase.RUNNING
     assert await crew.pool.findings() == {}
 
 
