@@ -11,6 +11,7 @@ from temporalio import activity
 from activities.answers import OpenAttempt
 from activities.courier import Courier
 from activities.errors import final_failures
+from activities.liveness import this_call
 from activities.observing import LAST_SEQUENCE, Observer
 from activities.placement import Placement
 from activities.ports import (
@@ -75,11 +76,11 @@ class Inventory:
         return count
 
     @activity.defn(name="inventory.cordon")
-    async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
-        """Cordon, drain or uncordon nodes; answers with them."""
+    async def cordon(self, provider: str, order: Cordon, key: str = "") -> list[NodeStatus]:
+        """Cordon, drain or uncordon nodes, once a key; an older workflow gives none, and is known by its call."""
         with final_failures():
             try:
-                nodes = await self._store.cordon(provider, order)
+                nodes = await self._store.cordon(provider, order, key or this_call())
             except LookupError as error:
                 raise LookupError(f"nodes: provider {provider!r} has no {error}; `corral fleet nodes` lists them") from error
         self._courier.post(await self._store.keep_house())

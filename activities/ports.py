@@ -534,8 +534,8 @@ class Store(Protocol):
     async def clusters(self) -> list[ClusterStatus]:
         """All clusters that have ever been asked whether they answer."""
 
-    async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
-        """Cordon, drain or uncordon nodes.
+    async def cordon(self, provider: str, order: Cordon, key: str) -> list[NodeStatus]:
+        """Cordon, drain or uncordon nodes, once a key; answers with them as they are then.
 
         Raises:
             LookupError: names what the provider does not have; nothing was changed.

@@ -118,8 +118,8 @@ def asked_of(kind: str, args: Sequence[Any], request: str | None, claimed: str) 
             return _reserved(order)
         case (("reserving.extend" | "reserving.cancel"), [ReservationChange() as change]):
             return _rescheduled(kind, change)
-        case "inventory.cordon", [str() as provider, Cordon() as order]:
-            return updated(wire.CORDON, wire.provider_workflow_id(provider), claimed, order)
+        case "inventory.cordon", [str() as provider, Cordon() as order, *key]:
+            return updated(wire.CORDON, wire.provider_workflow_id(provider), str(*key) or claimed, order)
         case "evacuating.keep_moving", [EvacuationOrder() as order, *_]:
             return begun(wire.EVACUATION, wire.evacuation_workflow_id(order.id), order.digest)
         case "rolling_out.begin", [RolloutOrder() as order]:
@@ -235,7 +235,7 @@ class Guard:
 
 
 _BEGINNINGS = frozenset(STARTS.values())
-_ONCE = _BEGINNINGS | frozenset({"extend-reservation", "cancel-reservation", STEERS, *CHANGES})
+_ONCE = _BEGINNINGS | frozenset({"extend-reservation", "cancel-reservation", wire.CORDON, STEERS, *CHANGES})
 """Commands that are done once for a request, by the record itself."""
 
 

@@ -46,6 +46,14 @@ def _is_answer(error: FailureError) -> bool:
     return isinstance(cause, ApplicationError) and cause.non_retryable
 
 
+def knows_all() -> bool:
+    """Whether a workflow has heard itself of all that it was ever asked.
+
+    In a later run it has not. What it would refuse may have been done by that request before, which the record knows.
+    """
+    return workflow.info().continued_run_id is None
+
+
 async def answered(step: Callable[..., Awaitable[Answer]], args: Sequence[object], summary: str) -> Answer:
     """Run a step that somebody waits for; its final failure, such as "not in this state", is the answer to whoever asked."""
     try:

@@ -71,10 +71,12 @@ class ProviderReconcile:
     async def cordon(self, order: Cordon) -> list[NodeStatus]:
         """Cordon, drain or uncordon nodes."""
         provider = workflow.info().workflow_id.removeprefix(wire.provider_workflow_id(""))
+        update = workflow.current_update_info()
+        assert update is not None, "nodes are ordered about by updates"
         try:
             return await workflow.execute_activity_method(
                 Inventory.cordon,
-                args=[provider, order],
+                args=[provider, order, update.id],
                 task_queue=wire.provider_task_queue(provider),
                 start_to_close_timeout=ONE_CALL,
                 retry_policy=UNTIL_IT_WORKS,

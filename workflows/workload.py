@@ -37,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
     from corral.status import Moment, State, WakeUp, WorkloadResult, WorkloadStatus
     from domain.lifecycle import AT_ONCE, ON_ITS_WAY_OUT, objection
     from workflows.contracts import HandOver, Signal
-    from workflows.policies import HEARTBEAT, ONE_CALL, UNTIL_IT_WORKS, quick
+    from workflows.policies import HEARTBEAT, ONE_CALL, UNTIL_IT_WORKS, knows_all, quick
 
 LOOK_AGAIN = timedelta(minutes=10)
 """A workload that waits looks at the record that often, in case a signal was lost."""
@@ -353,6 +353,8 @@ class WorkloadLifecycle:
         self._require("extend")
 
     def _require(self, verb: str) -> None:
+        if not knows_all():
+            return  # the record refuses it, unless it has done it before
         state = self._standing.state if self._standing else State.SUBMITTED
         if problem := objection(verb, self._workload, state):
             raise ApplicationError(problem, type=wire.Failure.NOT_ALLOWED, non_retryable=True)

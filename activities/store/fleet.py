@@ -124,15 +124,20 @@ def is_inside(kind: PlaceKind, place: str) -> ColumnElement[bool]:
     return and_(paths[kind] == place, nodes.given_back_at.is_(None))
 
 
-async def order(connection: AsyncConnection, provider: str, cordon: Cordon) -> list[str]:
-    """Cordon, drain or uncordon nodes; answers with their ids.
+async def order(connection: AsyncConnection, provider: str, cordon: Cordon, key: str) -> list[str]:
+    """Cordon, drain or uncordon nodes, unless that was done by the same key; answers with their ids.
 
     Nodes are named as the provider names them, or by their id, or all of a place at once.
 
     Raises:
         LookupError: names what the provider does not have; nothing was changed.
     """
+    operations, key = tables.operations, f"cordon/{provider}:{key}"
+    if (done := await connection.scalar(select(operations.c.result).where(operations.c.key == key))) is not None:
+        return list(done["nodes"])
     ids = await _meant(connection, provider, cordon)
+    # Of two who ask at once by one key the second fails here, and is answered when it asks again.
+    await connection.execute(insert(operations).values(key=key, result={"nodes": ids}))
     state = _CORDONS[cordon.action]
     await connection.execute(
         update(tables.nodes)

@@ -520,15 +520,15 @@ class PostgresStore:
         async with self._engine.connect() as connection:
             return await clusters.statuses(connection)
 
-    async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
-        """Cordon, drain or uncordon nodes.
+    async def cordon(self, provider: str, order: Cordon, key: str) -> list[NodeStatus]:
+        """Cordon, drain or uncordon nodes, once a key; answers with them as they are then.
 
         Raises:
             LookupError: names what the provider does not have; nothing was changed.
         """
 
         async def work(connection: AsyncConnection, journal: Journal) -> list[NodeStatus]:
-            ids = await fleet.order(connection, provider, order)
+            ids = await fleet.order(connection, provider, order, key)
             await self._supply_changed(connection, journal)
             return await views.nodes(connection, ids)
 

@@ -132,7 +132,7 @@ async def test_a_report_about_work_that_was_only_held_is_not_believed(crew: Crew
 
 
 async def test_an_order_to_drain_is_carried_out_at_once(crew: Crew) -> None:
-    nodes = await crew.inventory.cordon("aws", Cordon(action="drain", nodes=("n1",), reason="firmware"))
+    nodes = await crew.inventory.cordon("aws", Cordon(action="drain", nodes=("n1",), reason="firmware"), "request")
     assert [(node.id, node.health) for node in nodes] == [("aws/n1", "draining")]
     await crew.delivered()
     assert [standing.state for standing in crew.workloads.told] == [State.STOPPING]
@@ -140,7 +140,7 @@ async def test_an_order_to_drain_is_carried_out_at_once(crew: Crew) -> None:
 
 async def test_an_order_about_a_node_that_is_not_there_says_which(crew: Crew) -> None:
     with pytest.raises(ApplicationError, match="provider 'aws' has no aws/n7; `corral fleet nodes` lists them") as refused:
-        await crew.inventory.cordon("aws", Cordon(action="drain", nodes=("n1", "n7"), reason="firmware"))
+        await crew.inventory.cordon("aws", Cordon(action="drain", nodes=("n1", "n7"), reason="firmware"), "request")
     assert (refused.value.type, refused.value.non_retryable) == ("NotFound", True)
 
 

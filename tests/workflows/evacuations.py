@@ -86,7 +86,7 @@ class Place:
 
     @activity.defn(name="evacuating.steer")
     async def steer(self, id: str, verb: Steering, change: OperationChange, key: str) -> EvacuationStatus:
-        if this_call() in self.taken and self.now is not None:
+        if self.now is not None and (this_call() in self.taken or (verb, key) in self.taken):
             return self.now
         self.taken.add(this_call())
         self.calls.append(verb)
@@ -94,6 +94,7 @@ class Place:
             raise ApplicationError(id, type=wire.Failure.NOT_FOUND, non_retryable=True)
         if problem := objection(verb, id, self.now.state):
             raise told_not_allowed(problem)
+        self.taken.add((verb, key))
         return self.now if self.now.state is AFTER[verb] else self.becomes(AFTER[verb], self.now.left)
 
     async def begins(self, stage: Stage) -> WorkflowHandle[Any, EvacuationStatus]:

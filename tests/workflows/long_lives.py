@@ -114,7 +114,7 @@ class Stretches:
         return "clusters: 2 reachable"
 
     @activity.defn(name="inventory.cordon")
-    async def cordon(self, provider: str, order: Cordon) -> list[NodeStatus]:
+    async def cordon(self, provider: str, order: Cordon, key: str) -> list[NodeStatus]:
         return []
 
     async def _stretch(self) -> None:

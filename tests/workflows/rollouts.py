@@ -57,6 +57,8 @@ class Desk:
     """Failures that steps meet before they work."""
     taken: set[object] = field(default_factory=set)
     """Calls that met no trouble."""
+    steered: set[tuple[Steering, str]] = field(default_factory=set)
+    """What was done by which request."""
     gate: asyncio.Event | None = None
     """Until which beginning takes, once it has been done."""
     begun: asyncio.Event = field(default_factory=asyncio.Event)
@@ -90,12 +92,13 @@ class Desk:
 
     @activity.defn(name="rolling_out.steer")
     async def steer(self, id: str, verb: Steering, change: OperationChange, key: str) -> RolloutStatus:
-        if not self._is_new(verb):
+        if not self._is_new(verb) or (verb, key) in self.steered:
             return await self._told()
         if self.status is None:
             raise ApplicationError(id, type=wire.Failure.NOT_FOUND, non_retryable=True)
         if problem := objection(verb, id, self.status.state):
             raise told_not_allowed(problem)
+        self.steered.add((verb, key))
         ends = {Steering.APPROVE: RolloutState.WATCHING, Steering.REJECT: RolloutState.REJECTED}
         await self._becomes(ends.get(verb, RolloutState.ABORTED), change.who)
         return await self._told()

@@ -140,10 +140,12 @@ async def test_what_was_begun_in_time_is_carried_on_however_late(guard: Guard, o
 async def test_repeating_a_change_is_harmless_and_repeating_an_order_in_another_run_is_refused(guard: Guard) -> None:
     assert await told(guard, CANCEL, signed("ada", ADA), "run-1") == ""
     assert await told(guard, CANCEL, signed("ada", ADA), "run-2") == "", "the record does it once"
-    cordon = Command("cordon", "provider/aws", "r1", "x")
-    assert await told(guard, cordon, signed("ops", OPS, cordon), "run-1") == ""
-    assert await told(guard, cordon, signed("ops", OPS, cordon), "run-1") == "", "an activity that is tried again"
-    assert "this request was done before" in await told(guard, cordon, signed("ops", OPS, cordon), "run-2")
+    cordon, queues = Command("cordon", "provider/aws", "r1", "x"), Command("apply-queues", "pool", "r1", "x")
+    for run in ("run-1", "run-2"):
+        assert await told(guard, cordon, signed("ops", OPS, cordon), run) == "", "the record does it once"
+    for _ in range(2):
+        assert await told(guard, queues, signed("ops", OPS, queues), "run-1") == "", "an activity that is tried again"
+    assert "this request was done before" in await told(guard, queues, signed("ops", OPS, queues), "run-2")
 
 
 async def test_an_order_to_an_operation_is_of_its_request_and_repeating_that_is_harmless(guard: Guard) -> None:
@@ -230,6 +232,7 @@ SAME: list[tuple[str, Sequence[Any], Command | None]] = [
         updated("cancel", "reservation/r1", "k", Cancel(reason="x")),
     ),
     ("inventory.cordon", ["aws", NODES], updated("cordon", "provider/aws", "k", NODES)),
+    ("inventory.cordon", ["aws", NODES, "k"], updated("cordon", "provider/aws", "k", NODES)),
     ("evacuating.keep_moving", [EVACUATION, 0, 1.0], begun(wire.EVACUATION, "evacuation/e1", EVACUATION.digest)),
     ("evacuating.steer", ["e1", Steering.PAUSE, BECAUSE, "k"], updated("pause", "evacuation/e1", "k", BECAUSE)),
     ("rolling_out.begin", [ROLLOUT], begun(wire.ROLLOUT, "rollout/o1", ROLLOUT.digest)),

@@ -140,7 +140,9 @@ class Pool:
         return (await self.store.adjust(verb, Adjustment(workload, key, **asked)))[0]
 
     async def orders(self, action: str, *nodes: str) -> None:
-        await self.store.cordon(PROVIDER, Cordon(action=action, nodes=nodes, reason="a test asks for it"))
+        self.sequence += 1
+        order = Cordon(action=action, nodes=nodes, reason="a test asks for it")
+        await self.store.cordon(PROVIDER, order, f"order-{self.sequence}")
 
     async def key(self, workload: str) -> AttemptKey:
         return AttemptKey(workload, (await self.standing(workload)).epoch)

@@ -86,7 +86,9 @@ async def test_an_order_about_nodes_is_carried_out_whole_or_not_at_all(pool: Poo
     with pytest.raises(LookupError, match="aws/n3"):
         await pool.orders("drain", "n1", "n3")
     assert {node.health for node in await pool.store.nodes()} == {"ready"}
-    answered = await pool.store.cordon("aws", Cordon(action="cordon", nodes=("n1", "aws/n2"), reason="new firmware"))
+    answered = await pool.store.cordon(
+        "aws", Cordon(action="cordon", nodes=("n1", "aws/n2"), reason="new firmware"), "firmware"
+    )
     assert {(node.id, node.health, node.reason) for node in answered} == {
         ("aws/n1", "cordoned", "new firmware"),
         ("aws/n2", "cordoned", "new firmware"),
@@ -96,6 +98,15 @@ async def test_an_order_about_nodes_is_carried_out_whole_or_not_at_all(pool: Poo
         "aws/n1": ("ready", ""),
         "aws/n2": ("cordoned", "new firmware"),
     }
+
+
+async def test_an_order_that_is_repeated_when_its_answer_was_lost_undoes_nothing_that_was_ordered_since(pool: Pool) -> None:
+    await pool.gets(a_view("n1"))
+    order = Cordon(action="drain", nodes=("n1",), reason="new firmware")
+    await pool.store.cordon("aws", order, "request")
+    await pool.orders("uncordon", "n1")
+    assert [(node.id, node.health) for node in await pool.store.cordon("aws", order, "request")] == [("aws/n1", "ready")]
+    assert [node.health for node in await pool.store.cordon("aws", order, "another")] == ["draining"]
 
 
 @pytest.mark.parametrize(
@@ -110,12 +121,12 @@ async def test_all_nodes_of_a_place_are_given_back_at_once(pool: Pool, kind: Pla
     await pool.gets(a_view("n1"), a_view("n2"), a_view("n3", cluster="eu-2"), a_view("n4", region="us"))
     await pool.orders("cordon", "n1", "n2", "n4")
     await pool.orders("drain", "n3")
-    answered = await pool.store.cordon("aws", Cordon(action="uncordon", kind=kind, place=place, reason="cool"))
+    answered = await pool.store.cordon("aws", Cordon(action="uncordon", kind=kind, place=place, reason="cool"), "cool")
     assert {node.id.removeprefix("aws/") for node in answered} == back
     ready = {node.id.removeprefix("aws/") for node in await pool.store.nodes() if node.health == "ready"}
     assert ready == back
     with pytest.raises(LookupError, match=f"{kind} aws/moon"):
-        await pool.store.cordon("aws", Cordon(action="uncordon", kind=kind, place="aws/moon", reason="cool"))
+        await pool.store.cordon("aws", Cordon(action="uncordon", kind=kind, place="aws/moon", reason="cool"), "moon")
 
 
 async def test_the_fleet_is_summed_up_by_region_and_sku(pool: Pool) -> None:
