@@ -1,4 +1,4 @@
-"""Claimants: whoever asks for capacity or has some."""
+"""Claimants: whoever asks for capacity or has some, and what is asked for as something to look up by."""
 
 from typing import Protocol
 
@@ -15,3 +15,18 @@ class Claimant(Protocol):
     @property
     def spec(self) -> WorkloadTerms:
         """What it asks for, but for who it is."""
+
+
+class SameTerms:
+    """Terms as something to look up by, at once however long they are: equal to the same object alone, which it keeps."""
+
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: WorkloadTerms) -> None:
+        self.terms = terms
+
+    def __hash__(self) -> int:
+        return id(self.terms)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SameTerms) and self.terms is other.terms

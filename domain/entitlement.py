@@ -69,7 +69,7 @@ class Entitlement:
             self._lines[demand.spec.queue].leave(demand)
             news[demand.id] = None
         for demand in turnover.come:
-            self._lines.setdefault(demand.spec.queue, _Line()).join(demand)
+            self._lines.setdefault(demand.spec.queue, _Line()).join(demand, now)
         for queue, line in self._lines.items():
             news.update(line.news(_Own.of(queue, tree), now))
         for workload, milli in news.items():
@@ -240,8 +240,8 @@ class _Line:
         """When some of it may ask for more than it did, and which; the next one first."""
         self._own: _Own | None = None
 
-    def join(self, demand: Demand) -> None:
-        """One more."""
+    def join(self, demand: Demand, now: datetime) -> None:
+        """One more; what it may ask for by now is looked at all the same."""
         key, ask = _precedence(demand), _ask(demand)
         block = self._blocks[place := self._place(key)]
         block.insert(key, ask)
@@ -249,7 +249,8 @@ class _Line:
             self._blocks.insert(place + 1, block.parted())
         if isinstance(ask, _Wanting):
             for opens_at, _, _ in ask.wants:
-                heappush(self._openings, (opens_at, key))
+                if opens_at > now:
+                    heappush(self._openings, (opens_at, key))
 
     def leave(self, demand: Demand) -> None:
         """One less."""

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
+from domain.claimant import SameTerms
 from domain.fleet import Amount, Node, Room
 from domain.fragmentation import IMPOSSIBLE, Demand, Integers, Losses, Mix, Need, Needs, Rooms, losses
 from domain.stock import NodeRoom, Numbers, Stock
@@ -136,11 +138,17 @@ def needs_of(work: Active | Waiting) -> tuple[tuple[Need, int], ...]:
     """What the replicas of a workload take, and how many there are; looked at once."""
     known = work.needs
     if not isinstance(known, tuple):
-        skus = tuple(sorted({sku for target in work.spec.targets for sku in target.skus}))
-        groups = work.spec.groups
-        known = tuple([(Need(each.milli, each.cpu_milli, each.memory_mib, each.skus or skus), each.count) for each in groups])
+        known = _needs_of(SameTerms(work.spec))
         object.__setattr__(work, "needs", known)
     return known
+
+
+@lru_cache(maxsize=65_536)
+def _needs_of(same: SameTerms) -> tuple[tuple[Need, int], ...]:
+    """The same object for all with the same terms."""
+    groups, targets = same.terms.groups, same.terms.targets
+    skus = tuple(sorted({sku for target in targets for sku in target.skus}))
+    return tuple([(Need(each.milli, each.cpu_milli, each.memory_mib, each.skus or skus), each.count) for each in groups])
 
 
 def rooms_of(rooms: Iterable[tuple[str, Room]], skus: Mapping[str, int], width: int) -> Rooms:

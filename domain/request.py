@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from corral.api import ReplicaGroup, Selection, Target, Topology, WorkloadTerms
 from corral.model import WHOLE, Model
+from domain.claimant import SameTerms
 from domain.fleet import NODE_LEVEL, Amount, Node
 from domain.quota import QuotaTree
 from domain.workload import Waiting
@@ -384,6 +385,12 @@ class Form:
 
 
 @lru_cache(maxsize=65_536)
+def _form_of(terms: SameTerms, tasks_done: int) -> Form:
+    """The form of work with these terms that has so many tasks behind it."""
+    return _form(_Asked(Waiting("", terms.terms, datetime.min, tasks_done=tasks_done)))
+
+
+@lru_cache(maxsize=65_536)
 def _form(asked: _Asked) -> Form:
     workload, spec = asked.workload, asked.workload.spec
     indexed: Sequence[tuple[int | None, Target]] = list(enumerate(spec.targets)) or [(None, ANYWHERE)]
@@ -403,7 +410,7 @@ def form(workload: Waiting) -> Form:
     """What the workload asks for; the same object for all that ask for the same."""
     known = workload.form
     if not isinstance(known, Form):
-        known = _form(_Asked(workload))
+        known = _form_of(SameTerms(workload.spec), workload.tasks_done)
         object.__setattr__(workload, "form", known)
     return known
 

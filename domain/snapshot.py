@@ -26,7 +26,8 @@ class Snapshot:
     `bystanders` wait as well, and are not to be decided about now.
     `over_quota` are the workloads, by id, of which the record says that nominal quota does not cover them.
     `told` is why they wait, as far as they have been told; a plan says nothing to who would be told the same again.
-    `ledger` holds what live workloads did in the control window, by workload id; `stops` who had to leave or move of late.
+    `ledger` holds what live workloads did in the control window, by workload id, but for what was neither entitled to anything
+    nor had any; `stops` who had to leave or move of late.
     `spent` is what is used up of budgets: by queue and the budget's place in it, in the units of `domain.budgets.ONE`.
     `past_use` is what queues used beyond their nominal, as a part of the capacity that was there, both decayed.
     `datasets` is the catalogue of data that workloads read.
@@ -61,6 +62,7 @@ def apart(snapshot: Snapshot) -> Snapshot:
         snapshot,
         waiting=tuple(snapshot.waiting),
         bystanders=tuple(snapshot.bystanders),
+        ledger=dict(snapshot.ledger),
         over_quota=Versions(snapshot.over_quota),
         told=Versions(),
     )

@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
+from sys import intern
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from sqlalchemy import any_, bindparam, select
+from sqlalchemy import ColumnElement, Row, Text, any_, bindparam, cast, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
@@ -15,34 +17,61 @@ from activities.store.changes import Followed, Kept
 from activities.store.facts import active_of, share_of, waiting_of
 from activities.store.past import Past
 from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
-from corral.api import WorkloadSpec
+from corral.api import WorkloadTerms
 from corral.explanation import Explanation
 from corral.status import State
 from domain.fleet import Amount, NodeShare
 from domain.versions import Versions
 from domain.workload import Active, Waiting
 
+AT_ONCE = 10_000
+"""Workloads that are read together, so that what is read of all of them is never there at once."""
+
+NOT_SHARED = ("id", "command", "environment", "parameters")
+"""Fields of a spec that each workload may have for itself, and at which no round looks."""
+
+WHEN_AND_WHERE_SAID = ("round_id", "as_of")
+"""Of an explanation: it is the same with others."""
+
 _COLUMNS = tables.workloads.c
-_LIVE = select(tables.workloads).where(_COLUMNS.ended_at.is_(None))
-_CHANGED = select(tables.workloads).where(_COLUMNS.changed >= bindparam("since"))
+
+
+def _text_without(column: ColumnElement[Any], names: Iterable[str]) -> ColumnElement[str]:
+    """A document but for some fields, in the database's one way of writing it."""
+    return cast(column.op("-")(literal(list(names), tables.Names)), Text)
+
+
+_READ_OTHERWISE: Mapping[str, ColumnElement[Any]] = {
+    "spec": _text_without(_COLUMNS.spec, NOT_SHARED),
+    "digest": literal(""),
+    "explanation": _text_without(_COLUMNS.explanation, WHEN_AND_WHERE_SAID),
+}
+_ROWS = select(*(_READ_OTHERWISE.get(each.name, _COLUMNS[each.name]).label(each.name) for each in fields(WorkloadRow)))
+_LIVE = _ROWS.where(_COLUMNS.ended_at.is_(None)).execution_options(yield_per=AT_ONCE)
+_CHANGED = _ROWS.where(_COLUMNS.changed >= bindparam("since"))
 _SHARES = select(tables.allocations).where(
     tables.allocations.c.attempt_id == any_(bindparam("attempts", type_=tables.Names)),
     tables.allocations.c.phase != "released",
 )
 
-WHEN_AND_WHERE_SAID = frozenset({"round_id", "as_of"})
-"""Of an explanation: it is the same with others."""
+Value = TypeVar("Value")
+Given = TypeVar("Given")
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A live workload: its row, its spec as a model, and its open attempts."""
+class Document(dict[str, Any]):
+    """A JSON object as it was read; one for all who have the same."""
 
-    row: WorkloadRow
-    spec: WorkloadSpec
-    attempts: tuple[AttemptRow, ...] = ()
-    said: Explanation | None = None
-    """Why it waits, as far as it has been told; one object for all who were told the same."""
+    __slots__ = ("__weakref__",)
+
+
+class Readings(WeakValueDictionary[Hashable, Value]):
+    """What was made of texts, for as long as anybody has it: one object for all who have the same text."""
+
+    def of(self, text: Hashable, read: Callable[[Given], Value], given: Given) -> Value:
+        """What the text says; it is read out of what is given where nobody has it."""
+        if (known := self.get(text)) is None:
+            known = self[text] = read(given)
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +79,10 @@ class WorkloadNews:
     """Rows of workloads that changed, with the open attempts of those that have not ended and what these have on nodes."""
 
     live: Sequence[WorkloadRow]
+    terms: Mapping[str, WorkloadTerms]
+    """What each of those that have not ended asks for."""
+    said: Mapping[str, Explanation]
+    """Why they wait, as far as they have been told."""
     ended: Sequence[WorkloadRow]
     attempts: Mapping[str, tuple[AttemptRow, ...]]
     shares: Mapping[str, Sequence[NodeShare]]
@@ -60,9 +93,9 @@ class WorkloadNews:
         return [row.id for row in self.live]
 
     @property
-    def ids(self) -> list[str]:
-        """All workloads that changed."""
-        return [row.id for row in (*self.live, *self.ended)]
+    def tried_ids(self) -> list[str]:
+        """All workloads that changed and ever had an attempt."""
+        return [row.id for row in (*self.live, *self.ended) if row.epoch]
 
 
 @dataclass
@@ -83,27 +116,62 @@ class Demand:
     """Until when those in line back off, or backed off, and the record still says so."""
     told: Followed[Explanation] = field(default_factory=Followed)
     """Why those in line wait, as far as they have been told."""
-    _known: dict[str, Known] = field(default_factory=dict)
-    _told: WeakValueDictionary[str, Explanation] = field(default_factory=WeakValueDictionary)
+    _attempts_of: dict[str, tuple[AttemptRow, ...]] = field(default_factory=dict)
+    """Open ones, of those workloads that have any."""
+    _documents: Readings[Document] = field(default_factory=Readings)
+    _terms: Readings[WorkloadTerms] = field(default_factory=Readings)
+    _said: Readings[Explanation] = field(default_factory=Readings)
 
-    async def news(self, connection: AsyncConnection, since: int, fresh: Mapping[str, WorkloadRow]) -> WorkloadNews:
-        """Read what a transaction from that one on has changed and is not known.
+    async def news(
+        self, connection: AsyncConnection, since: int, fresh: Mapping[str, WorkloadRow]
+    ) -> AsyncIterator[WorkloadNews]:
+        """Read what a transaction from that one on has changed and is not known, in parts, of which there is one at least.
 
         `fresh` are workloads that this transaction wrote, which may be rolled back: they are nobody's memory.
         """
-        found = await (connection.execute(_CHANGED, {"since": since}) if since else connection.execute(_LIVE))
-        rows = [row for row in found if row.id not in fresh and not self._knows(row.id, row.changed)]
-        live = [WorkloadRow.of(row) for row in rows if row.ended_at is None]
-        ended = [WorkloadRow.of(row) for row in rows if row.ended_at is not None]
-        opened = await open_attempts(connection, [row.id for row in live]) if live else None
+        if since:
+            yield await self._read(connection, await connection.execute(_CHANGED, {"since": since}), fresh)
+            return
+        yield await self._read(connection, (), fresh)
+        async with connection.stream(_LIVE) as found:
+            async for rows in found.partitions():
+                yield await self._read(connection, rows, fresh)
+
+    async def _read(
+        self, connection: AsyncConnection, found: Iterable[Row[Any]], fresh: Mapping[str, WorkloadRow]
+    ) -> WorkloadNews:
+        live, ended = list[WorkloadRow](), list[WorkloadRow]()
+        terms, said = dict[str, WorkloadTerms](), dict[str, Explanation]()
+        for row in found:
+            if row.id in fresh or self._knows(row.id, row.changed):
+                continue
+            if row.ended_at is not None:
+                ended.append(self._row(row))
+                continue
+            live.append(known := self._row(row))
+            terms[row.id] = self._terms.of((row.spec, row.priority), _terms_of, known)
+            if row.explanation is not None:
+                said[row.id] = self._said.of(row.explanation, Explanation.model_validate, known.explanation)
+        tried = [row.id for row in live if row.epoch]
+        opened = await open_attempts(connection, tried) if tried else None
         attempts: dict[str, tuple[AttemptRow, ...]] = {}
         for each in (opened.now, opened.then) if opened else ():
             for id, attempt in each.items():
                 attempts[id] = (*attempts.get(id, ()), attempt)
-        return WorkloadNews(live, ended, attempts, await _read_shares(connection, attempts))
+        return WorkloadNews(live, terms, said, ended, attempts, await _read_shares(connection, attempts))
 
     def _knows(self, id: str, changed: int) -> bool:
         return id in self.rows and self.rows[id].changed == changed
+
+    def _row(self, row: Row[Any]) -> WorkloadRow:
+        """The row, which shares with others what it has in common with them."""
+        values = row._asdict()
+        for name in ("spec", "explanation"):
+            values[name] = self._document(values[name])
+        return WorkloadRow(**values | {"state": State(row.state), "queue": intern(row.queue), "tier": intern(row.tier)})
+
+    def _document(self, text: str | None) -> Document | None:
+        return None if text is None else self._documents.of(text, _document, text)
 
     def take(self, news: WorkloadNews, past: Past) -> None:
         """Remember it; the past is up to date already."""
@@ -113,36 +181,37 @@ class Demand:
             self._take(row, news, past)
 
     def _take(self, row: WorkloadRow, news: WorkloadNews, past: Past) -> None:
-        before = self._known.get(row.id)
-        known = Known(row, _spec_of(row, before), news.attempts.get(row.id, ()), self._said(row))
+        terms, attempts = news.terms[row.id], news.attempts.get(row.id, ())
         waiting = row.state is State.WAITING
-        actives = [] if waiting else [active_of(row, known.spec, attempt, news.shares) for attempt in known.attempts]
+        actives = [] if waiting else [active_of(row, terms, attempt, news.shares) for attempt in attempts]
         stay = {active.attempt_id for active in actives}
         self._forget(row.id, but=stay, waits=waiting)
-        self._known[row.id], self.rows[row.id] = known, row
+        self.rows[row.id] = row
         if waiting:
-            self.waiting.put(row.id, past.complete_waiting(waiting_of(row, known.spec)))
-            if known.said is not None:
-                self.told.put(row.id, known.said)
+            self.waiting.put(row.id, past.complete_waiting(waiting_of(row, terms)))
+            if row.id in news.said:
+                self.told.put(row.id, news.said[row.id])
         for active in actives:
             self.active.put(active.attempt_id, past.complete(active))
-        self.attempts.update({attempt.id: attempt for attempt in known.attempts})
-        self.held.update(_held(known))
+        if attempts:
+            self._attempts_of[row.id] = attempts
+            self.attempts.update({attempt.id: attempt for attempt in attempts})
+            self.held.update(_held(row.queue, attempts))
         if row.over_quota and (waiting or actives):
             self.over_quota.put(row.id, True)
         if waiting and row.not_before is not None:
             self.delayed[row.id] = row.not_before
 
     def _forget(self, id: str, but: set[str] | frozenset[str] = frozenset(), *, waits: bool = False) -> None:
-        known = self._known.pop(id, None)
-        if known is None:
+        row = self.rows.pop(id, None)
+        if row is None:
             return
-        del self.rows[id]
         self.over_quota.drop(id)
         self.told.drop(id)
         self.delayed.pop(id, None)
-        self.held.subtract(_held(known))
-        for attempt in known.attempts:
+        attempts = self._attempts_of.pop(id, ())
+        self.held.subtract(_held(row.queue, attempts))
+        for attempt in attempts:
             del self.attempts[attempt.id]
             if attempt.id not in but:
                 self.active.drop(attempt.id)
@@ -151,7 +220,7 @@ class Demand:
 
     def recount(self, workload: str, past: Past) -> None:
         """Tell the domain anew how often a workload was stopped."""
-        for attempt in self._known[workload].attempts if workload in self._known else ():
+        for attempt in self.attempts_of(workload):
             self.active.change(attempt.id, past.complete)
 
     def in_line(self, now: datetime) -> tuple[Versions[Waiting], tuple[Waiting, ...]]:
@@ -161,39 +230,31 @@ class Demand:
         return everybody.with_(dict.fromkeys(each.id for each in later)), tuple(later)
 
     def said(self, workload: str) -> Explanation | None:
-        """Why it waits, as far as it has been told."""
-        return self._known[workload].said if workload in self._known else None
+        """Why one in line waits, as far as it has been told."""
+        return self.told.get(workload)
 
     def attempts_of(self, workload: str) -> tuple[AttemptRow, ...]:
         """Its open attempts."""
-        return self._known[workload].attempts if workload in self._known else ()
-
-    def _said(self, row: WorkloadRow) -> Explanation | None:
-        if row.explanation is None:
-            return None
-        content = {name: value for name, value in row.explanation.items() if name not in WHEN_AND_WHERE_SAID}
-        key = json.dumps(content, sort_keys=True)
-        if (said := self._told.get(key)) is None:
-            said = self._told[key] = Explanation.model_validate(content)
-        return said
+        return self._attempts_of.get(workload, ())
 
 
-def _spec_of(row: WorkloadRow, before: Known | None) -> WorkloadSpec:
-    """The spec as a model, which is costly to make and seldom another."""
-    if before is not None and before.row.priority == row.priority and before.row.spec == row.spec:
-        return before.spec
-    return row.parsed()
+def _document(text: str) -> Document:
+    return Document(json.loads(text))
 
 
-def _held(known: Known) -> Mapping[tuple[str, str], Amount]:
+def _terms_of(row: WorkloadRow) -> WorkloadTerms:
+    return WorkloadTerms.model_validate({**row.spec, "priority": row.priority})
+
+
+def _held(queue: str, attempts: Iterable[AttemptRow]) -> Mapping[tuple[str, str], Amount]:
     held: Counter[tuple[str, str]] = Counter()
-    for sku, milli in _amounts(known):
-        held[known.row.queue, sku] += milli
+    for sku, milli in _amounts(attempts):
+        held[queue, sku] += milli
     return held
 
 
-def _amounts(known: Known) -> Iterator[tuple[str, Amount]]:
-    for attempt in known.attempts:
+def _amounts(attempts: Iterable[AttemptRow]) -> Iterator[tuple[str, Amount]]:
+    for attempt in attempts:
         yield from attempt.by_sku.items()
 
 

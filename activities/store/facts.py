@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from activities.store.rows import AttemptRow, WorkloadRow
-from corral.api import CapacityType, WorkloadSpec
+from corral.api import CapacityType, WorkloadTerms
 from corral.model import WHOLE
 from corral.status import State
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
@@ -62,12 +62,12 @@ def share_of(row: Row[Any]) -> NodeShare:
     )
 
 
-def waiting_of(row: WorkloadRow, spec: WorkloadSpec, *, is_new: bool = False) -> Waiting:
+def waiting_of(row: WorkloadRow, spec: WorkloadTerms, *, is_new: bool = False) -> Waiting:
     """A workload in line."""
     return Waiting(row.id, spec, row.submitted_at, row.epoch, row.tasks_done, since=row.since, is_new=is_new)
 
 
-def active_of(row: WorkloadRow, spec: WorkloadSpec, attempt: AttemptRow, shares: Mapping[str, Sequence[NodeShare]]) -> Active:
+def active_of(row: WorkloadRow, spec: WorkloadTerms, attempt: AttemptRow, shares: Mapping[str, Sequence[NodeShare]]) -> Active:
     """One open attempt of a workload. One that is to go on in another shape has two: one leaves, one has the room it needs."""
     placement = Placement(
         attempt.provider,

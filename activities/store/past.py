@@ -4,29 +4,33 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Row, and_, any_, bindparam, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
+from activities.store.changes import Followed
 from corral.api import SlaTier
 from corral.policy import Policy, Rank
 from corral.status import Outcome, State
 from domain.accounting import Interval, IntervalKind, lost_work
 from domain.disruption_budgets import ForcedStop
 from domain.headroom import CONTROL_WINDOW
+from domain.versions import Versions
 from domain.workload import Active, Waiting
-
-Value = TypeVar("Value")
 
 DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class PastNews:
-    """The past of workloads that changed, by workload id, and stops that are not known yet, by attempt id."""
+    """The past of workloads that changed, by workload id, and stops that are not known yet, by attempt id.
 
+    Of the `live` ones, who is not named has no past of that kind.
+    """
+
+    live: Collection[str]
     ledger: Mapping[str, tuple[Interval, ...]]
     relieved_by: Mapping[str, frozenset[str]]
     failed: Mapping[str, int]
@@ -46,8 +50,7 @@ class Past:
 
     stops: tuple[ForcedStop, ...] = ()
     """The oldest first."""
-    _ledger: dict[str, tuple[Interval, ...]] = field(default_factory=dict)
-    _handed_out: Mapping[str, tuple[Interval, ...]] | None = None
+    _ledger: Followed[tuple[Interval, ...]] = field(default_factory=Followed)
     _relieved_by: dict[str, frozenset[str]] = field(default_factory=dict)
     _failed: dict[str, int] = field(default_factory=dict)
     _stops: dict[str, ForcedStop] = field(default_factory=dict)
@@ -57,32 +60,38 @@ class Past:
     """Until when no stop grows too old for a rule; none before stops were read."""
 
     async def news(
-        self, connection: AsyncConnection, live: Sequence[str], changed: Sequence[str], policy: Policy, now: datetime
+        self, connection: AsyncConnection, live: Sequence[str], tried: Sequence[str], policy: Policy, now: datetime
     ) -> PastNews:
-        """Read everything of those of the `changed` workloads that are `live`, and their stops; once the stops of all."""
+        """Read everything of `live` workloads that changed, and the stops of those `tried`; once the stops of all.
+
+        `tried` are all that changed, live or not, and ever had an attempt: nobody else failed, or stopped, or had others stop.
+        """
         reach = max([DAY, *(timedelta(seconds=budget.period_seconds) for budget in policy.limits.disruption_budgets)])
-        looked_at = None if reach > self._reach else changed
+        looked_at = None if reach > self._reach else tried
         stops = await _read_stops(connection, now - reach, looked_at, policy.rank)
-        if not live:
-            return PastNews({}, {}, {}, stops, looked_at, reach)
-        ledger, relieved_by = await _read_ledger(connection, live, now), await _read_relieved(connection, live)
-        return PastNews(ledger, relieved_by, await _read_failed(connection, live), stops, looked_at, reach)
+        ledger = await _read_ledger(connection, live, now) if live else {}
+        alive = set(live).intersection(tried)
+        relieved_by = await _read_relieved(connection, alive) if alive else {}
+        failed = await _read_failed(connection, alive) if alive else {}
+        return PastNews(live, ledger, relieved_by, failed, stops, looked_at, reach)
 
     def take(self, news: PastNews, gone: Collection[str], now: datetime) -> Collection[str]:
         """Remember it; answers with the workloads that were stopped more or less often in a day than they were before."""
-        _update(self._ledger, news.ledger, gone)
-        _update(self._relieved_by, news.relieved_by, gone)
-        _update(self._failed, news.failed, gone)
-        if news.ledger or gone:
-            self._handed_out = None
+        for workload in (*news.live, *gone):
+            if workload not in news.ledger:
+                self._ledger.drop(workload)
+            self._relieved_by.pop(workload, None)
+            self._failed.pop(workload, None)
+        for workload, intervals in news.ledger.items():
+            self._ledger.put(workload, intervals)
+        self._relieved_by.update(news.relieved_by)
+        self._failed.update(news.failed)
         return self._take_stops(news, now)
 
     @property
-    def ledger(self) -> Mapping[str, tuple[Interval, ...]]:
-        """What live workloads did in the control window, by workload id; never changed once it is handed out."""
-        if self._handed_out is None:
-            self._handed_out = dict(self._ledger)
-        return self._handed_out
+    def ledger(self) -> Versions[tuple[Interval, ...]]:
+        """What live workloads did in the control window, as far as they had or were entitled to anything, by workload id."""
+        return self._ledger.now()
 
     def complete(self, active: Active) -> Active:
         """The same with how often its workload was stopped in a day."""
@@ -112,12 +121,6 @@ class Past:
         return {id for id in before.keys() | self._stopped_today.keys() if before[id] != self._stopped_today[id]}
 
 
-def _update(known: dict[str, Value], new: Mapping[str, Value], gone: Collection[str]) -> None:
-    known.update(new)
-    for workload in gone:
-        known.pop(workload, None)
-
-
 def interval_of(row: Row[Any]) -> Interval:
     """A row of `ledger` as the domain sees it."""
     return Interval(
@@ -138,6 +141,8 @@ _LEDGER = (
     select(tables.ledger)
     .where(
         tables.ledger.c.workload_id == _WORKLOADS,
+        # Whatever is over quota waits without being entitled to anything: nothing follows from it.
+        or_(tables.ledger.c.entitled_milli > 0, tables.ledger.c.allocated_milli > 0, tables.ledger.c.lost_milli_seconds > 0),
         or_(tables.ledger.c.ended_at.is_(None), tables.ledger.c.ended_at > bindparam("since")),
     )
     .order_by(tables.ledger.c.id)
@@ -145,9 +150,9 @@ _LEDGER = (
 
 
 async def _read_ledger(connection: AsyncConnection, workloads: Sequence[str], now: datetime) -> dict[str, tuple[Interval, ...]]:
-    found: dict[str, list[Interval]] = {workload: [] for workload in workloads}
+    found: dict[str, list[Interval]] = {}
     for row in await connection.execute(_LEDGER, {"workloads": list(workloads), "since": now - CONTROL_WINDOW}):
-        found[row.workload_id].append(interval_of(row))
+        found.setdefault(row.workload_id, []).append(interval_of(row))
     return {workload: tuple(intervals) for workload, intervals in found.items()}
 
 
@@ -159,10 +164,10 @@ _RELIEVED = (
 )
 
 
-async def _read_relieved(connection: AsyncConnection, workloads: Sequence[str]) -> dict[str, frozenset[str]]:
-    relieved: dict[str, set[str]] = {workload: set() for workload in workloads}
+async def _read_relieved(connection: AsyncConnection, workloads: Collection[str]) -> dict[str, frozenset[str]]:
+    relieved: dict[str, set[str]] = {}
     for row in await connection.execute(_RELIEVED, {"workloads": list(workloads)}):
-        relieved[row.workload_id].add(row.victim)
+        relieved.setdefault(row.workload_id, set()).add(row.victim)
     return {workload: frozenset(ids) for workload, ids in relieved.items()}
 
 
@@ -180,9 +185,9 @@ _FAILED_IN_A_ROW = (
 """How many attempts of each workload failed by themselves since the last that ended in another way."""
 
 
-async def _read_failed(connection: AsyncConnection, workloads: Sequence[str]) -> dict[str, int]:
+async def _read_failed(connection: AsyncConnection, workloads: Collection[str]) -> dict[str, int]:
     found = await connection.execute(_FAILED_IN_A_ROW, {"workloads": list(workloads)})
-    return dict.fromkeys(workloads, 0) | {row.workload_id: row.failed for row in found}
+    return {row.workload_id: row.failed for row in found}
 
 
 _IS_MOVED = _OWN.c.stop_as == literal_column(f"'{Outcome.MIGRATED}'")  # as the index has it

@@ -1,6 +1,6 @@
 """Rows of the record as frozen values, and the writer that turns changed ones into few statements."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
@@ -27,10 +27,13 @@ FIRST_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class WorkloadRow:
-    """One row of `workloads`; `spec` as it stands now, which may differ from the one submitted (its digest is kept)."""
+    """One row of `workloads`; `spec` as it stands now, which may differ from the one submitted (its digest is kept).
+
+    Rows that a planner remembers have of `spec`, `digest` and `explanation` what a round looks at (`activities.store.demand`).
+    """
 
     id: str
-    spec: dict[str, Any]
+    spec: Mapping[str, Any]
     digest: str
     queue: str
     tier: str
@@ -49,7 +52,7 @@ class WorkloadRow:
     over_quota: bool = False
     outcome: str | None = None
     exit_code: int | None = None
-    explanation: dict[str, Any] | None = None
+    explanation: Mapping[str, Any] | None = None
     scaling: dict[str, Any] | None = None
     changed: int = 0
     """The transaction that wrote it, as the record says; of no meaning in a row that is yet to be written."""
@@ -63,7 +66,7 @@ class WorkloadRow:
 
     def parsed(self) -> WorkloadSpec:
         """The spec as a model, with the priority that counts now."""
-        return WorkloadSpec.model_validate(self.spec | {"priority": self.priority})
+        return WorkloadSpec.model_validate({**self.spec, "id": self.id, "priority": self.priority})
 
 
 @dataclass(frozen=True, slots=True)

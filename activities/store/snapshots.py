@@ -201,16 +201,15 @@ class SnapshotReader:
         with steps.step("read: nodes"):
             memory.supply.take(await memory.supply.news(connection, since))
         with steps.step("read: workloads"):
-            news = await memory.demand.news(connection, since, fresh)
+            async for news in memory.demand.news(connection, since, fresh):
+                past = await memory.past.news(connection, news.live_ids, news.tried_ids, policy, now)
+                stopped = memory.past.take(past, [row.id for row in news.ended], now)
+                memory.demand.take(news, memory.past)
+                for workload in stopped:
+                    memory.demand.recount(workload, memory.past)
         with steps.step("read: past"):
-            past = await memory.past.news(connection, news.live_ids, news.ids, policy, now)
-            stopped = memory.past.take(past, [row.id for row in news.ended], now)
             memory.charges.take(await memory.charges.news(connection, since))
             await memory.book.refresh(connection)
-        with steps.step("read: workloads"):
-            memory.demand.take(news, memory.past)
-            for workload in stopped:
-                memory.demand.recount(workload, memory.past)
         memory.moment = here
 
     def _world(self, edited: Edited, now: datetime, fresh: Mapping[str, WorkloadRow], *, everybody: bool) -> WorldRows:

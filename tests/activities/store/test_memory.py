@@ -37,8 +37,9 @@ async def read_anew(pool: Pool) -> Snapshot:
 def seen_by(snapshot: Snapshot, now: datetime) -> Snapshot:
     """Without what no rule looks at any more, and without past use, which whoever reads sums up at times of its own."""
     ledger = {
-        workload: [each for each in intervals if each.ended_at is None or each.ended_at > now - CONTROL_WINDOW]
+        workload: kept
         for workload, intervals in snapshot.ledger.items()
+        if (kept := [each for each in intervals if each.ended_at is None or each.ended_at > now - CONTROL_WINDOW])
     }
     return replace(snapshot, ledger=ledger, past_use={})
 
