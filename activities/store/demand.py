@@ -46,7 +46,8 @@ _READ_OTHERWISE: Mapping[str, ColumnElement[Any]] = {
     "digest": literal(""),
     "explanation": _text_without(_COLUMNS.explanation, WHEN_AND_WHERE_SAID),
 }
-_ROWS = select(*(_READ_OTHERWISE.get(each.name, _COLUMNS[each.name]).label(each.name) for each in fields(WorkloadRow)))
+_NAMES = tuple(each.name for each in fields(WorkloadRow))
+_ROWS = select(*(_READ_OTHERWISE.get(name, _COLUMNS[name]).label(name) for name in _NAMES))
 _LIVE = _ROWS.where(_COLUMNS.ended_at.is_(None)).execution_options(yield_per=AT_ONCE)
 _CHANGED = _ROWS.where(_COLUMNS.changed >= bindparam("since"))
 _SHARES = select(tables.allocations).where(
@@ -165,7 +166,7 @@ class Demand:
 
     def _row(self, row: Row[Any]) -> WorkloadRow:
         """The row, which shares with others what it has in common with them."""
-        values = row._asdict()
+        values = dict(zip(_NAMES, row, strict=True))
         for name in ("spec", "explanation"):
             values[name] = self._document(values[name])
         return WorkloadRow(**values | {"state": State(row.state), "queue": intern(row.queue), "tier": intern(row.tier)})

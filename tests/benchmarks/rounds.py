@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import count, islice
 from pathlib import Path
 
+import psutil
 import uvloop
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -28,7 +29,7 @@ from domain.fleet import Node, NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import HandClock
 from tests.benchmarks.figures import Figure, spread
-from worker.embedded import free_port, postgres_child
+from worker.embedded import POSTGRES, free_port, postgres_child
 from worker.settings import embedded_database_url
 from worker.supervision import Supervisor
 
@@ -98,6 +99,8 @@ class Bench:
     size: Size
     url: str
     engine: AsyncEngine
+    server: psutil.Process
+    """PostgreSQL."""
     clock: HandClock = field(default_factory=HandClock)
     ids: Iterator[int] = field(default_factory=count)
     running: list[AttemptKey] = field(default_factory=list)
@@ -178,10 +181,11 @@ async def filled(size: Size) -> AsyncIterator[Bench]:
         async with Supervisor(Path(directory)) as supervisor:
             port = free_port()
             await supervisor.start(postgres_child(Path(directory), port))
+            server = psutil.Process(supervisor.pid(POSTGRES))
             url = embedded_database_url(port)
             await upgrade(url)
             engine = create_async_engine(url)
-            bench = Bench(size, url, engine)
+            bench = Bench(size, url, engine, server)
             await bench.fill()
             yield bench
             await engine.dispose()
