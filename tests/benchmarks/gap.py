@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from corral.api import SlaTier, Target
+from corral.model import WHOLE
 from corral.policy import Goals, Improvement, Policy
 from corral.queue import QueueSpec
 from corral.status import State
@@ -120,8 +121,20 @@ def small(random: Random) -> Snapshot:
     return a_snapshot(a_pool(random, size), queues(size), *waiting)
 
 
-def rounds(random: Random, work: float, size: int = 48) -> Iterator[Decided]:
-    """One round after the other over a pool in which work comes, runs for some rounds, and ends."""
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """One round of a pool that goes on: by turns alone, the same improved, and the accelerators in use after one of them."""
+
+    alone: Decided
+    improved: Decided
+    devices: int
+
+
+def rounds(random: Random, *, is_improved: bool, work: float = 0.2, size: int = 48) -> Iterator[InUse]:
+    """One round after the other over a pool in which work comes, runs for some rounds, and ends.
+
+    Each is decided both ways on the same pool, of which one is carried out.
+    """
     fleet = [replace(node, free=node.total) for node in a_pool(random, size)]
     running: list[tuple[int, Active]] = []
     waiting: list[AWorkload] = []
@@ -130,15 +143,16 @@ def rounds(random: Random, work: float, size: int = 48) -> Iterator[Decided]:
         waiting += [a_demand(random, f"w{number:03}-{index}") for index in range(random.randint(0, 12))]
         active = [each for _, each in running]
         snapshot = a_snapshot(fleet, queues(size), *active, *waiting)
-        found = decided(snapshot, work)
-        yield found
-        starts = {start.workload_id: start for start in found.plan.decisions if isinstance(start, Start)}
+        alone, improved = decided(snapshot, 0), decided(snapshot, work)
+        plan = (improved if is_improved else alone).plan
+        starts = {start.workload_id: start for start in plan.decisions if isinstance(start, Start)}
         running += [
             (number + Random(each.id).randint(3, 20), _running(each.waiting(), starts[each.id]))
             for each in waiting
             if each.id in starts
         ]
         waiting = [each for each in waiting if each.id not in starts]
+        yield InUse(alone, improved, sum(active.placement.milli for _, active in running) // WHOLE)
 
 
 def _running(workload: Waiting, start: Start) -> Active:
@@ -215,6 +229,19 @@ def against_the_optimum(name: str, snapshots: Sequence[Snapshot], improved: Sequ
     yield Figure(f"{of}, round below the optimum without rank", "parts of the optimum", spread(short))
 
 
+def over_time(name: str) -> Iterator[Figure]:
+    """How far the rounds of a pool are from their bounds, and what is in use where all are improved beside none.
+
+    The gaps of two pools that went different ways say nothing: where more has started, what is left is harder to place.
+    """
+    improved, alone = (list(rounds(Random(11), is_improved=way)) for way in (True, False))
+    yield from of_many(name, [each.alone for each in improved], [each.improved for each in improved])
+    used = [spread([float(each.devices) for each in way]) for way in (improved, alone)]
+    mean = [sum(each.devices for each in way) / len(way) for way in (improved, alone)]
+    yield Figure(f"{name}, in use, all improved beside turns alone", "accelerators", used[0], reference=used[1])
+    yield Figure(f"{name}, mean in use, all improved beside turns alone", "ratio", spread([mean[0] / mean[1]]))
+
+
 def bound_of_a_large_pool() -> Figure:
     """The time of the bound alone, for a full line over a large pool."""
     random = Random(1)
@@ -244,8 +271,7 @@ def main() -> None:
         print(figure.as_json(), flush=True)
     for figure in against_the_optimum(name, snapshots, best):
         print(figure.as_json(), flush=True)
-    greedy, improved = (list(rounds(Random(11), work)) for work in (0, 0.2))
-    for figure in of_many(f"{ROUNDS} rounds of one pool", greedy, improved):
+    for figure in over_time(f"{ROUNDS} rounds of one pool"):
         print(figure.as_json(), flush=True)
     print(bound_of_a_large_pool().as_json(), flush=True)
 
