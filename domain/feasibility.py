@@ -110,13 +110,13 @@ def sift(request: Request, world: World, passing: Sequence[Filter] = PASSING_FIL
     closed = world.closed_to(request) if passing else frozenset()
     ahead = frozenset(each for each in closed if world.now is not None and world.now < each.opens_at)
     asked = request.target, spec.groups, spec.tolerations
-    at_a_glance = ("sift", passing, who, closed, ahead, *map(id, asked))
-    if (seen := world.remembered.get(at_a_glance)) is None:
+    objects = ("sift", passing, who, closed, ahead, *map(id, asked))
+    if (seen := world.at_a_glance.get(objects)) is None:
         groups = tuple([(group.skus, group.tolerations) for group in spec.groups])
         key = "sift", passing, request.target, spec.tolerations, who, groups, closed, ahead
         if (answer := world.remembered.get(key)) is None:
             answer = world.remembered[key] = _sifted(request, world, passing, closed)
-        seen = world.remembered[at_a_glance] = answer, asked  # who holds them is sure that nothing else gets their ids
+        seen = world.at_a_glance[objects] = answer, asked  # who holds them is sure that nothing else gets their ids
     (passed, refused), _ = seen
     return Sifted(passed, refused, request, world)
 

@@ -114,6 +114,8 @@ class World:
     """What nodes are kept for and lent to nobody else now, for somebody whom it is for wants it."""
     remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """Answers about what no decision changes, by question; shared by all worlds that come of one."""
+    at_a_glance: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The same by which objects are asked about, which it keeps; for one round, for these are gone with their workloads."""
     room: Stage = field(default_factory=Stage, compare=False, repr=False)
     """What has no room on the nodes; worlds that come of this one by taking follow on the same course."""
     later_room: Stage = field(default_factory=Stage, compare=False, repr=False)
@@ -235,9 +237,9 @@ class World:
         """The same nodes with this quota in use, under this policy; what is remembered is kept as far as it still holds."""
         is_same = policy == self.policy and datasets == self.datasets and usage.tree.paths == self.usage.tree.paths
         if is_same and len(self.remembered) < MOST_REMEMBERED:
-            return replace(self, usage=usage)
+            return replace(self, usage=usage, at_a_glance={})
         law = Law.of(policy.constraints)
-        return replace(self, usage=usage, law=law, policy=policy, datasets=datasets, remembered={})
+        return replace(self, usage=usage, law=law, policy=policy, datasets=datasets, remembered={}, at_a_glance={})
 
     def leaving(self, actives: Iterable[Active], *, are_parts: bool = False) -> "World":
         """The world once these attempts, or these parts of attempts, have notice: their quota is free, their room is coming."""

@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.advice import Advisor
 from activities.ports import Beat, Phase
-from corral.api import Target
+from corral.api import ReplicaGroup, Target
 from domain.headroom import CONTROL_WINDOW
 from tests.activities.fakes import Crew, FakeProvider, FakeWorkloads
 from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view
@@ -76,6 +76,8 @@ async def test_of_work_that_has_ended(crew: Crew, targets: tuple[Target, ...]) -
     assert is_named("lasting", *memories)
     assert not is_named("behind", *memories)
     assert not is_named("gone", *memories)
+    groups = [each for root in memories for each in everything_in(root) if isinstance(each, ReplicaGroup)]
+    assert len(groups) < MANY
 
 
 async def test_of_an_attempt_that_is_said_to_run_after_its_end(crew: Crew) -> None:
