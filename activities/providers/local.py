@@ -76,7 +76,8 @@ class LocalProvider:
     A process sees who it is and what it has in `CORRAL_WORKLOAD`, `CORRAL_ATTEMPT`, `CORRAL_EPOCH`, `CORRAL_GROUP`,
     `CORRAL_REPLICA`, `CORRAL_DEVICES` (such as `0,3`) and `CORRAL_DIRECTORY`, where its output is; it works in the directory
     in which the worker was started. After a notice every end is `CANCELLED`, for the provider cannot know whether the work was
-    done. The first replica that fails ends the others at once. Cpu and memory are not enforced.
+    done. The first replica that fails ends the others at once. A replica ends as a whole with its first process: whatever it
+    left in the background is killed (Linux only). Cpu and memory are not enforced.
     """
 
     capabilities = Capability.GANG | Capability.SIGNAL | Capability.WATCH | Capability.NATIVE_DEDUP

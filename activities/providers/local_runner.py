@@ -17,8 +17,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NoReturn, TypedDict
 
 ORDER = "order.json"
 """What to run: an `Order`."""
@@ -111,28 +112,45 @@ class Ending(NamedTuple):
 
 
 class Child(NamedTuple):
-    """A started replica. It is not reaped before the end, so that its id stays its own."""
+    """A started replica: its first process, and its keeper. Neither is reaped before the end, so that their ids stay theirs.
+
+    The keeper is a process to which everything comes that the replica leaves behind, whatever its group, session and
+    environment. It ends when nothing is left.
+    """
 
     name: str
-    process: subprocess.Popen[bytes]
+    first: int
+    keeper: int
 
     def exit_code(self) -> int | None:
-        """0 to 255, a signal as 128 more than its number; none while it runs."""
-        seen = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if seen is None:
-            return None
-        return seen.si_status if seen.si_code == os.CLD_EXITED else 128 + seen.si_status
+        """That of the first process, as `exit_code_of` says; none while anything of the replica runs."""
+        return exit_code_of(os.waitid(os.P_PID, self.keeper, os.WEXITED | os.WNOHANG | os.WNOWAIT))
 
     def send(self, number: int) -> None:
         """Signal the replica with all processes of its group."""
-        try:
-            os.killpg(self.process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            return
+        _send(self.first, number)
 
 
 class CannotStartError(Exception):
     """A replica's command could not be started; says why."""
+
+
+class WithoutSupervisorError(Exception):
+    """The supervisor has died."""
+
+
+def exit_code_of(seen: os.waitid_result | None) -> int | None:
+    """0 to 255, a signal as 128 more than its number; none while it runs."""
+    if seen is None:
+        return None
+    return seen.si_status if seen.si_code == os.CLD_EXITED else 128 + seen.si_status
+
+
+def _send(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return
 
 
 def pool_time(anchor: Anchor) -> float:
@@ -288,7 +306,8 @@ def _run(directory: Path, order: Order, wake: int, tell_started: int) -> Ending:
     try:
         crew.follow()
         write(directory, RUNNING, {"at": pool_time(anchor)})
-        os.close(tell_started)
+        with suppress(BrokenPipeError):  # nobody waits any more
+            os.write(tell_started, b"!")  # keepers have it open as well, so that closing it would tell nothing
         return _until_it_ends(directory, crew, wake, order)
     except CannotStartError as error:
         return Ending("failed", str(error), pool_time(anchor))
@@ -339,15 +358,13 @@ class Crew:
                 child.send(signal.Signals[told["signal"]])
 
     def _see_who_has_left(self) -> None:
-        """Take out those whose process has ended, with all that is left of its group; force them when their grace is over."""
+        """Take out those of whom nothing is left; force them when their grace is over."""
         is_forced = bool(self._leaving) and (self._directory / force_file(self._size)).exists()
         if is_forced or time.monotonic() >= self._kill_at:
             self._kill_at = FOR_EVER  # their end is heard of
             for child in self._leaving.values():
                 child.send(signal.SIGKILL)
-        left = [child for child in self._leaving.values() if child.exit_code() is not None]
-        for child in left:
-            child.send(signal.SIGKILL)
+        for child in [child for child in self._leaving.values() if child.exit_code() is not None]:
             self._gone.append(self._leaving.pop(child.name))
 
     @property
@@ -370,10 +387,59 @@ def _name(replica: Replica) -> str:
 
 
 def _start(directory: Path, command: Sequence[str], replica: Replica) -> Child:
+    """Leave a keeper behind that has started the replica."""
+    told, tell = os.pipe()
+    supervisor, keeper = os.getpid(), os.fork()
+    if not keeper:
+        _keep(directory, command, replica, supervisor, tell)
+    os.close(tell)
+    with os.fdopen(told) as report:
+        said = report.read()
+    if not said.isdigit():
+        raise CannotStartError(said or f"cannot start {command[0]}: its keeper has died")
+    return Child(_name(replica), int(said), keeper)
+
+
+def _keep(directory: Path, command: Sequence[str], replica: Replica, supervisor: int, tell: int) -> NoReturn:
+    """Be a keeper: it ends like the replica's first process, when nothing that came of the replica is left.
+
+    It holds the supervisor's lock, so that nobody takes an attempt for lost before that, even if the supervisor dies.
+    """
+    first, code = None, 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, _lose_supervisor)
+        _hear_of_the_end_of(supervisor, signal.SIGTERM)
+        _adopt_orphans()
+        process = _first_process(directory, command, replica)  # kept, for it reaps what it stands for when it is dropped
+        first = process.pid
+        os.write(tell, str(first).encode())
+        os.close(tell)
+        code = exit_code_of(os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)) or 0
+    except CannotStartError as error:
+        os.write(tell, str(error).encode())
+    except WithoutSupervisorError:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            if first is not None:
+                _send(first, signal.SIGKILL)
+                _end_others(first)
+        finally:
+            os._exit(code)
+
+
+def _lose_supervisor(*_: object) -> None:
+    raise WithoutSupervisorError
+
+
+def _first_process(directory: Path, command: Sequence[str], replica: Replica) -> subprocess.Popen[bytes]:
     name = _name(replica)
     with (directory / f"{name}.out").open("ab") as out, (directory / f"{name}.err").open("ab") as err:
         try:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 env=replica["environment"],
                 stdin=subprocess.DEVNULL,
@@ -385,7 +451,16 @@ def _start(directory: Path, command: Sequence[str], replica: Replica) -> Child:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise CannotStartError(f"cannot start {command[0]}: {reason}") from error
-    return Child(name, process)
+
+
+def _end_others(first: int) -> None:
+    """Kill and reap all that a keeper has adopted, until there is nothing but the first process, which has ended."""
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    while others := [pid for pid in _own_children() if pid != first]:
+        for pid in others:
+            os.kill(pid, signal.SIGKILL)
+        for pid in others:
+            os.waitpid(pid, 0)
 
 
 def _until_it_ends(directory: Path, crew: Crew, wake: int, order: Order) -> Ending:
@@ -438,18 +513,17 @@ def _wait(wake: int, until: float) -> None:
         os.read(wake, 4096)
 
 
-def _die_with(supervisor: int) -> Callable[[], None] | None:
-    """What a child does before it becomes its command: ask to be killed when its supervisor dies (Linux only)."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
+def _die_with(keeper: int) -> Callable[[], None]:
+    """What a first process does before it becomes its command: ask to be killed when its keeper dies."""
+    return lambda: _hear_of_the_end_of(keeper, signal.SIGKILL)
 
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != supervisor:
+
+def _hear_of_the_end_of(parent: int, number: int) -> None:
+    """Ask for a signal when the parent dies; where it has died before that, die as well (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
             os._exit(1)
-
-    return ask
 
 
 def _adopt_orphans() -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from corral.adjustment import Resize
 from corral.api import WorkloadSpec
-from corral.client import Conflict, NotFound
+from corral.client import Conflict, Invalid, NotFound
 from corral.demand import Demand
 from corral.evacuation import EvacuationOrder
 from corral.fleet import PlaceKind
@@ -33,6 +33,7 @@ BRIEFLY_SECONDS = 3.0
 LOST_WITHIN_SECONDS = 2 * PATIENCE_SECONDS
 """Far longer than lease, grace and skew (see `tests.chaos.pool`): for a part of it no worker may be there to see it."""
 CANDIDATES_WITHIN_SECONDS = 20.0
+TRIES = 3
 
 LIVE = ("waiting", "reserving", "reserved", "starting", "running", "resizing", "stopping")
 
@@ -228,10 +229,15 @@ class Deeds:
             given = {"id": f"chaos-{strike.at:.2f}", "start": start, "seconds": 1_200, "reason": "chaos", **what}
             await self.pool.corral.reserve(ReservationSpec.model_validate(given))
 
-        try:
-            await persistently(from_now_on)
-        except Conflict:
-            return  # one whose answer was lost has been written
+        for _ in range(TRIES):
+            try:
+                await persistently(from_now_on)
+            except Invalid:
+                continue  # it arrived when its window was over
+            except Conflict:
+                pass  # one whose answer was lost has been written
+            return
+        raise NobodyToStrike(f"{TRIES} windows were over before they could be kept")
 
     async def evacuate_cluster(self, strike: Strike) -> None:
         """And think better of it."""

@@ -186,6 +186,50 @@ async def test_nothing_is_left_when_the_work_leaves_daemons_behind(tmp_path: Pat
     await nothing_is_left(tmp_path)
 
 
+HIDES = "(env -i setsid sh -c 'echo $$ > {0}/hidden-$0; exec sleep 300' $CORRAL_REPLICA &); echo ready; exec sleep 300"
+"""Leaves a daemon behind that has neither its group nor its session, nor anything of its environment; writes its id down."""
+
+
+async def hidden(directory: Path, replica: int) -> psutil.Process:
+    """The daemon that a replica has left behind."""
+    path = directory / f"hidden-{replica}"
+
+    async def is_there() -> bool:
+        return path.exists() and path.read_text().endswith("\n")
+
+    await until(is_there)
+    return psutil.Process(int(path.read_text()))
+
+
+async def test_of_a_replica_that_has_left_nothing_runs_however_well_it_hides_and_others_keep_what_they_hide(
+    tmp_path: Path, provider: LocalProvider
+) -> None:
+    order = a_script(HIDES.format(tmp_path), replicas=2)
+    await provider.launch(order)
+    stays, goes = await hidden(tmp_path, 0), await hidden(tmp_path, 1)
+    await provider.resize(replace(order, places=order.places[:1], grace_seconds=300), notice=1)
+
+    async def is_resized() -> bool:
+        return (await provider.status(["attempt-1"]))["attempt-1"].resized == 1
+
+    await until(is_resized)
+    assert (stays.is_running(), goes.is_running()) == (True, False)
+    await provider.release("attempt-1", 1)
+    await ended(provider, "attempt-1")
+    assert not stays.is_running()
+
+
+async def test_what_hides_is_gone_before_an_attempt_is_lost_whose_supervisor_dies(
+    tmp_path: Path, provider: LocalProvider
+) -> None:
+    await provider.launch(a_script(HIDES.format(tmp_path)))
+    daemon = await hidden(tmp_path, 0)
+    claim = json.loads((tmp_path / "attempts" / file_name("attempt-1") / "claimed").read_text())
+    os.kill(claim["supervisor"], signal.SIGKILL)
+    assert (await ended(provider, "attempt-1")).phase is Phase.LOST
+    assert not daemon.is_running()
+
+
 async def test_the_worker_has_no_zombies(tmp_path: Path, provider: LocalProvider) -> None:
     await provider.launch(a_script("exit 0"))
     await ended(provider, "attempt-1")
