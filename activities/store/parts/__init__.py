@@ -1,0 +1,1 @@
+"""The parts of the store: each the transactions about one subject."""
