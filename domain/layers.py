@@ -52,13 +52,6 @@ def edited_by_hand(layers: Layers, paths: Collection[Path]) -> Layers:
     return tuple(layer.without(paths) for layer in layers)
 
 
-def is_covered(layers: Layers, id: str) -> bool:
-    """Whether others lie over all that it has set, so that nothing of it is in force."""
-    place = _place(layers, id)
-    above = {path for layer in layers[place + 1 :] for path in layer.under}
-    return bool(layers[place].under) and layers[place].under.keys() <= above
-
-
 def _place(layers: Layers, id: str) -> int:
     return next(place for place, layer in enumerate(layers) if layer.id == id)
 

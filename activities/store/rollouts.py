@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Row, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Row, cast, delete, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.ports import NotAllowed
 from activities.store import fleet, orders, policies, queues, tables
 from activities.store.snapshots import read_queues
-from activities.store.watched import Progress, added, keep, layers_of, order_of, owned, progress_of, watched
+from activities.store.watched import Progress, added, keep, layers_of, order_of, owned, progress_of, reign_of, reigns, watched
 from corral.explanation import Reason
 from corral.operation import OperationChange, OperationKind, OperationNote
 from corral.policy import Policy, PolicyOrder
@@ -33,12 +33,12 @@ from corral.wire import Steering
 from domain import fields
 from domain.approval import why_not_approved
 from domain.fields import Edits, Fields
-from domain.layers import is_covered, laid, settled, without
+from domain.layers import laid, settled, without
 from domain.lint.rules import refusals
 from domain.quota import QuotaError
 from domain.rollout import named, what_changed, what_if
 from domain.snapshot import Snapshot
-from domain.watching import breach, objection, readings
+from domain.watching import Blame, breach, excused, objection, readings
 
 TOKENS_LAST = timedelta(days=1)
 
@@ -182,20 +182,23 @@ async def _approved(world: World, row: Row[Any], order: RolloutOrder, change: Op
 
 async def _apply(world: World, row: Row[Any]) -> Row[Any]:
     """Put the change of one that is to be watched from now on in force, over what others have that are watched."""
-    order, kind = order_of(row), OperationKind(row.kind)
-    below = [each for each in await watched(world.connection, kind, world.pool) if each.id != row.id]
-    at_first = await _readings(world, world.now)
+    order = order_of(row)
     before = _in_force(order.change, world.snapshot.policy, world.snapshot.queues)
     await _put(world, order.change, order.who, f"roll-out {order.id}: {order.reason}")
     policy = order.change.policy or world.snapshot.policy
     after = _in_force(order.change, policy, await read_queues(world.connection))
     *_, layer = laid((), order.id, before, after, stays=added(before, after))
-    found = {"applied_at": world.now, "at_first": at_first, "readings": at_first, "owns": owned(layer), "pool": world.pool}
-    place = 1 + max((progress_of(each).place for each in below), default=0)
-    progress = progress_of(row).model_copy(update={**found, "place": place})
-    until = world.now + timedelta(seconds=order.watch_seconds)
-    row = await orders.changed(world.connection, row, {"due_at": until, "progress": progress.kept})
+    place = 1 + max((reign.place for reign in await reigns(world.connection, world.pool, world.now)), default=0)
+    found = {"applied_at": world.now, "owns": owned(layer), "pool": world.pool, "place": place}
+    row = await _progresses(world, row, progress_of(row).model_copy(update=found))
+    at_first = await _readings(world, row)
+    row = await _progresses(world, row, progress_of(row).model_copy(update={"at_first": at_first, "readings": at_first}))
+    row = await orders.changed(world.connection, row, {"due_at": world.now + timedelta(seconds=order.watch_seconds)})
     return row if order.watch_seconds else await _stays(world, row, RolloutState.DONE, "it was not to be watched")
+
+
+async def _progresses(world: World, row: Row[Any], progress: Progress) -> Row[Any]:
+    return await orders.changed(world.connection, row, {"progress": progress.kept})
 
 
 def _in_force(change: Change, policy: Policy, queues: Iterable[QueueSpec]) -> Fields:
@@ -226,25 +229,23 @@ async def _put(world: World, change: Change, who: str, why: str) -> None:
 
 async def _watch(world: World, row: Row[Any]) -> Row[Any]:
     order, progress = order_of(row), progress_of(row)
-    assert progress.applied_at is not None, "what is watched was applied"
     assert progress.at_first is not None, "what is watched was read when it was applied"
     if progress.is_overtaken:
         return await _ends(world, row, RolloutState.OVERTAKEN, "somebody has changed the same since; that stays in force")
-    if is_covered(layers_of(await watched(world.connection, OperationKind(row.kind), world.pool)), order.id):
-        return await _waits_below(world, row)
-    now, covered = await _readings(world, progress.applied_at), world.now - (progress.covered_at or world.now)
-    seen = progress.model_copy(update={"readings": now, "covered_at": None})
-    row = await orders.changed(world.connection, row, {"due_at": row.due_at + covered, "progress": seen.kept})
+    blame, own = await _blame(world, row), reign_of(row)
+    if blame.is_hidden(own, world.now):
+        covered = {"covered_at": progress.covered_at or world.now}
+        return await _progresses(world, row, progress.model_copy(update=covered))
+    now, covered_for = await _readings(world, row), world.now - (progress.covered_at or world.now)
+    row = await _progresses(world, row, progress.model_copy(update={"readings": now, "covered_at": None}))
+    row = await orders.changed(world.connection, row, {"due_at": row.due_at + covered_for})
     if cause := breach(order.conditions, progress.at_first, now):
         return await _go_back(world, row, RolloutState.ROLLED_BACK, cause)
     return await _stays(world, row, RolloutState.DONE, "no condition was breached") if world.now >= row.due_at else row
 
 
-async def _waits_below(world: World, row: Row[Any]) -> Row[Any]:
-    """Its time stands still while nothing of it is in force."""
-    progress = progress_of(row)
-    covered = progress.model_copy(update={"covered_at": progress.covered_at or world.now})
-    return await orders.changed(world.connection, row, {"progress": covered.kept})
+async def _blame(world: World, row: Row[Any]) -> Blame:
+    return Blame(await reigns(world.connection, world.pool, reign_of(row).since), world.snapshot.queues)
 
 
 async def _go_back(world: World, row: Row[Any], state: RolloutState, cause: str, who: str = "") -> Row[Any]:
@@ -287,20 +288,39 @@ async def _stays(world: World, row: Row[Any], state: RolloutState, why: str) -> 
 
 
 async def _ends(world: World, row: Row[Any], state: RolloutState, why: str, who: str = "") -> Row[Any]:
+    if row.state == RolloutState.WATCHING:
+        await _excuse(world, row)
     return await orders.changed(world.connection, row, orders.becomes(row, world.note(state, why, who), is_over=True))
 
 
-async def _readings(world: World, since: datetime) -> Readings:
-    columns = tables.workloads.c
-    refused = select(func.count()).where(columns.state == State.REFUSED, columns.ended_at > since)
-    undecided = select(func.count()).where(
+async def _excuse(world: World, row: Row[Any]) -> None:
+    """Hold what has come in the time of one that ends against none of those that it was laid over."""
+    own, ending, blame = reign_of(row), progress_of(row), await _blame(world, row)
+    brought = await _readings(world, row)
+    for kind in KINDS:
+        for each in await watched(world.connection, kind, world.pool):
+            reign, progress = reign_of(each), progress_of(each)
+            if own.is_after(reign) and blame.meets(own, reign) and progress.at_first and ending.at_first:
+                at_first = excused(progress.at_first, brought, ending.at_first)
+                await _progresses(world, each, progress.model_copy(update={"at_first": at_first}))
+
+
+async def _readings(world: World, row: Row[Any]) -> Readings:
+    """What is put down to a roll-out that is in force."""
+    own, columns, read = reign_of(row), tables.workloads.c, world.connection.execute
+    others = await reigns(world.connection, world.pool, own.since)
+    changes = sorted({own.since, *(at for each in others for at in (each.since, each.until) if at and own.since < at)})
+    stretch = func.width_bucket(columns.ended_at, cast(changes, ARRAY(tables.Instant)))
+    refused = select(columns.queue, stretch, func.count()).where(columns.state == State.REFUSED, columns.ended_at > own.since)
+    undecided = select(columns.queue, func.count()).where(
         columns.ended_at.is_(None), columns.explanation["reason"].astext == Reason.INTERNAL_ERROR
     )
-    counts = {
-        "refused": await world.connection.scalar(refused) or 0,
-        "undecided": await world.connection.scalar(undecided) or 0,
+    counts: dict[str, Any] = {
+        "refused": {(queue, changes[at - 1]): n for queue, at, n in await read(refused.group_by(columns.queue, stretch))},
+        "undecided": dict((await read(undecided.group_by(columns.queue))).tuples().all()),
     }
-    return await asyncio.to_thread(readings, world.snapshot, since, world.now, **counts)
+    blame = Blame(others, world.snapshot.queues)
+    return await asyncio.to_thread(readings, world.snapshot, own, blame, world.now, **counts)
 
 
 def status_of(row: Row[Any], next_in: float | None) -> RolloutStatus:

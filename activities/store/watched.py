@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import orders, tables
@@ -14,6 +14,7 @@ from corral.rollout import Change, Readings, RolloutOrder, RolloutState, Surroun
 from domain import fields
 from domain.fields import Fields, Path
 from domain.layers import Layer, Layers, by_id, edited_by_hand, laid
+from domain.watching import Reign
 
 
 class Own(Model):
@@ -26,7 +27,7 @@ class Own(Model):
 class Progress(orders.Progress):
     """What the record knows of a roll-out beside its order.
 
-    `surroundings` and `hurt` are what it was begun on. Since `covered_at` other roll-outs lie over all of it.
+    `surroundings` and `hurt` are what it was begun on. Since `covered_at` all harm is put down to others, applied later.
     """
 
     surroundings: Surroundings
@@ -54,7 +55,7 @@ class Progress(orders.Progress):
     def message(self) -> str:
         """How far it is, in words."""
         if self.covered_at is not None:
-            return "another roll-out lies over it: it is watched on when that goes back, and overtaken when that stays"
+            return "another roll-out lies over it, to which harm is put down: it is watched on when that is over"
         if (now := self.readings) is None:
             return f"foreseen: {in_words(self.foreseen)}"
         return (
@@ -79,6 +80,25 @@ async def watched(connection: AsyncConnection, kind: OperationKind, pool: str) -
     rows = [(progress_of(row), row) for row in await connection.execute(query.order_by(tables.orders.c.id).with_for_update())]
     here = [(p.place, str(p.applied_at), row) for p, row in rows if kind is OperationKind.QUEUES or p.pool in {pool, ""}]
     return [row for _, _, row in sorted(here, key=lambda each: each[:2])]
+
+
+async def reigns(connection: AsyncConnection, pool: str, since: datetime) -> list[Reign]:
+    """The roll-outs of all kinds that were in force after a time."""
+    columns = tables.orders.c
+    query = select(tables.orders).where(
+        columns.kind.in_((OperationKind.POLICY, OperationKind.QUEUES)),
+        columns.progress["applied_at"].astext.is_not(None),
+        or_(columns.ended_at.is_(None), columns.ended_at > since),
+    )
+    return [reign_of(row) for row in await connection.execute(query) if progress_of(row).pool in {pool, ""}]
+
+
+def reign_of(row: Row[Any]) -> Reign:
+    """How long a roll-out that was applied has been in force."""
+    progress, change = progress_of(row), order_of(row).change
+    assert progress.applied_at is not None, "it was applied"
+    names = frozenset(change.names) if change.policy is None else None
+    return Reign(row.id, progress.applied_at, row.ended_at, progress.place, names)
 
 
 def layers_of(rows: Sequence[Row[Any]]) -> Layers:

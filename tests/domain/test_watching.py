@@ -1,5 +1,7 @@
 """What is read of a pool in which a change is in force, and which condition is breached."""
 
+from dataclasses import replace
+
 import pytest
 
 from corral.api import SlaTier
@@ -8,7 +10,7 @@ from corral.queue import QueueTree
 from corral.rollout import Change, Conditions, Readings, RolloutState
 from domain.accounting import Interval, IntervalKind
 from domain.disruption_budgets import ForcedStop
-from domain.watching import breach, objection, readings
+from domain.watching import Blame, Reign, breach, excused, objection, readings
 from tests.builders import LONG_AGO, NOON, UNPROMISED, a_node, a_queue, a_snapshot, a_workload, seconds
 
 NODE = a_node("aws/a")
@@ -19,9 +21,79 @@ def test_readings_count_the_line_the_stops_since_and_broken_promises() -> None:
     stops = [ForcedStop(f"v.{age}", "v", "research", SlaTier.BASIC, NOON - seconds(age)) for age in (10, 500, 5_000)]
     runs, waits = a_workload("runs", gpus=4).on((NODE, 4)), a_workload("short", gpus=8, tier=SlaTier.PREMIUM)
     snapshot = a_snapshot([NODE], [a_queue("research", 8)], runs, waits, ledger={"short": (short,)}, stops=stops)
-    found = readings(snapshot, NOON - seconds(600), NOON, refused=3, undecided=1)
+    own = Reign("own", NOON - seconds(600))
+    refused = {("research", own.since): 2, ("none", own.since): 1}
+    found = readings(snapshot, own, Blame([own], snapshot.queues), NOON, refused=refused, undecided={"research": 1})
     assert found == Readings(live=2, waiting=1, refused=3, stops=2, promises_missed=1, undecided=1)
-    assert readings(snapshot, NOON - seconds(9_000), NOON, refused=0, undecided=0).stops == 2, "of the last hour alone"
+    longer = Reign("own", NOON - seconds(9_000))
+    found = readings(snapshot, longer, Blame([longer], snapshot.queues), NOON, refused={}, undecided={})
+    assert found.stops == 2, "of the last hour alone"
+
+
+# To which roll-out harm is put down
+
+
+QUEUES = [a_queue("cohort"), a_queue("team", 8, parent="cohort"), a_queue("guests", parent="cohort"), a_queue("others", 8)]
+POLICY = Reign("policy", NOON)
+OF_TEAM = Reign("of-team", NOON + seconds(100), names=frozenset({"team"}))
+OF_OTHERS = Reign("of-others", NOON + seconds(200), until=NOON + seconds(300), names=frozenset({"others"}))
+BLAME = Blame([POLICY, OF_TEAM, OF_OTHERS], QUEUES)
+
+
+@pytest.mark.parametrize(
+    ("queue", "after", "on"),
+    [
+        ("team", -1, None),
+        ("team", 0, POLICY),
+        ("team", 100, OF_TEAM),
+        ("guests", 250, OF_TEAM),
+        ("others", 150, POLICY),
+        ("others", 200, OF_OTHERS),
+        ("others", 300, POLICY),
+    ],
+)
+def test_harm_is_put_down_to_the_last_that_is_about_its_queues(queue: str, after: int, on: Reign | None) -> None:
+    assert BLAME.on(queue, NOON + seconds(after)) == on
+
+
+def test_harm_that_none_is_about_is_put_down_to_the_last_of_all() -> None:
+    assert Blame([OF_TEAM, OF_OTHERS], QUEUES).on("unknown", NOON + seconds(250)) == OF_OTHERS
+
+
+@pytest.mark.parametrize(
+    ("own", "after", "is_hidden"),
+    [(POLICY, 250, False), (OF_TEAM, 250, False), (OF_OTHERS, 250, False)],
+)
+def test_one_is_not_hidden_by_others_that_leave_it_anything(own: Reign, after: int, is_hidden: bool) -> None:
+    assert BLAME.is_hidden(own, NOON + seconds(after)) is is_hidden
+
+
+def test_one_is_hidden_while_others_are_about_all_that_it_is_about() -> None:
+    later = Reign("later", NOON + seconds(400), until=NOON + seconds(500))
+    wide = Reign("wide", NOON + seconds(600), names=frozenset({"guests", "others"}))
+    blame = Blame([POLICY, OF_TEAM, later, wide], QUEUES)
+    hidden = {
+        at: [own.id for own in (POLICY, OF_TEAM) if blame.is_hidden(own, NOON + seconds(at))] for at in (399, 400, 500, 600)
+    }
+    assert hidden == {399: [], 400: ["policy", "of-team"], 500: [], 600: ["of-team"]}
+
+
+def test_who_began_to_wait_under_another_is_not_held_against_the_one_below() -> None:
+    over = Reign("over", NOON - seconds(100), until=NOON - seconds(10))
+    below = Reign("below", NOON - seconds(200))
+    waits = [replace(a_workload(f"w{ago}", gpus=8).waiting(), since=NOON - seconds(ago)) for ago in (500, 150, 50, 5)]
+    snapshot = replace(a_snapshot([NODE], [a_queue("research", 8)]), waiting=tuple(waits))
+    blame = Blame([over, below], snapshot.queues)
+    assert readings(snapshot, below, blame, NOON, refused={}, undecided={}).waiting == 3
+
+
+def test_what_one_has_brought_that_has_ended_is_not_held_against_the_one_below() -> None:
+    below, over = Readings(promises_missed=2, undecided=1), Readings(promises_missed=3, undecided=4)
+    brought = Readings(promises_missed=8, undecided=3)
+    assert excused(below, brought, over) == Readings(promises_missed=7, undecided=1)
+
+
+# Conditions
 
 
 AT_FIRST = Readings(live=10, waiting=2, promises_missed=2, undecided=1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from corral.queue import QueueSpec
 from domain.fields import Edits, Fields, edited, edits, of_queues, queues_of
-from domain.layers import Layers, edited_by_hand, is_covered, laid, settled, without
+from domain.layers import Layers, edited_by_hand, laid, settled, without
 from tests.properties.situations import QUEUES, STABLE, queues
 
 BY_HAND = ""
@@ -68,12 +68,6 @@ class Listed:
     def confirm(self, id: str) -> None:
         self.changes = [(BY_HAND if who == id else who, change) for who, change in self.changes]
 
-    def is_covered(self, id: str) -> bool:
-        """Whether the last who has set any of it is always another."""
-        last = {path: who for who, change in self.changes for path in change}
-        own = next(change for who, change in self.changes if who == id)
-        return all(last[path] != id for path in own)
-
 
 @STABLE
 @given(fields, steps)
@@ -96,8 +90,6 @@ def test_what_is_in_force_is_that_of_the_changes_that_are_left_in_their_order(
         watched += [f"r{number}"] if verb == "apply" else []
         watched = [each for each in watched if verb not in {"abort", "confirm"} or each != id]
         assert layered.now == listed.now
-        for layer in layered.layers:
-            assert (not layer.under or is_covered(layered.layers, layer.id)) == listed.is_covered(layer.id)
     for id in watched:
         layered.abort(id)
         listed.abort(id)

@@ -317,6 +317,39 @@ async def test_one_that_is_aborted_under_another_does_not_come_back_with_that(po
     assert await in_force(pool) == ["default", "calm", "eu", "default"]
 
 
+async def test_harm_that_came_under_another_is_not_held_against_the_one_below(pool: Pool) -> None:
+    below = Conditions(refused=0, waiting_share=0.2)
+    await one_lies_over_another(pool, conditions=below)
+    pool.clock.move(1)
+    assert (await pool.arrive(a_spec("never", gpus=1_024)))["never"].state is State.REFUSED
+    await pool.arrive(a_spec("starts"), a_spec("waits"))
+    assert await pool.states("starts", "waits") == [State.RESERVED, State.WAITING]
+    pool.clock.move(1)
+    await steers(pool, "calm", Steering.ABORT, BEN)
+    status = await advances(pool)
+    assert status.state is RolloutState.WATCHING
+    assert status.readings is not None
+    assert (status.readings.live, status.readings.waiting, status.readings.refused) == (3, 0, 0)
+    assert (await pool.arrive(a_spec("never-either", gpus=1_024)))["never-either"].state is State.REFUSED
+    pool.clock.move(1)
+    assert told(await advances(pool)) == (RolloutState.ROLLED_BACK, "1 workloads were refused, and at most 0 may")
+
+
+async def test_of_two_about_different_queues_each_answers_for_its_own(pool: Pool) -> None:
+    await pool.store.record_policy()
+    await pool.gets(a_view(), queues=(a_queue("research", 8), a_queue("training", 8)))
+    conditions = Conditions(refused=0)
+    await pool.store.begin_rollout(an_order(QueueTree(queues=(a_queue("research", 4),)), "first", conditions=conditions))
+    pool.clock.move(1)
+    await pool.store.begin_rollout(an_order(QueueTree(queues=(a_queue("training", 4),)), "second", conditions=conditions))
+    pool.clock.move(1)
+    assert (await pool.arrive(a_spec("too-large", gpus=8)))["too-large"].state is State.REFUSED
+    pool.clock.move(1)
+    assert (await advances(pool, "second")).state is RolloutState.WATCHING
+    assert (await advances(pool, "first")).state is RolloutState.ROLLED_BACK
+    assert (await advances(pool, "second")).state is RolloutState.WATCHING
+
+
 def research(nominal: int, weight: int = 1, a100: int = 64) -> QueueTree:
     return QueueTree(queues=(a_queue("research", quotas=(a_quota(nominal), a_quota(a100, sku="a100")), weight=weight),))
 
