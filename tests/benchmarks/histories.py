@@ -17,8 +17,11 @@ from tests.workflows.long_lives import (
     HOUR,
     YEAR,
     Run,
+    a_fleet_grows,
+    a_place_is_emptied,
     a_planner_plans,
     a_provider_is_watched,
+    a_rollout_is_watched,
     a_workload_runs,
     a_year_of_windows,
 )
@@ -26,6 +29,12 @@ from tests.workflows.stage import open_stage, skipping_environment
 from workflows.policies import STRETCH_SECONDS
 
 STRETCHES = 1_500
+FOR_EVER = {
+    "planner": a_planner_plans,
+    "reconciler of a provider": a_provider_is_watched,
+    "growth of a fleet, with a node in each stretch": a_fleet_grows,
+    "evacuation, of which there is news in each stretch": a_place_is_emptied,
+}
 POOL = "histories"
 
 
@@ -33,12 +42,15 @@ async def measure(environment: WorkflowEnvironment) -> AsyncIterator[Figure]:
     """Runs, and events and bytes of each, by kind of workflow."""
     client = environment.client
     stretches_a_year = YEAR.total_seconds() / STRETCH_SECONDS
-    for kind, watches in (("planner", a_planner_plans), ("reconciler of a provider", a_provider_is_watched)):
+    for kind, watches in FOR_EVER.items():
         async with skipping_environment() as alone:
             runs = await watches(alone.client, stretches=STRETCHES)
         for figure in _figures(kind, runs, "stretch of 240 s"):
             yield figure
         yield Figure(f"{kind}: runs in a year", "runs", spread([stretches_a_year / max(run.steps for run in runs)]))
+    _, runs = await a_rollout_is_watched(environment, looks=STRETCHES)
+    for figure in _figures("roll-out that is looked at every 10 s", runs, "look"):
+        yield figure
     async with open_stage(client, name=POOL) as stage:
         _, runs = await a_workload_runs(environment, stage, lasts=YEAR, told_every=HOUR)
         for figure in _figures("endpoint told its demand hourly for a year", runs, "update"):

@@ -5,21 +5,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from itertools import count
+from typing import Any
 
 from temporalio import activity
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.testing import WorkflowEnvironment
 
-from activities.answers import RoundsDone
+from activities.answers import FleetStep, RoundsDone, StepKind
 from corral import wire
 from corral.adjustment import Reprioritize
 from corral.client import Corral
 from corral.demand import Demand
-from corral.fleet import Cordon, NodeStatus
+from corral.evacuation import EvacuationOrder, EvacuationState, EvacuationStatus
+from corral.fleet import Cordon, NodeStatus, PlaceKind
 from corral.reservation import ReservationSpec
 from corral.status import State
+from tests.builders import NOON
 from tests.workflows.book import Book, reserves
+from tests.workflows.rollouts import Desk
 from tests.workflows.scenarios import until_shown
 from tests.workflows.stage import Record, Stage, a_record, open_stage
 
@@ -91,7 +95,7 @@ async def a_workload_runs(
 
 
 class Stretches:
-    """A planner's, and a reconciler's, stretches of work without a pool, until the last one that a test wants."""
+    """Stretches of work without a pool, of workflows that go on for ever, until the last one that a test wants."""
 
     def __init__(self, last: int) -> None:
         self.last = last
@@ -117,6 +121,31 @@ class Stretches:
     async def cordon(self, provider: str, order: Cordon, key: str) -> list[NodeStatus]:
         return []
 
+    @activity.defn(name="growing.keep_planning")
+    async def keep_planning(self, seconds: float) -> list[FleetStep]:
+        await self._stretch()
+        return [FleetStep(StepKind.ASK, activity.info().task_queue.removeprefix(wire.pool_task_queue("")), ("aws/burst-1",))]
+
+    @activity.defn(name="growing.carry_out")
+    async def carry_out(self, step: FleetStep) -> str:
+        return "coming"
+
+    @activity.defn(name="evacuating.keep_moving")
+    async def keep_moving(self, order: EvacuationOrder, known: int, seconds: float) -> EvacuationStatus:
+        await self._stretch()
+        return EvacuationStatus(
+            order=order,
+            state=EvacuationState.MOVING,
+            version=known + 1,
+            began_at=NOON,
+            deadline=NOON + HOUR,
+            nodes=100,
+            told=200,
+            left=100,
+            leaving=20,
+            remaining=tuple(f"training-of-team-{number}" for number in range(100)),
+        )
+
     async def _stretch(self) -> None:
         self.done += 1
         if self.done >= self.last:
@@ -135,8 +164,34 @@ async def a_provider_is_watched(client: Client, *, stretches: int) -> list[Run]:
     return await _runs_while(client, Stretches(stretches), wire.PROVIDER, [name], wire.provider_workflow_id(name), name)
 
 
-async def _runs_while(client: Client, work: Stretches, kind: str, args: list[str], id: str, name: str) -> list[Run]:
-    async with open_stage(client, work.keep_deciding, work.watch, work.keep, work.cordon, name=name):
+async def a_fleet_grows(client: Client, *, stretches: int) -> list[Run]:
+    """The runs of a fleet for which a node is ordered in each of so many stretches; a step is one of two activities."""
+    name = f"fleet-{next(_numbers)}"
+    return await _runs_while(client, Stretches(stretches), wire.GROWTH, [], wire.growth_workflow_id(name), name)
+
+
+async def a_place_is_emptied(client: Client, *, stretches: int) -> list[Run]:
+    """The runs of an evacuation with so many stretches, in each of which something happens; a step is a stretch."""
+    order = EvacuationOrder(id=f"place-{next(_numbers)}", kind=PlaceKind.REGION, place="aws/eu", reason="a storm", who="ada")
+    return await _runs_while(
+        client, Stretches(stretches), wire.EVACUATION, [order], wire.evacuation_workflow_id(order.id), order.id
+    )
+
+
+async def a_rollout_is_watched(environment: WorkflowEnvironment, *, looks: int) -> tuple[Desk, list[Run]]:
+    """A roll-out that is looked at so often until it is done; a step is a look."""
+    desk = Desk(environment.get_current_time, watched=10.0 * looks, looks=10)
+    async with open_stage(environment.client, *desk.activities, name=desk.order.id) as own:
+        handle = await desk.begins(own)
+        await handle.result()
+        first = handle.first_execution_run_id
+        assert first is not None
+        return desk, await runs_of(own.client, handle.id, first, EventType.EVENT_TYPE_TIMER_FIRED)
+
+
+async def _runs_while(client: Client, work: Stretches, kind: str, args: list[Any], id: str, name: str) -> list[Run]:
+    steps = (work.keep_deciding, work.watch, work.keep, work.cordon, work.keep_planning, work.keep_moving, work.carry_out)
+    async with open_stage(client, *steps, name=name):
         handle = await client.start_workflow(kind, args=args, id=id, task_queue=wire.pool_task_queue(name))
         await work.is_over.wait()
         first = handle.first_execution_run_id

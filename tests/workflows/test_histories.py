@@ -12,8 +12,11 @@ from tests.workflows.long_lives import (
     ROUNDS_A_STRETCH,
     YEAR,
     Run,
+    a_fleet_grows,
+    a_place_is_emptied,
     a_planner_plans,
     a_provider_is_watched,
+    a_rollout_is_watched,
     a_workload_runs,
     a_year_of_windows,
 )
@@ -62,6 +65,25 @@ async def test_a_provider_is_watched_in_short_runs(skipping_alone: WorkflowEnvir
     runs = await a_provider_is_watched(skipping_alone.client, stretches=1_500)
     assert len(runs) > 2
     assert are_short(runs)
+
+
+async def test_a_fleet_grows_in_short_runs(skipping_alone: WorkflowEnvironment) -> None:
+    runs = await a_fleet_grows(skipping_alone.client, stretches=500)
+    assert len(runs) > 1
+    assert are_short(runs)
+
+
+async def test_a_place_is_emptied_in_short_runs_however_much_happens(skipping_alone: WorkflowEnvironment) -> None:
+    runs = await a_place_is_emptied(skipping_alone.client, stretches=800)
+    assert len(runs) > 1
+    assert are_short(runs)
+
+
+async def test_a_roll_out_is_watched_in_short_runs_and_looked_at_each_time(skipping: WorkflowEnvironment) -> None:
+    desk, runs = await a_rollout_is_watched(skipping, looks=800)
+    assert len(runs) > 1
+    assert are_short(runs)
+    assert desk.calls.count("advance") == sum(run.steps for run in runs)
 
 
 async def test_a_window_each_day_for_longer_than_a_year_are_kept_in_short_runs(skipping: WorkflowEnvironment) -> None:
