@@ -32,7 +32,7 @@ FROZEN_SECONDS = 10.0
 BRIEFLY_SECONDS = 3.0
 LOST_WITHIN_SECONDS = 2 * PATIENCE_SECONDS
 """Far longer than lease, grace and skew (see `tests.chaos.pool`): for a part of it no worker may be there to see it."""
-CANDIDATES_WITHIN_SECONDS = 20.0
+CANDIDATES_WITHIN_SECONDS = PATIENCE_SECONDS / 2
 TRIES = 3
 
 LIVE = ("waiting", "reserving", "reserved", "starting", "running", "resizing", "stopping")
@@ -212,7 +212,9 @@ class Deeds:
                 await persistently(partial(self.pool.corral.resize, workload, chosen_size, key=request))
                 await asyncio.sleep(strike.seconds)
 
-        await self._to_one(strike, ("running", "resizing"), one, which)
+        changes_as_it_runs = ("running", "resizing")
+        states = changes_as_it_runs if strike.fault in OF_RESIZES else (*changes_as_it_runs, "waiting")
+        await self._to_one(strike, states, one, which)
 
     async def reserve_capacity(self, strike: Strike) -> None:
         """Of a queue, soon, for a while."""

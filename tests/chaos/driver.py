@@ -102,7 +102,7 @@ class Chaos:
     async def _resize(self, endpoint: str) -> None:
         """Unless it does not run in time."""
         try:
-            await self._deeds.choose_size(Strike(0.0, Fault.SIZE_CHOSEN, pick=0.9, seconds=STRAGGLE_SECONDS), endpoint)
+            await self._deeds.choose_size(Strike(0.0, Fault.DEATH_AFTER_RESIZE, pick=0.9, seconds=STRAGGLE_SECONDS), endpoint)
         except NobodyToStrike as nobody:
             self.say(f"{endpoint}: {nobody}")
 

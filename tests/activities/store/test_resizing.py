@@ -7,7 +7,7 @@ from corral.api import SlaTier
 from corral.evacuation import EvacuationOrder
 from corral.explanation import Reason
 from corral.fleet import PlaceKind
-from corral.policy import DisruptionBudget, Limits, Policy
+from corral.policy import DisruptionBudget, Limits, Policy, QuotaModel
 from corral.status import Outcome, State
 from domain.lifecycle import Leave
 from tests.activities.store.endpoints import RULES, becomes, is_resized, order, replicas, runs_as_endpoint, tells
@@ -230,3 +230,13 @@ async def test_demand_may_end_it_while_it_changes_its_size(pool: Pool) -> None:
     assert await pool.state("w") is State.STOPPING
     await pool.ends("w", Phase.CANCELLED)
     assert (await pool.state("w"), await pool.findings()) == (State.SUSPENDED, {})
+
+
+async def test_under_deserved_quota_it_grows_into_what_is_idle_as_it_runs(pool: Pool) -> None:
+    pool.decide_by(QuotaModel.DESERVED)
+    await runs_as_endpoint(pool)
+    await becomes(pool, 3)
+    assert await pool.state("w") is State.RESIZING
+    await is_resized(pool)
+    assert (await pool.state("w"), await replicas(pool), (await pool.key("w")).epoch) == (State.RUNNING, 3, 1)
+    assert await pool.findings() == {}
