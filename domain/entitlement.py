@@ -204,20 +204,17 @@ class _Block:
         self.order.insert(place, key)
         self.asks.insert(place, ask)
         self.covered.insert(place, None)
-        self.before = None
 
     def remove(self, key: Precedence) -> None:
         """One less."""
         place = bisect_left(self.order, key)
         del self.order[place], self.asks[place], self.covered[place]
-        self.before = None
 
     def parted(self) -> "_Block":
         """Give the second half to another one."""
         half = len(self.order) // 2
         other = _Block(self.order[half:], self.asks[half:], self.covered[half:])
         del self.order[half:], self.asks[half:], self.covered[half:]
-        self.before = None
         return other
 
     def cover(self, left: _Left, now: datetime) -> Iterator[tuple[str, Amount]]:
@@ -236,6 +233,8 @@ class _Line:
 
     def __init__(self) -> None:
         self._blocks = [_Block([], [], [])]
+        self._stale: dict[int, _Block] = {}
+        """Those that have to be looked at anew, by object."""
         self._openings: list[tuple[datetime, Precedence]] = []
         """When some of it may ask for more than it did, and which; the next one first."""
         self._own: _Own | None = None
@@ -243,10 +242,11 @@ class _Line:
     def join(self, demand: Demand, now: datetime) -> None:
         """One more; what it may ask for by now is looked at all the same."""
         key, ask = _precedence(demand), _ask(demand)
-        block = self._blocks[place := self._place(key)]
+        block = self._look_again(place := self._place(key))
         block.insert(key, ask)
         if len(block.order) > 2 * BLOCK:
             self._blocks.insert(place + 1, block.parted())
+            self._look_again(place + 1)
         if isinstance(ask, _Wanting):
             for opens_at, _, _ in ask.wants:
                 if opens_at > now:
@@ -254,30 +254,51 @@ class _Line:
 
     def leave(self, demand: Demand) -> None:
         """One less."""
-        block = self._blocks[place := self._place(key := _precedence(demand))]
+        block = self._look_again(place := self._place(key := _precedence(demand)))
         block.remove(key)
         if not block.order and len(self._blocks) > 1:
-            del self._blocks[place]
+            del self._blocks[place], self._stale[id(block)]
+            if place < len(self._blocks):
+                self._look_again(place)
 
     def news(self, own: _Own | None, now: datetime) -> Mapping[str, Amount | None]:
         """What is covered of each, where that is another amount than it was; none where nothing is owned."""
         while self._openings and self._openings[0][0] <= now:
-            self._blocks[self._place(heappop(self._openings)[1])].before = None
+            self._look_again(self._place(heappop(self._openings)[1]))
         before, self._own = self._own, own
         if own is None:
             return {} if before is None else self._uncovered()
-        news, left = dict[str, Amount | None](), _Left(own)
-        for block in self._blocks:
-            if own != before or block.before != left.amounts:
-                news.update(block.cover(left, now))
-            else:
-                left.become(block.after)
+        if own != before:
+            for place in range(len(self._blocks)):
+                self._look_again(place)
+        return self._covered_anew(own, now)
+
+    def _covered_anew(self, own: _Own, now: datetime) -> Mapping[str, Amount | None]:
+        """Look at every stale block, and at those behind it for as long as another amount is left than was."""
+        news, left, next_place = dict[str, Amount | None](), _Left(own), 0
+        for place in sorted(self._place_of(block) for block in self._stale.values()):
+            if place >= next_place:
+                left.become(self._blocks[place - 1].after if place else own.nominal)
+                for next_place in range(place, len(self._blocks)):
+                    if self._blocks[next_place].before == left.amounts:
+                        break
+                    news.update(self._blocks[next_place].cover(left, now))
+        self._stale = {}
         return news
 
     def _uncovered(self) -> Mapping[str, None]:
         for block in self._blocks:
             block.covered, block.before = [None] * len(block.asks), None
         return dict.fromkeys(ask.id for block in self._blocks for ask in block.asks)
+
+    def _look_again(self, place: int) -> _Block:
+        block = self._blocks[place]
+        block.before = None
+        self._stale[id(block)] = block
+        return block
+
+    def _place_of(self, block: _Block) -> int:
+        return self._place(block.order[0]) if block.order else 0
 
     def _place(self, key: Precedence) -> int:
         """Of the block to which one belongs."""
