@@ -1,9 +1,16 @@
 """Which work of a queue its nominal quota covers."""
 
+from dataclasses import replace
+from datetime import datetime
+from random import Random
+
+import pytest
+
 from corral.api import ReplicaGroup, SlaTier, Target
-from domain.entitlement import within_quota
+from domain import entitlement
+from domain.entitlement import Entitlement, within_quota
 from domain.quota import QuotaTree
-from domain.workload import Active
+from domain.workload import Active, Waiting
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
 
 NODE, A100 = a_node("a", gpus=64), a_node("b", gpus=64, sku="a100")
@@ -53,3 +60,32 @@ def test_what_an_elastic_gang_has_beyond_its_minimum_is_covered_as_far_as_quota_
 
 def test_work_of_a_queue_that_is_gone_is_covered_by_nothing() -> None:
     assert covered(a_runner("a", 1, queue="gone")) == {}
+
+
+def test_a_line_that_comes_and_goes_is_covered_as_if_it_were_seen_for_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entitlement, "BLOCK", 1)
+    random, remembered, line, now = Random(7), Entitlement(), dict[str, Waiting | Active](), NOON
+    for number in range(600):
+        now += seconds(5)
+        if (luck := random.random()) < 0.3:
+            line[f"w{number}"] = a_comer(random, f"w{number}", now)
+        elif luck < 0.6 and line:
+            del line[random.choice(sorted(line))]
+        nominal = (16, 30)[number // 40 % 2]
+        snapshot = replace(
+            a_snapshot([NODE, A100], [a_queue("research", nominal, quotas=[a_quota(4, sku="a100")])]),
+            waiting=tuple(each for each in line.values() if isinstance(each, Waiting)),
+            active=tuple(each for each in line.values() if isinstance(each, Active)),
+        )
+        tree = QuotaTree.at(snapshot.queues, now)
+        coverage = remembered.take(snapshot, tree, now)
+        assert {**dict.fromkeys(coverage.over, 0), **coverage.covered} == within_quota(snapshot, tree, now)
+
+
+def a_comer(random: Random, id: str, now: datetime) -> Waiting | Active:
+    """Work that runs, or waits and may have more as time passes."""
+    gpus, tier, came = random.choice((1, 2, 3, 5)), random.choice(list(SlaTier)), now - seconds(random.randrange(60))
+    if random.random() < 0.2:
+        return a_runner(id, gpus, tier=tier, submitted_at=came)
+    later = Target(skus=("a100",), after_seconds=random.choice((0, 10, 100)))
+    return a_workload(id, gpus=gpus, tier=tier, submitted_at=came, targets=(Target(skus=("h100",)), later)).waiting()
