@@ -499,8 +499,8 @@ class Store(Protocol):
     async def stops_due(self, provider: str, older_than_seconds: float) -> list[AttemptKey]:
         """Attempts at a provider that were to stop some (wall) time ago, and have not been observed gone."""
 
-    async def untouched_workloads(self, before: datetime) -> list[str]:
-        """Live workloads that nothing happened to since a time."""
+    async def untouched_workloads(self, before: datetime, after: str, limit: int) -> list[str]:
+        """Live workloads that nothing happened to since a time, by id, from behind one on, so many at most."""
 
     async def delivered(self, notices: Sequence[Notice]) -> None:
         """Note that workflows have been told."""

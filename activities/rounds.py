@@ -105,8 +105,7 @@ class Rounds:
     async def _find_orphans(self) -> None:
         """Cancel what no workflow drives any more, a few at a time: a terminated workflow could not do it itself."""
         quiet = timedelta(seconds=3 * self._reconcile_seconds / self._clock.wall_seconds(1))
-        untouched = await self._store.untouched_workloads(self._clock.now() - quiet)
-        batch = [id for id in untouched if id > self._checked][:ORPHANS_AT_ONCE]
+        batch = await self._store.untouched_workloads(self._clock.now() - quiet, self._checked, ORPHANS_AT_ONCE)
         self._checked = batch[-1] if len(batch) == ORPHANS_AT_ONCE else ""
         for workload in await self._workloads.have_ended(batch):
             subject = {"workload": workload}

@@ -69,9 +69,10 @@ class Standings(Transactions):
         standing = await self.standing(workload) if message is not None else None
         return None if message is None or standing is None else Adjusted(message, standing)
 
-    async def untouched_workloads(self, before: datetime) -> list[str]:
-        """Live workloads that nothing happened to since a time."""
+    async def untouched_workloads(self, before: datetime, after: str, limit: int) -> list[str]:
+        """Live workloads that nothing happened to since a time, by id, from behind one on, so many at most."""
         columns = tables.workloads.c
-        query = select(columns.id).where(columns.ended_at.is_(None), columns.since < before).order_by(columns.id)
+        untouched = columns.ended_at.is_(None), columns.since < before, columns.id > after
+        query = select(columns.id).where(*untouched).order_by(columns.id).limit(limit)
         async with self._engine.connect() as connection:
             return list(await connection.scalars(query))

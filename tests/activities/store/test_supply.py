@@ -400,7 +400,8 @@ async def test_a_history_is_told_from_an_event_on(pool: Pool) -> None:
 
 async def test_nothing_happened_to_who_waits_unnoticed(pool: Pool) -> None:
     await pool.gets(a_view())
-    await pool.arrive(a_spec("old"))
+    await pool.arrive(a_spec("old"), a_spec("older"), a_spec("oldest"))
     pool.clock.move(100)
     await pool.arrive(a_spec("young"))
-    assert await pool.store.untouched_workloads(pool.clock.now()) == ["old"]
+    assert await pool.store.untouched_workloads(pool.clock.now(), "", 2) == ["old", "older"]
+    assert await pool.store.untouched_workloads(pool.clock.now(), "older", 2) == ["oldest"]
