@@ -213,7 +213,7 @@ class Corral:
         try:
             return await self._ask(wire.Inquiry.STATUS, workload, WorkloadStatus)
         except NotFound:
-            async with _plain_errors(missing=f"there is no workload {workload!r}"):
+            async with _plain_errors(missing=_no_workload(workload)):
                 status: WorkloadStatus = await self._handle(workload).query(wire.Query.STATUS, result_type=WorkloadStatus)
                 return status
 
@@ -455,7 +455,7 @@ class Corral:
         Raises:
             NotFound: there is no such workload.
         """
-        async with _plain_errors(missing=f"there is no workload {workload!r}"), _in_time():
+        async with _plain_errors(missing=_no_workload(workload)), _in_time():
             moments: list[Moment] = await self._handle(workload).query(wire.Query.HISTORY, result_type=list[Moment])
             return moments
 
@@ -465,7 +465,7 @@ class Corral:
         Raises:
             NotFound: there is no such workload.
         """
-        async with _plain_errors(missing=f"there is no workload {workload!r}"), _in_time():
+        async with _plain_errors(missing=_no_workload(workload)), _in_time():
             wakes: WakeUp | None = await self._handle(workload).query(wire.Query.NEXT_WAKE_UP, result_type=WakeUp)
             return wakes
 
@@ -681,7 +681,7 @@ class Corral:
         handle: WorkflowHandle[object, WorkloadResult] = self._temporal.get_workflow_handle(
             wire.workload_workflow_id(workload), result_type=WorkloadResult
         )
-        async with _plain_errors(missing=f"there is no workload {workload!r}"):
+        async with _plain_errors(missing=_no_workload(workload)):
             try:
                 return await handle.result()
             except WorkflowFailureError as failure:
@@ -692,7 +692,10 @@ class Corral:
 
     async def _change(self, workload: str, update: wire.Update, change: Model, key: str | None) -> Acknowledgement:
         request = _request(update, key)
-        async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"), _in_time():
+        async with (
+            _plain_errors(missing=_no_live_workload(workload)),
+            _in_time(),
+        ):
             try:
                 return await _again_while_not_ready(partial(self._update, workload, update, change, request))
             except (RPCError, WorkflowUpdateFailedError) as error:
@@ -709,7 +712,7 @@ class Corral:
         return answers[0] if answers else None
 
     async def _tell(self, workload: str, what: wire.Telling, *told: Told) -> None:
-        async with _plain_errors(missing=f"there is no workload {workload!r} that has not ended"):
+        async with _plain_errors(missing=_no_live_workload(workload)):
             await self._handle(workload).signal(what, args=told, rpc_timeout=ANSWER_WITHIN)
 
     async def _update(self, workload: str, update: wire.Update, change: Model, key: str) -> Acknowledgement:
@@ -730,6 +733,14 @@ class Corral:
                 priority=wire.ASKS,
             )
             return told
+
+
+def _no_workload(id: str) -> str:
+    return f"there is no workload {id!r}; `corral list` lists them"
+
+
+def _no_live_workload(id: str) -> str:
+    return f"there is no workload {id!r} that has not ended; `corral list --active` lists the others"
 
 
 def _is_refused(error: RPCError | WorkflowUpdateFailedError) -> bool:

@@ -131,8 +131,9 @@ def objection(verb: str, workload: str, state: State) -> str | None:
     """Why a workload in that state does not take the change, in words, or none when it does."""
     if state in ALLOWED[verb]:
         return None
-    takes = ", ".join(possible for possible in State if possible in ALLOWED[verb])
-    return f"{verb}: workload {workload!r} is {state}; {verb} needs it to be one of: {takes}"
+    *others, last = (possible for possible in State if possible in ALLOWED[verb])
+    takes = f"{', '.join(others)} or {last}" if others else last
+    return f"{verb}: workload {workload!r} is {state}; {verb} needs it to be {takes}"
 
 
 class ImpossibleTransition(Exception):

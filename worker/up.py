@@ -36,7 +36,7 @@ async def up(settings: Settings, console: Console) -> None:
             await promote(await connect(chosen), chosen)
         if chosen.principals_file is None:
             await make_examples(chosen, console.print)
-        console.print(greeting(chosen))
+        console.print(greeting(chosen), soft_wrap=True)
         await supervisor.serve()
         console.print(f"Stopping; what there is stays in {chosen.state_dir.absolute()}.")
 

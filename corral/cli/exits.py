@@ -5,8 +5,10 @@ from enum import IntEnum
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from corral.cli.problems import option_in_words
 from corral.client import Conflict, CorralError, Forbidden, Invalid, NotFound, Unreachable
 from corral.status import State
 
@@ -61,9 +63,13 @@ class Commands(TyperGroup):
     """A group of commands that tells a person about an expected error, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; on an expected error, print it to stderr and exit with its code."""
+        """Run the command; on an expected error, print it to stderr and exit with its code; usage is told by typer."""
         try:
             return super().invoke(ctx)
         except CorralError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(code_of_error(error)) from error
+        except typer.BadParameter as error:
+            if isinstance(error.__cause__, ValidationError):
+                error.message = option_in_words(error.__cause__)
+            raise

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
-from corral.cli.documents import Document, parse_documents, read_documents
+from corral.cli.documents import STANDARD_INPUT, Document, parse_documents, read_documents
 from corral.cli.problems import InvalidInput
 from corral.cli.trees import Position
 from corral.policy import LintFinding, Policy
@@ -20,6 +21,8 @@ def read_policy(source: str) -> Document[Policy]:
     Raises:
         InvalidInput: the document is not valid, or there is more than one.
     """
+    if source not in PRESETS and source != STANDARD_INPUT and not Path(source).exists():
+        raise InvalidInput([f"{source}: neither a file nor a preset; the presets are {', '.join(PRESETS)}"])
     first, *others = _preset(source) if source in PRESETS else read_documents([source], Policy)
     if others:
         raise InvalidInput([f"{others[0].position}: a second document; a policy is one document"])

@@ -79,7 +79,15 @@ def problems(error: ValidationError, model: type[BaseModel], data: object) -> li
     for detail in error.errors(include_url=False):
         if not _is_echo(detail):
             by_path.setdefault(_path_in(data, detail), []).append(detail)
-    return [_in_words(details, path, model) for path, details in by_path.items()]
+    return [in_words(details, path, model) for path, details in by_path.items()]
+
+
+def option_in_words(error: ValidationError) -> str:
+    """What is wrong with one option or argument of the command line."""
+    detail = error.errors(include_url=False)[0]
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    return in_words([detail], (), BaseModel).message
 
 
 def _is_echo(detail: ErrorDetails) -> bool:
@@ -101,7 +109,7 @@ def _path_in(data: Any, detail: ErrorDetails) -> Path:
     return location
 
 
-def _in_words(details: Sequence[ErrorDetails], path: Path, model: type[BaseModel]) -> Problem:
+def in_words(details: Sequence[ErrorDetails], path: Path, model: type[BaseModel]) -> Problem:
     """Describe the errors of one value: the most telling one, where the branches of a union disagree."""
     telling = [detail for detail in details if detail["type"] not in {"int_type", "float_type"}]
     if not telling and len(details) > 1:
@@ -181,6 +189,12 @@ _PATTERNS: Mapping[str, str] = {
         "1 to 100 lower-case letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
     ),
     r"^SIG[A-Z0-9]{1,9}$": "the name of a signal, such as SIGTERM",
+    r"^[^\x00]*$": "text without a zero byte",
+    r"^[^/\x00]+(/[^/\x00]+){1,2}$": "PROVIDER/REGION, PROVIDER/REGION/CLUSTER or PROVIDER/NODE, such as sim/us-east",
+    r"^[a-z0-9][a-z0-9._-]{0,99}/[a-z0-9][a-z0-9._-]{0,99}$": "PROVIDER/POOL, such as sim/burst-h100",
+    r"^[0-9a-f]{16}$": "the token of a what-if, 16 hexadecimal digits",
+    r"^(cordon|drain|uncordon)$": "cordon, drain or uncordon",
+    r"^(never|lower-priority)$": "never or lower-priority",
 }
 
 
@@ -233,7 +247,13 @@ _WORDS: Mapping[str, Callable[[ErrorDetails], str]] = {
     "string_too_long": _counts("has {length} characters; expected at most {max_length}"),
     "int_type": _not_whole,
     "float_type": _says("is not a number"),
+    "int_parsing": _not_whole,
+    "int_from_float": _not_whole,
+    "float_parsing": _says("is not a number"),
     "finite_number": _says("is not a finite number"),
+    "greater_than": _says("is too small; expected more than {gt:g}"),
+    "less_than": _says("is too large; expected less than {lt:g}"),
+    "multiple_of": _says("is not acceptable; expected a multiple of {multiple_of:g}"),
     "greater_than_equal": _says("is too small; expected at least {ge}"),
     "less_than_equal": _says("is too large; expected at most {le}"),
     "bool_type": _NOT_TRUE_OR_FALSE,

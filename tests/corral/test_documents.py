@@ -1,11 +1,15 @@
 """Whatever is wrong with a file is told with its line and column, and then nothing is submitted."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic_core import ErrorDetails
 
 from corral.api import ReplicaGroup, Target, WorkloadSpec
+from corral.cli.problems import in_words
 from corral.client import Invalid
+from corral.model import Model
 from tests.corral.fakes import FakeCorral, run
 
 IDENTIFIER = "1 to 100 lower-case letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
@@ -42,6 +46,11 @@ FIELD_CASES = [
     ),
     ("tasks: 2\ngroups: [{count: 2}]", "1:1: an array (tasks) has one replica group with count 1"),
     ("targets: [{zone: x}]", "3:12: targets[0].zone: no such field; the fields are skus, regions, providers, "),
+    ("autoscale: {target: 0, most: 2}", "3:21: autoscale.target: 0 is too small; expected more than 0"),
+    (
+        "autoscale: {target: 1, most: 2, objective: 1}",
+        "3:44: autoscale.objective: 1 is too large; expected less than 1",
+    ),
     ("topology: rack", f'3:11: topology: "rack" {FIELDS}'),
     ("topology: {within: rack}", "3:12: topology.within: no such field; the fields are required, preferred"),
     ("environment: {A: 3}", "3:18: environment.A: 3 is not text; write it in quotes"),
@@ -177,6 +186,10 @@ def test_aliases_cannot_grow() -> None:
             "<stdin>:3:14: queues[0].quotas[0]: floor 2 exceeds nominal 1",
         ),
         (
+            b"queues:\n  - name: a\n    budgets: [{unit: dollars, amount: 1, period_seconds: 4000}]",
+            "<stdin>:3:58: queues[0].budgets[0].period_seconds: 4000 is not acceptable; expected a multiple of 3600",
+        ),
+        (
             b"queues: [{name: a}]\n---\nqueues: [{name: b}]",
             "<stdin>:3:1: a second document; write all queues under one `queues`",
         ),
@@ -188,6 +201,26 @@ def test_wrong_queues_are_told_in_the_same_way(given: bytes, complaint: str) -> 
     assert result.stderr.splitlines() == [complaint, "nothing was changed"]
     assert result.exit_code == 2
     assert not corral.asked
+
+
+def test_every_form_of_text_that_a_field_asks_for_has_words() -> None:
+    asked = [
+        node["pattern"]
+        for model in Model.__subclasses__()
+        for node in _nodes(model.model_json_schema())
+        if isinstance(node.get("pattern"), str)
+    ]
+    assert asked
+    for pattern in asked:
+        detail = ErrorDetails(type="string_pattern_mismatch", loc=(), msg="", input="?", ctx={"pattern": pattern})
+        assert "matches" not in in_words([detail], (), Model).message, pattern
+
+
+def _nodes(schema: object) -> Iterator[dict[str, object]]:
+    if isinstance(schema, dict):
+        yield schema
+    for each in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _nodes(each)
 
 
 def test_what_only_the_record_can_check_is_told_with_its_place() -> None:

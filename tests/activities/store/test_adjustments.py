@@ -129,7 +129,7 @@ async def test_a_change_is_done_once_in_the_states_that_allow_it_and_never_in_ot
         assert await pool.adjusts(verb, "w", **ASKED.get(verb, {})) == done
         assert await pool.dump(without=["pools"]) == once
     else:
-        with pytest.raises(NotAllowed, match=f"{verb}: workload 'w' is {state}; {verb} needs it to be one of: "):
+        with pytest.raises(NotAllowed, match=f"{verb}: workload 'w' is {state}; {verb} needs it to be "):
             await pool.adjusts(verb, "w", **ASKED.get(verb, {}))
         assert await pool.dump() == {**before, "pools": (await pool.dump())["pools"]}
     assert await pool.findings() == {}
