@@ -10,7 +10,7 @@ from activities.ports import Store
 from corral.adjustment import Acknowledgement
 from corral.dataset import Catalogue, DatasetStatus
 from corral.explanation import Reason
-from corral.fleet import ClusterStatus, FleetStatus, NodePoolStatus, NodeStatus, ProvisioningStatus
+from corral.fleet import ClusterStatus, FleetStatus, LostCluster, NodePoolStatus, NodeStatus, ProvisioningStatus
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.queue import QueueStatus, QueueTree
 from corral.record import OrderRecord, RoundStatus
@@ -105,6 +105,13 @@ class Inquiry:
     @activity.defn(name=Name.CLUSTERS)
     async def clusters(self) -> list[ClusterStatus]:
         """All clusters: whether they answer, since when, and why that is believed."""
+        return await self._store.clusters()
+
+    @activity.defn(name=Name.DECLARE_LOST)
+    async def declare_lost(self, order: LostCluster) -> list[ClusterStatus]:
+        """Believe a person that nothing runs in a suspect cluster; answers with all clusters."""
+        with final_failures():
+            await self._store.declare_lost(order)
         return await self._store.clusters()
 
     @activity.defn(name=Name.NODE_POOLS)

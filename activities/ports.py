@@ -25,7 +25,7 @@ from corral.api import CapacityType, WorkloadSpec
 from corral.dataset import Catalogue, DatasetStatus
 from corral.demand import Demand, DemandSource
 from corral.evacuation import EvacuationOrder, EvacuationStatus
-from corral.fleet import ClusterStatus, Cordon, FleetStatus, NodePoolStatus, NodeStatus, ProvisioningStatus
+from corral.fleet import ClusterStatus, Cordon, FleetStatus, LostCluster, NodePoolStatus, NodeStatus, ProvisioningStatus
 from corral.model import WHOLE
 from corral.operation import OperationChange, OperationStatus
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
@@ -524,6 +524,14 @@ class Store(Protocol):
         self, provider: str, terms: LeaseTerms, *, asked_at: datetime, answered: Collection[str]
     ) -> tuple[Judgement, list[Notice]]:
         """Believe which of a provider's clusters have answered what they were asked at a time, with all that follows."""
+
+    async def declare_lost(self, order: LostCluster) -> None:
+        """Believe a person that nothing runs in a suspect cluster: it is lost when it is judged next, unless it answers.
+
+        Raises:
+            LookupError: there is no such cluster.
+            NotAllowed: it answers, or has never answered.
+        """
 
     async def unreleased(self, provider: str) -> list[Unreleased]:
         """What was lost with a cluster of a provider, and has not been released since in those in which it ran."""

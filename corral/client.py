@@ -53,7 +53,7 @@ from corral.dataset import Catalogue, DatasetStatus
 from corral.demand import Demand
 from corral.evacuation import EvacuationForecast, EvacuationOrder, EvacuationStatus
 from corral.explanation import Explanation
-from corral.fleet import ClusterStatus, Cordon, FleetStatus, NodePoolStatus, NodeStatus, ProvisioningStatus
+from corral.fleet import ClusterStatus, Cordon, FleetStatus, LostCluster, NodePoolStatus, NodeStatus, ProvisioningStatus
 from corral.model import Model
 from corral.operation import OperationChange, OperationKind, OperationStatus
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyOrder, PolicyRecord
@@ -381,6 +381,15 @@ class Corral:
     async def clusters(self) -> list[ClusterStatus]:
         """List the clusters: whether they answer, since when, and what becomes of their work if they do not."""
         return await self._ask(wire.Inquiry.CLUSTERS, None, list[ClusterStatus])
+
+    async def declare_lost(self, order: LostCluster) -> list[ClusterStatus]:
+        """Say that nothing runs in a cluster any more, which does not answer: its work is started elsewhere at once.
+
+        Raises:
+            NotFound: there is no such cluster.
+            NotAllowed: it answers, or has never answered.
+        """
+        return await self._ask(wire.Inquiry.DECLARE_LOST, order, list[ClusterStatus])
 
     async def node_pools(self) -> list[NodePoolStatus]:
         """List the node pools: what providers can add, what is wanted of it, what is there and what is on its way."""

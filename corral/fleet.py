@@ -102,6 +102,15 @@ class ProvisioningStatus(Model):
     reason: str = ""
 
 
+class LostCluster(Model):
+    """Word of a person that nothing runs in a cluster any more, which does not answer: its work may be started elsewhere."""
+
+    cluster: Annotated[str, StringConstraints(pattern=r"^[^/]+/[^/]+/[^/]+$", max_length=400)]
+    """PROVIDER/REGION/CLUSTER."""
+    reason: Annotated[ShortText, StringConstraints(min_length=1)]
+    who: Annotated[ShortName, StringConstraints(min_length=1)]
+
+
 class ClusterNote(Model):
     """A line of the trail of a cluster: what it became, and why."""
 

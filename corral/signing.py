@@ -189,6 +189,7 @@ APPLIES: Mapping[str, str] = {
     wire.Inquiry.APPLY_QUEUES: "apply-queues",
     wire.Inquiry.APPLY_DATASETS: "apply-datasets",
     wire.Inquiry.APPLY_POLICY: "apply-policy",
+    wire.Inquiry.DECLARE_LOST: "declare-lost",
 }
 
 

@@ -158,6 +158,7 @@ class Inquiry(StrEnum):
     FLEET = "inquiry.fleet"
     NODES = "inquiry.nodes"
     CLUSTERS = "inquiry.clusters"
+    DECLARE_LOST = "inquiry.declare-lost"
 
     NODE_POOLS = "inquiry.node-pools"
     PROVISIONINGS = "inquiry.provisionings"

@@ -67,7 +67,7 @@ class Lease:
     """What is known of a cluster. `heard_at` is when it was last asked something that it answered.
 
     `until` is the latest end of any lease that was ever sent there, whether or not it arrived, and `fenced_at` is from when on
-    nothing runs there by it.
+    nothing runs there by it; both are earlier where a person has said that nothing runs there any more.
     """
 
     reach: Reach
@@ -123,6 +123,20 @@ def is_fenced(lease: Lease, now: datetime) -> bool:
     One that has never answered may not know of leases at all: then nobody can say when its work stops.
     """
     return lease.heard_at is not None and lease.fenced_at is not None and lease.fenced_at <= now
+
+
+def declared(lease: Lease, now: datetime) -> Lease:
+    """The same of a suspect cluster of which a person says that nothing runs there any more: nobody has to wait for that."""
+    return replace(lease, until=min(lease.until or now, now), fenced_at=min(lease.fenced_at or now, now))
+
+
+def why_not_declared(cluster: str, lease: Lease) -> str | None:
+    """Why a cluster cannot be said to be lost, in words, or none when it can, or is so already."""
+    if lease.reach is Reach.REACHABLE:
+        return f"cluster {cluster!r} answers; to move its work elsewhere, run `corral evacuate cluster {cluster}`"
+    if lease.reach is Reach.SUSPECT and lease.heard_at is None:
+        return f"cluster {cluster!r} has never answered: nobody knows whether it keeps leases; cancel what was to run there"
+    return None
 
 
 def _moved(lease: Lease, reach: Reach, now: datetime) -> Lease:

@@ -37,6 +37,7 @@ NEEDS: Mapping[str, Role] = {
     "apply-queues": Role.OPERATE,
     "apply-datasets": Role.OPERATE,
     "apply-policy": Role.OPERATE,
+    "declare-lost": Role.OPERATE,
 }
 """The least role that a command needs."""
 

@@ -8,15 +8,15 @@ from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, literal, 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Unreleased
-from activities.ports import Observation, Phase
+from activities.ports import NotAllowed, Observation, Phase
 from activities.store import tables
 from activities.store.attempts import drop_followers, keep_promises, settle, withdraw
 from activities.store.bulk import among
 from activities.store.rows import AttemptRow, Journal, locked
 from corral.explanation import Explanation, Reason
-from corral.fleet import ClusterNote, ClusterStatus
+from corral.fleet import ClusterNote, ClusterStatus, LostCluster
 from corral.status import Outcome
-from domain.leases import WITHOUT_LEASE, Lease, LeaseTerms, Reach, granted, judged
+from domain.leases import WITHOUT_LEASE, Lease, LeaseTerms, Reach, declared, granted, judged, why_not_declared
 from domain.lifecycle import SUSPECT
 
 MOST_NOTES = 20
@@ -100,6 +100,26 @@ async def _write(connection: AsyncConnection, row: Row[Any], lease: Lease, **mor
     )
 
 
+async def declare_lost(connection: AsyncConnection, journal: Journal, order: LostCluster) -> None:
+    """Believe a person that nothing runs in a suspect cluster; it is lost when it is judged next, unless it answers.
+
+    Raises:
+        LookupError: there is no such cluster.
+        NotAllowed: it answers, or has never answered.
+    """
+    query = select(tables.clusters).where(_CLUSTERS.id == order.cluster).with_for_update()
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise LookupError(f"there is no cluster {order.cluster!r}; `corral clusters` lists them")
+    lease = _lease_of(row)
+    if problem := why_not_declared(row.id, lease):
+        raise NotAllowed(f"declare-lost: {problem}")
+    if lease.reach is Reach.SUSPECT:
+        why = f"{order.who} says that nothing runs there any more: {order.reason}; its work is started elsewhere"
+        note = ClusterNote(at=journal.now, state=lease.reach, reason=why).model_dump(mode="json")
+        await _write(connection, row, declared(lease, journal.now), reason=why, trail=[*row.trail, note][-MOST_NOTES:])
+
+
 # What follows
 
 
@@ -130,7 +150,7 @@ def _why(lease: Lease) -> str:
         case Reach.SUSPECT:
             return f"{heard}; from {_clock(lease.fenced_at)} on its work is started elsewhere, unless it answers before"
         case Reach.LOST:
-            return f"{heard}; its last lease was over by {_clock(lease.until)}, and its work is started elsewhere"
+            return f"{heard}; nothing runs there since {_clock(lease.fenced_at)}, and its work is started elsewhere"
         case Reach.RETURNED:
             return "it answers again; what it ran before is released there before it is given anything new"
         case _:

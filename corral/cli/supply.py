@@ -1,5 +1,6 @@
 """The commands about the fleet: what there is, and which nodes take work."""
 
+import getpass
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from corral.cli.options import Interval, Output, Watch
 from corral.cli.problems import InvalidInput, checked
 from corral.cli.render import Form, View
 from corral.cli.session import Session, Watching
-from corral.fleet import Cordon, PlaceKind
+from corral.fleet import Cordon, LostCluster, PlaceKind
 
 Provider = Annotated[str, typer.Argument(metavar="PROVIDER", help="The provider of the nodes.", show_default=False)]
 Nodes = Annotated[list[str], typer.Argument(metavar="NODE", help="The nodes.", show_default=False)]
@@ -37,6 +38,21 @@ def clusters(context: typer.Context, watch: Watch = False, interval: Interval = 
     With -o json also what became of each of late.
     """
     Session.of(context, output).follow(lambda corral: corral.clusters(), View(tables.clusters), Watching(watch, interval))
+
+
+def declare_lost(
+    context: typer.Context,
+    cluster: Annotated[str, typer.Argument(metavar="PROVIDER/REGION/CLUSTER", help="The cluster.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="How you know that nothing runs there.", show_default=False)],
+    who: Annotated[str, typer.Option("--by", help="By whom; kept with the cluster. You, if nothing is said.")] = "",
+    output: Output = None,
+) -> None:
+    """Say that nothing runs in a suspect cluster any more, so that its work is started elsewhere without waiting for its lease.
+
+    If something does run there, it runs twice until the cluster's lease is over or it answers again.
+    """
+    order = checked(LostCluster, cluster=cluster, reason=reason, who=who or getpass.getuser())
+    Session.of(context, output).ask(lambda corral: corral.declare_lost(order), View(tables.clusters))
 
 
 @fleet.command("pools")

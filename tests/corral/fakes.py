@@ -20,6 +20,7 @@ from corral.fleet import (
     Cordon,
     DeliveryState,
     FleetStatus,
+    LostCluster,
     NodePoolStatus,
     NodeStatus,
     ProvisioningStatus,
@@ -368,6 +369,10 @@ class FakeCorral(Corral):
 
     async def clusters(self) -> list[ClusterStatus]:
         self._note("clusters")
+        return CLUSTERS
+
+    async def declare_lost(self, order: LostCluster) -> list[ClusterStatus]:
+        self._note("declare_lost", order)
         return CLUSTERS
 
     async def nodes(self) -> list[NodeStatus]:

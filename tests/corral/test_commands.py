@@ -14,7 +14,7 @@ from corral.client import Conflict, Submission
 from corral.dataset import Catalogue, Dataset
 from corral.demand import Demand, Following
 from corral.evacuation import EvacuationOrder
-from corral.fleet import Cordon, PlaceKind
+from corral.fleet import Cordon, LostCluster, PlaceKind
 from corral.operation import OperationChange
 from corral.policy import Policy
 from corral.queue import QueueSpec, QueueTree, QuotaSpec
@@ -75,6 +75,7 @@ NIGHTLY = ScheduleSpec(
     who="ada",
     evacuate=RecurringEvacuation(kind=PlaceKind.CLUSTER, place="cloud/north/c1"),
 )
+LOST_CLUSTER = LostCluster(cluster="p/r/c", reason="x", who="ada")
 BACK = Cordon(action="uncordon", kind=PlaceKind.REGION, place="p/r", reason="x")
 ROLL_OUT = RolloutOrder(
     id="r",
@@ -133,6 +134,7 @@ CASES = [
     ("fleet", ("fleet",), FLEET),
     ("fleet nodes", ("nodes",), NODES),
     ("clusters", ("clusters",), CLUSTERS),
+    ("declare-lost p/r/c --reason x --by ada", ("declare_lost", LOST_CLUSTER), CLUSTERS),
     ("fleet pools", ("node_pools",), NODE_POOLS),
     ("fleet orders --limit 3", ("provisionings", 3), NODE_ORDERS),
     ("reservation list", ("reservations",), RESERVATIONS),

@@ -19,7 +19,7 @@ from corral.client import Corral, Forbidden
 from corral.dataset import Catalogue, Dataset
 from corral.demand import Demand
 from corral.evacuation import EvacuationOrder
-from corral.fleet import Cordon, PlaceKind
+from corral.fleet import Cordon, LostCluster, PlaceKind
 from corral.model import Model
 from corral.operation import OperationChange
 from corral.policy import Policy, PolicyOrder
@@ -198,6 +198,7 @@ DOCUMENTS: dict[str, Model] = {
     wire.Inquiry.APPLY_QUEUES: QueueTree(queues=(QueueSpec(name="research"),)),
     wire.Inquiry.APPLY_DATASETS: Catalogue(datasets=(Dataset(name="corpus", size_gib=1, regions=()),)),
     wire.Inquiry.APPLY_POLICY: PolicyOrder(policy=Policy(name="ours"), who="ada", why="x"),
+    wire.Inquiry.DECLARE_LOST: LostCluster(cluster="aws/eu/eu-1", reason="burnt down", who="ada"),
 }
 ASKED: dict[str, tuple[Model, dict[str, Any]]] = {
     "cancel": (Cancel(reason="typo"), {"reason": "typo"}),

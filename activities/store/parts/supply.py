@@ -11,7 +11,7 @@ from activities.store import clusters, fleet, views
 from activities.store.accounts import note_capacity
 from activities.store.parts.transactions import Transactions, reading, writing
 from activities.store.rows import Journal
-from corral.fleet import Cordon, NodeStatus
+from corral.fleet import Cordon, LostCluster, NodeStatus
 from domain.leases import LeaseTerms
 
 
@@ -72,6 +72,16 @@ class Supply(Transactions):
             return Judgement(await clusters.in_words(connection, provider), is_news)
 
         return await self._write(work)
+
+    @writing
+    async def declare_lost(self, connection: AsyncConnection, journal: Journal, order: LostCluster) -> None:
+        """Believe a person that nothing runs in a suspect cluster.
+
+        Raises:
+            LookupError: there is no such cluster.
+            activities.ports.NotAllowed: it answers, or has never answered.
+        """
+        await clusters.declare_lost(connection, journal, order)
 
     async def note_released(self, provider: str, each: Unreleased) -> None:
         """Note that an attempt has been seen gone in a cluster where it was lost."""

@@ -5,11 +5,14 @@ from datetime import timedelta
 
 import pytest
 
+from activities.ports import NotAllowed
 from activities.store.clusters import judge
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal
+from corral.fleet import LostCluster
+from corral.status import State
 from domain.leases import LeaseTerms
-from tests.activities.store.pool import POOL, PROVIDER, Pool, a_view
+from tests.activities.store.pool import POOL, PROVIDER, Pool, a_spec, a_view
 from tests.activities.store.test_audit import make_busy
 from tests.patience import PATIENCE_SECONDS
 
@@ -38,6 +41,60 @@ async def test_whatever_its_work_was_at_a_cluster_is_suspect_and_lost(pool: Pool
     assert await pool.findings() == {}
     open_ones = await pool.sql("SELECT count(*) AS n FROM attempts WHERE ended_at IS NULL")
     assert open_ones[0]["n"] == 0
+
+
+BURNT = LostCluster(cluster="aws/eu/eu-1", reason="it has burnt down", who="ada")
+
+
+async def test_work_of_a_cluster_that_a_person_declares_lost_is_started_elsewhere_before_its_lease_is_over(
+    pool: Pool,
+) -> None:
+    await pool.gets(a_view(), a_view("n2", region="us"))
+    await pool.arrive(a_spec("w"))
+    await pool.runs("w")
+    await asks(pool, answered=True)
+    assert await asks_of(pool, set(), after_seconds=31) == "clusters: 1 reachable, 1 suspect"
+    await pool.store.declare_lost(BURNT)
+    assert await pool.states("w") == [State.RUNNING]
+    assert await asks_of(pool, set()) == "clusters: 1 reachable, 1 lost"
+    await pool.plan()
+    (status,) = [await pool.store.status("w")]
+    assert status is not None
+    assert (status.state, status.epoch) == (State.RESERVED, 2)
+    assert await pool.findings() == {}
+    (cluster, _) = await pool.store.clusters()
+    assert "ada says that nothing runs there any more: it has burnt down" in cluster.trail[-2].reason
+    await pool.store.declare_lost(BURNT)
+    assert (await pool.store.clusters())[0] == cluster, "it is lost already"
+    assert await asks_of(pool, {"eu/eu-1"}) == "clusters: 1 reachable, 1 returned"
+
+
+async def asks_of(pool: Pool, others: set[str], after_seconds: float = 0) -> str:
+    """The cluster in us answers, and those others."""
+    pool.clock.move(after_seconds)
+    asked_at = pool.clock.now()
+    await pool.store.grant_leases(PROVIDER, TERMS)
+    answered = frozenset({"us/eu-1", *others})
+    return (await pool.store.judge_clusters(PROVIDER, TERMS, asked_at=asked_at, answered=answered))[0].words
+
+
+async def test_a_declared_cluster_that_answers_before_it_is_lost_goes_on(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await asks(pool, answered=True)
+    assert await asks(pool, answered=False, after_seconds=31) == "clusters: 1 suspect"
+    await pool.store.declare_lost(BURNT)
+    assert await asks(pool, answered=True) == "clusters: 1 reachable"
+    assert (await pool.store.grant_leases(PROVIDER, TERMS))["eu/eu-1"] == pool.clock.now() + TERMS.length
+    assert await asks(pool, answered=False, after_seconds=31) == "clusters: 1 suspect", "what was said then is over"
+
+
+async def test_nobody_can_say_of_a_cluster_that_answers_that_it_is_lost(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await asks(pool, answered=True)
+    with pytest.raises(NotAllowed, match="cluster 'aws/eu/eu-1' answers; to move its work elsewhere, run `corral evacuate"):
+        await pool.store.declare_lost(BURNT)
+    with pytest.raises(LookupError, match="there is no cluster 'aws/eu/mars'; `corral clusters` lists them"):
+        await pool.store.declare_lost(BURNT.model_copy(update={"cluster": "aws/eu/mars"}))
 
 
 async def test_a_node_that_comes_while_its_cluster_is_being_judged_is_what_the_cluster_becomes(pool: Pool) -> None:
