@@ -1,7 +1,6 @@
 """Wiring: the real store, providers, clock and Temporal client into activities and workflows."""
 
 import asyncio
-import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -36,6 +35,7 @@ from activities.rounds import Rounds
 from activities.store.postgres import PostgresStore
 from corral import wire
 from domain import solver
+from worker.collecting import collect_a_little, keep_collecting
 from worker.fleet_file import FleetFile, read_fleet
 from worker.guarding import Guard, Guarded
 from worker.observing.logs import NameLines
@@ -205,17 +205,6 @@ async def _open_providers(
     return providers
 
 
-def collect_rarely() -> None:
-    """Let the garbage collector look seldom, and never at what lives as long as the worker.
-
-    A planner keeps its pool as many small objects without cycles; to look through all of them, as the defaults do again and
-    again, costs a sixth of a round on a large pool (docs/performance.md).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Work for the pool and its providers until told to stop."""
     solver.load()
@@ -225,7 +214,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         parts = await stack.enter_async_context(assembled(settings, client))
         stack.enter_context(measured(settings, parts.store))
         await stack.enter_async_context(working(settings, client, parts, interceptors))
-        collect_rarely()
+        collect_a_little()
+        collecting = asyncio.create_task(keep_collecting())
+        stack.callback(collecting.cancel)
         while not stop.is_set():
             await keep_singletons(client, settings, parts)
             with suppress(TimeoutError):

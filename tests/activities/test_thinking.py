@@ -1,7 +1,9 @@
 """Long work goes on beside the loop, one piece at a time."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from contextvars import ContextVar
 
 import pytest
@@ -60,3 +62,19 @@ async def test_who_is_closed_takes_on_nothing_more() -> None:
     thinker.close()
     with pytest.raises(RuntimeError):
         await thinker.think(_fails)
+
+
+class _Ring:
+    """Refers to itself, so that nothing but the garbage collector frees it."""
+
+    def __init__(self) -> None:
+        self.next = self
+
+
+async def test_what_work_leaves_behind_is_gone_with_its_answer() -> None:
+    gc.disable()
+    try:
+        left = await Thinker().think(lambda: weakref.ref(_Ring()))
+        assert left() is None
+    finally:
+        gc.enable()

@@ -23,8 +23,8 @@ from activities.ports import Decide, Phase
 from activities.store.postgres import PostgresStore
 from tests.benchmarks.figures import Figure, spread
 from tests.benchmarks.rounds import Bench, Size, filled
+from worker.collecting import collect_a_little
 from worker.settings import LOOPBACK
-from worker.wiring import collect_rarely
 
 NUMBERS = (10_000, 100_000, 1_000_000)
 TIMES = 7
@@ -121,7 +121,7 @@ class Measured(NamedTuple):
 
 async def measured_with(number: int) -> Measured:
     """What changes cost while so many wait; to be called in a process of its own."""
-    collect_rarely()
+    collect_a_little()
     async with filled(Size(nodes=NODES, width=1, waiting=EXAMPLES)) as bench:
         await more_wait(bench, number)
         changes = Changes(bench, bench.a_store(), Decider().decide)

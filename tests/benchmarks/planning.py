@@ -23,7 +23,7 @@ from tests.benchmarks.pools import Size, a_pool, a_spec
 from tests.benchmarks.streams import Collecting
 from tests.benchmarks.turnover import a_little_later, carried_out
 from tests.builders import NOON
-from worker.wiring import collect_rarely
+from worker.collecting import collect_a_little
 
 CHANGES = 3
 """Rounds after a change, one on the outcome of the other."""
@@ -100,7 +100,7 @@ def over_one_pool(size: Size, seed: int, *, distinct: bool = False, changes: int
     pool = a_pool(size, seed)
     pool = all_different(pool, random) if distinct else pool
     memory = Memory()
-    collect_rarely()
+    collect_a_little()
     plan, first = decide(pool, NOON, memory)
     pool = carried_out(pool, plan, NOON)
     plan, unchanged = decide(pool, NOON + timedelta(seconds=1), memory)

@@ -27,7 +27,7 @@ from tests.benchmarks.scale import in_a_child
 from tests.benchmarks.turnover import a_little_later, carried_out
 from tests.builders import NOON
 from worker.__main__ import SWITCH_SECONDS
-from worker.wiring import collect_rarely
+from worker.collecting import collect_a_little
 
 BEAT_SECONDS = 0.002
 CHANGES = 3
@@ -60,6 +60,11 @@ class Stalls:
     def worst(self) -> float:
         """The longest stall."""
         return max(self.late)
+
+    @property
+    def seldom(self) -> float:
+        """What one beat in a hundred is later than."""
+        return sorted(self.late)[99 * len(self.late) // 100]
 
 
 class Deciding:
@@ -102,7 +107,7 @@ async def over_one_pool(size: Size, way: Way) -> list[Stalls]:
     decide, random, found = Deciding(way), Random(0), list[Stalls]()
     await Deciding(way)(a_pool(SMALL), NOON)
     pool, now = a_pool(size), NOON
-    collect_rarely()
+    collect_a_little()
     for number in range(1 + CHANGES):
         plan, stalls = await stalls_of(decide, pool, now)
         found.append(stalls)
@@ -124,6 +129,9 @@ def measure(size: Size) -> Iterator[Figure]:
             said = f"{size.accelerators:,} accelerators, {size.waiting:,} waiting, decided {way.name}; {name}"
             yield Figure(f"{said}: round", "s", spread([each.seconds for each in rounds]))
             yield Figure(f"{said}: longest stall of the loop", "ms", spread([each.worst * 1000 for each in rounds]))
+            yield Figure(
+                f"{said}: 99th percentile of how late beats come", "ms", spread([each.seldom * 1000 for each in rounds])
+            )
             over = [sum(late >= 0.1 for late in each.late) for each in rounds]
             yield Figure(f"{said}: stalls of 100 ms or more", "stalls", spread(over))
 

@@ -1,0 +1,51 @@
+"""Everything is looked through for garbage again and again, the more seldom the longer it takes."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from worker.collecting import SHORTEST_PAUSE_SECONDS, keep_collecting, pause_after
+
+
+class Ring:
+    """Refers to itself, so that nothing but the garbage collector frees it."""
+
+    def __init__(self) -> None:
+        self.next = self
+
+
+class Enough(Exception):
+    """Ends what would go on for ever."""
+
+
+@pytest.fixture
+def left_alone() -> Iterator[None]:
+    """Nothing is collected by itself."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("left_alone")
+async def test_what_was_old_when_it_ended_is_gone_after_a_while() -> None:
+    rings = [Ring(), Ring()]
+    ends = [weakref.ref(ring) for ring in rings]
+    gc.collect()
+    there: list[int] = []
+
+    async def pause(_: float) -> None:
+        there.append(sum(end() is not None for end in ends))
+        if not rings:
+            raise Enough
+        rings.pop()
+
+    with pytest.raises(Enough):
+        await keep_collecting(pause)
+    assert there == [2, 1, 0]
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.0, SHORTEST_PAUSE_SECONDS), (0.3, 300.0)])
+def test_it_takes_a_thousandth_of_the_time_at_the_most(took: float, pause: float) -> None:
+    assert pause_after(took) == pause

@@ -1,0 +1,37 @@
+"""Collecting garbage: what is new often and a little at a time, everything seldom, and never what lives as long as the worker.
+
+No thread runs meanwhile, so that each pass is a stall of the worker's loop; and what is not collected is memory. Rounds, and
+workflows that have ended, leave objects behind that refer to each other, which nothing else frees.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import Awaitable, Callable
+
+NEW_OBJECTS, PASSES = 10_000, 10
+"""Objects more than before after which what is new is looked through, and such passes after which what they left is."""
+NEVER = 2**30
+SHORTEST_PAUSE_SECONDS = 10.0
+PART_OF_TIME = 1 / 1000
+"""For looking through everything, which takes the longer the more a planner remembers."""
+
+
+def collect_a_little() -> None:
+    """Let the interpreter look through what is new alone, and nobody through what lives as long as the worker."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(NEW_OBJECTS, PASSES, NEVER)
+
+
+def pause_after(seconds: float) -> float:
+    """Seconds until everything is looked through again, where that has taken so long."""
+    return max(SHORTEST_PAUSE_SECONDS, seconds / PART_OF_TIME)
+
+
+async def keep_collecting(pause: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+    """Look through everything now and then, until it is cancelled."""
+    while True:
+        began = time.perf_counter()
+        gc.collect()
+        await pause(pause_after(time.perf_counter() - began))
