@@ -7,12 +7,16 @@ from temporalio.exceptions import ApplicationError
 
 from activities.ports import ErrorClass, NotAllowed, ProviderError
 from corral.wire import Failure
+from domain.cron import BadCron
+from domain.mandates import BadMandate
 from domain.quota import QuotaError
 
 FINAL: dict[type[Exception], Failure] = {
     NotAllowed: Failure.NOT_ALLOWED,
     LookupError: Failure.NOT_FOUND,
     QuotaError: Failure.INVALID,
+    BadCron: Failure.INVALID,
+    BadMandate: Failure.INVALID,
 }
 """Failures that asking again would not change. Everything else is infrastructure, and is tried again."""
 

@@ -33,6 +33,7 @@ from corral.queue import QueueStatus, QueueTree
 from corral.record import OrderRecord, RoundStatus
 from corral.reservation import ReservationSpec, ReservationStatus
 from corral.rollout import Change, RolloutOrder, RolloutStatus, WhatIf
+from corral.schedule import MandateStatus, Revocation, ScheduleSpec
 from corral.status import WorkloadEvent, WorkloadFilter, WorkloadStatus
 from corral.wire import Steering
 from domain.decision import Plan
@@ -466,6 +467,28 @@ class Store(Protocol):
 
     async def orders(self, subject: str | None, limit: int) -> list[OrderRecord]:
         """The newest orders that were signed, of all or of one workflow by its id."""
+        ...
+
+    async def mandate(self, spec: ScheduleSpec, now: datetime) -> MandateStatus:
+        """Write down what was signed for a schedule, once; `now` is by the clock of the wall.
+
+        Raises:
+            domain.mandates.BadMandate: the policy in force, or this pool, does not allow it; or nobody could tell its end.
+            domain.cron.BadCron: nobody could tell its times.
+            NotAllowed: it was revoked.
+        """
+        ...
+
+    async def revoke(self, order: Revocation) -> list[MandateStatus]:
+        """Take back a mandate, or those of a schedule, once; answers with those that it was about.
+
+        Raises:
+            LookupError: there is no such mandate.
+        """
+        ...
+
+    async def mandates(self, limit: int) -> list[MandateStatus]:
+        """The newest mandates of the pool."""
         ...
 
     async def adjust(self, verb: str, asked: Adjustment) -> tuple[Adjusted, list[Notice]]:

@@ -17,6 +17,7 @@ from temporalio.client import (
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleAlreadyRunningError,
+    ScheduleHandle,
     ScheduleInfo,
     ScheduleListInfo,
     WorkflowFailureError,
@@ -61,7 +62,7 @@ from corral.queue import QueueStatus, QueueTree
 from corral.record import OrderRecord, RoundStatus
 from corral.reservation import Extend, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
 from corral.rollout import Change, RolloutOrder, RolloutStatus, WhatIf
-from corral.schedule import ScheduleSpec, ScheduleStatus
+from corral.schedule import MandateStatus, Revocation, ScheduleSpec, ScheduleStatus
 from corral.sealing import CannotUnseal, data_converter, is_sealed
 from corral.signing import SignCommands, Signer
 from corral.status import Moment, State, WakeUp, WorkloadEvent, WorkloadFilter, WorkloadResult, WorkloadStatus
@@ -599,11 +600,29 @@ class Corral:
     async def schedule(self, spec: ScheduleSpec) -> list[ScheduleStatus]:
         """Let Temporal order an operation at each time of a schedule, unless the last one of it is still under way.
 
+        Where commands are signed, whoever signs this has signed for all of its times until it ends.
+
         Raises:
-            Conflict: there is a schedule of that id already.
-            Invalid: Temporal does not take its times.
+            Conflict: there is a schedule of that id already, or this one was revoked.
+            Invalid: Temporal does not take its times, or its end is not one that can be signed.
+            Forbidden: it is not signed by somebody who may order what it orders.
         """
-        facts = spec.model_dump(include={"cron", "time_zone", "who", "reason"}) | {"subject": spec.subject, "pool": self._pool}
+        if spec.pool not in {None, self._pool}:
+            raise Invalid(f"pool: {spec.pool!r} is not the pool of this connection; expected {self._pool!r}, or nothing")
+        spec = spec.model_copy(update={"pool": self._pool})
+        handle, facts = await self._create_schedule(spec)
+        try:
+            await self._ask(wire.Inquiry.MANDATE, spec, list[MandateStatus])
+        except BaseException:
+            await handle.delete()
+            raise
+        async with _plain_errors():
+            return [_scheduled(spec.id, facts, (await handle.describe()).info)]
+
+    async def _create_schedule(self, spec: ScheduleSpec) -> tuple[ScheduleHandle, Mapping[str, str]]:
+        told = {"cron", "time_zone", "who", "reason", "until"}
+        facts = spec.model_dump(mode="json", include=told, exclude_none=True)
+        facts |= {"subject": spec.subject, "pool": self._pool} | ({"mandate": spec.mandate} if spec.until else {})
         action = ScheduleActionStartWorkflow(
             wire.RECURRING,
             spec,
@@ -612,7 +631,7 @@ class Corral:
             static_summary=f"{spec.subject}, {spec.cron} {spec.time_zone}"[:200],
             priority=wire.STEERS,
         )
-        times = TimesOfSchedule(cron_expressions=[spec.cron], time_zone_name=spec.time_zone)
+        times = TimesOfSchedule(cron_expressions=[spec.cron], time_zone_name=spec.time_zone, end_at=spec.until)
         async with _plain_errors():
             try:
                 handle = await self._temporal.create_schedule(
@@ -625,7 +644,7 @@ class Corral:
                 if error.status is RPCStatusCode.INVALID_ARGUMENT:
                     raise Invalid(f"cron, time_zone: {error.message}") from error
                 raise
-            return [_scheduled(spec.id, facts, (await handle.describe()).info)]
+        return handle, facts
 
     async def schedules(self) -> list[ScheduleStatus]:
         """List the schedules of the pool. Temporal may take some seconds to list what is new."""
@@ -638,16 +657,31 @@ class Corral:
         return sorted(found, key=lambda status: status.id)
 
     async def unschedule(self, id: str) -> list[ScheduleStatus]:
-        """Remove a schedule; what it has ordered goes on. Answers with the schedule as it was.
+        """Remove a schedule, and revoke what was signed for it; what it has ordered goes on. Answers with it as it was.
 
         Raises:
             NotFound: there is no such schedule.
+            Forbidden: it is not signed by somebody who may revoke.
         """
         handle = self._temporal.get_schedule_handle(wire.schedule_id(id))
         async with _plain_errors(missing=f"there is no schedule {id!r}; `corral schedule list` lists them"):
             known = await handle.describe()
+            await self.revoke(Revocation(schedule=id, reason="its schedule was removed"))
             await handle.delete()
             return [_scheduled(id, await known.memo(), known.info)]
+
+    async def mandates(self, limit: int = 100) -> list[MandateStatus]:
+        """List what was signed for schedules, the newest first."""
+        return await self._ask(wire.Inquiry.MANDATES, limit, list[MandateStatus])
+
+    async def revoke(self, order: Revocation) -> list[MandateStatus]:
+        """Take back a mandate, or those of a schedule: nothing is ordered by it from now on; what it has ordered goes on.
+
+        Raises:
+            NotFound: there is no such mandate.
+            Forbidden: it is not signed by somebody who may revoke.
+        """
+        return await self._ask(wire.Inquiry.REVOKE_MANDATE, order, list[MandateStatus])
 
     async def orders(self, subject: str | None = None, limit: int = 100) -> list[OrderRecord]:
         """List who ordered what, the newest first; of one workflow if its id is given, such as `workload/w1`."""

@@ -416,6 +416,8 @@ class Approvals(Model):
     """What nobody has approved by then has ended."""
     by_another: StrictBool = True
     """Whoever ordered it cannot approve it."""
+    mandate_seconds: Annotated[Seconds, Field(ge=1)] = 90 * 86_400
+    """For so long at most a person may sign what a schedule orders for them."""
 
 
 NodePoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}/[a-z0-9][a-z0-9._-]{0,99}$")]

@@ -36,10 +36,15 @@ class RoundStatus(Model):
 
 
 class OrderRecord(Model):
-    """Who ordered what and when, by a signature that was verified; the subject is a workflow's id, or the pool."""
+    """Who ordered what and when, by a signature that was verified; the subject is a workflow's id, or the pool.
+
+    What a schedule ordered was signed by a mandate, and `due_at` is the time of the schedule that it was for.
+    """
 
     at: datetime
     principal: str
     command: str
     subject: str
     request: str
+    mandate: str | None = None
+    due_at: datetime | None = None

@@ -1,5 +1,6 @@
 """Schedules as services speak of them: an operation that is ordered again and again, by the clocks of a place."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Self
 
 from pydantic import AwareDatetime, Field, StrictInt, StringConstraints, model_validator
@@ -7,10 +8,12 @@ from pydantic import AwareDatetime, Field, StrictInt, StringConstraints, model_v
 from corral.evacuation import EvacuationOrder
 from corral.fleet import Place, PlaceKind
 from corral.model import HOUR_SECONDS, MAXIMUM_SECONDS, Identifier, Model, ShortName, ShortText
-from corral.rollout import WATCHED_SECONDS, Change, Conditions, RolloutOrder
+from corral.rollout import WATCHED_SECONDS, Change, Conditions, RolloutOrder, digest_of
 
 MOST_CHARACTERS = 80
 """Of a schedule's name: with the time it is the id of an operation."""
+
+AS_IN_ID = "%Y%m%d-%H%M%S"
 
 
 class RecurringEvacuation(Model):
@@ -33,6 +36,7 @@ class ScheduleSpec(Model):
     """An operation that is ordered at each time of a cron expression, unless the last one of it is still under way.
 
     The clocks are those of the wall in `time_zone`. What would be done by then is found out then: there is no token.
+    Whoever signs it gives a mandate: it is ordered for them at each of these times, in that `pool`, and after `until` no more.
     """
 
     id: Annotated[Identifier, StringConstraints(max_length=MOST_CHARACTERS)]
@@ -40,6 +44,8 @@ class ScheduleSpec(Model):
     time_zone: ShortName = "UTC"
     reason: Annotated[ShortText, StringConstraints(min_length=1)]
     who: Annotated[ShortName, StringConstraints(min_length=1)]
+    until: AwareDatetime | None = None
+    pool: ShortName | None = None
     evacuate: RecurringEvacuation | None = None
     roll_out: RecurringRollout | None = None
 
@@ -55,6 +61,27 @@ class ScheduleSpec(Model):
         if self.evacuate is not None:
             return f"evacuate {self.evacuate.kind} {self.evacuate.place}"
         return f"roll out {self.roll_out.subject}" if self.roll_out else ""
+
+    @property
+    def digest(self) -> str:
+        """The same for the same schedule."""
+        return digest_of(self.model_dump(mode="json", exclude_defaults=True))
+
+    @property
+    def mandate(self) -> str:
+        """The id of the mandate that whoever signs it gives: the same for the same schedule."""
+        return f"{self.id}-{self.digest[:12]}"
+
+    def order_at(self, due_at: datetime) -> EvacuationOrder | RolloutOrder:
+        """What is ordered at a time, to the second, under an id that says when."""
+        return self.order(f"{self.id}-{due_at.astimezone(UTC):{AS_IN_ID}}")
+
+    def due_at(self, id: str) -> datetime | None:
+        """The time for which the order of that id is, or none where it is no order of this schedule."""
+        try:
+            return datetime.strptime(id, f"{self.id}-{AS_IN_ID}").replace(tzinfo=UTC)
+        except ValueError:
+            return None
 
     def order(self, id: str) -> EvacuationOrder | RolloutOrder:
         """What is ordered, under an id of its own."""
@@ -81,5 +108,37 @@ class ScheduleStatus(Model):
     time_zone: str
     who: str
     reason: str
+    until: AwareDatetime | None = None
+    mandate: str | None = None
     next_at: AwareDatetime | None = None
     last_at: AwareDatetime | None = None
+
+
+class Revocation(Model):
+    """Take back a mandate, or all that were given for a schedule, so that nothing is ordered by it any more."""
+
+    mandate: Identifier | None = None
+    schedule: Identifier | None = None
+    who: ShortName = ""
+    reason: Annotated[ShortText, StringConstraints(min_length=1)]
+
+    @model_validator(mode="after")
+    def _is_about_one(self) -> Self:
+        if (self.mandate is None) == (self.schedule is None):
+            raise ValueError("expected either mandate or schedule, not both")
+        return self
+
+
+class MandateStatus(Model):
+    """A mandate: who signed what for a schedule, until when, the last time it was used for, and who revoked it and why."""
+
+    id: str
+    schedule: str
+    subject: str
+    principal: str
+    signed_at: AwareDatetime
+    until: AwareDatetime
+    last_due_at: AwareDatetime | None = None
+    revoked_at: AwareDatetime | None = None
+    revoked_by: str = ""
+    revoked_because: str = ""

@@ -2,7 +2,7 @@
 
 A claim names the principal, the command, what it is about, the request and the moment, and holds a digest of what is asked.
 It is signed with the principal's Ed25519 key and travels as a header. Whoever reads it, as in Temporal's histories, can only
-repeat the very same request, which is done once.
+repeat the very same request, which is done once; of a schedule that is signed, what is due at its times, each once.
 """
 
 import base64
@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.client import (
+    CreateScheduleInput,
     Interceptor,
     OutboundInterceptor,
+    ScheduleActionStartWorkflow,
+    ScheduleHandle,
     SignalWorkflowInput,
     StartActivityInput,
     StartWorkflowInput,
@@ -27,7 +31,9 @@ from temporalio.client import (
 )
 
 from corral import wire
+from corral.evacuation import EvacuationOrder
 from corral.model import Model
+from corral.schedule import ScheduleSpec
 
 HEADER = "corral-claim"
 KEY_BYTES = 32
@@ -178,6 +184,7 @@ STARTS: Mapping[str, str] = {
     wire.EVACUATION: "evacuate",
     wire.ROLLOUT: "roll-out",
 }
+MANDATE = "mandate"
 STEERS = "steer-operation"
 OPERATIONS = frozenset({"evacuation", "rollout"})
 """As their workflows' ids begin."""
@@ -190,12 +197,26 @@ APPLIES: Mapping[str, str] = {
     wire.Inquiry.APPLY_DATASETS: "apply-datasets",
     wire.Inquiry.APPLY_POLICY: "apply-policy",
     wire.Inquiry.DECLARE_LOST: "declare-lost",
+    wire.Inquiry.REVOKE_MANDATE: "revoke-mandate",
 }
 
 
 def begun(kind: str, subject: str, digest: str) -> Command:
     """The command that starts a workflow of a kind: the same spec is the same request."""
     return Command(STARTS[kind], subject, digest, digest_of({}))
+
+
+def mandated(spec: ScheduleSpec) -> Command:
+    """The command by which a schedule is signed: all that it orders is ordered by it."""
+    return Command(MANDATE, wire.schedule_id(spec.id), spec.mandate, spec.digest)
+
+
+def due(spec: ScheduleSpec, at: datetime) -> Command:
+    """The command that a schedule gives at a time."""
+    order = spec.order_at(at)
+    if isinstance(order, EvacuationOrder):
+        return begun(wire.EVACUATION, wire.evacuation_workflow_id(order.id), order.digest)
+    return begun(wire.ROLLOUT, wire.rollout_workflow_id(order.id), order.digest)
 
 
 def updated(update: str, subject: str, request: str, change: Model) -> Command | None:
@@ -248,7 +269,15 @@ class _Signing(OutboundInterceptor):
         if input.activity_type in APPLIES:
             command = Command(APPLIES[input.activity_type], "pool", input.id, applied(input.args))
             input.headers = self._with_claim(input.headers, command)
+        if input.activity_type == wire.Inquiry.MANDATE:
+            input.headers = self._with_claim(input.headers, mandated(input.args[0]))
         return await super().start_activity(input)
+
+    async def create_schedule(self, input: CreateScheduleInput) -> ScheduleHandle:
+        action = input.schedule.action
+        if isinstance(action, ScheduleActionStartWorkflow) and isinstance(spec := action.args[0], ScheduleSpec):
+            action.headers = self._with_claim(action.headers or {}, mandated(spec))
+        return await super().create_schedule(input)
 
 
 def _told(input: SignalWorkflowInput) -> Command | None:

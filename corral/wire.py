@@ -22,6 +22,8 @@ STATE = SearchAttributeKey.for_keyword("State")
 REGION = SearchAttributeKey.for_keyword("Region")
 SKU = SearchAttributeKey.for_keyword("Sku")
 PRIORITY = SearchAttributeKey.for_int("Priority")
+DUE_AT = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
+"""Temporal's own: the time of the schedule at which a workflow that it starts was due."""
 SEARCH_ATTRIBUTES = (QUEUE, TIER, STATE, REGION, SKU, PRIORITY)
 
 DIGEST_MEMO = "digest"
@@ -174,6 +176,9 @@ class Inquiry(StrEnum):
     FORESEE_EVACUATION = "inquiry.foresee-evacuation"
     WHAT_IF = "inquiry.what-if"
     OPERATIONS = "inquiry.operations"
+    MANDATE = "inquiry.mandate"
+    MANDATES = "inquiry.mandates"
+    REVOKE_MANDATE = "inquiry.revoke-mandate"
 
 
 CORDON = "cordon"

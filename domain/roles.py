@@ -34,6 +34,8 @@ NEEDS: Mapping[str, Role] = {
     "evacuate": Role.OPERATE,
     "roll-out": Role.OPERATE,
     "steer-operation": Role.OPERATE,
+    "mandate": Role.OPERATE,
+    "revoke-mandate": Role.OPERATE,
     "apply-queues": Role.OPERATE,
     "apply-datasets": Role.OPERATE,
     "apply-policy": Role.OPERATE,

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from temporalio.worker import (
     HandleUpdateInput,
     Interceptor,
     StartActivityInput,
+    StartChildWorkflowInput,
     StartLocalActivityInput,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
@@ -37,9 +39,11 @@ from corral.model import Model
 from corral.operation import OperationChange
 from corral.reservation import Extend, ReservationSpec, ReservationState
 from corral.rollout import RolloutOrder
+from corral.schedule import ScheduleSpec
 from corral.signing import (
     APPLIES,
     HEADER,
+    MANDATE,
     STARTS,
     STEERS,
     BadClaim,
@@ -48,11 +52,14 @@ from corral.signing import (
     applied,
     begun,
     digest_of,
+    due,
+    mandated,
     read_claim,
     updated,
     verify,
 )
 from corral.status import State
+from domain.mandates import Mandate, Occasion, why_not_due
 from domain.roles import About, refusal
 from worker.principals import Principals
 from workflows.steering import CANCELLED
@@ -92,12 +99,16 @@ class Orders(Protocol):
         """The queues of a workload or a reservation, and who submitted it; nothing of one that is not known."""
         ...
 
-    async def ordered(self, principal: str, command: Command, run: str) -> str:
-        """Write an order down, once; answers with the run in which it came first."""
+    async def ordered(self, principal: str, command: Command, run: str, occasion: Occasion | None = None) -> str:
+        """Write an order down, once, with the occasion if a schedule gives it; answers with the run in which it came first."""
         ...
 
     async def is_ordered(self, principal: str | None, command: Command) -> bool:
         """Whether it is written down; without a principal, whoever gave it."""
+        ...
+
+    async def mandate_of(self, id: str) -> Mandate | None:
+        """The mandate of that id as it stands now, or none."""
         ...
 
 
@@ -126,6 +137,8 @@ def asked_of(kind: str, args: Sequence[Any], request: str | None, claimed: str) 
             return begun(wire.ROLLOUT, wire.rollout_workflow_id(order.id), order.digest)
         case (("evacuating.steer" | "rolling_out.steer"), [str() as id, verb, OperationChange() as change, *key]):
             return _steered(kind, id, verb, change, str(*key))
+        case wire.Inquiry.MANDATE, [ScheduleSpec() as spec]:
+            return mandated(spec)
         case _ if kind in APPLIES:
             return Command(APPLIES[kind], "pool", request or "", applied(args))
     return None
@@ -195,7 +208,7 @@ class Guard:
         if header is None and command.name in _BEGINNINGS and await self._orders.is_ordered(None, command):
             return None  # a worker starts again what has lost its workflow
         try:
-            claim = await self._believed(command, header)
+            claim, occasion = await self._believed(command, header)
         except BadClaim as error:
             return f"{command.name}: nobody does this to {command.subject} unasked: {error}"
         known, submitter = ((), None) if queues is not None else await self._orders.whereabouts(command.subject)
@@ -206,13 +219,13 @@ class Guard:
             return problem
         if command.name in MEASURES:
             return None
-        first = await self._orders.ordered(claim.principal, command, run)
+        first = await self._orders.ordered(claim.principal, command, run, occasion)
         if first != run and command.name not in _ONCE:
             return f"{command.name}: this request was done before; a new one needs a signature of its own"
         return None
 
-    async def _believed(self, command: Command, header: Payload | None) -> Claim:
-        """The claim that comes with a command.
+    async def _believed(self, command: Command, header: Payload | None) -> tuple[Claim, Occasion | None]:
+        """The claim that comes with a command, and the occasion if it is a mandate's, for what a schedule orders.
 
         Raises:
             BadClaim: it is missing, forged, of another command, or too old for one that is not yet known.
@@ -224,6 +237,8 @@ class Guard:
         if principal is None:
             raise BadClaim(f"there is no principal {claim.principal!r}; who operates the pool can add it to its file")
         verify(claim, principal.key)
+        if claim.command.name == MANDATE and command.name in _BEGINNINGS:
+            return claim, await self._occasion(claim, command)
         if claim.command != command:
             raise BadClaim("what is asked is not what was signed")
         age = self._now() - claim.at
@@ -231,11 +246,30 @@ class Guard:
             raise BadClaim(f"it was signed {-age:.0f} s from now; set the clock of whoever signs")
         if age > self._valid_seconds and not await self._orders.is_ordered(claim.principal, command):
             raise BadClaim(f"it was signed {age:.0f} s ago, and counts for {self._valid_seconds} s; ask again")
-        return claim
+        return claim, None
+
+    async def _occasion(self, claim: Claim, command: Command) -> Occasion | None:
+        """The occasion on which a mandate covers a command; none where that was ordered by it before, and goes on.
+
+        Raises:
+            BadClaim: it does not cover it, or not any more.
+        """
+        if await self._orders.is_ordered(claim.principal, command):
+            return None
+        mandate = await self._orders.mandate_of(claim.command.request)
+        if mandate is None or not await self._orders.is_ordered(claim.principal, claim.command):
+            raise BadClaim(f"there is no mandate {claim.command.request!r} of {claim.principal!r}")
+        due_at = mandate.spec.due_at(command.subject.partition("/")[2])
+        if mandated(mandate.spec) != claim.command or due_at is None or due(mandate.spec, due_at) != command:
+            raise BadClaim("what is asked is not what was signed")
+        late = timedelta(seconds=self._valid_seconds)
+        if problem := why_not_due(mandate, due_at, datetime.fromtimestamp(self._now(), UTC), late):
+            raise BadClaim(f"by the mandate {claim.command.request} of {claim.principal!r}: {problem}")
+        return Occasion(claim.command.request, due_at)
 
 
 _BEGINNINGS = frozenset(STARTS.values())
-_ONCE = _BEGINNINGS | frozenset({"extend-reservation", "cancel-reservation", wire.CORDON, STEERS, *CHANGES})
+_ONCE = _BEGINNINGS | frozenset({"extend-reservation", "cancel-reservation", wire.CORDON, STEERS, MANDATE, *CHANGES})
 """Commands that are done once for a request, by the record itself."""
 
 
@@ -330,6 +364,10 @@ class _CarryOn(WorkflowOutboundInterceptor):
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         input.headers = _carried(input.headers)
         return super().start_activity(input)
+
+    def start_child_workflow(self, input: StartChildWorkflowInput) -> Any:
+        input.headers = _carried(input.headers)
+        return super().start_child_workflow(input)
 
     def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
         input.headers = _carried(input.headers)

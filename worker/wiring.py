@@ -24,6 +24,7 @@ from activities.inquiry import Inquiry
 from activities.inventory import Inventory
 from activities.leasing import Leasing
 from activities.liveness import BEATS
+from activities.mandating import Mandating
 from activities.observing import Observer
 from activities.placement import Placement
 from activities.ports import Provider
@@ -157,6 +158,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
         )
         inquiry, adjusting = Inquiry(store), Adjusting(store, courier)
         reserving, evacuating, rolling_out = Reserving(store), Evacuating(store, courier), RollingOut(store)
+        mandating = Mandating(store, is_required=settings.principals_file is not None)
         growing = Growing(store, providers, look_seconds=settings.growth_seconds)
         yield Parts(
             store=store,
@@ -172,6 +174,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
                 *(inquiry.node_pools, inquiry.provisionings, growing.keep_planning),
                 *(inquiry.datasets, inquiry.apply_datasets),
                 *(inquiry.policies, inquiry.apply_policy, inquiry.reservations, inquiry.orders),
+                *(mandating.mandate, mandating.revoke, mandating.mandates),
                 *(reserving.reserve, reserving.advance, reserving.extend, reserving.cancel),
                 *(evacuating.keep_moving, evacuating.steer, evacuating.evacuations, evacuating.foresee),
                 *(rolling_out.begin, rolling_out.advance, rolling_out.steer, rolling_out.what_if, rolling_out.operations),

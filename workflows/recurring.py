@@ -1,5 +1,7 @@
 """What a schedule starts each time: an operation of its own, under an id that says when."""
 
+from datetime import datetime
+
 from temporalio import workflow
 from temporalio.exceptions import ChildWorkflowError, FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
 
@@ -7,6 +9,9 @@ with workflow.unsafe.imports_passed_through():
     from corral import wire
     from corral.evacuation import EvacuationOrder
     from corral.schedule import ScheduleSpec
+
+DUE_AT_ITS_TIME = "due-at-its-time"
+"""Older ones gave their operation the time at which they began."""
 
 
 @workflow.defn(name=wire.RECURRING)
@@ -16,7 +21,7 @@ class Recurring:
     @workflow.run
     async def run(self, spec: ScheduleSpec) -> str:
         """Order it; answers with its id once it is over, and with what it met where it could not be carried out."""
-        order = spec.order(f"{spec.id}-{workflow.info().workflow_start_time:%Y%m%d-%H%M%S}")
+        order = spec.order_at(self._due_at())
         is_evacuation = isinstance(order, EvacuationOrder)
         try:
             await workflow.execute_child_workflow(
@@ -35,6 +40,12 @@ class Recurring:
             workflow.logger.warning("%s", outcome)
             return outcome
         return order.id
+
+    def _due_at(self) -> datetime:
+        """The time of the schedule that this is for, however late it began."""
+        info = workflow.info()
+        is_due_at = info.typed_search_attributes.get(wire.DUE_AT)
+        return is_due_at if is_due_at is not None and workflow.patched(DUE_AT_ITS_TIME) else info.workflow_start_time
 
 
 def _in_words(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from activities.store import audit, fleet
 from activities.store.figures import FigureReader, Figures
 from activities.store.parts.attempts import Attempts
 from activities.store.parts.growing import Growing
+from activities.store.parts.mandates import Mandates
 from activities.store.parts.operations import Operations
 from activities.store.parts.outbox import Outbox
 from activities.store.parts.reservations import Reservations
@@ -24,7 +25,9 @@ from activities.store.parts.transactions import reading
 from corral.policy import Policy
 
 
-class PostgresStore(Rounds, Standings, Attempts, Outbox, Signatures, Supply, Growing, Operations, Reservations, Rules):
+class PostgresStore(
+    Rounds, Standings, Attempts, Outbox, Signatures, Mandates, Supply, Growing, Operations, Reservations, Rules
+):
     """The `Store` port on PostgreSQL, part by part; and what watches over the whole."""
 
     def __init__(self, engine: AsyncEngine, clock: Clock, pool: str, policy: Policy | None = None) -> None:

@@ -1,6 +1,7 @@
 """Orders: which principal, whose signature was verified, ordered what and when; and what that was about."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -10,6 +11,7 @@ from activities.store import tables
 from corral.record import OrderRecord
 from corral.reservation import ReservationSpec
 from corral.wire import reservation_workflow_id, workload_workflow_id
+from domain.mandates import Occasion
 
 _LINES = text("""
     WITH RECURSIVE up AS (
@@ -38,9 +40,19 @@ async def whereabouts(connection: AsyncConnection, subject: str) -> tuple[Sequen
     return [], None
 
 
-async def order(connection: AsyncConnection, principal: str, command: str, subject: str, request: str, run: str) -> str:
+async def order(
+    connection: AsyncConnection,
+    principal: str,
+    command: str,
+    subject: str,
+    request: str,
+    run: str,
+    occasion: Occasion | None = None,
+) -> str:
     """Write an order down, unless the same request has been; answers with the run in which it came first."""
-    values = {"principal": principal, "command": command, "subject": subject, "request": request, "run": run}
+    values: dict[str, Any] = {"principal": principal, "command": command, "subject": subject, "request": request, "run": run}
+    if occasion is not None:
+        values |= {"mandate": occasion.mandate, "due_at": occasion.due_at}
     await connection.execute(insert(tables.signed_orders).values(**values).on_conflict_do_nothing())
     orders = tables.signed_orders.c
     first = await connection.scalar(
@@ -73,6 +85,6 @@ async def listed(connection: AsyncConnection, subject: str | None, limit: int) -
     if subject is not None:
         query = query.where(tables.signed_orders.c.subject == subject)
     return [
-        OrderRecord(at=row.at, principal=row.principal, command=row.command, subject=row.subject, request=row.request)
+        OrderRecord(**{name: getattr(row, name) for name in OrderRecord.model_fields})
         for row in await connection.execute(query)
     ]

@@ -469,7 +469,26 @@ signed_orders = Table(
     Column("request", Text, nullable=False),
     # The run in which it came first: one that comes again in another is a repetition by somebody else.
     Column("run", Text, nullable=False),
+    # By which mandate, and the time of its schedule; none where it was signed by itself.
+    Column("mandate", Text),
+    Column("due_at", Instant),
     UniqueConstraint("subject", "command", "request", "principal"),
+    Index("ix_signed_orders_mandate", "mandate", postgresql_where=text("mandate IS NOT NULL")),
+)
+
+mandates = Table(
+    "mandates",
+    metadata,
+    # What was signed for a schedule to order; its id is of its terms, its times are by the clock of the wall.
+    Column("id", Text, primary_key=True),
+    Column("pool", Text, nullable=False),
+    Column("schedule", Text, nullable=False, index=True),
+    Column("terms", JSONB, nullable=False),
+    Column("signed_at", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("revoked_at", Instant),
+    Column("revoked_by", Text, nullable=False, server_default=""),
+    Column("revoked_because", Text, nullable=False, server_default=""),
 )
 
 ledger = Table(

@@ -1,16 +1,19 @@
 """The commands about schedules: operations that are ordered again and again."""
 
+import getpass
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from corral.cli import tables
 from corral.cli.documents import read_documents
+from corral.cli.operations import Who, Why, seconds_of
 from corral.cli.options import Output
-from corral.cli.problems import InvalidInput, checked_id
+from corral.cli.problems import InvalidInput, checked, checked_id
 from corral.cli.render import View
 from corral.cli.session import Session
-from corral.schedule import ScheduleSpec
+from corral.schedule import Revocation, ScheduleSpec
 
 schedule = typer.Typer(help="Order operations again and again.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -19,13 +22,34 @@ schedule = typer.Typer(help="Order operations again and again.", no_args_is_help
 def create(
     context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A YAML file; `-` is the standard input.")],
+    lasts: Annotated[
+        str,
+        typer.Option("--for", metavar="TIME", help="How long it is ordered, such as 30d; needed where commands are signed."),
+    ] = "",
     output: Output = None,
 ) -> None:
-    """Let Temporal order what a YAML file says at each of its times, unless the last one is still under way."""
+    """Let Temporal order what a YAML file says at each of its times, unless the last one is still under way.
+
+    Where commands are signed, whoever creates it signs for all of its times until it ends.
+    """
+    ends = {"until": from_now(lasts)} if lasts else {}
     first, *others = read_documents([file], ScheduleSpec)
     if others:
         raise InvalidInput([f"{others[0].position}: a second document; a schedule is one document"], "nothing was changed")
-    Session.of(context, output).ask(lambda corral: corral.schedule(first.content), View(tables.schedules))
+    spec = first.content.model_copy(update=ends)
+    Session.of(context, output).ask(lambda corral: corral.schedule(spec), View(tables.schedules))
+
+
+def from_now(time: str) -> datetime:
+    """So long from now by the clock of the wall, to the second.
+
+    Raises:
+        InvalidInput: it is no length of time, or beyond all calendars.
+    """
+    try:
+        return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds_of("for", time))
+    except OverflowError as error:
+        raise InvalidInput([f'for: "{time}" is longer than any calendar; expected such as 30d']) from error
 
 
 @schedule.command("list")
@@ -40,6 +64,29 @@ def remove(
     name: Annotated[str, typer.Argument(metavar="ID", help="The schedule's id.", show_default=False)],
     output: Output = None,
 ) -> None:
-    """Order it no more; what it has ordered goes on."""
+    """Order it no more, and revoke what was signed for it; what it has ordered goes on."""
     id = checked_id(name)
     Session.of(context, output).ask(lambda corral: corral.unschedule(id), View(tables.schedules))
+
+
+@schedule.command()
+def mandates(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 20,
+    output: Output = None,
+) -> None:
+    """List what was signed for schedules to order: by whom, until when, and what was revoked; the newest first."""
+    Session.of(context, output).ask(lambda corral: corral.mandates(limit), View(tables.mandates))
+
+
+@schedule.command()
+def revoke(
+    context: typer.Context,
+    mandate: Annotated[str, typer.Argument(metavar="MANDATE", help="The mandate's id.", show_default=False)],
+    reason: Why,
+    who: Who = "",
+    output: Output = None,
+) -> None:
+    """Take back a mandate: nothing is ordered by it from now on; what it has ordered goes on."""
+    order = checked(Revocation, mandate=checked_id(mandate), who=who or getpass.getuser(), reason=reason)
+    Session.of(context, output).ask(lambda corral: corral.revoke(order), View(tables.mandates))

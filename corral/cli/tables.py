@@ -16,7 +16,7 @@ from corral.queue import BudgetStatus, QueueSpec, QueueStatus, QueueUsage, Quota
 from corral.record import OrderRecord, RoundStatus
 from corral.reservation import Purpose, ReservationAnswer, ReservationStatus
 from corral.rollout import Effect, WhatIf
-from corral.schedule import ScheduleStatus
+from corral.schedule import MandateStatus, ScheduleStatus
 from corral.status import Moment, WakeUp, Where, WorkloadEvent, WorkloadResult, WorkloadStatus
 
 ID = Column("ID")
@@ -448,10 +448,29 @@ def schedules(statuses: Sequence[ScheduleStatus]) -> Page:
         Column("CRON"),
         Column("ZONE"),
         Column("NEXT", is_whole=True),
+        Column("UNTIL", is_whole=True),
+        Column("MANDATE"),
         Column("BY"),
         Column("REASON"),
     )
-    rows = ((s.id, s.subject, s.cron, s.time_zone, s.next_at, s.who, s.reason) for s in statuses)
+    rows = ((s.id, s.subject, s.cron, s.time_zone, s.next_at, s.until, s.mandate, s.who, s.reason) for s in statuses)
+    return (table(columns, rows),)
+
+
+def mandates(statuses: Sequence[MandateStatus]) -> Page:
+    """One line for each mandate."""
+    columns = (
+        *(ID, Column("SCHEDULE"), Column("WHAT"), Column("SIGNED BY"), Column("AT", is_whole=True)),
+        *(Column("UNTIL", is_whole=True), Column("LAST FOR", is_whole=True), Column("REVOKED", is_whole=True)),
+        *(Column("BY"), Column("BECAUSE")),
+    )
+    rows = (
+        (
+            *(m.id, m.schedule, m.subject, m.principal, m.signed_at, m.until),
+            *(m.last_due_at, m.revoked_at, m.revoked_by, m.revoked_because),
+        )
+        for m in statuses
+    )
     return (table(columns, rows),)
 
 
@@ -506,8 +525,12 @@ def wake_up(next_one: WakeUp | None) -> Page:
 
 def orders(given: Sequence[OrderRecord]) -> Page:
     """One line for each order."""
-    columns = (Column("AT", is_whole=True), Column("PRINCIPAL"), Column("COMMAND"), Column("SUBJECT"), Column("REQUEST"))
-    return (table(columns, [(each.at, each.principal, each.command, each.subject, each.request) for each in given]),)
+    columns = (
+        *(Column("AT", is_whole=True), Column("PRINCIPAL"), Column("COMMAND"), Column("SUBJECT"), Column("REQUEST")),
+        *(Column("MANDATE"), Column("DUE", is_whole=True)),
+    )
+    rows = ((o.at, o.principal, o.command, o.subject, o.request, o.mandate, o.due_at) for o in given)
+    return (table(columns, rows),)
 
 
 def facts(values: Mapping[str, str]) -> Page:

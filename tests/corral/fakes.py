@@ -31,7 +31,7 @@ from corral.queue import QueuePreemption, QueueSpec, QueueStatus, QueueTree, Que
 from corral.record import OrderRecord, RoundStatus
 from corral.reservation import Miss, MissKind, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
 from corral.rollout import Change, Effect, EffectKind, RolloutOrder, Surroundings, WhatIf
-from corral.schedule import ScheduleSpec, ScheduleStatus
+from corral.schedule import MandateStatus, Revocation, ScheduleSpec, ScheduleStatus
 from corral.status import Moment, State, WakeUp, Where, WorkloadEvent, WorkloadFilter, WorkloadResult, WorkloadStatus
 from corral.wire import Steering
 
@@ -225,6 +225,19 @@ SCHEDULES = [
         who="ada",
         reason="patches",
         next_at=NOON,
+    )
+]
+MANDATES = [
+    MandateStatus(
+        id="nightly-0123456789ab",
+        schedule="nightly",
+        subject="evacuate cluster cloud/north/c1",
+        principal="ops",
+        signed_at=NOON,
+        until=NOON,
+        revoked_at=NOON,
+        revoked_by="ben",
+        revoked_because="too much",
     )
 ]
 A_WHAT_IF = WhatIf(
@@ -478,6 +491,14 @@ class FakeCorral(Corral):
     async def unschedule(self, id: str) -> list[ScheduleStatus]:
         self._note("unschedule", id)
         return SCHEDULES
+
+    async def mandates(self, limit: int = 100) -> list[MandateStatus]:
+        self._note("mandates", limit)
+        return MANDATES
+
+    async def revoke(self, order: Revocation) -> list[MandateStatus]:
+        self._note("revoke", order)
+        return MANDATES
 
     async def operations(self, limit: int = 20) -> list[OperationStatus]:
         self._note("operations", limit)

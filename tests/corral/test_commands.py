@@ -1,6 +1,7 @@
 """Each command asks the right question, and writes the answer in each form."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from corral.operation import OperationChange
 from corral.policy import Policy
 from corral.queue import QueueSpec, QueueTree, QuotaSpec
 from corral.rollout import Change, Conditions, RolloutOrder
-from corral.schedule import RecurringEvacuation, ScheduleSpec
+from corral.schedule import RecurringEvacuation, Revocation, ScheduleSpec
 from corral.status import State, WorkloadFilter, WorkloadResult, WorkloadStatus
 from corral.wire import Steering
 from tests.corral.fakes import (
@@ -36,6 +37,7 @@ from tests.corral.fakes import (
     FLEET,
     FORECAST,
     LONG_ID,
+    MANDATES,
     MOMENTS,
     NODE_ORDERS,
     NODE_POOLS,
@@ -163,6 +165,12 @@ CASES = [
     ("schedule create -", ("schedule", NIGHTLY), SCHEDULES),
     ("schedule list", ("schedules",), SCHEDULES),
     ("schedule remove nightly", ("unschedule", "nightly"), SCHEDULES),
+    ("schedule mandates --limit 7", ("mandates", 7), MANDATES),
+    (
+        "schedule revoke nightly-1 --reason x --by ben",
+        ("revoke", Revocation(mandate="nightly-1", who="ben", reason="x")),
+        MANDATES,
+    ),
     ("uncordon --region p/r --reason x", ("cordon", "p", BACK), NODES),
     ("uncordon p n1 --reason x", ("cordon", "p", Cordon(action="uncordon", nodes=("n1",), reason="x")), NODES),
 ]
@@ -209,6 +217,17 @@ def test_a_table_is_plain_text(command: str, question: tuple[object, ...], answe
     assert "\x1b" not in result.stdout
     assert all(line == line.rstrip() for line in result.stdout.splitlines())
     assert corral.asked == [question]
+
+
+def test_a_schedule_lasts_as_long_as_it_is_said_to() -> None:
+    corral = FakeCorral()
+    before = datetime.now(UTC).replace(microsecond=0)
+    assert run(corral, "schedule", "create", "-", "--for", "30d", given=A_SCHEDULE).exit_code == 0
+    ((_, spec),) = corral.asked
+    assert isinstance(spec, ScheduleSpec)
+    assert spec.until is not None
+    assert before + timedelta(days=30) <= spec.until <= datetime.now(UTC) + timedelta(days=30)
+    assert spec.model_copy(update={"until": None}) == NIGHTLY
 
 
 def test_the_list_has_a_line_for_each_workload_and_cuts_no_id_off() -> None:

@@ -2,17 +2,20 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from temporalio.client import ScheduleActionExecutionStartWorkflow
 
-from corral.client import Conflict, Corral, Forbidden
+from corral.client import Conflict, Corral, Forbidden, Invalid, NotFound
 from corral.evacuation import EvacuationOrder, EvacuationState
 from corral.fleet import PlaceKind
 from corral.operation import OperationChange
+from corral.schedule import RecurringRollout, Revocation, ScheduleSpec
 from corral.signing import Signer, new_keys
 from corral.status import State
-from corral.wire import Steering
+from corral.wire import Steering, schedule_id
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, patiently, running_pool
 from tests.servers import PostgresServer
@@ -102,3 +105,45 @@ async def test_an_operation_is_approved_by_another_principal_and_not_by_another_
         await ruled.clients["ben"].steer_operation("ruled-storm", Steering.REJECT, SEEN)
     status = await chief.steer_operation("ruled-storm", Steering.APPROVE, SEEN)
     assert [note.state for note in status.trail][:2] == [EvacuationState.AWAITING, EvacuationState.MOVING]
+
+
+async def test_what_a_signed_schedule_orders_is_done_until_its_mandate_is_revoked(ruled: Ruled) -> None:
+    pool, ops, chief = ruled.pool, ruled.clients["ops"], ruled.clients["chief"]
+    with pytest.raises(Invalid, match="until: what is signed for a schedule ends some time"):
+        await ops.schedule(each_second(until=None))
+    spec = each_second(until=datetime.now(UTC).replace(microsecond=0) + timedelta(days=1))
+    with pytest.raises(Forbidden, match="'ben' may not do this to schedule/ruled-quota"):
+        await ruled.clients["ben"].schedule(spec)
+    with pytest.raises(Forbidden, match="it is not signed"):
+        await pool.corral.schedule(spec)
+    with pytest.raises(NotFound):
+        await ops.unschedule("ruled-quota")
+    (created,) = await ops.schedule(spec)
+    assert created.mandate is not None
+
+    async def is_ordered() -> bool:
+        return any(each.id.startswith("ruled-quota-") and each.state == "done" for each in await patiently(ops.operations))
+
+    await eventually(is_ordered, "an operation was ordered at a time of the schedule")
+    rows = await pool.rows("SELECT principal, command, mandate, due_at FROM signed_orders WHERE mandate IS NOT NULL")
+    assert {(row[0], row[1], row[2]) for row in rows} == {("ops", "roll-out", created.mandate)}
+    assert len({row[3] for row in rows}) == len(rows), "once for each time"
+    await chief.revoke(Revocation(mandate=created.mandate, who="chief", reason="enough"))
+    await eventually(lambda: is_refused_by_now(ruled, "it was revoked at"), "the next time is refused")
+    await chief.unschedule("ruled-quota")
+    (mandate,) = await ops.mandates()
+    assert (mandate.principal, mandate.revoked_by, mandate.revoked_because) == ("ops", "chief", "enough")
+
+
+def each_second(until: datetime | None) -> ScheduleSpec:
+    """The queues as they are, put in force again and again."""
+    again = RecurringRollout(queues=QUEUES, watch_seconds=0)
+    return ScheduleSpec(id="ruled-quota", cron="* * * * * * *", until=until, reason="quota", who="ops", roll_out=again)
+
+
+async def is_refused_by_now(ruled: Ruled, problem: str) -> bool:
+    """Whether what the schedule has started last has ended with that problem."""
+    known = await ruled.pool.temporal.get_schedule_handle(schedule_id("ruled-quota")).describe()
+    action = known.info.recent_actions[-1].action
+    assert isinstance(action, ScheduleActionExecutionStartWorkflow)
+    return problem in await ruled.pool.temporal.get_workflow_handle(action.workflow_id, result_type=str).result()

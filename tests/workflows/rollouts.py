@@ -9,6 +9,7 @@ from typing import Any
 
 from temporalio import activity
 from temporalio.client import WorkflowHandle
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ApplicationError
 
 from activities.liveness import staying_alive
@@ -238,6 +239,16 @@ async def has_its_rollout_cancelled(stage: Stage, desk: Desk) -> WorkflowHandle[
 
 async def is_ordered_by_a_schedule(stage: Stage, desk: Desk) -> WorkflowHandle[Any, Any]:
     """What a schedule starts orders a roll-out, and is there until that is over."""
+    return await _recurs(stage, desk, TypedSearchAttributes.empty)
+
+
+async def is_ordered_for_a_time_of_a_schedule(stage: Stage, desk: Desk) -> WorkflowHandle[Any, Any]:
+    """The same, knowing when it was due."""
+    due = SearchAttributePair(wire.DUE_AT, datetime(2030, 6, 1, 20, tzinfo=UTC))
+    return await _recurs(stage, desk, TypedSearchAttributes([due]))
+
+
+async def _recurs(stage: Stage, desk: Desk, attributes: TypedSearchAttributes) -> WorkflowHandle[Any, Any]:
     spec = ScheduleSpec(
         id=desk.order.id,
         cron="0 20 * * *",
@@ -246,7 +257,9 @@ async def is_ordered_by_a_schedule(stage: Stage, desk: Desk) -> WorkflowHandle[A
         roll_out=RecurringRollout(policy=desk.order.change.policy),
     )
     queue = wire.pool_task_queue(stage.name)
-    handle = await stage.client.start_workflow(wire.RECURRING, spec, id=f"recurring/{spec.id}", task_queue=queue)
+    handle = await stage.client.start_workflow(
+        wire.RECURRING, spec, id=f"recurring/{spec.id}", task_queue=queue, search_attributes=attributes
+    )
     await handle.result()
     return handle
 
@@ -261,6 +274,7 @@ ROLLOUTS: dict[str, Scenario] = {
         rollout_is_aborted,
         has_its_rollout_cancelled,
         is_ordered_by_a_schedule,
+        is_ordered_for_a_time_of_a_schedule,
     )
 }
 

@@ -1,8 +1,9 @@
 """Commands are done for whoever signed them and may give them; what is forged, changed, old or used is refused."""
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ from corral.policy import Policy, PolicyOrder
 from corral.queue import QueueSpec, QueueTree
 from corral.reservation import Extend, ReservationSpec
 from corral.rollout import Change, RolloutOrder
-from corral.signing import HEADER, BadClaim, Command, Signer, begun, new_keys, read_claim, updated, verify
+from corral.schedule import RecurringEvacuation, Revocation, ScheduleSpec
+from corral.signing import HEADER, BadClaim, Command, Signer, begun, due, mandated, new_keys, read_claim, updated, verify
 from corral.status import State
 from corral.wire import Steering
+from domain.mandates import Mandate, Occasion
 from domain.roles import NEEDS
 from tests.activities.store.pool import a_spec
 from tests.workflows.scenarios import until_shown
@@ -55,6 +58,8 @@ class Orders:
     queue: str = "research"
     submitter: str | None = "ada"
     given: dict[tuple[str, Command], str] = field(default_factory=dict)
+    occasions: list[Occasion] = field(default_factory=list)
+    mandates: dict[str, Mandate] = field(default_factory=dict)
 
     async def lines(self, queues: Sequence[str]) -> list[list[str]]:
         return [[queue] for queue in queues]
@@ -62,11 +67,16 @@ class Orders:
     async def whereabouts(self, subject: str) -> tuple[Sequence[str], str | None]:
         return (self.queue,), self.submitter
 
-    async def ordered(self, principal: str, command: Command, run: str) -> str:
+    async def ordered(self, principal: str, command: Command, run: str, occasion: Occasion | None = None) -> str:
+        if occasion is not None:
+            self.occasions.append(occasion)
         return self.given.setdefault((principal, command), run)
 
     async def is_ordered(self, principal: str | None, command: Command) -> bool:
         return any(command == known and principal in {None, who} for who, known in self.given)
+
+    async def mandate_of(self, id: str) -> Mandate | None:
+        return self.mandates.get(id)
 
 
 @pytest.fixture
@@ -166,13 +176,16 @@ async def test_measures_are_checked_and_not_written_down(guard: Guard, orders: O
     assert "needs the role 'own'" in await told(guard, demand, signed("ada", ADA, demand))
 
 
-def without_ada(file: Path) -> None:
-    file.write_text("\n".join(line for line in FILE.splitlines() if "ada" not in line))
+def rewrite(file: Path, text: str) -> None:
+    """Change the file, at a time of its own."""
+    before = file.stat().st_mtime_ns
+    file.write_text(text)
+    os.utime(file, ns=(before + 1_000_000, before + 1_000_000))
 
 
 async def test_who_is_taken_out_of_the_file_is_obeyed_no_more(guard: Guard, file: Path) -> None:
     assert await told(guard, CANCEL, signed("ada", ADA)) == ""
-    without_ada(file)
+    rewrite(file, "\n".join(line for line in FILE.splitlines() if "ada" not in line))
     assert "there is no principal 'ada'" in await told(guard, CANCEL, signed("ada", ADA))
 
 
@@ -194,7 +207,19 @@ EVACUATION = EvacuationOrder(id="e1", kind=PlaceKind.REGION, place="aws/eu", rea
 ROLLOUT = RolloutOrder(id="o1", change=Change(policy=Policy(name="night")), reason="night", who="ada")
 NODES = Cordon(action="drain", nodes=("n1",), reason="firmware")
 BECAUSE = OperationChange(who="ada", reason="night")
+HOURLY = ScheduleSpec(
+    id="hourly",
+    cron="0 * * * *",
+    reason="patches",
+    who="ops",
+    until=datetime(2027, 2, 1, tzinfo=UTC),
+    pool="main",
+    evacuate=RecurringEvacuation(kind=PlaceKind.REGION, place="aws/eu"),
+)
+LAST_HOUR = datetime.fromtimestamp(NOW, UTC).replace(minute=0, second=0)
 DOCUMENTS: dict[str, Model] = {
+    wire.Inquiry.MANDATE: HOURLY,
+    wire.Inquiry.REVOKE_MANDATE: Revocation(mandate="hourly-1", reason="ben has left"),
     wire.Inquiry.APPLY_QUEUES: QueueTree(queues=(QueueSpec(name="research"),)),
     wire.Inquiry.APPLY_DATASETS: Catalogue(datasets=(Dataset(name="corpus", size_gib=1, regions=()),)),
     wire.Inquiry.APPLY_POLICY: PolicyOrder(policy=Policy(name="ours"), who="ada", why="x"),
@@ -274,6 +299,81 @@ def test_every_command_of_the_table_is_guarded() -> None:
 )
 def test_what_workflows_do_by_themselves_and_questions_need_no_signature(kind: str, args: Sequence[Any]) -> None:
     assert asked_of(kind, args, "k", "") is None
+
+
+# What schedules order
+
+
+@pytest.fixture
+def signed_schedule(orders: Orders) -> Payload:
+    """What a schedule presents each time: it is signed, and the record knows that."""
+    command = mandated(HOURLY)
+    orders.given["ops", command] = "run-1"
+    orders.mandates[HOURLY.mandate] = Mandate(HOURLY, LAST_HOUR - timedelta(days=1), timedelta(days=90))
+    return signed("ops", OPS, command, at=NOW - 24 * HOUR)
+
+
+async def test_what_a_signed_schedule_orders_at_its_time_is_done_for_whoever_signed_it(
+    guard: Guard, orders: Orders, signed_schedule: Payload
+) -> None:
+    assert await told(guard, due(HOURLY, LAST_HOUR), signed_schedule) == ""
+    assert orders.occasions == [Occasion(HOURLY.mandate, LAST_HOUR)]
+    assert ("ops", due(HOURLY, LAST_HOUR)) in orders.given
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (due(HOURLY, LAST_HOUR + timedelta(minutes=1)), "is no time of its schedule (0 * * * * UTC)"),
+        (due(HOURLY, LAST_HOUR + timedelta(hours=1)), "is yet to come"),
+        (due(HOURLY, LAST_HOUR - timedelta(hours=2)), "was more than 3600 s ago"),
+        (due(HOURLY, LAST_HOUR - timedelta(hours=30)), "it was signed at"),
+        (due(HOURLY.model_copy(update={"reason": "other"}), LAST_HOUR), "what is asked is not what was signed"),
+        (due(HOURLY.model_copy(update={"id": "other"}), LAST_HOUR), "what is asked is not what was signed"),
+        (begun(wire.EVACUATION, "evacuation/storm", "x"), "what is asked is not what was signed"),
+        (begun(wire.LIFECYCLE, "workload/w1", "x"), "what is asked is not what was signed"),
+        (CANCEL, "what is asked is not what was signed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.subject,
+)
+async def test_what_a_schedule_presents_is_of_no_use_outside_of_it(
+    guard: Guard, orders: Orders, signed_schedule: Payload, command: Command, problem: str
+) -> None:
+    before = dict(orders.given)
+    assert problem in await told(guard, command, signed_schedule)
+    assert orders.given == before
+
+
+async def test_a_revoked_mandate_orders_nothing_more_and_what_it_has_ordered_goes_on(
+    guard: Guard, orders: Orders, signed_schedule: Payload
+) -> None:
+    assert await told(guard, due(HOURLY, LAST_HOUR), signed_schedule) == ""
+    revoked = replace(orders.mandates[HOURLY.mandate], revoked="it was revoked at noon by ben: too much")
+    orders.mandates[HOURLY.mandate] = revoked
+    assert await told(guard, due(HOURLY, LAST_HOUR), signed_schedule) == ""
+    orders.given.pop(("ops", due(HOURLY, LAST_HOUR)))
+    assert "it was revoked at noon by ben: too much" in await told(guard, due(HOURLY, LAST_HOUR), signed_schedule)
+
+
+async def test_a_schedule_orders_nothing_once_its_signer_is_gone_has_another_key_or_lost_the_role(
+    guard: Guard, file: Path, signed_schedule: Payload
+) -> None:
+    command = due(HOURLY, LAST_HOUR)
+    rewrite(file, "\n".join(line for line in FILE.splitlines() if "ops" not in line))
+    assert "there is no principal 'ops'" in await told(guard, command, signed_schedule)
+    rewrite(file, FILE.replace(OPS[1], EVE[1]))
+    assert "its claim is not signed by the key of 'ops'" in await told(guard, command, signed_schedule)
+    rewrite(file, FILE.replace("{role: operate}", "{role: own, queues: [research, all]}"))
+    assert "it needs the role 'operate'" in await told(guard, command, signed_schedule)
+
+
+async def test_a_mandate_that_is_not_in_the_record_or_of_somebody_else_orders_nothing(
+    guard: Guard, orders: Orders, signed_schedule: Payload
+) -> None:
+    command, stolen = due(HOURLY, LAST_HOUR), signed("ada", ADA, mandated(HOURLY))
+    assert "there is no mandate" in await told(guard, command, stolen)
+    orders.mandates.clear()
+    assert "there is no mandate" in await told(guard, command, signed_schedule)
 
 
 # The file

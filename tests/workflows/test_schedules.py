@@ -2,10 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from temporalio.client import ScheduleActionExecutionStartWorkflow, ScheduleOverlapPolicy, WorkflowExecutionStatus
+from temporalio import activity
+from temporalio.client import (
+    ScheduleActionExecutionStartWorkflow,
+    ScheduleActionStartWorkflow,
+    ScheduleBackfill,
+    ScheduleOverlapPolicy,
+    WorkflowExecutionStatus,
+)
 from temporalio.exceptions import ApplicationError
 
 from corral import wire
@@ -13,7 +22,8 @@ from corral.client import Conflict, Corral, Invalid, NotFound
 from corral.fleet import PlaceKind
 from corral.policy import Policy
 from corral.rollout import RolloutState
-from corral.schedule import RecurringEvacuation, RecurringRollout, ScheduleSpec
+from corral.schedule import MandateStatus, RecurringEvacuation, RecurringRollout, Revocation, ScheduleSpec
+from corral.signing import HEADER, Signer, mandated, new_keys, read_claim
 from corral.wire import Steering
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows.rollouts import BEN, Desk, until_told
@@ -37,16 +47,42 @@ async def until(look: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.1)
 
 
+@dataclass
+class Mandates:
+    """What the record is asked about the mandates of schedules."""
+
+    refuses: str = ""
+    signed: list[ScheduleSpec] = field(default_factory=list)
+    revoked: list[str | None] = field(default_factory=list)
+
+    @activity.defn(name=wire.Inquiry.MANDATE)
+    async def mandate(self, spec: ScheduleSpec) -> list[MandateStatus]:
+        if self.refuses:
+            raise ApplicationError(self.refuses, type=wire.Failure.INVALID, non_retryable=True)
+        self.signed.append(spec)
+        return []
+
+    @activity.defn(name=wire.Inquiry.REVOKE_MANDATE)
+    async def revoke(self, order: Revocation) -> list[MandateStatus]:
+        self.revoked.append(order.schedule)
+        return []
+
+
 @pytest.fixture
 async def corral(stage: Stage) -> Corral:
     return Corral(stage.client, POOL)
 
 
 @pytest.fixture
-async def desk(stage: Stage) -> AsyncIterator[Desk]:
+def mandates() -> Mandates:
+    return Mandates()
+
+
+@pytest.fixture(autouse=True)
+async def desk(stage: Stage, mandates: Mandates) -> AsyncIterator[Desk]:
     """A record behind the workers of the pool."""
     desk = Desk(watched=60, looks=60)
-    async with open_stage(stage.client, *desk.activities, name=POOL):
+    async with open_stage(stage.client, *desk.activities, mandates.mandate, mandates.revoke, name=POOL):
         yield desk
 
 
@@ -65,6 +101,44 @@ async def test_it_is_listed_with_its_next_time_until_it_is_removed(corral: Corra
     assert (await corral.unschedule("nightly"))[0].subject == created.subject
     with pytest.raises(NotFound, match="there is no schedule 'nightly'"):
         await corral.unschedule("nightly")
+
+
+async def test_whoever_signs_presents_that_each_time_and_it_is_revoked_with_the_schedule(
+    corral: Corral, mandates: Mandates, stage: Stage
+) -> None:
+    signing = Corral.signing(stage.client, Signer("ada", new_keys()[0]), POOL)
+    spec = a_schedule("signed", until=datetime(2099, 1, 1, tzinfo=UTC))
+    (created,) = await signing.schedule(spec)
+    signed = spec.model_copy(update={"pool": POOL})
+    assert mandates.signed == [signed]
+    assert (created.until, created.mandate) == (spec.until, signed.mandate)
+    known = await stage.client.get_schedule_handle(wire.schedule_id("signed")).describe()
+    assert isinstance(known.schedule.action, ScheduleActionStartWorkflow)
+    assert known.schedule.action.headers is not None
+    assert read_claim(known.schedule.action.headers[HEADER]).command == mandated(signed)
+    assert known.schedule.spec.end_at == spec.until
+    await corral.unschedule("signed")
+    assert mandates.revoked == ["signed"]
+
+
+async def test_a_schedule_that_cannot_be_signed_is_not_kept(corral: Corral, mandates: Mandates) -> None:
+    mandates.refuses = "until: say until when"
+    with pytest.raises(Invalid, match="until: say until when"):
+        await corral.schedule(a_schedule("unsigned"))
+    with pytest.raises(NotFound, match="there is no schedule 'unsigned'"):
+        await corral.unschedule("unsigned")
+    with pytest.raises(Invalid, match="pool: 'other' is not the pool of this connection; expected 'schedules'"):
+        await corral.schedule(a_schedule("elsewhere", pool="other"))
+
+
+async def test_what_is_ordered_is_for_the_time_at_which_it_was_due(corral: Corral, desk: Desk, stage: Stage) -> None:
+    await corral.schedule(a_schedule("late", cron="0 20 * * *", time_zone="UTC"))
+    handle = stage.client.get_schedule_handle(wire.schedule_id("late"))
+    day = datetime(2026, 6, 1, tzinfo=UTC)
+    await handle.backfill(ScheduleBackfill(day, day + timedelta(days=1), ScheduleOverlapPolicy.SKIP))
+    await asyncio.wait_for(desk.begun.wait(), PATIENCE_SECONDS)
+    assert [order.id for order in desk.orders] == ["late-20260601-200000"]
+    await corral.unschedule("late")
 
 
 async def test_times_that_temporal_does_not_take_are_told(corral: Corral) -> None:

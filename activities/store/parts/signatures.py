@@ -3,6 +3,7 @@
 from activities.store import signed_orders
 from activities.store.parts.transactions import Transactions, reading
 from corral.signing import Command
+from domain.mandates import Occasion
 
 
 class Signatures(Transactions):
@@ -12,10 +13,11 @@ class Signatures(Transactions):
     lines = reading(signed_orders.lines)
     whereabouts = reading(signed_orders.whereabouts)
 
-    async def ordered(self, principal: str, command: Command, run: str) -> str:
-        """Write a signed order down, once; answers with the run in which it came first."""
+    async def ordered(self, principal: str, command: Command, run: str, occasion: Occasion | None = None) -> str:
+        """Write a signed order down, once, with its occasion if a schedule gives it; answers with the run it came in first."""
+        name, subject, request = command.name, command.subject, command.request
         async with self._engine.begin() as connection:
-            return await signed_orders.order(connection, principal, command.name, command.subject, command.request, run)
+            return await signed_orders.order(connection, principal, name, subject, request, run, occasion)
 
     async def is_ordered(self, principal: str | None, command: Command) -> bool:
         """Whether a signed order is written down; without a principal, whoever gave it."""
