@@ -400,8 +400,26 @@ class EndpointToAsk:
     problem: str = ""
 
 
+class Miss(StrEnum):
+    """Why demand was asked for in vain."""
+
+    NOT_ALLOWED = "not-allowed"
+    """Workers of the pool do not ask that host."""
+    TOO_LATE = "too-late"
+    """It did not answer in time."""
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    """It answered with an error."""
+    NO_NUMBER = "no-number"
+    """It answered with anything but one number from 0 to 1e12."""
+
+
 class NoDemand(Exception):
     """Demand could not be asked for; the message says why, for the people whose endpoint it is."""
+
+    def __init__(self, message: str, cause: Miss) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class Meter(Protocol):

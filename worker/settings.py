@@ -1,7 +1,7 @@
 """Settings from the environment: what each means, and which values are refused."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -63,6 +63,27 @@ def _asynchronous(url: str) -> str:
     if not url.startswith("postgresql+asyncpg://"):
         raise ValueError("an address such as postgresql+asyncpg://user:password@host:5432/database is expected")
     return url
+
+
+def _hosts_in(listed: str) -> list[str]:
+    return [host for host in listed.split(",") if host]
+
+
+def _tokens_of(listed: SecretStr, hosts: Collection[str]) -> dict[str, str]:
+    """Each host with its token.
+
+    Raises:
+        ValueError: they cannot be read, or are of hosts that nobody asks; no token is repeated.
+    """
+    tokens: dict[str, str] = {}
+    for number, entry in enumerate(listed.get_secret_value().split(","), 1):
+        name, _, token = entry.strip().partition("=")
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise ValueError(f"host:port=token is expected, separated by commas; entry {number} is none")
+        if (host := name.lower()) not in hosts:
+            raise ValueError(f"hosts of {variable('demand_hosts')} are expected; entry {number} is of another")
+        tokens[host] = token
+    return tokens
 
 
 def embedded_database_url(port: int, database: str = DATABASE) -> str:
@@ -155,7 +176,10 @@ class Settings(BaseSettings):
         "",
         description="hosts that are asked for the demand of endpoints, as host:port,...; nobody is without it",
     )
-    demand_token: SecretStr | None = Field(None, description="bearer token that these hosts are shown")
+    demand_token: SecretStr | None = Field(
+        None, description="bearer token that those of them are shown that have none of their own"
+    )
+    demand_tokens: SecretStr | None = Field(None, description="bearer tokens of their own, as host:port=token,...")
     demand_seconds: PositiveSeconds = Field(5, description="how long they may take to answer, in seconds of the wall")
     sandbox: bool = Field(False, description="run workflows in Temporal's sandbox: slower, but strict")
     workflow_pollers: int = Field(40, ge=2, le=1_000, description="how many requests for workflow tasks a worker keeps open")
@@ -223,6 +247,18 @@ class Settings(BaseSettings):
         if keys is not None:
             keys_of(keys.get_secret_value())
         return keys
+
+    @field_validator("demand_tokens")
+    @classmethod
+    def _tokens_of_hosts_that_are_asked(cls, tokens: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if tokens is not None and "demand_hosts" in info.data:
+            _tokens_of(tokens, _hosts_in(info.data["demand_hosts"]))
+        return tokens
+
+    def tokens_by_host(self) -> dict[str, str]:
+        """What each of the hosts is shown that may be asked for demand; empty: nothing."""
+        hosts, for_all = _hosts_in(self.demand_hosts), self.demand_token.get_secret_value() if self.demand_token else ""
+        return dict.fromkeys(hosts, for_all) | (_tokens_of(self.demand_tokens, hosts) if self.demand_tokens else {})
 
     def tls(self) -> TLSConfig | bool:
         """How to be sure of the Temporal server, and it of us; false where neither is wanted."""

@@ -124,6 +124,7 @@ class Parts:
     """What a running worker is made of."""
 
     store: PostgresStore
+    pulling: Pulling
     providers: Mapping[str, Provider]
     pool_activities: Sequence[Callable[..., Awaitable[Any]]]
     provider_activities: Sequence[Callable[..., Awaitable[Any]]]
@@ -147,12 +148,13 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
         renew_seconds = settings.suspect_seconds / RENEWALS_BEFORE_SUSPICION
         leasing = Leasing(store, providers, courier, clock, settings.lease_terms(), renew_seconds=renew_seconds)
         meter = await stack.enter_async_context(prometheus(settings))
+        pulling = Pulling(store, courier, meter, clock)
         rounds = Rounds(
             store,
             courier,
             workloads,
             clock,
-            Pulling(store, courier, meter, clock),
+            pulling,
             tick_seconds=settings.tick_seconds,
             reconcile_seconds=settings.reconcile_seconds,
         )
@@ -162,6 +164,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
         growing = Growing(store, providers, look_seconds=settings.growth_seconds)
         yield Parts(
             store=store,
+            pulling=pulling,
             providers=providers,
             pool_activities=(
                 Admission(store, courier).admit,
@@ -189,9 +192,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
 @asynccontextmanager
 async def prometheus(settings: Settings) -> AsyncIterator[Prometheus]:
     """What asks for demand as the settings say, until the context is left."""
-    hosts = frozenset(settings.demand_hosts.split(",")) - {""}
-    token = settings.demand_token and settings.demand_token.get_secret_value()
-    async with Prometheus.opened(hosts, token or "", within_seconds=settings.demand_seconds) as meter:
+    async with Prometheus.opened(settings.tokens_by_host(), within_seconds=settings.demand_seconds) as meter:
         yield meter
 
 
@@ -215,7 +216,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         interceptors = [*stack.enter_context(traced(settings)), NameLines()]
         parts = await stack.enter_async_context(assembled(settings, client))
-        stack.enter_context(measured(settings, parts.store))
+        stack.enter_context(measured(settings, parts.store, parts.pulling))
         await stack.enter_async_context(working(settings, client, parts, interceptors))
         collect_a_little()
         collecting = asyncio.create_task(keep_collecting())

@@ -1,5 +1,6 @@
 """A provider and workflows in memory, which do what a test tells them to, and remember what was asked of them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from activities.ports import (
     ErrorClass,
     Event,
     LaunchSpec,
+    Miss,
     NoDemand,
     NodeView,
     Observation,
@@ -25,9 +27,10 @@ from activities.ports import (
     ProviderSnapshot,
 )
 from activities.pulling import Pulling
+from activities.store.postgres import PostgresStore
 from corral.demand import Demand, DemandSource
 from domain.leases import LeaseTerms
-from tests.activities.store.pool import PROVIDER, Pool
+from tests.activities.store.pool import PROVIDER, HandClock, Pool
 
 
 @dataclass
@@ -161,17 +164,27 @@ class FakeWorkloads:
 LEASE_SECONDS, GRACE_SECONDS, SKEW_SECONDS, SUSPECT_SECONDS = 100, 10, 5, 30
 
 
+def asking_nobody(store: PostgresStore) -> Pulling:
+    """What asks for demand, before anybody is due."""
+    return Pulling(store, Courier(store, FakeWorkloads()), FakeMeter(), HandClock())
+
+
 @dataclass
 class FakeMeter:
     """Knows the demand that it is given by query, and has none for any other."""
 
     demand: dict[str, float] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    hanging: dict[str, asyncio.Event] = field(default_factory=dict)
+    """By their address, servers that do not answer in time, which is over when the event says so."""
 
     async def ask(self, source: DemandSource) -> Demand:
         self.asked.append(source.query)
+        if source.url in self.hanging:
+            await self.hanging[source.url].wait()
+            raise NoDemand(f"{source.url} did not answer", Miss.TOO_LATE)
         if source.query not in self.demand:
-            raise NoDemand(f"nothing answers {source.query}")
+            raise NoDemand(f"nothing answers {source.query}", Miss.NO_NUMBER)
         return Demand(value=self.demand[source.query])
 
 
@@ -185,8 +198,10 @@ class Crew:
         self.provider = FakeProvider(self.pool)
         self.workloads = FakeWorkloads()
         self.courier = Courier(self.pool.store, self.workloads)
-        self.meter = FakeMeter()
-        self.pulling = Pulling(self.pool.store, self.courier, self.meter, self.pool.clock, look_seconds=0.01)
+        self.meter, self.wall_seconds = FakeMeter(), 0.0
+        self.pulling = Pulling(
+            self.pool.store, self.courier, self.meter, self.pool.clock, look_seconds=0.01, wall=lambda: self.wall_seconds
+        )
         self.observer = Observer(self.pool.store, self.courier)
         providers = {PROVIDER: self.provider}
         self.placement = Placement(self.pool.store, providers, self.observer, self.courier, self.pool.clock)

@@ -1,77 +1,38 @@
 """The demand that a Prometheus answers with, and what is said when that is none."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from activities.ports import NoDemand
+from activities.ports import Miss, NoDemand
 from activities.prometheus import MOST_BYTES, Prometheus
 from corral.demand import DemandSource
+from tests.activities.prometheus_server import Server, serving
 
 QUERY = 'sum(requests{app="chat & co"}) + 1'
 LONG_SECONDS = 60.0
 
 
-@dataclass
-class Server:
-    """Answers every request with these bytes, and keeps what it was sent."""
-
-    answer: bytes = b""
-    port: int = 0
-    requests: list[str] = field(default_factory=list)
-    is_silent: bool = False
-    """It never goes on to answer."""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            self.requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
-            if self.is_silent:
-                await reader.read()
-            writer.write(self.answer)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # whoever asked has left
-        finally:
-            writer.close()
-
-    def says(self, document: object, status: str = "200 OK", *headers: str) -> None:
-        body = document if isinstance(document, bytes) else json.dumps(document).encode()
-        lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers, "", ""]
-        self.answer = "\r\n".join(lines).encode() + body
-
-    def finds(self, *numbers: str) -> None:
-        result = [{"metric": {}, "value": [1_700_000_000.5, number]} for number in numbers]
-        self.says({"status": "success", "data": {"resultType": "vector", "result": result}})
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    server = Server()
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    yield server
-    listening.close()
+    async with serving() as server:
+        yield server
 
 
 async def asked(server: Server, *, token: str = "", path: str = "", within_seconds: float = LONG_SECONDS) -> float:
     """What the server answers where it is allowed to be asked."""
-    async with Prometheus.opened({f"127.0.0.1:{server.port}"}, token, within_seconds=within_seconds) as meter:
+    async with Prometheus.opened({f"127.0.0.1:{server.port}": token}, within_seconds=within_seconds) as meter:
         return (await meter.ask(DemandSource(url=server.url + path, query=QUERY))).value
 
 
 @asynccontextmanager
-async def refused(told: str) -> AsyncIterator[None]:
-    with pytest.raises(NoDemand, match=told):
+async def refused(told: str, cause: Miss | None = None) -> AsyncIterator[None]:
+    with pytest.raises(NoDemand, match=told) as miss:
         yield
+    assert cause in {None, miss.value.cause}
 
 
 @pytest.mark.parametrize(("path", "asks"), [("", "/api/v1/query"), ("/prometheus/", "/prometheus/api/v1/query")])
@@ -89,16 +50,20 @@ async def test_a_scalar_is_a_number_too(server: Server) -> None:
     assert await asked(server) == 0
 
 
-async def test_the_token_is_shown(server: Server) -> None:
+async def test_each_host_is_shown_its_own_token_and_no_other(server: Server) -> None:
     server.finds("1")
     await asked(server, token="abc")
-    assert "authorization: bearer abc" in server.requests[0].lower()
+    tokens = {"127.0.0.1": "of-another-port", "elsewhere": "of-another", f"127.0.0.1:{server.port}": "its-own"}
+    async with Prometheus.opened(tokens) as meter:
+        await meter.ask(DemandSource(url=server.url, query=QUERY))
+    shown = [line for request in server.requests for line in request.splitlines() if line.lower().startswith("authorization")]
+    assert [line.partition(": ")[2] for line in shown] == ["Bearer abc", "Bearer its-own"]
 
 
 @pytest.mark.parametrize("number", ["NaN", "+Inf", "-1", "1e13", "many", ""])
 async def test_what_is_no_amount_is_no_demand(server: Server, number: str) -> None:
     server.finds(number)
-    async with refused("expected a number from 0 to 1e12"):
+    async with refused("expected a number from 0 to 1e12", Miss.NO_NUMBER):
         await asked(server)
 
 
@@ -107,7 +72,7 @@ async def test_what_is_no_amount_is_no_demand(server: Server, number: str) -> No
 )
 async def test_other_than_one_number_is_no_demand(server: Server, numbers: tuple[str, ...], told: str) -> None:
     server.finds(*numbers)
-    async with refused(told):
+    async with refused(told, Miss.NO_NUMBER):
         await asked(server)
 
 
@@ -126,7 +91,7 @@ async def test_other_than_one_number_is_no_demand(server: Server, numbers: tuple
 )
 async def test_what_is_no_answer_of_prometheus_is_no_demand(server: Server, answer: bytes) -> None:
     server.says(answer)
-    async with refused("answered with something else than the API of Prometheus"):
+    async with refused("answered with something else than the API of Prometheus", Miss.NO_NUMBER):
         await asked(server)
 
 
@@ -138,7 +103,7 @@ async def test_what_prometheus_says_of_a_query_that_it_refuses_is_passed_on(serv
 
 async def test_of_other_errors_the_status_alone_is_passed_on(server: Server) -> None:
     server.says(b"secret", "500 Internal Server Error")
-    async with refused("answered with status 500$"):
+    async with refused("answered with status 500$", Miss.REFUSED):
         await asked(server)
 
 
@@ -151,13 +116,13 @@ async def test_nobody_is_redirected(server: Server) -> None:
 
 async def test_who_does_not_answer_is_not_waited_for(server: Server) -> None:
     server.is_silent = True
-    async with refused("did not answer within 0.2 seconds"):
+    async with refused("did not answer within 0.2 seconds", Miss.TOO_LATE):
         await asked(server, within_seconds=0.2)
 
 
 async def test_an_answer_that_is_too_long_is_not_read_to_its_end(server: Server) -> None:
     server.says(b" " * (MOST_BYTES + 1))
-    async with refused(f"more than {MOST_BYTES} bytes"):
+    async with refused(f"more than {MOST_BYTES} bytes", Miss.NO_NUMBER):
         await asked(server)
 
 
@@ -169,7 +134,7 @@ async def test_what_is_no_http_is_no_demand(server: Server) -> None:
 
 @pytest.mark.parametrize("host", ["xn--a", "a..b", "a" * 300])
 async def test_a_host_that_cannot_be_is_no_demand(host: str) -> None:
-    async with Prometheus.opened({"prometheus:9090"}) as meter, refused("could not be asked|do not ask"):
+    async with Prometheus.opened({"prometheus:9090": ""}) as meter, refused("could not be asked|do not ask"):
         await meter.ask(DemandSource(url=f"http://{host}:9090", query=QUERY))
 
 
@@ -178,7 +143,7 @@ async def test_where_nobody_listens_there_is_no_demand() -> None:
     port = gone.sockets[0].getsockname()[1]
     gone.close()
     await gone.wait_closed()
-    async with refused("could not be asked"):
+    async with refused("could not be asked", Miss.UNREACHABLE):
         await asked(Server(port=port))
 
 
@@ -186,7 +151,10 @@ async def test_where_nobody_listens_there_is_no_demand() -> None:
 async def test_a_host_that_is_not_allowed_is_not_asked_and_whoever_reads_it_knows_the_setting(
     server: Server, hosts: set[str]
 ) -> None:
-    async with Prometheus.opened(hosts) as meter, refused(f"CORRAL_DEMAND_HOSTS=127.0.0.1:{server.port}"):
+    async with (
+        Prometheus.opened(dict.fromkeys(hosts, "")) as meter,
+        refused(f"CORRAL_DEMAND_HOSTS=127.0.0.1:{server.port}", Miss.NOT_ALLOWED),
+    ):
         await meter.ask(DemandSource(url=server.url, query=QUERY))
     assert server.requests == []
 
@@ -202,7 +170,7 @@ async def test_a_host_that_is_not_allowed_is_not_asked_and_whoever_reads_it_know
     ],
 )
 async def test_a_host_without_a_port_is_allowed_at_the_port_of_the_scheme(url: str, allowed: bool) -> None:
-    async with Prometheus.opened({"prometheus"}, within_seconds=0) as meter:
+    async with Prometheus.opened({"prometheus": ""}, within_seconds=0) as meter:
         told = "did not answer" if allowed else "do not ask"
         async with refused(told):
             await meter.ask(DemandSource(url=url, query=QUERY))

@@ -63,6 +63,34 @@ def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name:
     assert expected in told
 
 
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ("prometheus:9090", "host:port=token is expected, separated by commas; entry 1 is none"),
+        ("prometheus:9090=s3cret,", "entry 2 is none"),
+        ("prometheus:9090=s3cret with spaces", "entry 1 is none"),
+        ("prometheus:9090=s3cret,elsewhere=s3cret", "hosts of CORRAL_DEMAND_HOSTS are expected; entry 2 is of another"),
+    ],
+)
+def test_tokens_are_of_hosts_that_are_asked_and_never_repeated(
+    monkeypatch: pytest.MonkeyPatch, tokens: str, expected: str
+) -> None:
+    told = refusal(monkeypatch, DEMAND_HOSTS="prometheus:9090", DEMAND_TOKENS=tokens)
+    assert told.startswith("CORRAL_DEMAND_TOKENS: its value (not shown) cannot be used: ")
+    assert expected in told
+    assert "s3cret" not in told
+
+
+def test_each_host_has_its_own_token_or_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRAL_DEMAND_HOSTS", "a:9090,b,c:1")
+    assert load_settings().tokens_by_host() == {"a:9090": "", "b": "", "c:1": ""}
+    monkeypatch.setenv("CORRAL_DEMAND_TOKEN", "of-all")
+    monkeypatch.setenv("CORRAL_DEMAND_TOKENS", "A:9090=x==, c:1=y")
+    settings = load_settings()
+    assert settings.tokens_by_host() == {"a:9090": "x==", "b": "of-all", "c:1": "y"}
+    assert "x==" not in repr(settings)
+
+
 def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     told = refusal(monkeypatch, TEMPRAL_PORT="7233", POSTGRES_PORT="x", TICK_SECONDS="0").splitlines()
     assert [line.split(" ")[0] for line in told] == ["CORRAL_TEMPRAL_PORT", "CORRAL_TICK_SECONDS:", "CORRAL_POSTGRES_PORT:"]

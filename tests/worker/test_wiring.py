@@ -9,6 +9,7 @@ from temporalio.client import Client
 
 from activities.store.postgres import PostgresStore
 from corral import wire
+from tests.activities.fakes import asking_nobody
 from worker.embedded import free_port
 from worker.settings import Settings, embedded_database_url
 from worker.wiring import Parts, keep_singletons
@@ -27,7 +28,7 @@ class Starts:
 async def test_a_worker_outlives_a_database_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings, starts = Settings(state_dir=tmp_path), Starts()
     store = PostgresStore.connect(embedded_database_url(free_port(), "nobody"), settings.clock(), settings.pool)
-    parts = Parts(store=store, providers={}, pool_activities=(), provider_activities=())
+    parts = Parts(store=store, pulling=asking_nobody(store), providers={}, pool_activities=(), provider_activities=())
     with caplog.at_level(logging.WARNING):
         await keep_singletons(cast(Client, starts), settings, parts)
     await store.aclose()

@@ -59,6 +59,7 @@ WORKER = {
     "round_duration_seconds": Meaning("how long rounds took, from their turn to their commit", ("trigger",)),
     "round_step_seconds": Meaning("how long the steps of rounds took", ("step",)),
     "round_conflicts": Meaning("rounds that were decided again because the world had changed", ("trigger",)),
+    "demand_misses": Meaning("demand of endpoints that was asked for in vain", ("cause",)),
     "record_up": Meaning("whether the record answered, so that the metrics of the pool are here"),
 }
 """Of the worker that is asked."""

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from activities.ports import Miss
+from activities.pulling import Pulling
 from activities.store.figures import WAIT_BOUNDS, Amounts, Figures
 from activities.store.postgres import PostgresStore
 from activities.store.steps import RoundTimes
@@ -26,8 +28,8 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def measured(settings: Settings, store: PostgresStore) -> Iterator[None]:
-    """Have rounds measured and metrics served until the context is left, if the settings give an address for them.
+def measured(settings: Settings, store: PostgresStore, pulling: Pulling) -> Iterator[None]:
+    """Have rounds and pulls measured and metrics served until the context is left, if the settings give an address for them.
 
     Raises:
         CannotStart: the address cannot be listened on.
@@ -38,6 +40,7 @@ def measured(settings: Settings, store: PostgresStore) -> Iterator[None]:
     from prometheus_client import start_http_server
 
     registry = registry_of(store, asyncio.get_running_loop())
+    pulling.on_miss = miss_counter(registry)
     host, port = settings.metrics_address.rsplit(":", 1)
     try:
         server, _ = start_http_server(int(port), host, registry)
@@ -138,6 +141,17 @@ def _record_up(answered: int) -> "Metric":
     from prometheus_client.core import GaugeMetricFamily
 
     return GaugeMetricFamily(PREFIX + "record_up", WORKER["record_up"].words, value=answered)
+
+
+def miss_counter(registry: "CollectorRegistry") -> Callable[[Miss], None]:
+    """Counts demand that was asked for in vain; each cause is there from the beginning."""
+    from prometheus_client import Counter
+
+    meaning = WORKER["demand_misses"]
+    misses = Counter(PREFIX + "demand_misses", meaning.words, meaning.labels, registry=registry)
+    for cause in Miss:
+        misses.labels(cause)
+    return lambda cause: misses.labels(cause).inc()
 
 
 def _round_watcher(registry: "CollectorRegistry") -> Callable[[RoundTimes], None]:

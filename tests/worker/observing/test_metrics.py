@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 from ruamel.yaml import YAML
 
+from activities.ports import Miss
 from activities.store.figures import Figures
 from activities.store.postgres import PostgresStore
+from tests.activities.fakes import asking_nobody
 from worker.observing import metrics
 from worker.observing.meanings import POOL_COUNTERS, POOL_GAUGES, WORKER
 from worker.observing.metrics import measured
@@ -42,9 +45,18 @@ async def store() -> AsyncIterator[PostgresStore]:
 async def test_an_address_that_is_taken_is_told_by_its_setting(taken: str, store: PostgresStore) -> None:
     with (
         pytest.raises(CannotStart, match=f"CORRAL_METRICS_ADDRESS: cannot listen on {taken}"),
-        measured(Settings(metrics_address=taken), store),
+        measured(Settings(metrics_address=taken), store, asking_nobody(store)),
     ):
         raise AssertionError("nobody can listen there")
+
+
+async def test_demand_that_was_asked_for_in_vain_is_counted_by_cause(store: PostgresStore) -> None:
+    pulling, registry = asking_nobody(store), CollectorRegistry()
+    pulling.on_miss = metrics.miss_counter(registry)
+    for cause in (Miss.TOO_LATE, Miss.TOO_LATE, Miss.REFUSED):
+        pulling.on_miss(cause)
+    counted = {cause: registry.get_sample_value("corral_demand_misses_total", {"cause": cause}) for cause in Miss}
+    assert counted == dict.fromkeys(Miss, 0.0) | {Miss.TOO_LATE: 2.0, Miss.REFUSED: 1.0}
 
 
 async def test_a_reading_that_takes_long_is_not_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
