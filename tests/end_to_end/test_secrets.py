@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import json
 import os
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from tests.certificates import Authority, Pair
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, running_pool
 from tests.servers import PostgresServer
-from worker.settings import LOOPBACK
+from worker.settings import LOOPBACK, PREFIX, Settings
 
 KEYS = "this:" + base64.b64encode(os.urandom(32)).decode()
 SERVER = "temporal.test"
@@ -124,19 +126,36 @@ def settings_for(authority: Authority, me: Pair) -> dict[str, Any]:
     }
 
 
-async def test_a_pool_works_through_tls_on_both_sides(postgres: PostgresServer, temporal: str, tmp_path: Path) -> None:
+async def test_worker_service_and_command_line_work_through_tls_with_certificate_key_and_sealed_payloads(
+    postgres: PostgresServer, temporal: str, tmp_path: Path
+) -> None:
     authority = Authority(tmp_path)
     me = authority.vouches_for("me")
-    async with (
-        behind_tls(temporal, authority) as address,
-        running_pool(postgres, address, "remote", settings_for(authority, me)) as pool,
-    ):
+    given = settings_for(authority, me) | {"temporal_api_key": "open-says-me", "payload_keys": KEYS}
+    async with behind_tls(temporal, authority) as address, running_pool(postgres, address, "remote", given) as pool:
         await pool.start_worker()
         await pool.corral.apply_queues(QUEUES)
         shown = tls_of(authority=authority.file, certificate=me.certificate, key=me.key, server_name=SERVER)
-        service = await Corral.connect(address, pool="remote", tls=shown)
-        await service.submit(a_workload("remote"))
+        service = await Corral.connect(address, pool="remote", tls=shown, api_key="open-says-me", payload_keys=KEYS)
+        await service.submit(with_secret("remote", parameters={}))
         assert (await service.wait("remote")).state is State.SUCCEEDED
+        assert (
+            json.loads(await told_by_command("status", "remote", "-o", "json", settings=pool.settings))["state"] == "succeeded"
+        )
+        history = await stored(pool, "remote")
+        assert b"binary/encrypted" in history
+        assert b"sesame" not in history
+
+
+async def told_by_command(*command: str, settings: Settings) -> bytes:
+    """What `corral` says in a process of its own, whose environment has these settings alone."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | settings.environment()
+    run = (sys.executable, "-c", "from corral.cli import main; main()", *command)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*run, stdout=pipe, stderr=pipe, env=environment)
+    told, complaint = await process.communicate()
+    assert process.returncode == 0, complaint.decode()
+    return told
 
 
 @pytest.mark.parametrize("stranger", ["shows nothing", "trusts another authority", "dials another name"])
