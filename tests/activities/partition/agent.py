@@ -1,6 +1,6 @@
 """An agent: this machine's processes as a provider of its own, by a clock of its own, behind a socket.
 
-`python -m tests.activities.partition.agent DIRECTORY CLUSTER PORT SKEW`: its clock is so many seconds behind.
+`python -m tests.activities.partition.agent DIRECTORY CLUSTER HOST PORT SKEW`: its clock is so many seconds behind.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class SlowClock:
 
 
 if __name__ == "__main__":
-    directory, cluster, port, behind = sys.argv[1:]
+    directory, cluster, host, port, behind = sys.argv[1:]
     node = LocalNode(name=cluster, region="lab", cluster=cluster, sku="h100", cpu_milli=1000, memory_mib=1000)
     provider = LocalProvider(Path(directory), node, SlowClock(float(behind)), name=cluster)
-    asyncio.run(serve(provider, int(port)))
+    asyncio.run(serve(provider, host, int(port)))

@@ -1,16 +1,18 @@
 """Partitions between a worker and a cluster, over real sockets, with real processes and clocks that are off.
 
 Two clusters are agents in processes of their own, each with the processes that it runs. Between the worker and the `far` one is
-a proxy. What runs writes down when it does: no line under an old epoch may come after the first one under a newer.
+a proxy, or a cable to a network of its own. What runs writes down when it does: no line under an old epoch may come after the
+first one under a newer.
 """
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -31,6 +33,7 @@ from corral.status import State
 from domain.leases import LeaseTerms
 from tests.activities.fakes import FakeWorkloads
 from tests.activities.partition.agent import SlowClock
+from tests.activities.partition.namespaces import Namespace, a_namespace
 from tests.activities.partition.proxy import Line, a_line
 from tests.activities.partition.wire import RemoteProvider
 from tests.activities.providers.worlds import stop_all
@@ -111,16 +114,19 @@ class Worker:
 
 
 @asynccontextmanager
-async def an_agent(directory: Path, cluster: str, behind: float) -> AsyncIterator[int]:
+async def an_agent(
+    directory: Path, cluster: str, behind: float, host: str = "127.0.0.1", inside: Sequence[str] = ()
+) -> AsyncIterator[int]:
     port = free_port()
-    words = (str(directory / cluster), cluster, str(port), str(behind))
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.activities.partition.agent", *words)
+    words = (str(directory / cluster), cluster, host, str(port), str(behind))
+    command = (*inside, sys.executable, "-m", "tests.activities.partition.agent", *words)
+    process = await asyncio.create_subprocess_exec(*command)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not await _listens(port):  # noqa: ASYNC110 - it happens in another process
+            while not await _listens(host, port):  # noqa: ASYNC110 - it happens in another process
                 await asyncio.sleep(0.05)
         yield port
-        direct = RemoteProvider(cluster, port)
+        direct = RemoteProvider(cluster, port, host)
         await stop_all(direct)
         await direct.aclose()
     finally:
@@ -128,9 +134,9 @@ async def an_agent(directory: Path, cluster: str, behind: float) -> AsyncIterato
         await process.wait()
 
 
-async def _listens(port: int) -> bool:
+async def _listens(host: str, port: int) -> bool:
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection(host, port)
     except OSError:
         return False
     writer.close()
@@ -138,15 +144,36 @@ async def _listens(port: int) -> bool:
 
 
 @asynccontextmanager
-async def at_work(pool: Pool, directory: Path, behind: float = 0, lease: float = LEASE) -> AsyncIterator[tuple[Worker, Line]]:
+async def behind_a_proxy(directory: Path, behind: float) -> AsyncIterator[tuple[RemoteProvider, Line]]:
+    between = free_port()
+    async with an_agent(directory, "far", behind) as far, a_line(far, between) as line:
+        yield RemoteProvider("far", between), line
+
+
+@asynccontextmanager
+async def in_a_network_of_its_own(directory: Path, behind: float) -> AsyncIterator[tuple[RemoteProvider, Namespace]]:
+    async with a_namespace() as network, an_agent(directory, "far", behind, network.host, network.inside) as port:
+        try:
+            yield RemoteProvider("far", port, network.host), network
+        finally:
+            await network.mend()
+
+
+Between = TypeVar("Between")
+Far = Callable[[Path, float], AbstractAsyncContextManager[tuple[RemoteProvider, Between]]]
+
+
+@asynccontextmanager
+async def at_work(
+    pool: Pool, directory: Path, behind: float, far: Far[Between], lease: float = LEASE
+) -> AsyncIterator[tuple[Worker, Between]]:
     """`train` runs in the far cluster, whose clock is off, and there is as much room in the near one."""
     log = directory / "log"
     log.touch()
     async with AsyncExitStack() as stack:
         near = await stack.enter_async_context(an_agent(directory, "near", 0))
-        far, between = await stack.enter_async_context(an_agent(directory, "far", behind)), free_port()
-        line = await stack.enter_async_context(a_line(far, between))
-        providers = {"near": RemoteProvider("near", near), "far": RemoteProvider("far", between)}
+        at_far, line = await stack.enter_async_context(far(directory, behind))
+        providers = {"near": RemoteProvider("near", near), "far": at_far}
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
         worker = Worker(PostgresStore(pool.engine, SlowClock(0), "main", UNPROMISED), providers, log, lease)
@@ -188,7 +215,7 @@ def processes(directory: Path, epoch: int) -> int:
 
 @pytest.mark.parametrize("behind", [SKEW, -SKEW])
 async def test_the_old_copy_has_stopped_by_itself_before_the_new_one_starts(pool: Pool, tmp_path: Path, behind: float) -> None:
-    async with at_work(pool, tmp_path, behind) as (worker, line):
+    async with at_work(pool, tmp_path, behind, behind_a_proxy) as (worker, line):
         line.is_cut = True
         await worker.until(lambda: _is(worker, "far", "suspect"))
         assert processes(tmp_path, 1), "it is cut off, and at work"
@@ -207,8 +234,23 @@ async def test_the_old_copy_has_stopped_by_itself_before_the_new_one_starts(pool
         assert await worker.store.audit() == []
 
 
+async def test_a_cable_that_is_pulled_out_yields_no_two_copies(pool: Pool, tmp_path: Path) -> None:
+    async with at_work(pool, tmp_path, SKEW, in_a_network_of_its_own) as (worker, network):
+        await network.cut()
+        await worker.until(lambda: _is(worker, "far", "suspect"))
+        assert processes(tmp_path, 1), "it is cut off, and at work"
+        await worker.until(lambda: worker.runs(2))
+        assert processes(tmp_path, 1) == 0, "nobody could tell it to"
+
+        await network.mend()
+        await worker.until(lambda: _is(worker, "far", "reachable"))
+        await worker.steps(1)
+        assert worker.epochs() == [1, 2], "no line of the first comes after one of the second"
+        assert await worker.store.audit() == []
+
+
 async def test_a_short_partition_and_a_flapping_line_disturb_nothing(pool: Pool, tmp_path: Path) -> None:
-    async with at_work(pool, tmp_path, SKEW, lease=PATIENCE_SECONDS) as (worker, line):
+    async with at_work(pool, tmp_path, SKEW, behind_a_proxy, lease=PATIENCE_SECONDS) as (worker, line):
         line.is_cut = True
         await worker.until(lambda: _is(worker, "far", "suspect"))
         line.is_cut = False
@@ -226,7 +268,7 @@ async def test_a_short_partition_and_a_flapping_line_disturb_nothing(pool: Pool,
 
 
 async def test_answers_that_are_late_and_overtake_each_other_do_no_harm(pool: Pool, tmp_path: Path) -> None:
-    async with at_work(pool, tmp_path, SKEW) as (worker, line):
+    async with at_work(pool, tmp_path, SKEW, behind_a_proxy) as (worker, line):
         line.longest_delay = 0.4
         await worker.steps(4)
         line.longest_delay = 3.0

@@ -39,8 +39,9 @@ class RemoteProvider:
 
     capabilities = Capability.GANG | Capability.SIGNAL
 
-    def __init__(self, name: str, port: int) -> None:
+    def __init__(self, name: str, port: int, host: str = "127.0.0.1") -> None:
         self.name = name
+        self._host = host
         self._port = port
         self._numbers = count()
         self._asked: dict[int, asyncio.Future[Any]] = {}
@@ -104,7 +105,7 @@ class RemoteProvider:
 
     async def _open(self) -> asyncio.StreamWriter:
         if self._line is None:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            reader, writer = await asyncio.open_connection(self._host, self._port)
             self._line = writer, asyncio.create_task(self._hear(reader))
         return self._line[0]
 
@@ -116,7 +117,7 @@ class RemoteProvider:
                 self._asked[number].set_result((kind, told))
 
 
-async def serve(provider: Provider, port: int) -> None:
+async def serve(provider: Provider, host: str, port: int) -> None:
     """Answer calls until the process ends."""
 
     async def answer(writer: asyncio.StreamWriter, call: bytes) -> None:
@@ -137,5 +138,5 @@ async def serve(provider: Provider, port: int) -> None:
                     return
                 calls.create_task(answer(writer, call))
 
-    async with await asyncio.start_server(talk, "127.0.0.1", port) as server:
+    async with await asyncio.start_server(talk, host, port) as server:
         await server.serve_forever()
