@@ -161,7 +161,10 @@ class Inventory:
                 with _unless_silent(attempt.id):
                     await source.release(attempt.id, epoch)
                     gone = Observation(attempt.id, epoch, Phase.LOST, LAST_SEQUENCE, now, reason="gone from its provider")
-                    await self._observer.note(gone, source.name)
+                    # It may have been launched since it was missed: then it is gone when it is seen to have stopped.
+                    seen = (await source.status([attempt.id])).get(attempt.id, gone)
+                    if seen.phase.is_over:
+                        await self._observer.note(seen, source.name)
 
 
 @contextmanager

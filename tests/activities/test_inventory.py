@@ -113,6 +113,24 @@ async def test_what_never_arrives_at_a_provider_is_given_up_and_can_never_start(
     assert await crew.pool.state("late") is State.WAITING
 
 
+async def test_what_arrives_just_as_it_is_given_up_is_not_gone_before_it_has_stopped(crew: Crew) -> None:
+    crew.provider.nodes = [a_view(), a_view("n2")]
+    await crew.pool.gets(*crew.provider.nodes)
+    await crew.pool.arrive(a_spec("late"))
+    await crew.pool.binds("late")
+    await watches(crew)
+
+    async def finds_it_launched(attempt_id: str, epoch: int) -> None:
+        crew.provider.becomes(attempt_id, Phase.STOPPING)
+
+    crew.provider.release = finds_it_launched  # type: ignore[method-assign]
+    await watches(crew)
+    assert (await crew.pool.outcomes("late"), await crew.pool.used("n2")) == ([], 8_000)
+    crew.provider.becomes("late.1", Phase.CANCELLED)
+    await watches(crew)
+    assert (await crew.pool.outcomes("late"), await crew.pool.used("n2")) == ([Outcome.LOST], 0)
+
+
 async def test_a_stop_that_went_by_is_given_again(crew: Crew) -> None:
     await crew.pool.adjusts("cancel", "train")
     await watches(crew)

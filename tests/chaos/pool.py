@@ -30,6 +30,7 @@ Answer = TypeVar("Answer")
 
 POOL = "chaos"
 WORKERS = (WORKER, "second")
+OF_A_SERVER_THAT_IS_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 GLANCE_SECONDS = 0.3
 
 
@@ -46,7 +47,7 @@ async def persistently(call: Callable[[], Awaitable[Answer]]) -> Answer:
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 raise NotFound(error.message) from error
-        except (Unreachable, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (Unreachable, OSError, TimeoutError, *OF_A_SERVER_THAT_IS_AWAY):
             pass
         await asyncio.sleep(GLANCE_SECONDS)
     return await call()
