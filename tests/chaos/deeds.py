@@ -18,7 +18,7 @@ from corral.demand import Demand
 from corral.evacuation import EvacuationOrder
 from corral.fleet import PlaceKind
 from corral.queue import QueueTree, StopPolicy
-from corral.reservation import Purpose, ReservationSpec
+from corral.reservation import Lending, Purpose, ReservationSpec
 from tests.chaos.faults import OF_RESIZES, Fault
 from tests.chaos.plan import Strike, policy, queues
 from tests.chaos.pool import GLANCE_SECONDS, WORKERS, ChaoticPool, persistently
@@ -217,9 +217,10 @@ class Deeds:
         await self._to_one(strike, states, one, which)
 
     async def reserve_capacity(self, strike: Strike) -> None:
-        """Of a queue, soon, for a while."""
+        """Of a queue, soon, for a while; what it leaves idle then is lent, or is not."""
         queue = chosen([queue.name for queue in queues().queues if queue.parent], strike.pick)
-        await self._reserve(strike, 60, {"accelerators": 8, "sku": "h100", "queues": (queue,)})
+        lent = chosen(list(Lending), strike.seconds % 1)
+        await self._reserve(strike, 60, {"accelerators": 8, "sku": "h100", "queues": (queue,), "lent": lent})
 
     async def maintain_node(self, strike: Strike) -> None:
         node = chosen(await self.pool.rows("SELECT id FROM nodes ORDER BY id"), strike.pick)["id"]

@@ -133,6 +133,15 @@ CHECKS: Mapping[str, str] = {
     "no reservation is kept any more, and each window that opened short of something says why": """
         SELECT id || ': ' || state || ', ' || missing || ' missing' FROM reservations
         WHERE ended_at IS NULL OR missing > 0 AND cause = ''""",
+    "whoever came to what is kept in an open window is one whom it is for, or may be preempted where it is lent": """
+        WITH RECURSIVE up AS (
+            SELECT name AS leaf, name, parent FROM queues
+            UNION ALL SELECT up.leaf, q.name, q.parent FROM up JOIN queues q ON q.name = up.parent)
+        SELECT e.reservation || ': ' || e.attempt_id
+        FROM witness.entered e JOIN attempts a ON a.id = e.attempt_id JOIN workloads w ON w.id = a.workload_id
+        WHERE NOT (e.spec ->> 'lent' = 'until-wanted' AND (w.spec ->> 'preemptible')::boolean)
+          AND NOT e.spec -> 'workloads' ? w.id AND NOT coalesce(e.spec -> 'tenants' ? (w.spec ->> 'tenant'), false)
+          AND NOT EXISTS (SELECT FROM up WHERE up.leaf = w.queue AND e.spec -> 'queues' ? up.name)""",
     "no operation is under way, and none has a node cordoned": """
         SELECT e.id || ': ' || e.state || ', ' || coalesce(n.id, 'no node') FROM orders e
         LEFT JOIN nodes n ON n.cordoned_by = e.id WHERE e.ended_at IS NULL OR n.id IS NOT NULL""",

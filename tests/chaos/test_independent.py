@@ -102,6 +102,15 @@ CORRUPTIONS: tuple[tuple[str, str], ...] = (
         "no reservation is kept any more, and each window that opened short of something says why",
         "UPDATE reservations SET missing = 1000, cause = '' WHERE id = 'seen-window'",
     ),
+    *(
+        (
+            "whoever came to what is kept in an open window is one whom it is for, or may be preempted where it is lent",
+            f"""UPDATE workloads SET spec = jsonb_set(spec, '{{preemptible}}', '{preemptible}') WHERE id = 'seen-single';
+                INSERT INTO witness.entered
+                SELECT 'seen-single.1', id, jsonb_set(spec, '{{lent}}', '"{lent}"') FROM reservations""",
+        )
+        for preemptible, lent in (("true", "until-open"), ("false", "until-wanted"))
+    ),
     (
         "no operation is under way, and none has a node cordoned",
         "UPDATE orders SET ended_at = NULL, state = 'moving' WHERE id = 'seen-emptied'",

@@ -24,6 +24,8 @@ CREATE TABLE witness.claims (
     uses integer[] NOT NULL, cpu_milli bigint NOT NULL, memory_mib bigint NOT NULL,
     wall timestamptz NOT NULL DEFAULT clock_timestamp());
 
+CREATE TABLE witness.entered (attempt_id text NOT NULL, reservation text NOT NULL, spec jsonb NOT NULL);
+
 CREATE FUNCTION witness.see_claim() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP <> 'INSERT' AND OLD.phase = 'claimed' THEN
@@ -40,6 +42,19 @@ END $$;
 -- By its name it comes after the trigger that locks the node, so that the claims of a node are numbered as they took effect.
 CREATE TRIGGER witness_claim AFTER INSERT OR UPDATE OR DELETE ON allocations
 FOR EACH ROW EXECUTE FUNCTION witness.see_claim();
+
+-- Who comes to a node that is kept in an open window; looked at when the round is committed, which may have changed windows.
+CREATE FUNCTION witness.see_entry() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO witness.entered SELECT NEW.attempt_id, r.id, r.spec
+    FROM reservations r JOIN attempts a ON a.id = NEW.attempt_id
+    WHERE r.state = 'open' AND NEW.node_id = ANY (r.nodes) AND a.follows IS NULL
+      AND a.held_at >= r.opens_at AND a.held_at < r.closes_at;
+    RETURN NULL;
+END $$;
+
+CREATE CONSTRAINT TRIGGER witness_entry AFTER INSERT ON allocations DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION witness.see_entry();
 """
 
 REMEMBERED = """

@@ -10,10 +10,11 @@ from corral.explanation import FixKind, Reason
 from corral.model import WHOLE
 from corral.policy import QuotaModel
 from corral.queue import Ordering, StopPolicy
-from corral.reservation import Lending, MissKind
+from corral.reservation import Lending, MissKind, Purpose
 from domain.bookings import Booking
 from domain.decision import Plan, StartAfter
 from domain.fixes import explained_now
+from domain.fleet import Health
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from domain.workload import Active
@@ -40,9 +41,9 @@ HOUR = 3600
 every_model = pytest.mark.parametrize("policy", [by_model(model) for model in QuotaModel], ids=list(QuotaModel))
 
 
-def night(*on: str, accelerators: int = 8, opens_in: float = -60, **fields: Any) -> Booking:
+def night(*on: str, id: str = "night", accelerators: int = 8, opens_in: float = -60, **fields: Any) -> Booking:
     """An open window of which what is kept is lent until it is wanted."""
-    booking = a_booking(accelerators=accelerators, opens_in=opens_in, lent=Lending.UNTIL_WANTED, **fields)
+    booking = a_booking(id, accelerators=accelerators, opens_in=opens_in, lent=Lending.UNTIL_WANTED, **fields)
     return replace(booking, nodes=on, is_open=opens_in <= 0)
 
 
@@ -244,3 +245,60 @@ def test_a_loan_is_called_back_again_by_who_had_called_it_back_before() -> None:
     owner = replace(an_owner().waiting(), epoch=1, relieved_by=frozenset({"guest"}))
     snapshot = replace(a_snapshot(nodes(1), QUEUES, guest, bookings=[night("n0")]), waiting=(owner,))
     assert set(told(schedule(snapshot, NOON))) == {"guest.1"}
+
+
+def test_a_gang_calls_back_what_several_reservations_of_its_queue_lend() -> None:
+    fleet = nodes(2)
+    guests = [a_guest(f"guest-{index}").on((fleet[index], 8)) for index in range(2)]
+    bookings = [night("n0"), replace(night("n1", id="day"), booked_at=NOON)]
+    gang = an_owner("gang", count=2)
+    plan = schedule(a_snapshot(fleet, QUEUES, *guests, gang, bookings=bookings), NOON)
+    assert set(told(plan)) == {"guest-0.1", "guest-1.1"}
+
+
+def test_what_one_reservation_wants_back_keeps_no_other_from_lending() -> None:
+    fleet = nodes(2)
+    guest = a_guest().on((fleet[0], 8))
+    queues = [*QUEUES, a_queue("third", nominal=64)]
+    bookings = [night("n0"), replace(night("n1", id="day", queues=("third",)), booked_at=NOON)]
+    snapshot = a_snapshot(fleet, queues, guest, an_owner(priority=-9), a_guest("more"), bookings=bookings)
+    plan = schedule(snapshot, NOON)
+    assert (set(told(plan)), nodes_of(started(plan)["more"])) == ({"guest.1"}, {"n1": 1})
+
+
+def test_two_reservations_that_exceed_the_cluster_lend_what_there_is_and_the_later_one_misses_the_rest() -> None:
+    fleet = nodes(2)
+    first = night("n0", "n1", accelerators=16)
+    second = replace(night(id="second", accelerators=16, opens_in=0, queues=("guest",)), booked_at=NOON)
+    guest = a_guest().on((fleet[0], 8))
+    plan = schedule(a_snapshot(fleet, QUEUES, guest, an_owner(), bookings=[first, second]), NOON)
+    after = {booking.id: booking for booking in plan.bookings}
+    assert (after["second"].missing, after["second"].kind) == (16 * WHOLE, MissKind.TOO_FEW_NODES)
+    assert (told(plan), list(started(plan))) == ({}, ["own"])
+
+
+def test_maintenance_of_a_node_that_is_lent_moves_the_reservation_and_tells_guests_and_owners() -> None:
+    fleet = nodes(3)
+    upkeep = a_booking("upkeep", opens_in=60, purpose=Purpose.MAINTENANCE, nodes=("n0", "n1"), booked_at=NOON)
+    guest, owner = a_guest().on((fleet[0], 8)), an_owner().on((fleet[1], 8))
+    booking = night("n0", "n1", accelerators=16)
+    plan = schedule(a_snapshot(fleet, QUEUES, guest, owner, bookings=[booking, upkeep]), NOON)
+    assert {attempt: reason for attempt, (reason, _) in told(plan).items()} == {
+        "guest.1": Reason.NODE_CLOSES,
+        "own.1": Reason.NODE_CLOSES,
+    }
+    after = {booking.id: booking for booking in plan.bookings}
+    assert (after["night"].nodes, after["night"].kind) == (("n2",), MissKind.TOO_FEW_NODES)
+
+
+def test_a_node_that_fails_while_its_guest_leaves_is_replaced_by_another() -> None:
+    snapshot = a_snapshot(nodes(2), QUEUES, a_guest().on((a_node("n0"), 8)), an_owner(), bookings=[night("n0")])
+    busy = a_guest("busy", priority=9).on((a_node("n1"), 8))
+    full = a_snapshot(nodes(2), QUEUES, a_guest().on((a_node("n0"), 8)), busy, an_owner(), bookings=[night("n0")])
+    after = noticed(full, schedule(full, NOON))
+    failed = replace(after, nodes=(replace(after.nodes[0], health=Health.SUSPECT), after.nodes[1]))
+    plan = schedule(failed, NOON + seconds(1))
+    assert (booking_of(plan).nodes, booking_of(plan).missing, booking_of(plan).lent) == (("n1",), 0, 8 * WHOLE)
+    back = replace(failed, bookings=plan.bookings, waiting=(an_owner("next").waiting(),))
+    assert set(told(schedule(back, NOON + seconds(2)))) == {"busy.1"}
+    assert not told(schedule(snapshot, NOON)), "with a node to spare nobody would have had to leave"

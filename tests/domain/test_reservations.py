@@ -222,6 +222,25 @@ def test_a_flexible_window_opens_at_the_latest_when_it_said_it_would() -> None:
     assert (late.is_open, late.opens_at, late.missing) == (True, NOON + seconds(2 * HOUR), 8 * WHOLE)
 
 
+def test_a_flexible_window_that_loses_its_capacity_is_put_off_again_as_far_as_it_may() -> None:
+    short = a_guest(preemptible=False, maximum_runtime_seconds=2 * HOUR).on((a_node("n1"), 8), started_at=NOON)
+    booking = a_booking(opens_in=0, flexible=6 * HOUR)
+    snapshot = a_snapshot(nodes(2), QUEUES, short, bookings=[booking])
+    chosen = schedule(snapshot, NOON - seconds(60))
+    assert settled_bookings(chosen)["night"].nodes == ("n0",)
+    assert settled_bookings(chosen)["night"].opens_at == NOON
+    lost = replace(
+        carried_out(snapshot, chosen.bookings),
+        nodes=tuple(replace(node, health=Health.LOST) if node.id == "n0" else node for node in snapshot.nodes),
+    )
+    again = settled_bookings(schedule(lost, NOON - seconds(30)))["night"]
+    assert (again.nodes, again.missing) == (("n1",), 0)
+    assert again.opens_at == NOON + seconds(2 * HOUR + 60 + 30)
+    nowhere = replace(lost, nodes=tuple(replace(node, health=Health.LOST) for node in lost.nodes))
+    never = settled_bookings(schedule(nowhere, NOON - seconds(30)))["night"]
+    assert (never.opens_at, never.missing, never.is_open) == (NOON + seconds(6 * HOUR), 8 * WHOLE, False)
+
+
 @pytest.mark.parametrize("preemptible", [True, False])
 def test_work_is_evacuated_before_maintenance_and_before_a_block_ends(preemptible: bool) -> None:
     upkeep = a_booking("upkeep", opens_in=60, purpose=Purpose.MAINTENANCE, nodes=("n0",))

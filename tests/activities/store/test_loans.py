@@ -1,5 +1,6 @@
 """Loans in the record: who is told to leave and for whom, what is counted, and what comes of changes meanwhile."""
 
+from datetime import datetime
 from typing import Any
 
 from activities.answers import ReservationChange
@@ -19,7 +20,7 @@ QUEUES = [a_queue("owner", 64), a_queue("guest", 64)]
 
 def a_reservation(**fields: Any) -> ReservationSpec:
     asked: dict[str, Any] = {"accelerators": 8, "sku": "h100", "queues": ("owner",), "lent": Lending.UNTIL_WANTED}
-    return ReservationSpec(id="night", start=noon(0), seconds=2 * HOUR, **(asked | fields))
+    return ReservationSpec(id="night", **({"start": noon(0), "seconds": 2 * HOUR} | asked | fields))
 
 
 async def known(pool: Pool) -> ReservationStatus:
@@ -169,3 +170,30 @@ async def test_when_a_node_is_lost_while_it_is_lent_another_is_kept_and_lent(poo
     await pool.runs("more")
     await pool.plan()
     assert (await known(pool)).lent == 8
+
+
+async def test_a_window_during_which_clocks_change_is_lent_for_as_long_as_always(pool: Pool) -> None:
+    pool.clock.time = datetime.fromisoformat("2031-03-29T23:30:00+00:00")
+    half_past_midnight = datetime(2031, 3, 30, 0, 30)
+    at_night: dict[str, Any] = {"start": half_past_midnight, "seconds": 3 * HOUR, "time_zone": "Europe/Berlin"}
+    await lends(pool, **at_night, recurrence="FREQ=DAILY")
+    night = await known(pool)
+    assert night.closes_at == datetime.fromisoformat("2031-03-30T02:30:00+00:00"), "half past four there, for clocks go forward"
+    pool.clock.move(4 * HOUR)
+    await pool.store.advance_reservation("night")
+    night = await known(pool)
+    assert (night.lent_accelerator_seconds, night.misses) == (8 * 3 * HOUR, ())
+    assert night.opens_at == datetime.fromisoformat("2031-03-30T22:30:00+00:00"), "half past midnight again"
+
+
+async def test_a_window_that_is_extended_over_the_next_one_goes_on_lending_and_the_next_is_passed_over(pool: Pool) -> None:
+    await lends(pool, recurrence="FREQ=DAILY")
+    await pool.store.extend_reservation(ReservationChange("night", "more", seconds=24 * HOUR))
+    pool.clock.move(25 * HOUR)
+    assert (await pool.store.advance_reservation("night")).windows == 1
+    await pool.plan()
+    assert (await known(pool)).lent_accelerator_seconds == 8 * 25 * HOUR
+    pool.clock.move(2 * HOUR)
+    standing = await pool.store.advance_reservation("night")
+    assert (standing.windows, standing.opens_at) == (2, noon(48 * HOUR))
+    assert (await known(pool)).misses == ()
