@@ -13,6 +13,8 @@ from corral.model import Identifier, Model, Seconds, ShortName, ShortText
 Names = Annotated[tuple[Identifier, ...], Field(max_length=256)]
 Machines = Annotated[tuple[ShortName, ...], Field(max_length=1_000)]
 
+LONGEST_NOTICE_SECONDS = 600
+
 
 class Purpose(StrEnum):
     """What the nodes are kept for: work of somebody, or something that needs them empty."""
@@ -39,6 +41,8 @@ class ReservationSpec(Model):
     of one provider, on whole nodes; regions, providers and clusters narrow the choice. `maintenance` names nodes or clusters
     instead, which are empty for as long.
 
+    What is lent until it is wanted is lent to work that is gone `notice_seconds` after it is told, at most.
+
     A `start` without an offset is what clocks show in `time_zone`. The window opens up to `flexible_seconds` later where
     capacity is there only then. With a `recurrence` (an RRULE of RFC 5545 that goes by days or more) there is a window at
     each of its times.
@@ -58,6 +62,7 @@ class ReservationSpec(Model):
     tenants: Names = ()
     workloads: Names = ()
     lent: Lending = Lending.UNTIL_OPEN
+    notice_seconds: Seconds = LONGEST_NOTICE_SECONDS
     flexible_seconds: Seconds = 0
     time_zone: ShortName = "UTC"
     recurrence: ShortText | None = None
@@ -70,22 +75,27 @@ class ReservationSpec(Model):
             _need(
                 bool(self.queues or self.tenants or self.workloads), "capacity: say for whom, by queues, tenants or workloads"
             )
+            is_asked = self.lent is Lending.UNTIL_WANTED or self.notice_seconds == LONGEST_NOTICE_SECONDS
+            _need(
+                is_asked, f"notice_seconds: it bounds the notice of guests; say lent: {Lending.UNTIL_WANTED}, or leave it out"
+            )
             _need(not self.nodes, "capacity: which nodes are kept is chosen; nodes are named for maintenance only")
         else:
             _need(bool(self.nodes or self.clusters), "maintenance: name the nodes or the clusters")
             unused = {"accelerators": self.accelerators, "sku": self.sku, "queues": self.queues, "tenants": self.tenants}
             named = [name for name, value in (unused | {"workloads": self.workloads}).items() if value]
             _need(not named, f"maintenance: nobody works there; leave out {', '.join(named)}")
-            _need(self.lent is Lending.UNTIL_OPEN, "maintenance: nobody works there; leave out lent")
+            is_lent = self.lent is Lending.UNTIL_WANTED or self.notice_seconds != LONGEST_NOTICE_SECONDS
+            _need(not is_lent, "maintenance: nobody works there; leave out lent and notice_seconds")
         return self
 
     @property
     def digest(self) -> str:
         """SHA-256 of the spec in canonical JSON, in hexadecimal: two specs are the same when their digests are.
 
-        `lent` is left out at its default: specs that were written before there was any keep their digest.
+        How it is lent is left out at the default: specs that were written before there was a choice keep their digest.
         """
-        left_out = {"lent"} if self.lent is Lending.UNTIL_OPEN else set[str]()
+        left_out = {"lent", "notice_seconds"} if self.lent is Lending.UNTIL_OPEN else set[str]()
         return hashlib.sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()
 
     @property

@@ -51,8 +51,8 @@ class Booking:
 class Engagement:
     """What a node is kept for from `opens_at` on: for these queues (and below), tenants and workloads, or for nobody.
 
-    Where it `evacuates`, nothing stays, whether or not it may be preempted. Where it `lends`, others may use the node until
-    somebody whom it is for wants it, in the window too.
+    Where it `evacuates`, nothing stays, whether or not it may be preempted. Where it `lends`, others whose notice is no
+    longer than `notice_seconds` may use the node until somebody whom it is for wants it, in the window too.
     """
 
     opens_at: datetime
@@ -63,6 +63,7 @@ class Engagement:
     tenants: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
     lends: bool = False
+    notice_seconds: int = 0
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -94,12 +95,16 @@ class Engagement:
         if spec.maximum_runtime_seconds is not None and timedelta(seconds=spec.maximum_runtime_seconds) <= left:
             return True
         lasts = left > timedelta() and timedelta(seconds=limits.shortest_loan_seconds) <= left
-        return spec.preemptible and (lasts or (self.lends and not is_wanted))
+        return (spec.preemptible and lasts) or (self.lends_to(spec, limits) and not is_wanted)
+
+    def lends_to(self, spec: WorkloadTerms, limits: Limits) -> bool:
+        """Whether such work may stay until the node is wanted."""
+        return self.lends and spec.preemptible and notice(spec, limits) <= timedelta(seconds=self.notice_seconds)
 
     def is_lent_to(self, claimant: Claimant, paths: Paths, now: datetime, limits: Limits) -> bool:
         """Whether such work is there only until the node is wanted, and may be told so now."""
         is_due = self.notice_at(claimant.spec, limits) <= now < self.closes_at
-        return self.lends and is_due and claimant.spec.preemptible and not self.is_for(claimant, paths)
+        return is_due and self.lends_to(claimant.spec, limits) and not self.is_for(claimant, paths)
 
     @property
     def in_words(self) -> str:
@@ -118,7 +123,8 @@ def engagement_of(booking: Booking) -> Engagement:
     spec, evacuates = booking.spec, booking.spec.purpose is Purpose.MAINTENANCE
     name = f"{'maintenance' if evacuates else 'reservation'} {spec.id}"
     whom = spec.queues, spec.tenants, spec.workloads
-    return Engagement(booking.opens_at, booking.closes_at, name, evacuates, *whom, lends=spec.lent is Lending.UNTIL_WANTED)
+    lent = spec.lent is Lending.UNTIL_WANTED, spec.notice_seconds
+    return Engagement(booking.opens_at, booking.closes_at, name, evacuates, *whom, *lent)
 
 
 def end_of(node: Node) -> Engagement | None:

@@ -211,7 +211,8 @@ def _kept_for_others(traits: Traits, world: World, closed: Set[Engagement]) -> R
     kept = next((each for each in traits.engagements if each in closed), None)
     if kept is None:
         return None
-    what = f"{kept.in_words}, lent to work that may be preempted while it is not wanted" if kept.lends else kept.in_words
+    lent = f", lent while it is not wanted to work that may be preempted and leaves within {kept.notice_seconds} s"
+    what = f"{kept.in_words}{lent}" if kept.lends else kept.in_words
     return Rejection(what, Reason.KEPT_FOR_OTHERS, needs=int(world.now is not None and world.now < kept.opens_at))
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from corral.explanation import Explanation, Reason
 from corral.model import WHOLE
+from corral.policy import Limits
 from corral.status import State
 from domain.bookings import Engagement, engagements, notice
 from domain.decision import Start, StartAfter, Stop
@@ -60,12 +61,14 @@ def told_of_its_loan(workload_id: str, snapshot: Snapshot, now: datetime) -> Exp
     has = {share.node_id: share.room.milli for share in active.placement.shares}
     engaged = engagements(snapshot.bookings, [node for node in snapshot.nodes if node.id in has])
     paths = paths_of(snapshot)
-    its = {each for id in has for each in engaged.get(id, ()) if _may_end(each, now) and not each.is_for(active, paths)}
+    others = {each for id in has for each in engaged.get(id, ()) if not each.is_for(active, paths)}
+    its = {each for each in others if _may_end(each, active, snapshot.policy.limits, now)}
     if not its:
         return None
     first = min(its)
     milli = sum(has[id] for id in has if first in engaged.get(id, ()))
-    until = "while nobody whom that is for wants them" if first.lends else "until that opens"
+    is_lent_on = first.lends_to(active.spec, snapshot.policy.limits)
+    until = "while nobody whom that is for wants them" if is_lent_on else "until that opens"
     seconds = notice(active.spec, snapshot.policy.limits) // timedelta(seconds=1)
     message = f"{milli / WHOLE:g} of its accelerators are kept for {first.in_words} and lent to it {until}"
     return Explanation(
@@ -73,8 +76,9 @@ def told_of_its_loan(workload_id: str, snapshot: Snapshot, now: datetime) -> Exp
     )
 
 
-def _may_end(engagement: Engagement, now: datetime) -> bool:
-    return not engagement.evacuates and now < (engagement.closes_at if engagement.lends else engagement.opens_at)
+def _may_end(engagement: Engagement, active: Active, limits: Limits, now: datetime) -> bool:
+    is_lent_on = engagement.lends_to(active.spec, limits)
+    return not engagement.evacuates and now < (engagement.closes_at if is_lent_on else engagement.opens_at)
 
 
 def wanted(waiting: Iterable[Waiting], world: World, facts: Facts) -> frozenset[Engagement]:

@@ -189,13 +189,13 @@ class _Pool:
     def _lent(self, booking: Booking) -> Amount:
         """Thousandths of an accelerator on which work of others runs, lent until they are wanted, in the open window."""
         engagement = engagement_of(booking)
-        if not (booking.is_open and engagement.lends):
+        if not booking.is_open:
             return 0
         return sum(
             share.room.milli
             for id in booking.nodes
             for active in self._others(self.nodes[id], engagement)
-            if active.spec.preemptible and active.started_at is not None
+            if engagement.lends_to(active.spec, self.limits) and active.started_at is not None
             for share in active.placement.shares
             if share.node_id == id
         )
@@ -212,7 +212,7 @@ class _Pool:
 
     def _stays(self, active: Active, engagement: Engagement) -> bool:
         if engagement.opens_at <= self.now:
-            return not (engagement.lends and active.spec.preemptible) or self._is_late(active, engagement)
+            return not engagement.lends_to(active.spec, self.limits) or self._is_late(active, engagement)
         return not (_is_leaving(active) or self._ends_in_time(active, engagement) or _may_be_told(active, engagement))
 
     def _is_late(self, active: Active, engagement: Engagement) -> bool:
@@ -221,7 +221,7 @@ class _Pool:
 
     def _back_at(self, active: Active, engagement: Engagement) -> Iterable[datetime]:
         """When those who are promised what the guest was lent, and has notice to leave, should have it."""
-        if not (engagement.lends and active.spec.preemptible and _is_leaving(active)):
+        if not (engagement.lends_to(active.spec, self.limits) and _is_leaving(active)):
             return
         for share in active.placement.shares:
             for each in self.work.get(share.node_id, ()):
@@ -284,7 +284,7 @@ class _Pool:
 
     def _is_due(self, active: Active, engagement: Engagement) -> bool:
         is_due = engagement.notice_at(active.spec, self.limits) <= self.now
-        return is_due and not engagement.lends and self._must_leave(active, engagement)
+        return is_due and not engagement.lends_to(active.spec, self.limits) and self._must_leave(active, engagement)
 
     def _is_notice_due(self, booking: Booking, choice: _Choice) -> bool:
         engagement = engagement_of(booking)

@@ -76,6 +76,22 @@ def test_what_nobody_uses_in_an_open_window_is_lent_to_what_may_be_preempted(pol
 
 
 @every_model
+def test_it_is_lent_to_those_only_whose_notice_is_as_short_as_the_reservation_says(policy: Any) -> None:
+    booking = night("n0", notice_seconds=120)
+    for grace, lent in ((60, True), (61, False)):
+        guest = a_guest(checkpoint=Checkpoint(grace_seconds=grace))
+        plan = schedule(a_snapshot(nodes(1), QUEUES, guest, policy=policy, bookings=[booking]), NOON)
+        assert bool(started(plan)) is lent
+
+
+def test_who_needs_longer_leaves_before_the_window_opens_as_ever() -> None:
+    booking = night("n0", opens_in=HOUR, notice_seconds=120)
+    guest = a_guest(checkpoint=Checkpoint(grace_seconds=300)).on((a_node("n0"), 8))
+    plan = schedule(a_snapshot(nodes(1), QUEUES, guest, bookings=[booking]), NOON + seconds(HOUR - 360))
+    assert told(plan) == {"guest.1": (Reason.RESERVATION_OPENS, None)}
+
+
+@every_model
 def test_whom_it_is_for_comes_before_guests_of_higher_rank(policy: Any) -> None:
     guest, owner = a_guest(priority=5, submitted_at=NOON - seconds(HOUR)), an_owner(submitted_at=NOON)
     plan = schedule(a_snapshot(nodes(1), QUEUES, guest, owner, policy=policy, bookings=[night("n0")]), NOON)
@@ -215,7 +231,8 @@ def test_to_be_preemptible_is_a_fix_within_the_window_too() -> None:
     assert explanation.reason is Reason.KEPT_FOR_OTHERS
     assert FixKind.BE_PREEMPTIBLE in {fix.kind for fix in explanation.fixes}
     message = why(schedule(snapshot, NOON), "guest").message
-    assert ", lent to work that may be preempted while it is not wanted (h100 in aws" in message
+    lent = ", lent while it is not wanted to work that may be preempted and leaves within 600 s (h100 in aws"
+    assert lent in message
 
 
 def noticed(snapshot: Snapshot, plan: Plan) -> Snapshot:

@@ -11,7 +11,7 @@ import pytest
 from corral.api import Checkpoint, ReplicaGroup, Target, WorkloadSpec
 from corral.client import Conflict, Invalid, NotFound
 from corral.explanation import Reason
-from corral.reservation import Purpose, ReservationSpec, ReservationState
+from corral.reservation import Lending, Purpose, ReservationSpec, ReservationState
 from corral.status import State
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, oversubscribed, running_pool
@@ -93,6 +93,31 @@ async def test_what_is_lent_is_back_when_the_window_opens_and_is_lent_again_when
     assert await pool.audit() == []
     assert await oversubscribed(pool) == []
     await pool.corral.cancel("lent-to")
+
+
+async def test_what_is_idle_in_an_open_window_is_lent_and_given_back_to_who_comes_for_it(pool: LivePool) -> None:
+    given = {"accelerators": 4, "sku": "l4", "workloads": ("came-for-it",), "lent": Lending.UNTIL_WANTED, "seconds": 100_000}
+    await pool.corral.reserve(a_reservation(pool, "on-loan", 0, **given))
+    await until_open(pool, "on-loan")
+    await pool.corral.submit(on_l4("a-guest", checkpoint=Checkpoint(grace_seconds=20)))
+    await pool.until("a-guest", State.RUNNING)
+    told = await pool.corral.explain("a-guest")
+    assert told is not None
+    assert told.reason is Reason.ON_LOAN
+    await pool.corral.submit(on_l4("came-for-it", parameters=behaving(60)))
+    await pool.until("came-for-it", State.SUCCEEDED)
+    await pool.until("a-guest", State.RUNNING)
+    first, second = await pool.attempts("a-guest")
+    (own,) = await pool.attempts("came-for-it")
+    assert (first["outcome"], first["reason"], second["outcome"]) == ("stopped", "LoanEnds", None)
+    assert first["ended_at"] <= own["bound_at"]
+    assert second["held_at"] >= own["ended_at"]
+    lent = await pool.corral.reservation("on-loan")
+    assert lent.lent_accelerator_seconds > 0
+    assert lent.misses == ()
+    assert await pool.audit() == []
+    await pool.corral.cancel("a-guest")
+    await pool.corral.cancel_reservation("on-loan")
 
 
 async def test_what_cannot_be_kept_is_a_miss_that_says_why(pool: LivePool) -> None:
