@@ -124,7 +124,7 @@ class Opening:
         """The beginning of a round over this snapshot; what is wanted by whom it is kept for is lent to nobody else."""
         facts = Facts.of(snapshot, now, memory)
         world = memory.world(snapshot, facts.tree)
-        its = wanted(snapshot.waiting, world, facts)
+        its = wanted(chain(snapshot.waiting, snapshot.bystanders), world, facts)
         facts, world = facts.wanting(its), world.wanting(its)
         lap("read")
         return cls(snapshot, memory, facts, world, *refuse(snapshot.waiting, facts))

@@ -107,7 +107,7 @@ CORRUPTIONS: tuple[tuple[str, str], ...] = (
             "whoever came to what is kept in an open window is one whom it is for, or may be preempted where it is lent",
             f"""UPDATE workloads SET spec = jsonb_set(spec, '{{preemptible}}', '{preemptible}') WHERE id = 'seen-single';
                 INSERT INTO witness.entered
-                SELECT 'seen-single.1', id, jsonb_set(spec, '{{lent}}', '"{lent}"') FROM reservations""",
+                SELECT 'seen-single.1', id, spec || '{{"queues": ["tools"], "lent": "{lent}"}}' FROM reservations""",
         )
         for preemptible, lent in (("true", "until-open"), ("false", "until-wanted"))
     ),

@@ -173,6 +173,13 @@ def test_a_strict_line_has_nobody_leave_for_whom_it_is_not_the_turn(
     assert bool(told(plan)) is is_told
 
 
+def test_who_arrives_is_lent_nothing_that_somebody_in_line_wants_whose_turn_is_another_time() -> None:
+    snapshot = a_snapshot(nodes(1), QUEUES, a_guest(), bookings=[night("n0")])
+    assert started(schedule(snapshot, NOON))
+    behind = replace(snapshot, bystanders=(an_owner().waiting(),))
+    assert not started(schedule(behind, NOON))
+
+
 def test_a_queue_that_is_stopped_wants_nothing_back() -> None:
     held = [a_queue("owner", nominal=64).model_copy(update={"stop": StopPolicy.HOLD}), a_queue("guest", nominal=64)]
     guest = a_guest("guest", gpus=4).on((a_node("n0"), 4))
