@@ -53,6 +53,8 @@ class Facts:
     """What nodes are kept for."""
     wanted: frozenset[Engagement] = frozenset()
     """Those of them that are lent to nobody else now: somebody whom they are for wants them."""
+    promised: tuple[str, ...] = ()
+    """The queues of those who were promised a place in this round before all turns, one for each."""
     arrivals: tuple[Provisioning, ...] = ()
     """Nodes that are on their way."""
     remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)

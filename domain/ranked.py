@@ -71,7 +71,7 @@ class Starts:
     def __init__(self, facts: Facts) -> None:
         limits = facts.policy.limits
         self._most, self._most_by_queue = limits.starts_per_round, limits.starts_per_queue_and_round
-        self._by_queue: Counter[str] = Counter()
+        self._by_queue = Counter(facts.promised)
 
     def add(self, queue: str) -> None:
         """Count one more."""

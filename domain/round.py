@@ -135,7 +135,8 @@ class Opening:
         if not calls:
             return self
         after = Opening.of(after_calls(self.snapshot, calls, self.facts), self.facts.now, self.memory)
-        return replace(after, calls=calls)
+        promised = tuple(call.workload.spec.queue for call in calls)
+        return replace(after, facts=replace(after.facts, promised=promised), calls=calls)
 
     @property
     def stops(self) -> tuple[Stop, ...]:

@@ -8,7 +8,7 @@ import pytest
 from corral.api import Checkpoint
 from corral.explanation import FixKind, Reason
 from corral.model import WHOLE
-from corral.policy import QuotaModel
+from corral.policy import Limits, QuotaModel
 from corral.queue import Ordering, StopPolicy
 from corral.reservation import Lending, MissKind, Purpose
 from domain.bookings import Booking
@@ -178,6 +178,17 @@ def test_who_arrives_is_lent_nothing_that_somebody_in_line_wants_whose_turn_is_a
     assert started(schedule(snapshot, NOON))
     behind = replace(snapshot, bystanders=(an_owner().waiting(),))
     assert not started(schedule(behind, NOON))
+
+
+@pytest.mark.parametrize("model", [QuotaModel.RANKED, QuotaModel.COHORTS])
+def test_who_is_promised_what_was_lent_counts_among_the_starts_of_the_round(model: QuotaModel) -> None:
+    fleet = nodes(2)
+    policy = by_model(model).model_copy(update={"limits": Limits(starts_per_round=1)})
+    guest, small = a_guest("guest", 8).on((fleet[0], 8)), a_guest("small", 4)
+    busy = a_guest("busy", 4, preemptible=False).on((fleet[1], 4))
+    snapshot = a_snapshot(fleet, QUEUES, guest, busy, small, an_owner(), policy=policy, bookings=[night("n0")])
+    plan = schedule(snapshot, NOON)
+    assert (set(promised(plan)), set(started(plan)), plan.unfinished) == ({"own"}, set(), True)
 
 
 def test_a_queue_that_is_stopped_wants_nothing_back() -> None:
