@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from corral.explanation import Reason
 from corral.model import WHOLE
 from corral.policy import Limits
-from corral.reservation import MissKind, Purpose
+from corral.reservation import Lending, MissKind, Purpose
 from corral.status import State
 from domain.bookings import Booking, Engagement, Engagements, Paths, end_of, engagement_of, engagements, notice
 from domain.decision import Stop
@@ -16,7 +16,7 @@ from domain.snapshot import Snapshot
 from domain.workload import Active
 
 LOOK_AGAIN = timedelta(seconds=60)
-"""How often capacity that is missing from an open window is looked for."""
+"""How often capacity that is missing from an open window is looked for, and how much of one is lent is counted."""
 
 MOST_STARTS = 64
 """At most so many starts of a flexible window are tried."""
@@ -291,9 +291,10 @@ class _Pool:
         return any(self._is_due(active, engagement) for id in choice.nodes for active in self.work.get(id, ()))
 
     def look_at(self, bookings: Iterable[Booking], engaged: Engagements) -> datetime | None:
-        """When somebody is to be told next, or a window opens, or missing capacity is to be looked for again."""
+        """When somebody is to be told next, or a window opens, or it is to be seen again what is missing, or lent."""
         moments = [booking.opens_at for booking in bookings if not booking.is_open]
-        moments += [self.now + LOOK_AGAIN for booking in bookings if booking.is_open and booking.missing]
+        open_ones = [booking for booking in bookings if booking.is_open]
+        moments += [self.now + LOOK_AGAIN for each in open_ones if each.missing or each.spec.lent is Lending.UNTIL_WANTED]
         for node_id, its in engaged.items():
             for active in self.work.get(node_id, ()):
                 moments += [each.notice_at(active.spec, self.limits) for each in its if self._must_leave(active, each)]

@@ -91,6 +91,12 @@ def test_who_needs_longer_leaves_before_the_window_opens_as_ever() -> None:
     assert told(plan) == {"guest.1": (Reason.RESERVATION_OPENS, None)}
 
 
+def test_how_much_is_lent_is_looked_at_every_minute_though_nothing_happens() -> None:
+    snapshot = a_snapshot(nodes(1), QUEUES, a_guest().on((a_node("n0"), 8)), bookings=[night("n0")])
+    plan = schedule(snapshot, NOON)
+    assert (booking_of(plan).lent, plan.look_at) == (8 * WHOLE, NOON + seconds(60))
+
+
 @every_model
 def test_whom_it_is_for_comes_before_guests_of_higher_rank(policy: Any) -> None:
     guest, owner = a_guest(priority=5, submitted_at=NOON - seconds(HOUR)), an_owner(submitted_at=NOON)
