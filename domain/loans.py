@@ -47,9 +47,8 @@ class Call:
     def stops(self) -> tuple[Stop, ...]:
         """The notices to the guests."""
         return tuple(
-            Stop(guest.attempt_id, Reason.LOAN_ENDS, f"its nodes were lent by {its.in_words} until wanted", self.workload.id)
-            for guest in self.guests
-            for its in [self.engagements[guest.attempt_id]]
+            Stop(attempt_id, Reason.LOAN_ENDS, f"its nodes are kept for {its.in_words}, and wanted now", self.workload.id)
+            for attempt_id, its in self.engagements.items()
         )
 
 
