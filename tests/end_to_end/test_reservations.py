@@ -109,7 +109,8 @@ async def test_what_is_idle_in_an_open_window_is_lent_and_given_back_to_who_come
     await pool.until("a-guest", State.RUNNING)
     first, second = await pool.attempts("a-guest")
     (own,) = await pool.attempts("came-for-it")
-    assert (first["outcome"], first["reason"], second["outcome"]) == ("stopped", "LoanEnds", None)
+    assert (first["outcome"], second["outcome"]) == ("stopped", None)
+    assert first["reason"].startswith("LoanEnds")
     assert first["ended_at"] <= own["bound_at"]
     assert second["held_at"] >= own["ended_at"]
     lent = await pool.corral.reservation("on-loan")
