@@ -205,7 +205,8 @@ def _in_force(change: Change, policy: Policy, queues: Iterable[QueueSpec]) -> Fi
     """The fields of that which a change is about."""
     if change.policy is not None:
         return fields.of_policy(policy)
-    return fields.of_queues(queue for queue in queues if queue.name in change.names)
+    names = frozenset(change.names)
+    return fields.of_queues(queue for queue in queues if queue.name in names)
 
 
 async def _put(world: World, change: Change, who: str, why: str) -> None:

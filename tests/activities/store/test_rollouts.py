@@ -386,6 +386,20 @@ async def test_what_is_aborted_above_leaves_what_lies_below(pool: Pool) -> None:
     assert await of_research(pool) == (64, 1, 64)
 
 
+async def test_what_would_contradict_what_lies_over_it_is_not_taken_back_and_stays_for_good(pool: Pool) -> None:
+    await pool.store.record_policy()
+    await pool.gets(a_view(), queues=(a_queue("research", 8),))
+    await pool.store.begin_rollout(an_order(QueueTree(queues=(a_queue("research", 16),)), "lower"))
+    await pool.store.begin_rollout(an_order(QueueTree(queues=(a_queue("research", 16, floor=12),)), "upper"))
+    status = await steers(pool, "lower", Steering.ABORT, BEN)
+    assert status.state is RolloutState.OVERTAKEN
+    assert "it cannot be taken back any more" in status.trail[-1].reason
+    assert "floor 12 exceeds nominal 8" in status.trail[-1].reason
+    assert (await steers(pool, "upper", Steering.ABORT, BEN)).state is RolloutState.ABORTED
+    (queue,) = await pool.store.queues()
+    assert [(quota.nominal, quota.floor) for quota in queue.spec.quotas] == [(16, 0)]
+
+
 async def test_who_edits_one_field_keeps_that_alone(pool: Pool) -> None:
     await two_overlap_in_part(pool)
     await pool.store.apply_queues(research(20, weight=2, a100=8))
