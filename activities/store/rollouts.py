@@ -313,12 +313,12 @@ async def _readings(world: World, row: Row[Any]) -> Readings:
     changes = sorted({own.since, *(at for each in others for at in (each.since, each.until) if at and own.since < at)})
     stretch = func.width_bucket(columns.ended_at, cast(changes, ARRAY(tables.Instant)))
     refused = select(columns.queue, stretch, func.count()).where(columns.state == State.REFUSED, columns.ended_at > own.since)
-    undecided = select(columns.queue, func.count()).where(
+    undecided = select(columns.queue, func.count().label("number")).where(
         columns.ended_at.is_(None), columns.explanation["reason"].astext == Reason.INTERNAL_ERROR
     )
     counts: dict[str, Any] = {
         "refused": {(queue, changes[at - 1]): n for queue, at, n in await read(refused.group_by(columns.queue, stretch))},
-        "undecided": dict((await read(undecided.group_by(columns.queue))).tuples().all()),
+        "undecided": {row.queue: row.number for row in await read(undecided.group_by(columns.queue))},
     }
     blame = Blame(others, world.snapshot.queues)
     return await asyncio.to_thread(readings, world.snapshot, own, blame, world.now, **counts)
