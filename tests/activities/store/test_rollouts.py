@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from activities.ports import NotAllowed, Phase
 from activities.store import tables
 from corral import wire
+from corral.explanation import Explanation, Reason
 from corral.operation import OperationChange, OperationKind
 from corral.policy import Approvals, Policy, PolicyOrder
 from corral.queue import QueueTree, QuotaSpec
@@ -333,6 +334,26 @@ async def test_harm_that_came_under_another_is_not_held_against_the_one_below(po
     assert (await pool.arrive(a_spec("never-either", gpus=1_024)))["never-either"].state is State.REFUSED
     pool.clock.move(1)
     assert told(await advances(pool)) == (RolloutState.ROLLED_BACK, "1 workloads were refused, and at most 0 may")
+
+
+async def test_what_cannot_be_decided_about_since_another_lay_over_it_is_not_held_against_the_one_below(pool: Pool) -> None:
+    await one_lies_over_another(pool)
+    await pool.arrive(*[a_spec(f"w{number}") for number in range(4)])
+    await cannot_be_decided_about(pool, "w2")
+    await steers(pool, "calm", Steering.ABORT, BEN)
+    assert (await advances(pool)).state is RolloutState.WATCHING
+    await cannot_be_decided_about(pool, "w3")
+    assert told(await advances(pool)) == (
+        RolloutState.ROLLED_BACK,
+        "1 more workloads cannot be decided about, and at most 0 may",
+    )
+
+
+async def cannot_be_decided_about(pool: Pool, workload: str) -> None:
+    explanation = Explanation(reason=Reason.INTERNAL_ERROR, message="a bug").model_dump(mode="json")
+    async with pool.engine.begin() as connection:
+        row = tables.workloads.c.id == workload
+        await connection.execute(update(tables.workloads).where(row).values(explanation=explanation))
 
 
 async def test_of_two_about_different_queues_each_answers_for_its_own(pool: Pool) -> None:
