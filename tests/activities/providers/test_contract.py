@@ -171,6 +171,12 @@ def sized(world: World, replicas: int, **details: Any) -> LaunchSpec:
     return replace(order, places=places, signal="SIGTERM", grace_seconds=1)
 
 
+async def running(world: World, replicas: int, **details: Any) -> Observation:
+    """Launch so many replicas, and wait until they run."""
+    await world.provider.launch(sized(world, replicas, **details))
+    return await seen(world.provider, "attempt-1", Phase.RUNNING)
+
+
 async def is_resized(world: World, notice: int) -> Observation:
     """Wait until an attempt has the replicas of that notice."""
     found: list[Observation] = []
@@ -184,8 +190,7 @@ async def is_resized(world: World, notice: int) -> Observation:
 
 
 async def test_a_running_attempt_gets_more_replicas_beside_those_it_has(world: World) -> None:
-    began = await world.provider.launch(sized(world, 1))
-    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    began = await running(world, 1)
     await world.provider.resize(sized(world, 3), notice=1)
 
     grown = await is_resized(world, 1)
@@ -194,8 +199,7 @@ async def test_a_running_attempt_gets_more_replicas_beside_those_it_has(world: W
 
 
 async def test_replicas_that_are_too_many_leave_within_their_grace_and_the_others_run_on(world: World) -> None:
-    await world.provider.launch(sized(world, 3, ignores_notice=True))
-    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await running(world, 3, ignores_notice=True)
     await world.provider.resize(sized(world, 1), notice=1)
 
     assert (await is_resized(world, 1)).phase is Phase.RUNNING
@@ -206,8 +210,7 @@ async def test_replicas_that_are_too_many_leave_within_their_grace_and_the_other
 
 
 async def test_what_a_replica_has_is_not_given_before_it_has_left(world: World) -> None:
-    await world.provider.launch(sized(world, 2, ignores_notice=True))
-    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await running(world, 2, ignores_notice=True)
     await world.provider.resize(replace(sized(world, 1), grace_seconds=300), notice=1)
 
     assert await refusal(world.provider, world.order("attempt-2", workload="another", devices=(1,))) is ErrorClass.NO_CAPACITY
@@ -215,8 +218,7 @@ async def test_what_a_replica_has_is_not_given_before_it_has_left(world: World) 
 
 
 async def test_replicas_that_are_to_leave_are_stopped_at_once_when_that_is_told_by_the_same_notice(world: World) -> None:
-    await world.provider.launch(sized(world, 2, ignores_notice=True))
-    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await running(world, 2, ignores_notice=True)
     smaller = replace(sized(world, 1), grace_seconds=300)
     await world.provider.resize(smaller, notice=1)
     await world.provider.resize(smaller, notice=1, at_once=True)
@@ -227,15 +229,13 @@ async def test_replicas_that_are_to_leave_are_stopped_at_once_when_that_is_told_
 
 
 async def test_that_they_are_stopped_at_once_may_be_all_that_it_is_told(world: World) -> None:
-    await world.provider.launch(sized(world, 2, ignores_notice=True))
-    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await running(world, 2, ignores_notice=True)
     await world.provider.resize(replace(sized(world, 1), grace_seconds=300), notice=1, at_once=True)
     assert (await is_resized(world, 1)).phase is Phase.RUNNING
 
 
 async def test_nobody_is_stopped_at_once_by_a_notice_that_is_taken_back(world: World) -> None:
-    await world.provider.launch(sized(world, 2, ignores_notice=True))
-    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await running(world, 2, ignores_notice=True)
     smaller = replace(sized(world, 1), grace_seconds=300)
     await world.provider.resize(smaller, notice=1)
     await world.provider.keep("attempt-1", 1, notice=1)
@@ -246,8 +246,7 @@ async def test_nobody_is_stopped_at_once_by_a_notice_that_is_taken_back(world: W
 
 
 async def test_a_size_that_is_taken_back_is_the_one_before_again(world: World) -> None:
-    await world.provider.launch(sized(world, 2))
-    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await running(world, 2)
     await world.provider.resize(sized(world, 1), notice=1)
     await is_resized(world, 1)
     await world.provider.keep("attempt-1", 1, notice=1)
@@ -259,8 +258,7 @@ async def test_a_size_that_is_taken_back_is_the_one_before_again(world: World) -
 
 
 async def test_growth_that_is_taken_back_leaves_what_it_had_before(world: World) -> None:
-    await world.provider.launch(sized(world, 1))
-    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await running(world, 1)
     await world.provider.resize(sized(world, 3), notice=1)
     await is_resized(world, 1)
     await world.provider.keep("attempt-1", 1, notice=1)
@@ -270,8 +268,7 @@ async def test_growth_that_is_taken_back_leaves_what_it_had_before(world: World)
 
 
 async def test_taking_later_notices_back_leaves_the_size_that_was_reached(world: World) -> None:
-    await world.provider.launch(sized(world, 2))
-    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await running(world, 2)
     await world.provider.resize(sized(world, 1), notice=1)
     await is_resized(world, 1)
     await world.provider.keep("attempt-1", 1, notice=2)
@@ -280,8 +277,7 @@ async def test_taking_later_notices_back_leaves_the_size_that_was_reached(world:
 
 
 async def test_a_later_notice_to_leave_is_for_all_replicas_whatever_their_size_was_to_be(world: World) -> None:
-    await world.provider.launch(sized(world, 1))
-    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await running(world, 1)
     await world.provider.preempt("attempt-1", 1, notice=2, signal="SIGTERM", grace_seconds=5)
     await world.provider.resize(sized(world, 3), notice=1)
 
@@ -308,8 +304,7 @@ async def test_another_size_of_what_is_gone_or_unknown_is_no_error(world: World)
 
 
 async def test_a_new_worker_finds_the_size_that_was_reached(world: World) -> None:
-    await world.provider.launch(sized(world, 2))
-    await seen(world.provider, "attempt-1", Phase.RUNNING)
+    await running(world, 2)
     await world.provider.resize(sized(world, 1), notice=1)
     await is_resized(world, 1)
     again = world.open_again()
