@@ -157,8 +157,9 @@ CHECKS: Mapping[str, str] = {
     # Every effect once
     "no attempt was launched twice": """
         SELECT attempt || ': ' || count(*) FROM witness.done WHERE kind = 'launched' GROUP BY attempt HAVING count(*) > 1""",
-    "no attempt got notice twice": """
-        SELECT attempt || ': ' || count(*) FROM witness.done WHERE kind = 'noticed' GROUP BY attempt HAVING count(*) > 1""",
+    "no attempt got the same notice twice": """
+        SELECT attempt || ': ' || body || ' ' || count(*) FROM witness.done WHERE kind = 'noticed'
+        GROUP BY attempt, body HAVING count(*) > 1""",
     "what was launched was bound, and what ran was launched": """
         SELECT coalesce(a.id, d.attempt) || ': ' || coalesce(a.started_at::text, 'never ran') || ', ' ||
                CASE WHEN d.attempt IS NULL THEN 'never launched' ELSE 'launched' END

@@ -133,7 +133,7 @@ CORRUPTIONS: tuple[tuple[str, str], ...] = (
     ("nothing is left at the provider", "INSERT INTO witness.left_over VALUES ('seen-single.1')"),
     ("no attempt was launched twice", AGAIN),
     (
-        "no attempt got notice twice",
+        "no attempt got the same notice twice",
         "INSERT INTO witness.done SELECT 'seen-single.1', 'noticed', 0, '{}' FROM generate_series(1, 2)",
     ),
     (
