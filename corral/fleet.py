@@ -105,7 +105,7 @@ class ProvisioningStatus(Model):
 class LostCluster(Model):
     """Word of a person that nothing runs in a cluster any more, which does not answer: its work may be started elsewhere."""
 
-    cluster: Annotated[str, StringConstraints(pattern=r"^[^/]+/[^/]+/[^/]+$", max_length=400)]
+    cluster: Annotated[str, StringConstraints(pattern=r"^[^/\x00]+(/[^/\x00]+){2}$", max_length=400)]
     """PROVIDER/REGION/CLUSTER."""
     reason: Annotated[ShortText, StringConstraints(min_length=1)]
     who: Annotated[ShortName, StringConstraints(min_length=1)]

@@ -191,6 +191,7 @@ _PATTERNS: Mapping[str, str] = {
     r"^SIG[A-Z0-9]{1,9}$": "the name of a signal, such as SIGTERM",
     r"^[^\x00]*$": "text without a zero byte",
     r"^[^/\x00]+(/[^/\x00]+){1,2}$": "PROVIDER/REGION, PROVIDER/REGION/CLUSTER or PROVIDER/NODE, such as sim/us-east",
+    r"^[^/\x00]+(/[^/\x00]+){2}$": "PROVIDER/REGION/CLUSTER, such as sim/us-east/c0",
     r"^[a-z0-9][a-z0-9._-]{0,99}/[a-z0-9][a-z0-9._-]{0,99}$": "PROVIDER/POOL, such as sim/burst-h100",
     r"^[0-9a-f]{16}$": "the token of a what-if, 16 hexadecimal digits",
     r"^(cordon|drain|uncordon)$": "cordon, drain or uncordon",
