@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 NEW_OBJECTS, PASSES = 10_000, 10
 """Objects more than before after which what is new is looked through, and such passes after which what they left is."""
 NEVER = 2**30
-SHORTEST_PAUSE_SECONDS = 10.0
+SHORTEST_PAUSE_SECONDS = 2.0
 OBJECTS_PER_SECOND = 5_000
 """Looked through on the average where a planner remembers many; not by the time it takes, which grows with the garbage."""
 
