@@ -10,9 +10,7 @@ from activities.batching import Batcher
 from activities.courier import Courier
 from activities.deciding import Decider
 from activities.ports import Store
-from corral.api import WorkloadSpec
-from corral.explanation import Reason
-from corral.status import State
+from corral.api import Reason, State, WorkloadSpec
 
 LONGEST_VALUE = 60
 

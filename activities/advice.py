@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from activities.deciding import Decider
 from activities.ports import Store
-from corral.explanation import Explanation, Fix, Reason
+from corral.api import Explanation, Fix, Reason
 from domain.decision import Decision, Plan, Quality, Wait
 from domain.fixes import GoOn, cheapest_fixes, for_tenant
 from domain.isolation import with_turns_for

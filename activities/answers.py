@@ -6,10 +6,8 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from corral.api import Target
-from corral.explanation import Fix, Reason
+from corral.api import Fix, Outcome, Reason, State, Target
 from corral.reservation import ReservationState
-from corral.status import Outcome, State
 from domain.lifecycle import Leave
 
 

@@ -9,8 +9,7 @@ from activities.courier import Courier
 from activities.errors import final_failures
 from activities.liveness import staying_alive, this_call
 from activities.ports import Store
-from corral.evacuation import EvacuationForecast, EvacuationOrder, EvacuationState, EvacuationStatus
-from corral.operation import OperationChange
+from corral.api import EvacuationForecast, EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange
 from corral.wire import Inquiry, Steering
 from domain.evacuation import foreseen
 

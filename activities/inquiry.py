@@ -7,15 +7,28 @@ from temporalio import activity
 from activities.advice import searched
 from activities.errors import final_failures
 from activities.ports import Store
-from corral.adjustment import Acknowledgement
-from corral.dataset import Catalogue, DatasetStatus
-from corral.explanation import Reason
-from corral.fleet import ClusterStatus, FleetStatus, LostCluster, NodePoolStatus, NodeStatus, ProvisioningStatus
+from corral.api import (
+    Acknowledgement,
+    Catalogue,
+    ClusterStatus,
+    DatasetStatus,
+    FleetStatus,
+    LostCluster,
+    NodePoolStatus,
+    NodeStatus,
+    OrderRecord,
+    ProvisioningStatus,
+    QueueStatus,
+    QueueTree,
+    Reason,
+    RoundStatus,
+    State,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadStatus,
+)
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
-from corral.queue import QueueStatus, QueueTree
-from corral.record import OrderRecord, RoundStatus
 from corral.reservation import ReservationStatus
-from corral.status import State, WorkloadEvent, WorkloadFilter, WorkloadStatus
 from corral.wire import Inquiry as Name
 from domain.explanation import with_nearest_queues
 from domain.fixes import explained_now, for_tenant

@@ -28,7 +28,7 @@ from activities.ports import (
     Store,
     as_provisioner,
 )
-from corral.fleet import Cordon, NodeStatus
+from corral.api import Cordon, NodeStatus
 
 GATHER_SECONDS = 0.005
 MOST_EVENTS_AT_ONCE = 500

@@ -21,20 +21,37 @@ from activities.answers import (
     Standing,
     Unreleased,
 )
-from corral.api import CapacityType, WorkloadSpec
-from corral.dataset import Catalogue, DatasetStatus
-from corral.demand import Demand, DemandSource
-from corral.evacuation import EvacuationOrder, EvacuationStatus
-from corral.fleet import ClusterStatus, Cordon, FleetStatus, LostCluster, NodePoolStatus, NodeStatus, ProvisioningStatus
-from corral.model import WHOLE
-from corral.operation import OperationChange, OperationStatus
+from corral.api import (
+    WHOLE,
+    CapacityType,
+    Catalogue,
+    ClusterStatus,
+    Cordon,
+    DatasetStatus,
+    Demand,
+    DemandSource,
+    EvacuationOrder,
+    EvacuationStatus,
+    FleetStatus,
+    LostCluster,
+    NodePoolStatus,
+    NodeStatus,
+    OperationChange,
+    OperationStatus,
+    OrderRecord,
+    ProvisioningStatus,
+    QueueStatus,
+    QueueTree,
+    RoundStatus,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadSpec,
+    WorkloadStatus,
+)
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
-from corral.queue import QueueStatus, QueueTree
-from corral.record import OrderRecord, RoundStatus
 from corral.reservation import ReservationSpec, ReservationStatus
 from corral.rollout import Change, RolloutOrder, RolloutStatus, WhatIf
 from corral.schedule import MandateStatus, Revocation, ScheduleSpec
-from corral.status import WorkloadEvent, WorkloadFilter, WorkloadStatus
 from corral.wire import Steering
 from domain.decision import Plan
 from domain.fleet import Replica

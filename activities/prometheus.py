@@ -10,7 +10,7 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from activities.ports import Miss, NoDemand
-from corral.demand import Demand, DemandSource
+from corral.api import Demand, DemandSource
 
 MOST_BYTES = 64 * 1024
 """Of an answer: one number takes a few hundred."""

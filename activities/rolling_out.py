@@ -8,7 +8,7 @@ from temporalio import activity
 from activities.errors import final_failures
 from activities.liveness import staying_alive, this_call
 from activities.ports import Store
-from corral.operation import OperationChange, OperationStatus
+from corral.api import OperationChange, OperationStatus
 from corral.rollout import Change, RolloutOrder, RolloutState, RolloutStatus, WhatIf
 from corral.wire import Inquiry, Steering
 from domain.rollout import what_if

@@ -36,36 +36,55 @@ from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlrea
 from temporalio.service import GrpcCompression, RPCError, RPCStatusCode, TLSConfig
 
 from corral import wire
-from corral.adjustment import (
+from corral.api import (
     Acknowledgement,
     Cancel,
+    Catalogue,
     Checkpointed,
+    ClusterStatus,
+    Cordon,
+    DatasetStatus,
+    Demand,
+    EvacuationForecast,
+    EvacuationOrder,
+    EvacuationStatus,
+    Explanation,
     ExtendRuntime,
+    FleetStatus,
     Hold,
+    LostCluster,
+    Model,
+    Moment,
+    NodePoolStatus,
+    NodeStatus,
+    OperationChange,
+    OperationKind,
+    OperationStatus,
+    OrderRecord,
+    ProvisioningStatus,
+    QueueStatus,
+    QueueTree,
     Release,
     Reprioritize,
     Resize,
     Retarget,
+    RoundStatus,
+    State,
     Told,
     ToldDemand,
+    WakeUp,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadResult,
+    WorkloadSpec,
+    WorkloadStatus,
 )
-from corral.api import WorkloadSpec
-from corral.dataset import Catalogue, DatasetStatus
-from corral.demand import Demand
-from corral.evacuation import EvacuationForecast, EvacuationOrder, EvacuationStatus
-from corral.explanation import Explanation
-from corral.fleet import ClusterStatus, Cordon, FleetStatus, LostCluster, NodePoolStatus, NodeStatus, ProvisioningStatus
-from corral.model import Model
-from corral.operation import OperationChange, OperationKind, OperationStatus
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyOrder, PolicyRecord
-from corral.queue import QueueStatus, QueueTree
-from corral.record import OrderRecord, RoundStatus
 from corral.reservation import Extend, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
 from corral.rollout import Change, RolloutOrder, RolloutStatus, WhatIf
 from corral.schedule import MandateStatus, Revocation, ScheduleSpec, ScheduleStatus
 from corral.sealing import CannotUnseal, data_converter, is_sealed
 from corral.signing import SignCommands, Signer
-from corral.status import Moment, State, WakeUp, WorkloadEvent, WorkloadFilter, WorkloadResult, WorkloadStatus
 
 ANSWER_WITHIN = timedelta(seconds=30)
 TRIES_WHILE_NOT_READY = 10

@@ -9,9 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 
-from corral.api import CapacityType, SlaTier
-from corral.fleet import PlaceKind
-from corral.model import Identifier, Model, Seconds, ShortText
+from corral.api import CapacityType, Identifier, Model, PlaceKind, Seconds, ShortText, SlaTier
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Dollars = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]

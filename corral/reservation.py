@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StrictInt, model_validator
 
-from corral.model import Identifier, Model, Seconds, ShortName, ShortText
+from corral.api import Identifier, Model, Seconds, ShortName, ShortText
 
 Names = Annotated[tuple[Identifier, ...], Field(max_length=256)]
 Machines = Annotated[tuple[ShortName, ...], Field(max_length=1_000)]

@@ -8,11 +8,18 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, Field, StrictInt, StringConstraints, model_validator
 
-from corral.api import SlaTier
-from corral.model import MAXIMUM_SECONDS, Identifier, Model, ShortName, ShortText
-from corral.operation import OperationKind, OperationNote
+from corral.api import (
+    MAXIMUM_SECONDS,
+    Identifier,
+    Model,
+    OperationKind,
+    OperationNote,
+    QueueTree,
+    ShortName,
+    ShortText,
+    SlaTier,
+)
 from corral.policy import LintFinding, Policy, Share
-from corral.queue import QueueTree
 
 Number = Annotated[StrictInt, Field(ge=0, le=10**6)]
 WATCHED_SECONDS = 1_800

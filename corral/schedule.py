@@ -5,9 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, Field, StrictInt, StringConstraints, model_validator
 
-from corral.evacuation import EvacuationOrder
-from corral.fleet import Place, PlaceKind
-from corral.model import HOUR_SECONDS, MAXIMUM_SECONDS, Identifier, Model, ShortName, ShortText
+from corral.api import HOUR_SECONDS, MAXIMUM_SECONDS, EvacuationOrder, Identifier, Model, Place, PlaceKind, ShortName, ShortText
 from corral.rollout import WATCHED_SECONDS, Change, Conditions, RolloutOrder, digest_of
 
 MOST_CHARACTERS = 80

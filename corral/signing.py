@@ -31,8 +31,7 @@ from temporalio.client import (
 )
 
 from corral import wire
-from corral.evacuation import EvacuationOrder
-from corral.model import Model
+from corral.api import EvacuationOrder, Model
 from corral.schedule import ScheduleSpec
 
 HEADER = "corral-claim"

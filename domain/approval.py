@@ -3,7 +3,7 @@
 from collections.abc import Set
 from datetime import datetime
 
-from corral.evacuation import EvacuationOrder
+from corral.api import EvacuationOrder
 from corral.policy import Approvals
 from corral.rollout import EffectKind, WhatIf
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from corral.demand import Autoscale
+from corral.api import Autoscale
 
 Recommendation = tuple[datetime, int]
 """So many replicas would have done for the demand at that time."""

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from corral.model import WHOLE
-from corral.status import State
+from corral.api import WHOLE, State
 from domain.decision import Start
 from domain.facts import Facts
 from domain.feasibility import Offer, offers, sift

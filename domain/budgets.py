@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil, log2
 
-from corral.model import HOUR_SECONDS, WHOLE
-from corral.queue import BudgetSpec, BudgetUnit
+from corral.api import HOUR_SECONDS, WHOLE, BudgetSpec, BudgetUnit
 from domain.accounting import MILLISECOND, MILLISECONDS
 from domain.fleet import Amount
 from domain.flows import HOUR, Flows, decayed, merged, milliseconds, since, used_until

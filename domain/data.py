@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from corral.dataset import Dataset
+from corral.api import Dataset
 from corral.policy import Route, Transfers
 
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from corral.explanation import Explanation, Reason
-from corral.model import WHOLE
+from corral.api import WHOLE, Explanation, Reason
 from domain.bookings import Booking
 from domain.fleet import Amount, Placement
 

@@ -7,9 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from corral.api import State, StopPolicy
 from corral.policy import QuotaModel
-from corral.queue import StopPolicy
-from corral.status import State
 from domain.decision import Change, Reshape, Trade
 from domain.demand_mix import Known, known_demand
 from domain.disruption import as_it_is, is_movable, running_request

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from operator import itemgetter
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.fleet import Amount, NodeShare, Replica, Room
 from domain.request import Shape
 from domain.stock import NodeRoom

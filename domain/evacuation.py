@@ -4,10 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from corral.api import SlaTier
-from corral.evacuation import EvacuationForecast, EvacuationMove, EvacuationOrder, EvacuationState
-from corral.fleet import PlaceKind
-from corral.model import WHOLE
+from corral.api import WHOLE, EvacuationForecast, EvacuationMove, EvacuationOrder, EvacuationState, PlaceKind, SlaTier
 from domain.approval import why_not
 from domain.decision import Decision, Refuse, Start, StartAfter, Wait
 from domain.fleet import Health, Node, Placement

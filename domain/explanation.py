@@ -6,10 +6,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from fractions import Fraction
 
-from corral.api import Spread
-from corral.explanation import Evidence, Explanation, Reason
-from corral.model import WHOLE
-from corral.queue import StopPolicy
+from corral.api import WHOLE, Evidence, Explanation, Reason, Spread, StopPolicy
 from domain.decision import Rejection
 from domain.fleet import Amount, Health
 from domain.nodepools import Provisioning

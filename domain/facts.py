@@ -7,9 +7,8 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any
 
-from corral.explanation import Explanation
+from corral.api import Explanation, QueueSpec
 from corral.policy import Policy, QuotaModel
-from corral.queue import QueueSpec
 from domain.bookings import Engagement, closed_to, engagements
 from domain.disruption import Elastic, elastic_by_sku
 from domain.disruption_budgets import allowances

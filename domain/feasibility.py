@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import product
 
-from corral.api import Target, WorkloadTerms
-from corral.explanation import Explanation, Reason
+from corral.api import Explanation, Reason, Target, WorkloadTerms
 from corral.policy import QuotaModel, TopologyProfile
 from domain.bookings import Engagement
 from domain.budgets import Balance, beyond_unspent, called

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from corral.api import QueueSpec
 from corral.policy import Policy
-from corral.queue import QueueSpec
 
 Path = tuple[str, ...]
 Fields = Mapping[Path, str]

@@ -8,11 +8,22 @@ from functools import cached_property
 from itertools import chain, islice, takewhile
 from typing import TypeVar
 
-from corral.api import Spread, Target, Topology
-from corral.explanation import BudgetChange, Explanation, Fix, FixKind, QuotaChange, Reason
-from corral.model import WHOLE
+from corral.api import (
+    WHOLE,
+    BudgetChange,
+    BudgetUnit,
+    Explanation,
+    Fix,
+    FixKind,
+    QueueSpec,
+    QuotaChange,
+    Reason,
+    Spread,
+    StopPolicy,
+    Target,
+    Topology,
+)
 from corral.policy import Exactness
-from corral.queue import BudgetUnit, QueueSpec, StopPolicy
 from domain.budgets import ONE, Balance, called
 from domain.decision import Wait
 from domain.explanation import amount

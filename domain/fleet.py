@@ -4,8 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from corral.api import CapacityType
-from corral.model import WHOLE
+from corral.api import WHOLE, CapacityType
 
 Amount = int
 """Thousandths of an accelerator."""

@@ -8,7 +8,7 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.fleet import Amount
 
 Integers = NDArray[np.int64]

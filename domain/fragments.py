@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.demand_mix import Known
 from domain.draft import capacity
 from domain.fleet import UNLIMITED_REPLICAS, Health

@@ -3,8 +3,7 @@
 from collections.abc import Hashable, Iterable
 from fractions import Fraction
 
-from corral.api import SlaTier
-from corral.explanation import Explanation
+from corral.api import Explanation, SlaTier
 from domain import explanation
 from domain.accounting import entitled_milli
 from domain.facts import Facts

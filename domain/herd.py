@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.disruption import Elastic, Means, elastic
 from domain.facts import Facts
 from domain.fleet import NODE_LEVEL, Amount

@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from corral.model import WHOLE
+from corral.api import WHOLE, Ordering
 from corral.policy import QuotaModel
-from corral.queue import Ordering
 from domain.bench import Bench, Seat
 from domain.decision import Fallback, Method, Start
 from domain.facts import Facts

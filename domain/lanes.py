@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
-from corral.explanation import Explanation
+from corral.api import Explanation
 from domain.request import Kind, Kinds
 from domain.roll import Roll
 from domain.versions import Versions, by_name

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from corral.api import CapacityType
-from corral.model import Model
+from corral.api import CapacityType, Model
 from corral.policy import Constraints
 
 

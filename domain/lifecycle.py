@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from corral.api import WorkloadTerms
-from corral.status import TERMINAL, Outcome, State
+from corral.api import TERMINAL, Outcome, State, WorkloadTerms
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.SUBMITTED: frozenset({State.WAITING, State.REFUSED, State.CANCELLED}),

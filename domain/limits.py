@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from corral.model import WHOLE
-from corral.queue import UserLimit
+from corral.api import WHOLE, UserLimit
 from domain.fleet import Amount
 
 User = str | None

@@ -6,10 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from corral.explanation import Explanation, Reason
-from corral.model import WHOLE
+from corral.api import WHOLE, Explanation, Reason, State
 from corral.policy import Limits
-from corral.status import State
 from domain.bookings import Engagement, engagements, notice
 from domain.decision import Start, StartAfter, Stop
 from domain.facts import Facts

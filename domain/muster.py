@@ -12,8 +12,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.api import SlaTier
-from corral.model import WHOLE
+from corral.api import WHOLE, SlaTier
 from corral.policy import Policy
 from domain.disruption import Surplus, surplus_if_any
 from domain.protection import STOPPABLE_STATES, Protection, hardship

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from corral.explanation import Explanation
-from corral.queue import StopPolicy
+from corral.api import Explanation, StopPolicy
 from domain import explanation
 from domain.facts import Facts
 from domain.feasibility import PASSING_FILTERS, Filter, offers, sift

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
-from corral.api import ReplicaGroup, WorkloadTerms
-from corral.model import WHOLE
+from corral.api import WHOLE, ReplicaGroup, WorkloadTerms
 from domain.fleet import NodeShare, Placement, Replica, Room
 
 ReplicaKey = tuple[str, int]

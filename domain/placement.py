@@ -4,9 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from corral.api import Topology, WorkloadTerms
-from corral.explanation import Reason
-from corral.model import WHOLE
+from corral.api import WHOLE, Reason, Topology, WorkloadTerms
 from corral.policy import TopologyProfile
 from domain import sieve
 from domain.balance import balanced

@@ -6,11 +6,8 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from functools import cached_property
 
-from corral.api import SlaTier
-from corral.explanation import Reason
+from corral.api import QueueSpec, Reason, SlaTier, State
 from corral.policy import Policy
-from corral.queue import QueueSpec
-from corral.status import State
 from domain.accounting import Interval
 from domain.claimant import Claimant
 from domain.decision import Rejection

@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 
-from corral.api import WorkloadTerms
-from corral.model import WHOLE
+from corral.api import WHOLE, State, WorkloadTerms
 from corral.policy import Growth
-from corral.status import State
 from domain.decision import Change, Reshape, Start
 from domain.fixes import decided_fast
 from domain.fleet import Health, Node, Placement, Room

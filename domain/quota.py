@@ -7,10 +7,7 @@ from fractions import Fraction
 from itertools import chain, product
 from math import inf
 
-from corral.api import SlaTier, WorkloadTerms
-from corral.explanation import Reason
-from corral.model import WHOLE
-from corral.queue import QueueSpec, QueueTree, QuotaSpec, UserLimit
+from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec, Reason, SlaTier, UserLimit, WorkloadTerms
 from domain.budgets import Balance, balances, called
 from domain.decision import Rejection
 from domain.fleet import Amount

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from operator import ge
 
-from corral.api import WorkloadTerms
-from corral.explanation import Explanation, Reason
+from corral.api import Explanation, Reason, WorkloadTerms
 from domain import explanation
 from domain.decision import Start, StartAfter
 from domain.effort import Effort

@@ -7,7 +7,7 @@ from heapq import heapify, heappop, heappush, merge
 from operator import is_
 from typing import NamedTuple
 
-from corral.queue import Ordering
+from corral.api import Ordering
 from domain.facts import Facts
 from domain.fleet import Amount
 from domain.lanes import Backlog, Lane, age

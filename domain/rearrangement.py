@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.bench import Bench, Numbers, Seat, Seated, exactly, is_plain
 from domain.feasibility import Offer
 from domain.openings import open_ranks

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.bench import Bench, Seat, Seated, is_plain
 from domain.fleet import NodeShare, Placement, Room
 from domain.openings import open_ranks

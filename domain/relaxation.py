@@ -13,9 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from corral.api import ReplicaGroup
-from corral.model import WHOLE
-from corral.queue import StopPolicy
+from corral.api import WHOLE, ReplicaGroup, StopPolicy
 from domain.facts import Facts
 from domain.feasibility import sift
 from domain.fleet import Amount, Health

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 
+from corral.api import State
 from corral.policy import QuotaModel
-from corral.status import State
 from domain.bookings import closed_to, engagements
 from domain.decision import Keep
 from domain.fleet import Node, Room

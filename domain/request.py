@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from corral.api import ReplicaGroup, Selection, Target, Topology, WorkloadTerms
-from corral.model import WHOLE, Model
+from corral.api import WHOLE, Model, ReplicaGroup, Selection, Target, Topology, WorkloadTerms
 from domain.claimant import SameTerms
 from domain.fleet import NODE_LEVEL, Amount, Node
 from domain.quota import QuotaTree

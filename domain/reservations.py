@@ -4,11 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from corral.explanation import Reason
-from corral.model import WHOLE
+from corral.api import WHOLE, Reason, State
 from corral.policy import Limits
 from corral.reservation import Lending, MissKind, Purpose
-from corral.status import State
 from domain.bookings import Booking, Engagement, Engagements, Paths, end_of, engagement_of, engagements, notice
 from domain.decision import Stop
 from domain.fleet import Amount, Health, Node

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Set
 from dataclasses import replace
 
+from corral.api import State
 from corral.policy import QuotaModel
-from corral.status import State
 from domain.beside import more_beside
 from domain.decision import Change, Reshape, StartAfter
 from domain.facts import Facts

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from corral.model import WHOLE
+from corral.api import WHOLE, QueueTree
 from corral.policy import LintFinding
-from corral.queue import QueueTree
 from corral.rollout import Change, Effect, EffectKind, Surroundings, WhatIf, digest_of
 from domain.approval import why_rollout
 from domain.decision import Decision, Plan, Refuse, Start, StartAfter, Wait

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 
-from corral.explanation import Explanation
+from corral.api import Explanation
 from corral.policy import QuotaModel
 from domain import explanation, ranked
 from domain.cohorts import turns as cohorts

@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
-from corral.api import WorkloadTerms
-from corral.model import HOUR_SECONDS, WHOLE
+from corral.api import HOUR_SECONDS, WHOLE, WorkloadTerms
 from corral.policy import Dollars, Goal, Goals, Hazard, Preference
 from domain.data import Haul, haul
 from domain.fleet import Node

@@ -4,8 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from corral.api import Spread
-from corral.model import WHOLE
+from corral.api import WHOLE, Spread
 from domain.draft import accepted
 from domain.fleet import Room
 from domain.request import Gang, Shape

@@ -12,7 +12,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from corral.policy import TopologyProfile
 from domain.draft import capacity
 from domain.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Amount

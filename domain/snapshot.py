@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from corral.dataset import Dataset
-from corral.explanation import Explanation
+from corral.api import Dataset, Explanation, QueueSpec
 from corral.policy import Policy
-from corral.queue import QueueSpec
 from domain.accounting import Interval
 from domain.bookings import Booking
 from domain.disruption_budgets import ForcedStop

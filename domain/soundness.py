@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.fleet import Amount, Health, Node
 from domain.quota import QuotaTree
 

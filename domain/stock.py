@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.fleet import NODE_LEVEL, Amount, Node, Room
 
 Numbers = NDArray[np.int64]

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from corral.explanation import Explanation
+from corral.api import Explanation
 from domain.decision import Reshape, Start, StartAfter, Stop
 from domain.facts import Facts
 from domain.request import Kind

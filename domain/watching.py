@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from corral.queue import QueueSpec
+from corral.api import QueueSpec
 from corral.rollout import Conditions, Readings, RolloutState
 from domain.approval import why_not
 from domain.facts import Facts

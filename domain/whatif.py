@@ -4,9 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from corral.api import WorkloadTerms
-from corral.explanation import Fix, QuotaChange
-from corral.queue import BudgetUnit, QueueSpec, QuotaSpec, StopPolicy
+from corral.api import BudgetUnit, Fix, QueueSpec, QuotaChange, QuotaSpec, StopPolicy, WorkloadTerms
 from domain.budgets import spent_later
 from domain.fleet import Health, Node, Room
 from domain.snapshot import Snapshot

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from corral.api import ReplicaGroup, WorkloadTerms
-from corral.status import State
+from corral.api import ReplicaGroup, State, WorkloadTerms
 from domain.fleet import Amount, Placement
 
 SECOND = timedelta(seconds=1)

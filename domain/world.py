@@ -7,10 +7,8 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from corral.api import CapacityType, WorkloadTerms
-from corral.dataset import Dataset
+from corral.api import CapacityType, Dataset, State, WorkloadTerms
 from corral.policy import Policy, QuotaModel
-from corral.status import State
 from domain.bookings import Engagement, Engagements, closed_to, engagements
 from domain.claimant import Claimant
 from domain.dwindling import Stage

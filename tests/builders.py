@@ -5,14 +5,31 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from corral.api import Affinity, CapacityType, ReplicaGroup, Selection, SlaTier, Spread, Target, Topology, WorkloadSpec
-from corral.dataset import Dataset
-from corral.explanation import Explanation
-from corral.model import WHOLE
+from corral.api import (
+    WHOLE,
+    Affinity,
+    BorrowWithinCohort,
+    CapacityType,
+    Dataset,
+    Explanation,
+    Fungibility,
+    Ordering,
+    QueuePreemption,
+    QueueSpec,
+    QuotaSpec,
+    Reclaim,
+    ReplicaGroup,
+    Selection,
+    SlaTier,
+    Spread,
+    State,
+    Target,
+    Topology,
+    WithinQueue,
+    WorkloadSpec,
+)
 from corral.policy import Cohorts, Policy, QuotaModel, Rank, TierPolicy
-from corral.queue import BorrowWithinCohort, Fungibility, Ordering, QueuePreemption, QueueSpec, QuotaSpec, Reclaim, WithinQueue
 from corral.reservation import Purpose, ReservationSpec
-from corral.status import State
 from domain.accounting import Interval, IntervalKind
 from domain.bookings import Booking
 from domain.decision import Plan, Refuse, Wait

@@ -9,8 +9,8 @@ from activities.ports import Clock, Provider
 from activities.providers.local import LocalNode, LocalProvider
 from activities.providers.sim import SimulatedProvider
 from activities.providers.sim_fleet import SimulatedFaults, SimulatedFleet, SimulatedNodePool, SimulatedRegion
+from corral.api import Identifier, Model
 from corral.cli.documents import read_documents
-from corral.model import Identifier, Model
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DEFAULT_FLEET = EXAMPLES / "fleet.yaml"

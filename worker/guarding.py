@@ -29,14 +29,24 @@ from temporalio.worker import (
 
 from activities.answers import Adjustment, AdmissionOrder, ReservationChange, ReservationOrder, ReservationStanding, Standing
 from corral import wire
-from corral.adjustment import Cancel, Checkpointed, ExtendRuntime, Hold, Release, Reprioritize, Resize, Retarget
-from corral.api import WorkloadSpec
-from corral.demand import Demand
-from corral.evacuation import EvacuationOrder
-from corral.explanation import Reason
-from corral.fleet import Cordon
-from corral.model import Model
-from corral.operation import OperationChange
+from corral.api import (
+    Cancel,
+    Checkpointed,
+    Cordon,
+    Demand,
+    EvacuationOrder,
+    ExtendRuntime,
+    Hold,
+    Model,
+    OperationChange,
+    Reason,
+    Release,
+    Reprioritize,
+    Resize,
+    Retarget,
+    State,
+    WorkloadSpec,
+)
 from corral.reservation import Extend, ReservationSpec, ReservationState
 from corral.rollout import RolloutOrder
 from corral.schedule import ScheduleSpec
@@ -58,7 +68,6 @@ from corral.signing import (
     updated,
     verify,
 )
-from corral.status import State
 from domain.mandates import Mandate, Occasion, why_not_due
 from domain.roles import About, refusal
 from worker.principals import Principals

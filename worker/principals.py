@@ -5,8 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from corral.api import Identifier, Model
 from corral.cli.documents import read_documents
-from corral.model import Identifier, Model
 from corral.signing import key_bytes
 from domain.roles import Grant, Role
 

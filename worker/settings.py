@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from temporalio.service import TLSConfig
 
 from corral import wire
-from corral.model import Identifier
+from corral.api import Identifier
 from corral.sealing import keys_of
 from corral.tls import checked_authority, checked_key, tls_of
 from domain.leases import LeaseTerms

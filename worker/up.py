@@ -6,10 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from activities.store.migrations import upgrade
+from corral.api import Catalogue, QueueTree
 from corral.cli.documents import read_documents
 from corral.client import Corral
-from corral.dataset import Catalogue
-from corral.queue import QueueTree
 from worker.embedded import embedded_servers, worker_child
 from worker.fleet_file import EXAMPLES
 from worker.settings import LOOPBACK, Settings

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from activities.answers import Standing
-from corral.status import Moment
+from corral.api import Moment
 
 
 class Signal(StrEnum):

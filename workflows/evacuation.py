@@ -9,7 +9,7 @@ from temporalio.exceptions import is_cancelled_exception
 with workflow.unsafe.imports_passed_through():
     from activities.evacuating import Evacuating
     from corral import wire
-    from corral.evacuation import EvacuationOrder, EvacuationState, EvacuationStatus
+    from corral.api import EvacuationOrder, EvacuationState, EvacuationStatus
     from corral.wire import Steering
     from domain.evacuation import objection
     from workflows.policies import A_STRETCH, HEARTBEAT, STRETCH_SECONDS, UNTIL_IT_WORKS

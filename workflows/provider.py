@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.inventory import Inventory
     from activities.leasing import Leasing
     from corral import wire
-    from corral.fleet import Cordon, NodeStatus
+    from corral.api import Cordon, NodeStatus
     from workflows.policies import A_STRETCH, HEARTBEAT, ONE_CALL, STRETCH_SECONDS, UNTIL_IT_WORKS
 
 LEASES = "leases"

@@ -7,7 +7,7 @@ from temporalio.exceptions import ChildWorkflowError, FailureError, WorkflowAlre
 
 with workflow.unsafe.imports_passed_through():
     from corral import wire
-    from corral.evacuation import EvacuationOrder
+    from corral.api import EvacuationOrder
     from corral.schedule import ScheduleSpec
 
 DUE_AT_ITS_TIME = "due-at-its-time"

@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.answers import ReservationChange, ReservationOrder, ReservationStanding
     from activities.reserving import Reserving
     from corral import wire
-    from corral.adjustment import Cancel
+    from corral.api import Cancel
     from corral.reservation import Extend, ReservationAnswer
     from workflows.policies import knows_all, quick
 

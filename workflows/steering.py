@@ -8,8 +8,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from corral import wire
-    from corral.evacuation import EvacuationStatus
-    from corral.operation import OperationChange
+    from corral.api import EvacuationStatus, OperationChange
     from corral.rollout import RolloutStatus
     from corral.wire import Steering
     from workflows.policies import answered, knows_all

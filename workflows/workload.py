@@ -18,23 +18,27 @@ with workflow.unsafe.imports_passed_through():
     from activities.answers import Adjusted, Adjustment, AdmissionOrder, AttemptKey, Standing
     from activities.placement import Placement
     from corral import wire
-    from corral.adjustment import (
+    from corral.api import (
         Acknowledgement,
         Cancel,
         Checkpointed,
+        Demand,
+        Explanation,
         ExtendRuntime,
         Hold,
+        Moment,
         Release,
         Reprioritize,
         Resize,
         Retarget,
+        State,
         Told,
         ToldDemand,
+        WakeUp,
+        WorkloadResult,
+        WorkloadSpec,
+        WorkloadStatus,
     )
-    from corral.api import WorkloadSpec
-    from corral.demand import Demand
-    from corral.explanation import Explanation
-    from corral.status import Moment, State, WakeUp, WorkloadResult, WorkloadStatus
     from domain.lifecycle import AT_ONCE, ON_ITS_WAY_OUT, objection
     from workflows.contracts import HandOver, Signal
     from workflows.policies import HEARTBEAT, ONE_CALL, UNTIL_IT_WORKS, knows_all, quick

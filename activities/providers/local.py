@@ -30,8 +30,7 @@ from activities.ports import (
 from activities.providers import local_runner
 from activities.providers.local_attempts import DIRECTORY_VARIABLE, LAST_SEQUENCE, LocalAttempt, file_name
 from activities.providers.local_runner import KILL, LEASE, ORDER, Anchor, Notice, Order, Replica, Resize
-from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, CapacityType
-from corral.model import WHOLE, Identifier, Model, ShortName
+from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, WHOLE, CapacityType, Identifier, Model, ShortName
 
 POLL_SECONDS = 0.075
 BEAT_SECONDS = 0.5

@@ -9,8 +9,7 @@ from typing import Annotated, Self
 from pydantic import AwareDatetime, Field, StrictInt, model_validator
 
 from activities.ports import NodeView
-from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, CapacityType
-from corral.model import Identifier, Model, ShortName
+from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, CapacityType, Identifier, Model, ShortName
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 PoolSeconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -13,7 +13,7 @@ from activities.ports import ErrorClass, NodeView, Observation, Phase, ProviderE
 from activities.providers.sim_fleet import SimulatedFaults, SimulatedNodePool
 from activities.providers.sim_life import Occupied, Run, Timeline, Told, saved_seconds, timeline
 from activities.providers.sim_records import Change, Kind
-from corral.model import WHOLE
+from corral.api import WHOLE
 
 RUN = TypeAdapter(Run)
 """How a launch is written down, in JSON."""

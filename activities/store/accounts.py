@@ -8,8 +8,8 @@ from fractions import Fraction
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from corral.api import QueueSpec
 from corral.policy import Policy
-from corral.queue import QueueSpec
 from domain.accounting import MILLISECOND, MILLISECONDS
 from domain.budgets import spent
 from domain.fleet import Amount

@@ -15,8 +15,7 @@ from activities.store.leaving import note_checkpoint
 from activities.store.respecifying import respecified
 from activities.store.retargeting import change_targets
 from activities.store.rows import Journal, WorkloadRow, locked, locked_workloads
-from corral.api import WorkloadSpec
-from corral.status import Outcome, State
+from corral.api import Outcome, State, WorkloadSpec
 from domain.accounting import IntervalKind
 from domain.lifecycle import BEFORE_BINDING, objection
 

@@ -33,9 +33,7 @@ from activities.store.rows import (
     waits_for_room,
 )
 from activities.store.snapshots import housekeeping_due
-from corral.explanation import Explanation, Reason
-from corral.model import WHOLE
-from corral.status import Outcome, State
+from corral.api import WHOLE, Explanation, Outcome, Reason, State
 from domain.accounting import IntervalKind, lost_work
 from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, RESHAPED, SUSPECT, AttemptEnd, state_after
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from corral.status import State
+from corral.api import State
 from domain.lifecycle import ON_ITS_WAY_OUT, SUSPECT, TRANSITIONS, Leave
 
 FINDINGS_PER_RULE = 20

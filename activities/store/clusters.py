@@ -13,9 +13,7 @@ from activities.store import tables
 from activities.store.attempts import drop_followers, keep_promises, settle, withdraw
 from activities.store.bulk import among
 from activities.store.rows import AttemptRow, Journal, locked
-from corral.explanation import Explanation, Reason
-from corral.fleet import ClusterNote, ClusterStatus, LostCluster
-from corral.status import Outcome
+from corral.api import ClusterNote, ClusterStatus, Explanation, LostCluster, Outcome, Reason
 from domain.leases import WITHOUT_LEASE, Lease, LeaseTerms, Reach, declared, granted, judged, why_not_declared
 from domain.lifecycle import SUSPECT
 

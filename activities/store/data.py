@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
-from corral.dataset import Catalogue, Dataset, DatasetStatus
+from corral.api import Catalogue, Dataset, DatasetStatus
 
 _COLUMNS = tables.datasets.c
 

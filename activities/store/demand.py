@@ -17,9 +17,7 @@ from activities.store.changes import Followed, Kept
 from activities.store.facts import active_of, share_of, waiting_of
 from activities.store.past import Past
 from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
-from corral.api import WorkloadTerms
-from corral.explanation import Explanation
-from corral.status import State
+from corral.api import Explanation, State, WorkloadTerms
 from domain.fleet import Amount, NodeShare
 from domain.versions import Versions
 from domain.workload import Active, Waiting

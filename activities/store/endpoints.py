@@ -13,9 +13,7 @@ from activities.ports import EndpointToAsk, NotAllowed
 from activities.store import tables
 from activities.store.attempts import withdraw
 from activities.store.rows import Journal, WorkloadRow
-from corral.api import WorkloadSpec
-from corral.demand import DemandSource, Following
-from corral.status import Outcome, State
+from corral.api import DemandSource, Following, Outcome, State, WorkloadSpec
 from domain.accounting import IntervalKind
 from domain.autoscaling import Course, burn_rate, followed
 

@@ -13,11 +13,18 @@ from activities.ports import NotAllowed
 from activities.store import fleet, orders, tables
 from activities.store.attempts import withdraw
 from activities.store.rows import Journal
-from corral.api import SlaTier
-from corral.evacuation import EvacuationOrder, EvacuationState, EvacuationStatus
-from corral.operation import OperationChange, OperationKind, OperationNote
+from corral.api import (
+    EvacuationOrder,
+    EvacuationState,
+    EvacuationStatus,
+    OperationChange,
+    OperationKind,
+    OperationNote,
+    Outcome,
+    SlaTier,
+    State,
+)
 from corral.policy import Approvals
-from corral.status import Outcome, State
 from corral.wire import Steering
 from domain.approval import why_evacuation, why_not_approved
 from domain.evacuation import Resident, objection, who_leaves_next

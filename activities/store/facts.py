@@ -6,9 +6,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from activities.store.rows import AttemptRow, WorkloadRow
-from corral.api import CapacityType, WorkloadTerms
-from corral.model import WHOLE
-from corral.status import State
+from corral.api import WHOLE, CapacityType, State, WorkloadTerms
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
 from domain.leases import WITHOUT_LEASE
 from domain.lifecycle import LEAVING, MAY_STAY

@@ -15,7 +15,7 @@ from activities.store import tables
 from activities.store.changes import Moment, moment
 from activities.store.snapshots import read_queues
 from activities.store.views import used_by_queue, valid_quotas
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.headroom import CONTROL_WINDOW
 from domain.quota import SkuClasses
 

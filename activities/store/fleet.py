@@ -11,7 +11,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from activities.ports import NodeView
 from activities.store import tables
-from corral.fleet import Cordon, PlaceKind
+from corral.api import Cordon, PlaceKind
 from domain.fleet import Health
 
 _CORDONS = {"cordon": Health.CORDONED, "drain": Health.DRAINING, "uncordon": None}

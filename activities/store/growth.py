@@ -18,8 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import FleetStep, StepKind
 from activities.ports import Delivery, NodePoolView, NodeView, ProvisioningView, ProvisionOrder
 from activities.store import tables
-from corral.fleet import DeliveryState, NodePoolStatus, ProvisioningStatus
-from corral.model import WHOLE
+from corral.api import WHOLE, DeliveryState, NodePoolStatus, ProvisioningStatus
 from corral.policy import Growth
 from domain.fleet import Health, Node, Room
 from domain.nodepools import MILLION, Course, NodePool, Provisioning, back_off, hourly_cost

@@ -10,7 +10,7 @@ from activities.store import tables
 from activities.store.bulk import among
 from activities.store.facts import share_of
 from activities.store.rows import AttemptRow, WorkloadRow
-from corral.model import WHOLE
+from corral.api import WHOLE
 
 
 async def launch_orders(

@@ -12,8 +12,7 @@ from activities.store import tables
 from activities.store.accounts import note_capacity
 from activities.store.bulk import among
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked, place_of
-from corral.explanation import Explanation, Reason
-from corral.status import Outcome, State
+from corral.api import Explanation, Outcome, Reason, State
 from domain.lifecycle import MAY_STAY, SUSPECT, TOO_LONG, Leave, seconds_at
 
 _SAYINGS = {

@@ -13,9 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.ports import NotAllowed
 from activities.store import signed_orders, tables
-from corral.evacuation import EvacuationOrder, EvacuationState
-from corral.model import Model
-from corral.operation import OperationChange, OperationKind, OperationNote, OperationStatus
+from corral.api import EvacuationOrder, EvacuationState, Model, OperationChange, OperationKind, OperationNote, OperationStatus
 from corral.rollout import RolloutOrder
 from corral.signing import STARTS, STEERS
 from corral.wire import EVACUATION, ROLLOUT, Steering, evacuation_workflow_id, rollout_workflow_id

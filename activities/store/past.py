@@ -11,9 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.changes import Followed
-from corral.api import SlaTier
+from corral.api import Outcome, SlaTier, State
 from corral.policy import Policy, Rank
-from corral.status import Outcome, State
 from domain.accounting import Interval, IntervalKind, lost_work
 from domain.disruption_budgets import ForcedStop
 from domain.headroom import CONTROL_WINDOW

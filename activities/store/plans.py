@@ -19,9 +19,7 @@ from activities.store.reservations import write_bookings, write_look_at
 from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRow, interval, place_of
 from activities.store.snapshots import WorldRows
 from activities.store.steps import Steps
-from corral.api import WorkloadSpec
-from corral.explanation import Explanation, Reason
-from corral.status import Outcome, State
+from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import IntervalKind
 from domain.decision import Change, Decision, Keep, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
 from domain.explanation import is_same

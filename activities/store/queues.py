@@ -10,9 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.snapshots import QUEUE_COLUMNS, QUOTA_AMOUNTS, QUOTA_COLUMNS, read_queues
-from corral.model import WHOLE
+from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec
 from corral.policy import Policy
-from corral.queue import QueueSpec, QueueTree, QuotaSpec
 from domain.lint.rules import refusals
 from domain.quota import QuotaError, check_tree, merged
 

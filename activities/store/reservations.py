@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import ReservationChange
 from activities.ports import NotAllowed
 from activities.store import tables
-from corral.model import WHOLE
+from corral.api import WHOLE
 from corral.reservation import Miss, MissKind, ReservationSpec, ReservationState, ReservationStatus
 from domain.bookings import Booking
 from domain.recurrence import Window, first_window, next_window

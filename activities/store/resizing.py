@@ -16,8 +16,7 @@ from activities.store.facts import share_of
 from activities.store.launching import launch_orders
 from activities.store.leaving import give_notice_to_all
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked, locked_workloads, open_attempts, place_of
-from corral.model import WHOLE
-from corral.status import State
+from corral.api import WHOLE, State
 from domain.accounting import IntervalKind
 from domain.fleet import NodeShare
 from domain.lifecycle import RESHAPED

@@ -10,8 +10,7 @@ from activities.store.attempts import withdraw
 from activities.store.facts import share_of
 from activities.store.respecifying import respecified
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked, place_of
-from corral.api import CapacityType, WorkloadSpec
-from corral.status import Outcome
+from corral.api import CapacityType, Outcome, WorkloadSpec
 from domain.holding import Answered, Possession, answered
 from domain.lifecycle import BEFORE_BINDING
 from domain.world import Supply

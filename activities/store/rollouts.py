@@ -15,10 +15,8 @@ from activities.ports import NotAllowed
 from activities.store import fleet, orders, policies, queues, tables
 from activities.store.snapshots import read_queues
 from activities.store.watched import Progress, added, keep, layers_of, order_of, owned, progress_of, reign_of, reigns, watched
-from corral.explanation import Reason
-from corral.operation import OperationChange, OperationKind, OperationNote
+from corral.api import OperationChange, OperationKind, OperationNote, QueueSpec, QueueTree, Reason, State
 from corral.policy import Policy, PolicyOrder
-from corral.queue import QueueSpec, QueueTree
 from corral.rollout import (
     Change,
     Readings,
@@ -28,7 +26,6 @@ from corral.rollout import (
     Surroundings,
     WhatIf,
 )
-from corral.status import State
 from corral.wire import Steering
 from domain import fields
 from domain.approval import why_not_approved

@@ -15,10 +15,7 @@ from activities.store import tables
 from activities.store.bulk import among, as_document, insert_rows, update_rows
 from activities.store.policies import PolicyReader
 from activities.store.steps import Steps
-from corral.api import WorkloadSpec
-from corral.explanation import Explanation, Reason
-from corral.model import WHOLE
-from corral.status import Outcome, State
+from corral.api import WHOLE, Explanation, Outcome, Reason, State, WorkloadSpec
 from domain.accounting import NOT_ENTITLED, IntervalKind, entitled_milli
 from domain.lifecycle import Leave, checked, checked_step
 

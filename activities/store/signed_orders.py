@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
-from corral.record import OrderRecord
+from corral.api import OrderRecord
 from corral.reservation import ReservationSpec
 from corral.wire import reservation_workflow_id, workload_workflow_id
 from domain.mandates import Occasion

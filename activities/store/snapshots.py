@@ -25,12 +25,8 @@ from activities.store.reservations import read_bookings, read_look_at
 from activities.store.rows import AttemptRow, WorkloadRow
 from activities.store.steps import Steps
 from activities.store.supply import Supply
-from corral.dataset import Dataset
-from corral.explanation import Explanation
-from corral.model import WHOLE
+from corral.api import WHOLE, Dataset, Explanation, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
 from corral.policy import Growth, Policy
-from corral.queue import QueueSpec, QuotaSpec, StopPolicy
-from corral.status import Outcome, State
 from domain.fleet import Health, Node
 from domain.lifecycle import LEAVING, MAY_STAY
 from domain.nodepools import NodePool, Provisioning, planned

@@ -546,7 +546,7 @@ penalties = Table(
 orders = Table(
     "orders",
     metadata,
-    # What operators ordered that takes its time: evacuations and roll-outs (`corral.operation.OperationKind`).
+    # What operators ordered that takes its time: evacuations and roll-outs (`corral.api.OperationKind`).
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("subject", Text, nullable=False),

@@ -15,13 +15,27 @@ from activities.store.facts import health_of, node_of
 from activities.store.reservations import read_bookings
 from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
 from activities.store.snapshots import read_queues
-from corral.api import CapacityType, SlaTier
-from corral.explanation import Explanation
-from corral.fleet import FleetStatus, NodeStatus
-from corral.model import WHOLE
-from corral.queue import BudgetSpec, BudgetStatus, QueueSpec, QueueStatus, QueueUsage, QuotaSpec
-from corral.record import RoundStatus
-from corral.status import Outcome, State, Where, WorkloadEvent, WorkloadFilter, WorkloadStatus
+from corral.api import (
+    WHOLE,
+    BudgetSpec,
+    BudgetStatus,
+    CapacityType,
+    Explanation,
+    FleetStatus,
+    NodeStatus,
+    Outcome,
+    QueueSpec,
+    QueueStatus,
+    QueueUsage,
+    QuotaSpec,
+    RoundStatus,
+    SlaTier,
+    State,
+    Where,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadStatus,
+)
 from domain.budgets import ONE
 from domain.fleet import Amount, Health
 from domain.leases import Reach

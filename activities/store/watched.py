@@ -8,8 +8,7 @@ from sqlalchemy import Row, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import orders, tables
-from corral.model import Model
-from corral.operation import OperationKind
+from corral.api import Model, OperationKind
 from corral.rollout import Change, Readings, RolloutOrder, RolloutState, Surroundings, in_words
 from domain import fields
 from domain.fields import Fields, Path

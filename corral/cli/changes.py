@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from corral.adjustment import Acknowledgement, Cancel, ExtendRuntime, Hold, Reprioritize, Resize, Retarget
+from corral.api import Acknowledgement, Cancel, Demand, ExtendRuntime, Hold, Reprioritize, Resize, Retarget
 from corral.cli import tables
 from corral.cli.documents import read_documents
 from corral.cli.operations import seconds_of
@@ -14,7 +14,6 @@ from corral.cli.problems import InvalidInput, checked, checked_id
 from corral.cli.render import Form, View, show
 from corral.cli.session import Ask, Session
 from corral.client import Corral
-from corral.demand import Demand
 
 NoAnswer = Annotated[bool, typer.Option("--no-answer", help="Tell it and do not wait for what it says.")]
 

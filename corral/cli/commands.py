@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from corral import wire
-from corral.api import SlaTier, WorkloadSpec
+from corral.api import SlaTier, State, WorkloadEvent, WorkloadFilter, WorkloadResult, WorkloadSpec, WorkloadStatus
 from corral.cli import (
     changes,
     data,
@@ -44,7 +44,6 @@ from corral.cli.problems import InvalidInput, checked, checked_id
 from corral.cli.render import Form, View, show
 from corral.cli.session import Session, Watching
 from corral.client import Corral, CorralError, Submission
-from corral.status import State, WorkloadEvent, WorkloadFilter, WorkloadResult, WorkloadStatus
 
 app = typer.Typer(
     cls=Commands,

@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
+from corral.api import Catalogue
 from corral.cli import tables
 from corral.cli.documents import read_documents
 from corral.cli.options import Interval, Output, Watch
 from corral.cli.problems import InvalidInput
 from corral.cli.render import View
 from corral.cli.session import Session, Watching
-from corral.dataset import Catalogue
 
 data = typer.Typer(help="See and change where data are.", no_args_is_help=True, rich_markup_mode=None)
 

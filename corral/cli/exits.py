@@ -8,9 +8,9 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from corral.api import State
 from corral.cli.problems import option_in_words
 from corral.client import Conflict, CorralError, Forbidden, Invalid, NotFound, Unreachable
-from corral.status import State
 
 
 class ExitCode(IntEnum):

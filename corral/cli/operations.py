@@ -8,15 +8,13 @@ from typing import Annotated
 
 import typer
 
+from corral.api import EvacuationForecast, EvacuationOrder, OperationChange, PlaceKind
 from corral.cli import tables
 from corral.cli.options import Interval, Output, Watch
 from corral.cli.problems import InvalidInput, checked, checked_id
 from corral.cli.render import Form, View
 from corral.cli.session import Session, Watching
 from corral.client import Corral, Invalid, Submission
-from corral.evacuation import EvacuationForecast, EvacuationOrder
-from corral.fleet import PlaceKind
-from corral.operation import OperationChange
 from corral.wire import Steering
 
 SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from corral.api import State
 from corral.cli.problems import printable
-from corral.status import State
 
 NOTHING = "-"
 GAP = "  "

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from corral.api import QueueTree
 from corral.cli.documents import STANDARD_INPUT, Document, parse_documents, read_documents
 from corral.cli.problems import InvalidInput
 from corral.cli.trees import Position
 from corral.policy import LintFinding, Policy
-from corral.queue import QueueTree
 
 PRESETS = ("default", "kueue-like", "kai-like", "slurm-like")
 """The names by which the documents in `corral/presets` are chosen."""

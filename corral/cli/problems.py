@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from corral.api import Identifier
 from corral.client import Invalid
-from corral.model import Identifier
 
 LONGEST_VALUE = 60
 """Characters of a value that an error repeats."""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from corral.api import QueueTree
 from corral.cli import tables
 from corral.cli.documents import Document
 from corral.cli.operations import Who, seconds_of
@@ -19,7 +20,6 @@ from corral.cli.session import Session
 from corral.cli.tenancy import placed_line, read_tree
 from corral.client import Corral, Invalid, Submission
 from corral.policy import Policy
-from corral.queue import QueueTree
 from corral.rollout import Change, Conditions, RolloutOrder, WhatIf
 
 Source = Document[Policy] | Document[QueueTree]

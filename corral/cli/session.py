@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import typer
 
+from corral.api import WorkloadEvent
 from corral.cli import tables
 from corral.cli.render import Answer, Form, View, show, show_change, show_changes
 from corral.client import Corral
-from corral.status import WorkloadEvent
 
 Done = TypeVar("Done")
 Ask = Callable[[Corral], Awaitable[Answer]]

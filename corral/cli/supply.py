@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
+from corral.api import Cordon, LostCluster, PlaceKind
 from corral.cli import tables
 from corral.cli.options import Interval, Output, Watch
 from corral.cli.problems import InvalidInput, checked
 from corral.cli.render import Form, View
 from corral.cli.session import Session, Watching
-from corral.fleet import Cordon, LostCluster, PlaceKind
 
 Provider = Annotated[str, typer.Argument(metavar="PROVIDER", help="The provider of the nodes.", show_default=False)]
 Nodes = Annotated[list[str], typer.Argument(metavar="NODE", help="The nodes.", show_default=False)]

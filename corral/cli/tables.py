@@ -2,22 +2,40 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from corral.adjustment import Acknowledgement
+from corral.api import (
+    Acknowledgement,
+    BudgetStatus,
+    ClusterStatus,
+    DatasetStatus,
+    EvacuationForecast,
+    EvacuationMove,
+    Explanation,
+    FleetStatus,
+    Following,
+    Moment,
+    NodePoolStatus,
+    NodeStatus,
+    OperationStatus,
+    OrderRecord,
+    ProvisioningStatus,
+    QueueSpec,
+    QueueStatus,
+    QueueUsage,
+    QuotaSpec,
+    Reason,
+    RoundStatus,
+    WakeUp,
+    Where,
+    WorkloadEvent,
+    WorkloadResult,
+    WorkloadStatus,
+)
 from corral.cli.pages import Column, Page, Table, card, table, text_of
 from corral.client import Submission
-from corral.dataset import DatasetStatus
-from corral.demand import Following
-from corral.evacuation import EvacuationForecast, EvacuationMove
-from corral.explanation import Explanation, Reason
-from corral.fleet import ClusterStatus, FleetStatus, NodePoolStatus, NodeStatus, ProvisioningStatus
-from corral.operation import OperationStatus
 from corral.policy import PolicyRecord
-from corral.queue import BudgetStatus, QueueSpec, QueueStatus, QueueUsage, QuotaSpec
-from corral.record import OrderRecord, RoundStatus
 from corral.reservation import Purpose, ReservationAnswer, ReservationStatus
 from corral.rollout import Effect, WhatIf
 from corral.schedule import MandateStatus, ScheduleStatus
-from corral.status import Moment, WakeUp, Where, WorkloadEvent, WorkloadResult, WorkloadStatus
 
 ID = Column("ID")
 STATE = Column("STATE", is_whole=True)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from corral.api import QueueStatus, QueueTree
 from corral.cli import tables
 from corral.cli.documents import Document, read_documents
 from corral.cli.options import Interval, Output, Watch
@@ -11,7 +12,6 @@ from corral.cli.problems import InvalidInput
 from corral.cli.render import View
 from corral.cli.session import Session, Watching
 from corral.client import Corral, Invalid
-from corral.queue import QueueStatus, QueueTree
 
 queue = typer.Typer(help="See and change the queues and their quotas.", no_args_is_help=True, rich_markup_mode=None)
 

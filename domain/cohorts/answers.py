@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from corral.explanation import Explanation, Reason
-from corral.queue import Ordering
+from corral.api import Explanation, Ordering, Reason
 from domain.cohorts.setting import Setting
 from domain.explanation import behind_the_first, enough_for_one_round
 from domain.workload import Waiting

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from corral.queue import Reclaim, WithinQueue
+from corral.api import Reclaim, WithinQueue
 from domain.cohorts.contest import Contest
 from domain.cohorts.setting import Runner, Setting
 from domain.protection import Protection, has_run_enough, keeps_its_promise, was_not_stopped_for_it

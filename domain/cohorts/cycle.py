@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from corral.queue import Reclaim
+from corral.api import Reclaim
 from domain.cohorts.contest import Victims, has_quota, without
 from domain.cohorts.nomination import STARTS, Nomination, Verdict, nominate
 from domain.cohorts.places import seated_again

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from corral.queue import Reclaim, WithinQueue
+from corral.api import Reclaim, WithinQueue
 from domain.cohorts.borrowing import Needs, by_row, reach
 from domain.cohorts.contest import with_needs
 from domain.cohorts.grades import Grade, Mode, ends_search, is_preferred

@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import NamedTuple
 
-from corral.queue import Fungibility, FungibilityPreference, Search
+from corral.api import Fungibility, FungibilityPreference, Search
 
 
 class Mode(IntEnum):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from corral.queue import Ordering
+from corral.api import Ordering
 from domain.cohorts.candidates import mine
 from domain.cohorts.nomination import Nomination, Verdict
 from domain.cohorts.setting import Setting

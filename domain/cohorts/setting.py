@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from corral.queue import Fungibility, QueuePreemption
-from corral.status import State
+from corral.api import Fungibility, QueuePreemption, State
 from domain.facts import Facts
 from domain.quota import QuotaTree
 from domain.standing import Standing, standing

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from corral.explanation import Explanation, Reason
+from corral.api import Explanation, Reason
 from domain.cohorts import answers
 from domain.cohorts.cycle import Cycle, run_cycle
 from domain.cohorts.lines import Lines

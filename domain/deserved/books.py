@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
 
-from corral.queue import QueueSpec
+from corral.api import QueueSpec
 from domain.deserved.jobs import Job, accepted
 from domain.deserved.shares import NEVER, Claim, divide_tree
 from domain.facts import Facts

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from corral.api import WorkloadTerms
-from corral.status import State
+from corral.api import State, WorkloadTerms
 from domain.facts import Facts
 from domain.fleet import Amount, Placement
 from domain.openings import open_ranks, why_not_yet

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from corral.explanation import Reason
+from corral.api import Reason
 from domain.decision import Change, Reshape, Start, StartAfter, Stop
 from domain.deserved.jobs import Chunk, Job
 from domain.deserved.line import Entry

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.fleet import Amount
 
 NEVER = datetime.max.replace(tzinfo=UTC)

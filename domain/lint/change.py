@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from corral.explanation import Reason
+from corral.api import Reason
 from corral.policy import DocumentKind, Fault, LintFinding, Policy
 from domain.facts import Facts
 from domain.feasibility import sift

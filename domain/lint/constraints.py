@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from corral.api import QueueSpec
 from corral.policy import Policy
-from corral.queue import QueueSpec
 from domain.law import Article, Case
 from domain.lint.documents import Complaint, Documents, listed
 from domain.lint.reach import Reach

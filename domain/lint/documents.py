@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from corral.api import QueueSpec
 from corral.policy import DocumentKind, Policy
-from corral.queue import QueueSpec
 from domain.law import Law
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from corral.api import QueueSpec, QuotaSpec
 from corral.policy import Action, DocumentKind, Policy, QuotaModel
-from corral.queue import QueueSpec, QuotaSpec
 from domain.lint.documents import Complaint, Documents, listed
 
 RANKED, COHORTS, DESERVED = QuotaModel.RANKED, QuotaModel.COHORTS, QuotaModel.DESERVED

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from corral.api import QueueSpec
 from corral.policy import Fault, LintFinding, Policy
-from corral.queue import QueueSpec
 from domain.lint import constraints, goals, knobs, promises
 from domain.lint.documents import Complaint, Documents
 

@@ -28,7 +28,7 @@ from activities.ports import (
 )
 from activities.pulling import Pulling
 from activities.store.postgres import PostgresStore
-from corral.demand import Demand, DemandSource
+from corral.api import Demand, DemandSource
 from domain.leases import LeaseTerms
 from tests.activities.store.pool import PROVIDER, HandClock, Pool
 

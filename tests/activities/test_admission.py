@@ -7,8 +7,7 @@ import pytest
 
 from activities.admission import Admission
 from activities.answers import AdmissionOrder
-from corral.explanation import Reason
-from corral.status import State
+from corral.api import Reason, State
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view
 

@@ -75,7 +75,7 @@ async def test_the_next_ones_are_told_while_some_do_not_answer(pool: Pool) -> No
 
 
 def _standing(workload: str) -> Standing:
-    from corral.status import State
+    from corral.api import State
 
     return Standing(workload, 1, State.WAITING, 0)
 

@@ -11,8 +11,7 @@ from activities.admission import Admission
 from activities.advice import Advisor
 from activities.answers import AdmissionOrder
 from activities.deciding import AGAIN_AFTER, Decider
-from corral.explanation import Reason
-from corral.status import State
+from corral.api import Reason, State
 from domain import fixes, isolation
 from domain.decision import Plan
 from domain.fixes import explained_now

@@ -19,7 +19,7 @@ from activities.providers.sim_fleet import (
     SimulatedNodePool,
     SimulatedRegion,
 )
-from corral.fleet import DeliveryState
+from corral.api import DeliveryState
 from corral.policy import Growth, PolicyOrder
 from tests.activities.dying import death_after
 from tests.activities.store.pool import PROVIDER, Pool, a_spec

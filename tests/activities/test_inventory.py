@@ -8,9 +8,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.ports import Beat, Event, Phase
-from corral.api import SlaTier
-from corral.fleet import Cordon
-from corral.status import Outcome, State
+from corral.api import Cordon, Outcome, SlaTier, State
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import NOON, seconds

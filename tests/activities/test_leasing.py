@@ -11,12 +11,20 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.answers import AttemptKey
 from activities.ports import NodeView, Phase
-from corral.api import Checkpoint, ReplicaGroup, SlaTier, Target
-from corral.evacuation import EvacuationOrder, EvacuationState
-from corral.explanation import Reason
-from corral.fleet import ClusterStatus, PlaceKind
-from corral.queue import QueueTree
-from corral.status import Outcome, State
+from corral.api import (
+    Checkpoint,
+    ClusterStatus,
+    EvacuationOrder,
+    EvacuationState,
+    Outcome,
+    PlaceKind,
+    QueueTree,
+    Reason,
+    ReplicaGroup,
+    SlaTier,
+    State,
+    Target,
+)
 from tests.activities.dying import death_after
 from tests.activities.fakes import GRACE_SECONDS, LEASE_SECONDS, SKEW_SECONDS, SUSPECT_SECONDS, Crew
 from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view, noon

@@ -9,7 +9,7 @@ import pytest
 
 from activities.ports import Miss, NoDemand
 from activities.prometheus import MOST_BYTES, Prometheus
-from corral.demand import DemandSource
+from corral.api import DemandSource
 from tests.activities.prometheus_server import Server, serving
 
 QUERY = 'sum(requests{app="chat & co"}) + 1'

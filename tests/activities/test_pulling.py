@@ -10,8 +10,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.ports import Miss, Phase
 from activities.pulling import ASKED_AT_ONCE, Pulling
 from activities.rounds import Rounds
-from corral.demand import Autoscale, DemandSource, Following
-from corral.status import State, WorkloadStatus
+from corral.api import Autoscale, DemandSource, Following, State, WorkloadStatus
 from tests.activities.fakes import Crew
 from tests.activities.prometheus_server import serving
 from tests.activities.store.pool import Pool, a_spec, a_view

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import pytest
 
 from activities.ports import ErrorClass, Phase, ProviderError
-from corral.api import SlaTier
-from corral.demand import Autoscale
+from corral.api import Autoscale, SlaTier, State
 from corral.policy import Policy
-from corral.status import State
 from domain.lifecycle import ON_ITS_WAY_OUT
 from tests.activities.dying import death_after
 from tests.activities.fakes import Crew

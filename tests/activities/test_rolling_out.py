@@ -4,8 +4,8 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.rolling_out import RollingOut
+from corral.api import QueueTree
 from corral.policy import Policy
-from corral.queue import QueueTree
 from corral.rollout import Change, RolloutOrder, RolloutState
 from corral.wire import Failure
 from tests.activities.store.pool import Pool, a_spec, a_view

@@ -9,7 +9,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.rounds import Rounds
-from corral.status import State
+from corral.api import State
 from domain import isolation
 from domain.decision import Plan
 from domain.round import schedule

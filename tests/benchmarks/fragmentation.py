@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.fleet import Node, Room
 from domain.fragmentation import (
     IMPOSSIBLE,

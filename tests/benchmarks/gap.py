@@ -6,11 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from corral.api import SlaTier, Target
-from corral.model import WHOLE
+from corral.api import WHOLE, QueueSpec, SlaTier, State, Target
 from corral.policy import Goals, Improvement, Policy
-from corral.queue import QueueSpec
-from corral.status import State
 from domain.decision import Fallback, Plan, Quality, Start
 from domain.facts import Facts
 from domain.feasibility import offers, sift

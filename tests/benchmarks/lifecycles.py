@@ -20,9 +20,8 @@ from temporalio.common import Priority, SearchAttributePair, TypedSearchAttribut
 
 from activities.store.migrations import upgrade
 from corral import wire
-from corral.api import ReplicaGroup, Target, WorkloadSpec
+from corral.api import QueueSpec, QueueTree, QuotaSpec, ReplicaGroup, Target, WorkloadSpec
 from corral.client import Corral
-from corral.queue import QueueSpec, QueueTree, QuotaSpec
 from tests.benchmarks.bare import POOL_QUEUE, RUNS_SECONDS
 from tests.benchmarks.figures import Figure, spread
 from tests.servers import Stack, own_stack

@@ -5,11 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
 
-from corral.api import ReplicaGroup, Selection, SlaTier, Target, Topology, WorkloadSpec
-from corral.model import WHOLE
+from corral.api import WHOLE, QueueSpec, QuotaSpec, ReplicaGroup, Selection, SlaTier, State, Target, Topology, WorkloadSpec
 from corral.policy import Policy
-from corral.queue import QueueSpec, QuotaSpec
-from corral.status import State
 from domain.fleet import Node, NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting

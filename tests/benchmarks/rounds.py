@@ -20,10 +20,7 @@ from activities.deciding import Decider
 from activities.ports import Decide, NodeView, Observation, Phase
 from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
-from corral.api import ReplicaGroup, Topology, WorkloadSpec
-from corral.explanation import Explanation, Reason
-from corral.model import WHOLE
-from corral.queue import QueueSpec, QueueTree, QuotaSpec
+from corral.api import WHOLE, Explanation, QueueSpec, QueueTree, QuotaSpec, Reason, ReplicaGroup, Topology, WorkloadSpec
 from domain.decision import Decision, Plan, Start, Wait
 from domain.fleet import Node, NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot

@@ -6,8 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from corral.api import ReplicaGroup
-from corral.model import WHOLE
+from corral.api import WHOLE, ReplicaGroup
 from domain.feasibility import Offer, offers, sift
 from domain.fleet import Node
 from domain.fragmentation import IMPOSSIBLE, NO_DEVICE, Integers, Mix, Need, Needs, Rooms, Truths, fits, fragmentation

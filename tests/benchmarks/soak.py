@@ -21,9 +21,8 @@ import psutil
 import typer
 import uvloop
 
-from corral.api import Checkpoint, ReplicaGroup, SlaTier, Target, WorkloadSpec
+from corral.api import Checkpoint, QuotaSpec, ReplicaGroup, SlaTier, Target, WorkloadSpec
 from corral.client import NotFound
-from corral.queue import QuotaSpec
 from tests.benchmarks import lifecycles
 from tests.benchmarks.figures import Figure, spread
 from tests.benchmarks.lifecycles import TASKS, Bench, a_workload, beside, burst

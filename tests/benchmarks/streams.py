@@ -13,9 +13,7 @@ from functools import partial
 from itertools import count, pairwise
 from random import Random
 
-from corral.api import ReplicaGroup, Topology, WorkloadSpec, WorkloadTerms
-from corral.model import WHOLE
-from corral.queue import QueueSpec, QuotaSpec
+from corral.api import WHOLE, QueueSpec, QuotaSpec, ReplicaGroup, Topology, WorkloadSpec, WorkloadTerms
 from domain.facts import Facts
 from domain.fragmentation import Mix
 from domain.openings import best_candidate, open_ranks

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from corral.status import State
+from corral.api import State
 from domain.decision import Refuse
 from domain.fleet import Room
 from domain.request import form

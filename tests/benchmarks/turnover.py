@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from random import Random
 
-from corral.status import State
+from corral.api import State
 from domain.decision import Plan, Refuse, Start, StartAfter
 from domain.fleet import Placement, Room
 from domain.snapshot import Snapshot

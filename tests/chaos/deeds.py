@@ -11,13 +11,8 @@ from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
-from corral.adjustment import Resize
-from corral.api import WorkloadSpec
+from corral.api import Demand, EvacuationOrder, PlaceKind, QueueTree, Resize, StopPolicy, WorkloadSpec
 from corral.client import Conflict, Invalid, NotFound
-from corral.demand import Demand
-from corral.evacuation import EvacuationOrder
-from corral.fleet import PlaceKind
-from corral.queue import QueueTree, StopPolicy
 from corral.reservation import Lending, Purpose, ReservationSpec
 from tests.chaos.faults import OF_RESIZES, Fault
 from tests.chaos.plan import Strike, policy, queues

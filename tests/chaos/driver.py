@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from corral.api import State
 from corral.client import Conflict, NotFound
-from corral.status import State
 from tests.chaos import witness
 from tests.chaos.deeds import BAITS, DEEDS, Deeds, NobodyToStrike
 from tests.chaos.faults import ORDERED, Fault

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from corral.api import Checkpoint, ReplicaGroup, SlaTier, Target, Topology, WorkloadSpec
-from corral.demand import Autoscale
+from corral.api import Autoscale, Checkpoint, QueueTree, ReplicaGroup, SlaTier, State, Target, Topology, WorkloadSpec
 from corral.policy import Disruption, Policy, Rank
-from corral.queue import QueueTree
-from corral.status import State
 from tests.chaos.faults import OF_RESIZES, Fault
 
 SPEED = 60

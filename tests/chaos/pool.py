@@ -13,9 +13,8 @@ import asyncpg
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.store.migrations import upgrade
+from corral.api import Cordon, OperationChange
 from corral.client import Conflict, Corral, NotFound, Unreachable
-from corral.fleet import Cordon
-from corral.operation import OperationChange
 from corral.wire import Steering
 from tests.chaos import witness
 from tests.chaos.faults import Orders

@@ -6,11 +6,8 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from corral.api import ReplicaGroup
-from corral.evacuation import EvacuationOrder
-from corral.fleet import Cordon, PlaceKind
+from corral.api import Cordon, EvacuationOrder, PlaceKind, ReplicaGroup, State
 from corral.reservation import ReservationSpec
-from corral.status import State
 from tests.chaos import witness
 from tests.chaos.independent import CHECKS, findings
 from tests.end_to_end.loads import a_gang, a_workload, behaving

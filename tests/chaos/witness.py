@@ -11,7 +11,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from corral import wire
-from corral.status import State
+from corral.api import State
 
 SCHEMA = """
 CREATE SCHEMA witness;

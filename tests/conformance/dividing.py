@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.deserved.shares import Claim, divide
 from tests.conformance.cases import Case, Number, Queue
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from corral.status import State
+from corral.api import State
 from domain.decision import Plan, Start, StartAfter
 from domain.fleet import Node, Placement, Room
 from domain.round import schedule

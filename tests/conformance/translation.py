@@ -8,8 +8,25 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from math import ceil
 
-from corral.api import ReplicaGroup, SlaTier, Topology, WorkloadSpec
-from corral.model import WHOLE
+from corral.api import (
+    WHOLE,
+    BorrowWithinCohort,
+    Fungibility,
+    FungibilityPreference,
+    Ordering,
+    QueuePreemption,
+    QueueSpec,
+    QuotaSpec,
+    Reclaim,
+    ReplicaGroup,
+    Search,
+    SlaTier,
+    State,
+    StopPolicy,
+    Topology,
+    WithinQueue,
+    WorkloadSpec,
+)
 from corral.policy import (
     Action,
     Cohorts,
@@ -23,20 +40,6 @@ from corral.policy import (
     TierPolicy,
     TopologyProfile,
 )
-from corral.queue import (
-    BorrowWithinCohort,
-    Fungibility,
-    FungibilityPreference,
-    Ordering,
-    QueuePreemption,
-    QueueSpec,
-    QuotaSpec,
-    Reclaim,
-    Search,
-    StopPolicy,
-    WithinQueue,
-)
-from corral.status import State
 from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from domain.workload import Active, Waiting

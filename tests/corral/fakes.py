@@ -5,34 +5,64 @@ from datetime import UTC, datetime, timedelta
 
 from typer.testing import CliRunner, Result
 
-from corral.adjustment import Acknowledgement, Resize, Retarget
-from corral.api import CapacityType, SlaTier, WorkloadSpec
-from corral.cli.commands import app
-from corral.cli.session import Session
-from corral.client import Corral, CorralError, Submission, Unreachable
-from corral.dataset import Catalogue, DatasetStatus
-from corral.demand import Demand
-from corral.evacuation import EvacuationForecast, EvacuationMove, EvacuationOrder, EvacuationState
-from corral.explanation import Evidence, Explanation, Fix, FixKind, Reason
-from corral.fleet import (
+from corral.api import (
+    Acknowledgement,
+    CapacityType,
+    Catalogue,
     ClusterNote,
     ClusterStatus,
     Cordon,
+    DatasetStatus,
     DeliveryState,
+    Demand,
+    EvacuationForecast,
+    EvacuationMove,
+    EvacuationOrder,
+    EvacuationState,
+    Evidence,
+    Explanation,
+    Fix,
+    FixKind,
     FleetStatus,
     LostCluster,
+    Moment,
     NodePoolStatus,
     NodeStatus,
+    OperationChange,
+    OperationKind,
+    OperationNote,
+    OperationStatus,
+    OrderRecord,
     ProvisioningStatus,
+    QueuePreemption,
+    QueueSpec,
+    QueueStatus,
+    QueueTree,
+    QueueUsage,
+    QuotaSpec,
+    Reason,
+    Resize,
+    Retarget,
+    RoundStatus,
+    SlaTier,
+    State,
+    StopPolicy,
+    WakeUp,
+    Where,
+    WithinQueue,
+    WorkloadEvent,
+    WorkloadFilter,
+    WorkloadResult,
+    WorkloadSpec,
+    WorkloadStatus,
 )
-from corral.operation import OperationChange, OperationKind, OperationNote, OperationStatus
+from corral.cli.commands import app
+from corral.cli.session import Session
+from corral.client import Corral, CorralError, Submission, Unreachable
 from corral.policy import LintFinding, Policy, PolicyAnswer, PolicyRecord
-from corral.queue import QueuePreemption, QueueSpec, QueueStatus, QueueTree, QueueUsage, QuotaSpec, StopPolicy, WithinQueue
-from corral.record import OrderRecord, RoundStatus
 from corral.reservation import Miss, MissKind, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
 from corral.rollout import Change, Effect, EffectKind, RolloutOrder, Surroundings, WhatIf
 from corral.schedule import MandateStatus, Revocation, ScheduleSpec, ScheduleStatus
-from corral.status import Moment, State, WakeUp, Where, WorkloadEvent, WorkloadFilter, WorkloadResult, WorkloadStatus
 from corral.wire import Steering
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -8,20 +8,33 @@ import pytest
 from pydantic_core import to_jsonable_python
 from ruamel.yaml import YAML
 
-from corral.adjustment import Resize, Retarget
-from corral.api import SlaTier, Target
+from corral.api import (
+    Catalogue,
+    Cordon,
+    Dataset,
+    Demand,
+    EvacuationOrder,
+    Following,
+    LostCluster,
+    OperationChange,
+    PlaceKind,
+    QueueSpec,
+    QueueTree,
+    QuotaSpec,
+    Resize,
+    Retarget,
+    SlaTier,
+    State,
+    Target,
+    WorkloadFilter,
+    WorkloadResult,
+    WorkloadStatus,
+)
 from corral.cli.exits import ExitCode
 from corral.client import Conflict, Submission
-from corral.dataset import Catalogue, Dataset
-from corral.demand import Demand, Following
-from corral.evacuation import EvacuationOrder
-from corral.fleet import Cordon, LostCluster, PlaceKind
-from corral.operation import OperationChange
 from corral.policy import Policy
-from corral.queue import QueueSpec, QueueTree, QuotaSpec
 from corral.rollout import Change, Conditions, RolloutOrder
 from corral.schedule import RecurringEvacuation, Revocation, ScheduleSpec
-from corral.status import State, WorkloadFilter, WorkloadResult, WorkloadStatus
 from corral.wire import Steering
 from tests.corral.fakes import (
     A_RUNNING_WORKLOAD,

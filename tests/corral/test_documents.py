@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic_core import ErrorDetails
 
-from corral.api import ReplicaGroup, Target, WorkloadSpec
+from corral.api import Model, ReplicaGroup, Target, WorkloadSpec
 from corral.cli.problems import in_words
 from corral.client import Invalid
-from corral.model import Model
 from tests.corral.fakes import FakeCorral, run
 
 IDENTIFIER = "1 to 100 lower-case letters, digits, dots, dashes and underscores, beginning with a letter or a digit"

@@ -3,10 +3,10 @@
 import pytest
 from typer.testing import CliRunner
 
+from corral.api import State, WorkloadResult
 from corral.cli.commands import app
 from corral.cli.exits import MEANINGS, ExitCode
 from corral.client import Conflict, CorralError, Forbidden, Invalid, NotFound, Unreachable
-from corral.status import State, WorkloadResult
 from tests.corral.fakes import FakeCorral, run
 
 COMMANDS = [

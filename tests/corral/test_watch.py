@@ -2,7 +2,7 @@
 
 import json
 
-from corral.status import State
+from corral.api import State
 from tests.corral.fakes import A_RUNNING_WORKLOAD, A_WAITING_WORKLOAD, AN_ENDED_WORKLOAD, FakeCorral, run
 
 WATCH = ("--watch", "--interval", "0.05")

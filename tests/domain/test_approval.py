@@ -2,8 +2,7 @@
 
 import pytest
 
-from corral.evacuation import EvacuationOrder
-from corral.fleet import PlaceKind
+from corral.api import EvacuationOrder, PlaceKind
 from corral.policy import Approvals
 from domain.approval import why_evacuation, why_not, why_not_approved
 from tests.builders import NOON, seconds

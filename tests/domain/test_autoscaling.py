@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from corral.api import ReplicaGroup, WorkloadSpec
-from corral.demand import Autoscale, DemandSource
+from corral.api import Autoscale, DemandSource, ReplicaGroup, WorkloadSpec
 from corral.policy import DisruptionBudget, Limits, Policy, QuotaModel
 from domain.autoscaling import Course, followed
 from domain.decision import Change, Plan

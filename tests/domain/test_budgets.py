@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import SlaTier
-from corral.explanation import Reason
-from corral.queue import BudgetSpec, BudgetUnit, QueueSpec
+from corral.api import BudgetSpec, BudgetUnit, QueueSpec, Reason, SlaTier
 from domain.budgets import ONE, spent
 from domain.decision import Plan, Refuse
 from domain.flows import Spell, flows_of

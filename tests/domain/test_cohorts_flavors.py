@@ -2,8 +2,7 @@
 
 import pytest
 
-from corral.api import ReplicaGroup
-from corral.queue import Fungibility, FungibilityPreference, QueueSpec, Search
+from corral.api import Fungibility, FungibilityPreference, QueueSpec, ReplicaGroup, Search
 from domain.decision import Plan
 from domain.round import schedule
 from tests.builders import (

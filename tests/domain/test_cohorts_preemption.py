@@ -5,9 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from corral.explanation import Reason
-from corral.queue import QueueSpec
-from corral.status import State
+from corral.api import QueueSpec, Reason, State
 from domain.decision import Plan, StartAfter
 from domain.round import schedule
 from domain.workload import Active

@@ -1,8 +1,7 @@
 """Whose turn it is in cohorts, and what fair shares decide, by Kueue's rules."""
 
-from corral.explanation import Reason
+from corral.api import Ordering, QueueSpec, Reason
 from corral.policy import FairPreemption, Policy
-from corral.queue import Ordering, QueueSpec
 from domain.decision import Plan
 from domain.round import schedule
 from domain.workload import Active

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import CapacityType, Target
-from corral.dataset import Dataset
+from corral.api import CapacityType, Dataset, Target
 from corral.policy import Policy
 from domain.decision import Start
 from domain.round import schedule

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from corral.api import CapacityType, Checkpoint, SlaTier, Topology
-from corral.explanation import Reason
+from corral.api import CapacityType, Checkpoint, Reason, SlaTier, StopPolicy, Topology
 from corral.policy import Defragmentation, DisruptionBudget, Goals, Limits, Policy, QuotaModel
-from corral.queue import StopPolicy
 from domain.decision import Change, Plan, Reshape, Wait
 from domain.disruption_budgets import ForcedStop
 from domain.fleet import Node, Replica

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.deserved.shares import Claim, divide, divide_tree
 from tests.builders import LONG_AGO
 

@@ -4,11 +4,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from corral.api import ReplicaGroup, SlaTier
-from corral.explanation import Reason
+from corral.api import QueueSpec, Reason, ReplicaGroup, SlaTier, State
 from corral.policy import Action, Deserved, Policy, QuotaModel, Rank, TierPolicy
-from corral.queue import QueueSpec
-from corral.status import State
 from domain.decision import Change, Plan, Stop
 from domain.fleet import Node
 from domain.round import schedule

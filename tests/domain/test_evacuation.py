@@ -2,9 +2,7 @@
 
 import pytest
 
-from corral.api import SlaTier
-from corral.evacuation import EvacuationForecast, EvacuationOrder
-from corral.fleet import PlaceKind
+from corral.api import EvacuationForecast, EvacuationOrder, PlaceKind, SlaTier
 from domain.evacuation import Resident, foreseen, who_leaves_next
 from domain.workload import Active
 from tests.builders import NOON, UNPROMISED, a_node, a_queue, a_snapshot, a_workload

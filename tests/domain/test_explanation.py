@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from corral.api import ReplicaGroup, SlaTier, Target
-from corral.explanation import Evidence, Reason
-from corral.queue import QueueSpec
+from corral.api import Evidence, QueueSpec, Reason, ReplicaGroup, SlaTier, Target
 from domain.explanation import asked
 from domain.fleet import Health
 from domain.request import requests

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 
-from corral.queue import QueueSpec
+from corral.api import QueueSpec
 from domain.fairness import FairShares
 from domain.quota import QuotaTree
 from domain.round import schedule

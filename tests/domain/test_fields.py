@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from corral.api import BudgetSpec, BudgetUnit, QueueSpec, QuotaSpec, UserLimit
 from corral.cli.policies import PRESETS, read_policy
 from corral.policy import DisruptionBudget, Policy, Preference
-from corral.queue import BudgetSpec, BudgetUnit, QueueSpec, QuotaSpec, UserLimit
 from domain.fields import edited, edits, in_words, of_policy, of_queues, policy_of, queues_of
 from tests.builders import NOON, a_queue, a_quota
 

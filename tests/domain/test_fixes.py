@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import Target
-from corral.explanation import Fix, FixKind
-from corral.queue import BudgetSpec, BudgetUnit, QueueSpec, StopPolicy
+from corral.api import BudgetSpec, BudgetUnit, Fix, FixKind, QueueSpec, StopPolicy, Target
 from domain.budgets import ONE
 from domain.fixes import cheapest_fixes, explained_now, for_tenant
 from domain.fleet import Health, Node

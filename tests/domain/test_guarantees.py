@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from corral.api import SlaTier
-from corral.explanation import Reason
+from corral.api import QueueSpec, Reason, SlaTier
 from corral.policy import Limits, Policy
-from corral.queue import QueueSpec
 from domain.decision import Plan
 from domain.fleet import Health, Node
 from domain.round import schedule

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from corral.api import SlaTier, Target
+from corral.api import Ordering, SlaTier, StopPolicy, Target
 from corral.policy import Goals, Improvement, Limits, Policy
-from corral.queue import Ordering, StopPolicy
 from domain.decision import Fallback, Method, Plan, Wait
 from domain.fleet import Node
 from domain.round import schedule

@@ -4,8 +4,7 @@ import itertools
 
 import pytest
 
-from corral.api import CapacityType, Target
-from corral.explanation import Reason
+from corral.api import CapacityType, Reason, Target
 from corral.policy import Policy
 from domain.law import Case, Law
 from domain.round import schedule

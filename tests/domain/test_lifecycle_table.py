@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.status import State
+from corral.api import State
 from corral.wire import Update
 from domain.lifecycle import ALLOWED, objection
 

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from corral.api import Target
-from corral.dataset import Dataset
+from corral.api import Dataset, QueueTree, Target
 from corral.policy import Constraints, DocumentKind, Policy
-from corral.queue import QueueTree
 from domain.lint.change import strands_waiting_work, what_speaks_against
 from domain.lint.rules import RULES, lint, refusals
 from tests.builders import NOON, UNPROMISED, AWorkload, a_node, a_queue, a_snapshot, a_workload

@@ -5,11 +5,8 @@ from typing import Any
 
 import pytest
 
-from corral.api import Checkpoint
-from corral.explanation import FixKind, Reason
-from corral.model import WHOLE
+from corral.api import WHOLE, Checkpoint, FixKind, Ordering, Reason, StopPolicy
 from corral.policy import Limits, QuotaModel
-from corral.queue import Ordering, StopPolicy
 from corral.reservation import Lending, MissKind, Purpose
 from domain.bookings import Booking
 from domain.decision import Plan, StartAfter

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from corral.fleet import PlaceKind
+from corral.api import PlaceKind
 from corral.schedule import RecurringEvacuation, Revocation, ScheduleSpec
 from domain.cron import BadCron
 from domain.mandates import BadMandate, Mandate, require_signable, why_not_due

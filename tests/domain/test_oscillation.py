@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from corral.api import CapacityType, SlaTier
+from corral.api import CapacityType, QueuePreemption, Reclaim, SlaTier, WithinQueue
 from corral.cli.policies import PRESETS, read_policy
 from corral.policy import Policy, QuotaModel
-from corral.queue import QueuePreemption, Reclaim, WithinQueue
 from domain.decision import Start, StartAfter
 from domain.fleet import Node
 from domain.lint.rules import lint

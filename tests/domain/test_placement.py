@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import CapacityType, ReplicaGroup, Selection, Target
-from corral.explanation import Reason
+from corral.api import CapacityType, Reason, ReplicaGroup, Selection, Target
 from corral.policy import Goals, Policy, QuotaModel
 from domain.decision import Plan, Refuse, Wait
 from domain.fleet import Health, Node

@@ -5,10 +5,8 @@ from typing import Any
 
 import pytest
 
-from corral.api import SlaTier
-from corral.explanation import Reason
+from corral.api import Reason, SlaTier, State
 from corral.policy import Policy, Rank
-from corral.status import State
 from domain.decision import Plan, StartAfter
 from domain.fleet import Node
 from domain.round import schedule

@@ -5,10 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from corral.api import SlaTier
+from corral.api import QueuePreemption, QueueSpec, Reclaim, SlaTier
 from corral.cli.policies import read_policy
 from corral.policy import Policy
-from corral.queue import QueuePreemption, QueueSpec, Reclaim
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from tests.builders import NOON, a_cohort, a_node, a_queue, a_snapshot, a_workload, started

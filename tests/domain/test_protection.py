@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from corral.api import SlaTier, Target
-from corral.explanation import Reason
+from corral.api import QueueSpec, Reason, SlaTier, Target
 from corral.policy import DisruptionBudget, Limits, Policy
-from corral.queue import QueueSpec
 from domain.accounting import Interval, IntervalKind
 from domain.disruption_budgets import ForcedStop
 from domain.facts import Facts

@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from corral.api import SlaTier, Target
-from corral.demand import Autoscale
-from corral.explanation import Explanation, Reason
+from corral.api import Autoscale, Explanation, Reason, SlaTier, Target
 from corral.policy import Growth, NodePoolLimits, Policy
 from domain.decision import Refuse, Wait
 from domain.fleet import Health, Node

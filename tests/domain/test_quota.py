@@ -2,9 +2,8 @@
 
 import pytest
 
-from corral.explanation import Reason
+from corral.api import QueueSpec, QueueTree, Reason
 from corral.policy import QuotaModel
-from corral.queue import QueueSpec, QueueTree
 from domain.quota import NOT_BORROWING, QuotaError, QuotaTree, Usage, check_tree
 from domain.round import schedule
 from tests.builders import (

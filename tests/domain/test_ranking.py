@@ -4,10 +4,8 @@ from typing import Any
 
 import pytest
 
-from corral.api import SlaTier
-from corral.explanation import Reason
+from corral.api import Ordering, QueueSpec, Reason, SlaTier, StopPolicy
 from corral.policy import Limits, Policy, Rank
-from corral.queue import Ordering, QueueSpec, StopPolicy
 from domain.facts import Facts
 from domain.fleet import Node
 from domain.ranking import Line

@@ -7,9 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.api import SlaTier
+from corral.api import SlaTier, State
 from corral.reservation import Purpose
-from corral.status import State
 from domain.decision import Keep
 from domain.reprieve import reprieved
 from domain.round import schedule

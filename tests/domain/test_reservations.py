@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 
-from corral.api import Checkpoint
-from corral.explanation import FixKind, Reason
-from corral.model import WHOLE
+from corral.api import WHOLE, Checkpoint, FixKind, Reason, State
 from corral.policy import QuotaModel
 from corral.reservation import Purpose
-from corral.status import State
 from domain.bookings import Booking
 from domain.decision import Plan
 from domain.fixes import explained_now

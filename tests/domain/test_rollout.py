@@ -5,9 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from corral.api import SlaTier
+from corral.api import QueueTree, SlaTier
 from corral.policy import Approvals, Policy
-from corral.queue import QueueTree
 from corral.rollout import Change, EffectKind, WhatIf
 from domain.approval import why_rollout
 from domain.fleet import Health

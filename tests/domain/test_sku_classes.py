@@ -2,10 +2,8 @@
 
 import pytest
 
-from corral.api import Target
-from corral.explanation import Reason
+from corral.api import QueueSpec, Reason, Target
 from corral.policy import Limits, Policy
-from corral.queue import QueueSpec
 from domain.quota import QuotaTree, Usage
 from domain.round import schedule
 from tests.builders import NOON, a_cohort, a_node, a_queue, a_quota, a_snapshot, a_workload, why

@@ -1,6 +1,6 @@
 """What a quota tree promises and cannot keep."""
 
-from corral.queue import QueueSpec
+from corral.api import QueueSpec
 from domain.fleet import Health, Node
 from domain.quota import QuotaTree
 from domain.soundness import healthy_capacity, warnings

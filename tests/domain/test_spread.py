@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import ReplicaGroup, Spread, Topology
-from corral.explanation import FixKind, Reason
+from corral.api import FixKind, Reason, ReplicaGroup, Spread, Topology
 from corral.policy import Disruption, Exactness, Goals, Policy, QuotaModel, Rank, TopologyProfile
 from domain.decision import Plan
 from domain.fixes import cheapest_fixes

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import ReplicaGroup, Target, Topology
-from corral.explanation import Reason
+from corral.api import Reason, ReplicaGroup, Target, Topology
 from corral.policy import Goals, Policy, TopologyProfile
 from domain.fleet import Node
 from domain.placement import Layout, lay_out

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from corral.explanation import Reason
-from corral.queue import QueueSpec, QuotaSpec, UserLimit
+from corral.api import QueueSpec, QuotaSpec, Reason, UserLimit
 from domain.round import schedule
 from tests.builders import NOON, UNPROMISED, AWorkload, a_cohort, a_queue, a_snapshot, a_workload, nodes, started, why
 

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from corral.api import SlaTier
+from corral.api import QueueTree, SlaTier
 from corral.policy import Policy
-from corral.queue import QueueTree
 from corral.rollout import Change, Conditions, Readings, RolloutState
 from domain.accounting import Interval, IntervalKind
 from domain.disruption_budgets import ForcedStop

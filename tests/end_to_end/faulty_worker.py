@@ -33,12 +33,9 @@ from activities.providers.local import LocalProvider
 from activities.providers.sim import SimulatedProvider
 from activities.store.postgres import PostgresStore
 from activities.store.rows import Journal
-from corral.api import WorkloadSpec
-from corral.evacuation import EvacuationOrder, EvacuationStatus
-from corral.operation import OperationChange
+from corral.api import EvacuationOrder, EvacuationStatus, OperationChange, State, WorkloadSpec
 from corral.reservation import ReservationSpec, ReservationState
 from corral.rollout import RolloutOrder, RolloutState, RolloutStatus
-from corral.status import State
 from corral.wire import Steering
 from domain.leases import Reach
 from domain.lifecycle import Leave

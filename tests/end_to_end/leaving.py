@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from corral.api import Checkpoint, ReplicaGroup, SlaTier, Target, WorkloadSpec
-from corral.status import State
+from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, eventually, oversubscribed, patiently
 

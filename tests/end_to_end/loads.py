@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from corral.api import Checkpoint, ReplicaGroup, SlaTier, Target, Topology, WorkloadSpec
-from corral.status import State
+from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, Topology, WorkloadSpec
 
 IN_ONE_RACK = Topology(required="rack")
 

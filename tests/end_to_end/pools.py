@@ -23,10 +23,9 @@ from activities.providers.sim import SimulatedProvider
 from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from corral import wire
+from corral.api import QueueTree, State, WorkloadStatus
 from corral.client import Corral, Unreachable
 from corral.policy import Policy, Rank
-from corral.queue import QueueTree
-from corral.status import State, WorkloadStatus
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import PostgresServer
 from worker import supervision

@@ -13,10 +13,8 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus
 
 from corral import wire
+from corral.api import QueueTree, Reason, State, WorkloadResult
 from corral.client import Invalid
-from corral.explanation import Reason
-from corral.queue import QueueTree
-from corral.status import State, WorkloadResult
 from tests.end_to_end.pools import LivePool
 
 A_MEGABYTE = "x" * 2**20

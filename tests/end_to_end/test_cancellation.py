@@ -7,8 +7,7 @@ from temporalio.client import WorkflowExecutionStatus
 
 from activities.ports import NodeView
 from activities.store.postgres import PostgresStore
-from corral.api import Checkpoint, ReplicaGroup, SlaTier, Target
-from corral.status import State
+from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target
 from tests.end_to_end.leaving import ends
 from tests.end_to_end.loads import a_process, a_workload, behaving
 from tests.end_to_end.pools import LivePool, eventually

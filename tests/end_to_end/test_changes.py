@@ -4,11 +4,8 @@ import asyncio
 
 import pytest
 
-from corral.adjustment import Resize
-from corral.api import ReplicaGroup, Target
+from corral.api import Cordon, ReplicaGroup, Resize, State, Target
 from corral.client import Conflict, Invalid, NotFound
-from corral.fleet import Cordon
-from corral.status import State
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, eventually
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.api import Checkpoint, ReplicaGroup, Target
-from corral.status import State
+from corral.api import Checkpoint, ReplicaGroup, State, Target
 from tests.end_to_end.loads import a_process, a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, running_pool, started_twice
 from tests.servers import PostgresServer

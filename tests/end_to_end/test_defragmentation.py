@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import Checkpoint, ReplicaGroup, SlaTier, Target, WorkloadSpec
-from corral.status import State
+from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, oversubscribed, running_pool
 from tests.servers import PostgresServer

@@ -1,8 +1,6 @@
 """Endpoints of a live pool follow the demand that they are told of."""
 
-from corral.api import ReplicaGroup
-from corral.demand import Autoscale, Demand, DemandSource
-from corral.status import State
+from corral.api import Autoscale, Demand, DemandSource, ReplicaGroup, State
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, eventually
 

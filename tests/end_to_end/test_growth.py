@@ -6,11 +6,8 @@ from contextlib import closing
 
 import pytest
 
-from corral.api import ReplicaGroup
-from corral.fleet import DeliveryState, NodePoolStatus
+from corral.api import DeliveryState, NodePoolStatus, QuotaSpec, ReplicaGroup, State
 from corral.policy import Growth
-from corral.queue import QuotaSpec
-from corral.status import State
 from tests.end_to_end.leaving import FOR_EVER, died_after, is_in_order, whole_node
 from tests.end_to_end.loads import behaving
 from tests.end_to_end.pools import QUEUES, WITHOUT_PROMISES, LivePool, deaths_are_ordered, eventually, patiently, running_pool

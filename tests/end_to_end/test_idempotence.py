@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from corral.api import State
 from corral.client import Conflict
-from corral.status import State
 from tests.end_to_end.loads import a_workload
 from tests.end_to_end.pools import LivePool
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from activities.store.migrations import upgrade
+from corral.api import State, WorkloadResult
 from corral.client import Corral
-from corral.status import State, WorkloadResult
 from tests.end_to_end.loads import a_mixed_load
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, oversubscribed, pool_settings, processes_under, started_twice
 from tests.patience import PATIENCE_SECONDS

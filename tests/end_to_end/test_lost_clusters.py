@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.api import ReplicaGroup
-from corral.fleet import ClusterStatus
-from corral.status import State
+from corral.api import ClusterStatus, ReplicaGroup, State
 from tests.end_to_end.leaving import died_after, is_in_order, until_state
 from tests.end_to_end.loads import a_gang
 from tests.end_to_end.pools import QUEUES, SPEED, LivePool, deaths_are_ordered, eventually, patiently, running_pool

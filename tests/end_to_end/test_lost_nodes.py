@@ -1,7 +1,6 @@
 """Nodes that are lost: their work goes on elsewhere, as a new attempt."""
 
-from corral.api import ReplicaGroup, Target
-from corral.status import State
+from corral.api import ReplicaGroup, State, Target
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, eventually
 

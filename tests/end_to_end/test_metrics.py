@@ -12,8 +12,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from corral.api import SlaTier
-from corral.status import State
+from corral.api import SlaTier, State
 from tests.end_to_end.loads import a_gang, a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
 from tests.servers import PostgresServer

@@ -5,13 +5,9 @@ from typing import Any
 
 import pytest
 
-from corral.api import Checkpoint
+from corral.api import Checkpoint, EvacuationOrder, EvacuationState, OperationChange, PlaceKind, State
 from corral.client import Conflict, NotFound
-from corral.evacuation import EvacuationOrder, EvacuationState
-from corral.fleet import PlaceKind
-from corral.operation import OperationChange
 from corral.rollout import Change, Conditions, RolloutOrder, RolloutState
-from corral.status import State
 from corral.wire import Steering, evacuation_workflow_id
 from tests.end_to_end.leaving import FOR_EVER, died_after, ends, is_in_order, until_state, whole_node
 from tests.end_to_end.loads import behaving

@@ -12,9 +12,8 @@ from temporalio.client import WorkflowExecutionStatus
 from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from corral import wire
+from corral.api import QueueSpec, QueueTree, State
 from corral.client import Corral
-from corral.queue import QueueSpec, QueueTree
-from corral.status import State
 from tests.end_to_end.loads import a_process, a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, patiently, pool_settings
 from tests.servers import own_stack

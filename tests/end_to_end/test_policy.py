@@ -2,11 +2,9 @@
 
 import pytest
 
-from corral.api import ReplicaGroup, Target
+from corral.api import QueueSpec, QueueTree, ReplicaGroup, State, Target
 from corral.client import Invalid, PolicyRefused
 from corral.policy import Constraints, Policy
-from corral.queue import QueueSpec, QueueTree
-from corral.status import State
 from tests.end_to_end.loads import a_workload
 from tests.end_to_end.pools import LivePool
 

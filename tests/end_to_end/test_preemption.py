@@ -5,8 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from corral.adjustment import Resize
-from corral.status import State
+from corral.api import Resize, State
 from tests.end_to_end.leaving import (
     LONG_GRACE,
     a_victim,

@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from corral.api import Checkpoint, ReplicaGroup, Target, WorkloadSpec
+from corral.api import Checkpoint, Reason, ReplicaGroup, State, Target, WorkloadSpec
 from corral.client import Conflict, Invalid, NotFound
-from corral.explanation import Reason
 from corral.reservation import Lending, Purpose, ReservationSpec, ReservationState
-from corral.status import State
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, oversubscribed, running_pool
 from tests.servers import PostgresServer

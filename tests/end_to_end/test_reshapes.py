@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import Checkpoint, ReplicaGroup, Target, WorkloadSpec
-from corral.queue import QueueTree
-from corral.status import State
+from corral.api import Checkpoint, QueueTree, ReplicaGroup, State, Target, WorkloadSpec
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, deaths_are_ordered, eventually, oversubscribed, running_pool
 from tests.servers import PostgresServer

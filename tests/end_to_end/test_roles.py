@@ -8,13 +8,10 @@ from pathlib import Path
 import pytest
 from temporalio.client import ScheduleActionExecutionStartWorkflow
 
+from corral.api import EvacuationOrder, EvacuationState, OperationChange, PlaceKind, State
 from corral.client import Conflict, Corral, Forbidden, Invalid, NotFound
-from corral.evacuation import EvacuationOrder, EvacuationState
-from corral.fleet import PlaceKind
-from corral.operation import OperationChange
 from corral.schedule import RecurringRollout, Revocation, ScheduleSpec
 from corral.signing import Signer, new_keys
-from corral.status import State
 from corral.wire import Steering, schedule_id
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, patiently, running_pool

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from corral import wire
+from corral.api import State
 from corral.client import Conflict, Corral, CorralError, Unreachable
-from corral.status import State
 from corral.tls import tls_of
 from tests.certificates import Authority, Pair
 from tests.end_to_end.loads import a_workload, behaving

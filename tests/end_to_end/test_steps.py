@@ -13,17 +13,26 @@ from typing import Any
 
 import pytest
 
-from corral.adjustment import Acknowledgement, Resize, Retarget
-from corral.api import Checkpoint, ReplicaGroup, Target
+from corral.api import (
+    Acknowledgement,
+    Autoscale,
+    Checkpoint,
+    DeliveryState,
+    Demand,
+    EvacuationOrder,
+    EvacuationStatus,
+    OperationChange,
+    PlaceKind,
+    QuotaSpec,
+    ReplicaGroup,
+    Resize,
+    Retarget,
+    State,
+    Target,
+)
 from corral.client import Corral
-from corral.demand import Autoscale, Demand
-from corral.evacuation import EvacuationOrder, EvacuationStatus
-from corral.fleet import DeliveryState, PlaceKind
-from corral.operation import OperationChange
 from corral.policy import Growth
-from corral.queue import QuotaSpec
 from corral.reservation import ReservationAnswer, ReservationSpec, ReservationState
-from corral.status import State
 from corral.wire import Steering
 from tests.end_to_end.leaving import FOR_EVER, died_after, ends, is_in_order, until_state, whole_node
 from tests.end_to_end.loads import a_workload, behaving

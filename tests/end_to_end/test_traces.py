@@ -9,9 +9,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from temporalio.contrib.opentelemetry import TracingInterceptor
 
-from corral.api import ReplicaGroup, Target
+from corral.api import ReplicaGroup, State, Target
 from corral.client import Corral
-from corral.status import State
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, running_pool, working_here
 from tests.servers import PostgresServer

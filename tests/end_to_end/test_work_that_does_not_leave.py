@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from corral.explanation import Reason
-from corral.status import State
+from corral.api import Reason, State
 from tests.end_to_end.leaving import (
     a_victim,
     an_urgent,

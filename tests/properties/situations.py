@@ -6,12 +6,8 @@ from dataclasses import replace
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from corral.api import Affinity, CapacityType, SlaTier, Spread, Target
-from corral.dataset import Dataset
-from corral.model import WHOLE
+from corral.api import WHOLE, Affinity, CapacityType, Dataset, QueueSpec, SlaTier, Spread, State, Target
 from corral.policy import Disruption, Exactness, Policy, Rank
-from corral.queue import QueueSpec
-from corral.status import State
 from domain.decision import Plan, Start, StartAfter
 from domain.fleet import Health, Node, Placement, Room
 from domain.round import schedule

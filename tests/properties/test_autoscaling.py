@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.demand import Autoscale
+from corral.api import Autoscale
 from domain.autoscaling import Course, followed
 from tests.builders import NOON
 

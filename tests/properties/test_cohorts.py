@@ -7,8 +7,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corral.api import BorrowWithinCohort, Fungibility, Ordering, QueuePreemption, QueueSpec, Reclaim, Search, WithinQueue
 from corral.policy import Cohorts, FairPreemption, Policy, QuotaModel, Rank
-from corral.queue import BorrowWithinCohort, Fungibility, Ordering, QueuePreemption, QueueSpec, Reclaim, Search, WithinQueue
 from domain.decision import Plan, Start, StartAfter
 from domain.quota import DominantShare, QuotaTree, Usage
 from domain.round import schedule

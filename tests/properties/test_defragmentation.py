@@ -9,10 +9,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.api import Checkpoint, SlaTier
-from corral.model import WHOLE
+from corral.api import WHOLE, Checkpoint, SlaTier, State
 from corral.policy import Defragmentation, DisruptionBudget, Goals, Limits, Policy
-from corral.status import State
 from domain.decision import Plan
 from domain.disruption_budgets import ForcedStop
 from domain.facts import Facts

@@ -5,9 +5,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.api import SlaTier
+from corral.api import QueueSpec, SlaTier
 from corral.policy import Deserved, Policy, QuotaModel, Rank, TierPolicy
-from corral.queue import QueueSpec
 from domain.decision import Change, Plan, Start, StartAfter
 from domain.facts import Facts
 from domain.round import schedule

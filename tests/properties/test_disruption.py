@@ -7,10 +7,8 @@ from itertools import chain, combinations, product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.api import SlaTier
-from corral.model import WHOLE
+from corral.api import WHOLE, SlaTier, State
 from corral.policy import Disruption, Exactness, Policy, Rank
-from corral.status import State
 from domain.bid import Bid
 from domain.choices import Choices, choices
 from domain.decision import Method, StartAfter

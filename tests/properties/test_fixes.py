@@ -7,9 +7,7 @@ from datetime import datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from corral.api import WorkloadTerms
-from corral.explanation import Fix
-from corral.queue import QueueSpec, QuotaSpec, StopPolicy
+from corral.api import Fix, QueueSpec, QuotaSpec, StopPolicy, WorkloadTerms
 from domain.decision import Start, StartAfter, Wait
 from domain.fixes import cheapest_fixes
 from domain.fleet import Health

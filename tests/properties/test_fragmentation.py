@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.fleet import Room
 from domain.fragmentation import (
     COUNTED_PERCENT,

@@ -6,9 +6,8 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import given, settings
 
-from corral.model import Model
+from corral.api import Model, QueueSpec
 from corral.policy import Goals, Limits, Policy, QuotaModel, Rank
-from corral.queue import QueueSpec
 from domain.lint.knobs import POLICY_KNOBS, QUEUE_KNOBS
 from domain.round import schedule
 from domain.snapshot import Snapshot

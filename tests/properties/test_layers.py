@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.queue import QueueSpec
+from corral.api import QueueSpec
 from domain.fields import Edits, Fields, edited, edits, of_queues, queues_of
 from domain.layers import Layers, edited_by_hand, laid, settled, without
 from tests.properties.situations import QUEUES, STABLE, queues

@@ -6,8 +6,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corral.api import BudgetSpec, BudgetUnit, UserLimit
 from corral.policy import Limits, Policy
-from corral.queue import BudgetSpec, BudgetUnit, UserLimit
 from domain.budgets import ONE
 from domain.quota import QuotaTree
 from domain.round import schedule

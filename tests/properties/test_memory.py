@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.api import SlaTier, Target
-from corral.explanation import Explanation
+from corral.api import BudgetSpec, BudgetUnit, Explanation, Ordering, SlaTier, Target
 from corral.policy import Policy
-from corral.queue import BudgetSpec, BudgetUnit, Ordering
 from corral.reservation import Lending
 from domain import entitlement, herd, lanes
 from domain.beginning import Beginning

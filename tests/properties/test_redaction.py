@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
+from corral.api import QueueSpec
 from corral.policy import QuotaModel
-from corral.queue import QueueSpec
 from domain.decision import Refuse, Wait
 from domain.fixes import cheapest_fixes, for_tenant
 from domain.round import QUOTA_MODELS, schedule

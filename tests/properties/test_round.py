@@ -9,10 +9,8 @@ from typing import TypeVar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.api import ReplicaGroup
-from corral.model import WHOLE
+from corral.api import WHOLE, ReplicaGroup, State
 from corral.policy import Policy, Rank
-from corral.status import State
 from domain.decision import Start, StartAfter, Wait
 from domain.fleet import Node, Room
 from domain.placement import lay_out

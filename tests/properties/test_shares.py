@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.model import WHOLE
+from corral.api import WHOLE
 from domain.deserved.shares import Claim, divide
 from tests.builders import LONG_AGO
 

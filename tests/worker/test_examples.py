@@ -4,13 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from corral.adjustment import Retarget
-from corral.api import Affinity, Spread, WorkloadSpec
+from corral.api import Affinity, Catalogue, Model, QueueTree, Retarget, Spread, WorkloadSpec
 from corral.cli.documents import parse_documents, read_documents
-from corral.dataset import Catalogue
-from corral.model import Model
 from corral.policy import Policy
-from corral.queue import QueueTree
 from corral.reservation import ReservationSpec
 from corral.schedule import ScheduleSpec
 from domain.scoring import TERMS

@@ -12,9 +12,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 from corral import wire
-from corral.evacuation import EvacuationOrder, EvacuationState, EvacuationStatus
-from corral.fleet import PlaceKind
-from corral.operation import OperationChange
+from corral.api import EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange, PlaceKind
 from corral.wire import Steering
 from domain.evacuation import objection
 from tests.builders import NOON

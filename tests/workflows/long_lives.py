@@ -14,13 +14,19 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.answers import FleetStep, RoundsDone, StepKind
 from corral import wire
-from corral.adjustment import Reprioritize
+from corral.api import (
+    Cordon,
+    Demand,
+    EvacuationOrder,
+    EvacuationState,
+    EvacuationStatus,
+    NodeStatus,
+    PlaceKind,
+    Reprioritize,
+    State,
+)
 from corral.client import Corral
-from corral.demand import Demand
-from corral.evacuation import EvacuationOrder, EvacuationState, EvacuationStatus
-from corral.fleet import Cordon, NodeStatus, PlaceKind
 from corral.reservation import ReservationSpec
-from corral.status import State
 from tests.builders import NOON
 from tests.workflows.book import Book, reserves
 from tests.workflows.rollouts import Desk

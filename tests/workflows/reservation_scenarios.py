@@ -9,7 +9,7 @@ from temporalio.client import Client, WorkflowHandle
 
 from activities.answers import ReservationStanding
 from corral import wire
-from corral.adjustment import Cancel
+from corral.api import Cancel
 from corral.reservation import Extend, ReservationAnswer, ReservationSpec, ReservationState
 from tests.workflows.book import Book, reserves
 from worker.clock import PoolClock

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.liveness import staying_alive
 from corral import wire
-from corral.operation import OperationChange, OperationNote
+from corral.api import OperationChange, OperationNote
 from corral.policy import Policy
 from corral.rollout import Change, Readings, RolloutOrder, RolloutState, RolloutStatus
 from corral.schedule import RecurringRollout, ScheduleSpec

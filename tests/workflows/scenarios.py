@@ -11,22 +11,22 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
 from corral import wire
-from corral.adjustment import (
+from corral.api import (
     Cancel,
     Checkpointed,
+    Demand,
     ExtendRuntime,
     Hold,
+    Reason,
     Release,
     Reprioritize,
     Resize,
     Retarget,
+    State,
+    Target,
     Told,
     ToldDemand,
 )
-from corral.api import Target
-from corral.demand import Demand
-from corral.explanation import Reason
-from corral.status import State
 from domain.lifecycle import Leave
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows.stage import Record, Stage, a_record

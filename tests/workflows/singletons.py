@@ -8,7 +8,7 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 
 from corral import wire
-from corral.fleet import Cordon
+from corral.api import Cordon
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows.long_lives import Stretches
 from tests.workflows.stage import open_stage

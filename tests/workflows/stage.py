@@ -24,10 +24,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.answers import Adjusted, Adjustment, AdmissionOrder, AttemptKey, Standing
 from activities.liveness import staying_alive
 from corral import wire
-from corral.adjustment import Acknowledgement
-from corral.explanation import Reason
-from corral.model import Model
-from corral.status import Outcome, State, WorkloadResult
+from corral.api import Acknowledgement, Model, Outcome, Reason, State, WorkloadResult
 from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, Leave, objection
 from tests.activities.store.pool import a_spec
 from tests.patience import PATIENCE_SECONDS

@@ -11,21 +11,23 @@ from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from corral import wire
-from corral.adjustment import (
+from corral.api import (
     Cancel,
     Checkpointed,
+    Demand,
     ExtendRuntime,
     Hold,
+    Model,
+    Moment,
     Release,
     Reprioritize,
     Resize,
     Retarget,
+    State,
     Told,
     ToldDemand,
+    WakeUp,
 )
-from corral.demand import Demand
-from corral.model import Model
-from corral.status import Moment, State, WakeUp
 from domain.lifecycle import ALLOWED, LIVE, objection
 from tests.workflows.scenarios import until_calls, until_shown, until_state
 from tests.workflows.stage import Record, Stage, a_record

@@ -3,7 +3,7 @@
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from corral.evacuation import EvacuationState
+from corral.api import EvacuationState
 from corral.wire import Steering
 from tests.workflows.evacuations import BEN, EVACUATIONS, Place, until_told
 from tests.workflows.scenarios import ends_cancelled

@@ -13,23 +13,36 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.answers import Adjustment, AdmissionOrder, ReservationChange, ReservationOrder
 from corral import wire
-from corral.adjustment import Cancel, Checkpointed, ExtendRuntime, Hold, Release, Reprioritize, Resize, Retarget
-from corral.api import Target
+from corral.api import (
+    Cancel,
+    Catalogue,
+    Checkpointed,
+    Cordon,
+    Dataset,
+    Demand,
+    EvacuationOrder,
+    ExtendRuntime,
+    Hold,
+    LostCluster,
+    Model,
+    OperationChange,
+    PlaceKind,
+    QueueSpec,
+    QueueTree,
+    Release,
+    Reprioritize,
+    Resize,
+    Retarget,
+    State,
+    Target,
+)
 from corral.cli.problems import InvalidInput
 from corral.client import Corral, Forbidden
-from corral.dataset import Catalogue, Dataset
-from corral.demand import Demand
-from corral.evacuation import EvacuationOrder
-from corral.fleet import Cordon, LostCluster, PlaceKind
-from corral.model import Model
-from corral.operation import OperationChange
 from corral.policy import Policy, PolicyOrder
-from corral.queue import QueueSpec, QueueTree
 from corral.reservation import Extend, ReservationSpec
 from corral.rollout import Change, RolloutOrder
 from corral.schedule import RecurringEvacuation, Revocation, ScheduleSpec
 from corral.signing import HEADER, BadClaim, Command, Signer, begun, due, mandated, new_keys, read_claim, updated, verify
-from corral.status import State
 from corral.wire import Steering
 from domain.mandates import Mandate, Occasion
 from domain.roles import NEEDS

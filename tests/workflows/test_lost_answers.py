@@ -11,9 +11,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from corral import wire
-from corral.adjustment import Acknowledgement
+from corral.api import Acknowledgement, State
 from corral.client import Corral, NotFound
-from corral.status import State
 from tests.workflows.scenarios import until_state
 from tests.workflows.stage import a_record, open_stage
 

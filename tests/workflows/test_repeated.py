@@ -12,15 +12,26 @@ from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from corral import wire
-from corral.adjustment import Cancel, Checkpointed, ExtendRuntime, Hold, Release, Reprioritize, Resize, Retarget
-from corral.api import Target
-from corral.demand import Demand
-from corral.evacuation import EvacuationState, EvacuationStatus
-from corral.fleet import Cordon, NodeStatus
-from corral.model import Model
+from corral.api import (
+    Cancel,
+    Checkpointed,
+    Cordon,
+    Demand,
+    EvacuationState,
+    EvacuationStatus,
+    ExtendRuntime,
+    Hold,
+    Model,
+    NodeStatus,
+    Release,
+    Reprioritize,
+    Resize,
+    Retarget,
+    State,
+    Target,
+)
 from corral.reservation import Extend, ReservationAnswer
 from corral.rollout import RolloutState, RolloutStatus
-from corral.status import State
 from corral.wire import Steering
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows import evacuations, rollouts

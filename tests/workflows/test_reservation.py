@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from corral import wire
-from corral.adjustment import Cancel
+from corral.api import Cancel
 from corral.reservation import Extend, ReservationAnswer, ReservationSpec, ReservationState
 from tests.workflows.book import Book, reserves
 from tests.workflows.stage import open_stage

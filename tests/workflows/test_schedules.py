@@ -18,8 +18,8 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 
 from corral import wire
+from corral.api import PlaceKind
 from corral.client import Conflict, Corral, Invalid, NotFound
-from corral.fleet import PlaceKind
 from corral.policy import Policy
 from corral.rollout import RolloutState
 from corral.schedule import MandateStatus, RecurringEvacuation, RecurringRollout, Revocation, ScheduleSpec

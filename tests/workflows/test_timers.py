@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from corral.status import State
+from corral.api import State
 from tests.workflows.scenarios import until_state
 from tests.workflows.stage import Record, Stage, a_record
 

@@ -9,9 +9,8 @@ import pytest
 from temporalio.client import Client
 
 from corral import wire
+from corral.api import EvacuationState, State
 from corral.client import Corral
-from corral.evacuation import EvacuationState
-from corral.status import State
 from corral.wire import Steering
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows.evacuations import BEN, Place, until_told

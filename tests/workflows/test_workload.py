@@ -9,11 +9,21 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from corral import wire
-from corral.adjustment import Cancel, Hold, Release, Reprioritize, Resize
+from corral.api import (
+    Cancel,
+    Demand,
+    Explanation,
+    Hold,
+    Moment,
+    Reason,
+    Release,
+    Reprioritize,
+    Resize,
+    State,
+    WorkloadResult,
+    WorkloadStatus,
+)
 from corral.client import Corral
-from corral.demand import Demand
-from corral.explanation import Explanation, Reason
-from corral.status import Moment, State, WorkloadResult, WorkloadStatus
 from domain.lifecycle import Leave
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows import scenarios

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
-from corral.api import SlaTier
-from corral.status import Outcome
+from corral.api import Outcome, SlaTier
 from worker.demo.report import QueueReport, Report, Span
 
 TIER_COLOURS = {SlaTier.PREMIUM: "#e8890c", SlaTier.STANDARD: "#3b82f6", SlaTier.BASIC: "#7c8aa0"}

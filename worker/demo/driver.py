@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from corral.adjustment import Resize
+from corral.api import Explanation, Fix, QueueSpec, QueueTree, Resize, State, WorkloadFilter, WorkloadStatus
 from corral.client import Corral, CorralError, NotFound
-from corral.explanation import Explanation, Fix
-from corral.queue import QueueSpec, QueueTree
-from corral.status import State, WorkloadFilter, WorkloadStatus
 from worker.clock import PoolClock
 from worker.demo.machines import Machines
 from worker.demo.persistence import persistently

@@ -7,11 +7,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from activities.store.rows import AttemptRow, WorkloadRow, place_of
-from corral.api import SlaTier
-from corral.model import WHOLE
+from corral.api import WHOLE, Outcome, QueueSpec, SlaTier, State
 from corral.policy import Policy
-from corral.queue import QueueSpec
-from corral.status import Outcome, State
 from domain.accounting import IntervalKind, by_tier
 from domain.lifecycle import RESHAPED
 from worker.demo import measures

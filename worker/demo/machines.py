@@ -10,9 +10,8 @@ from activities.ports import Provider
 from activities.providers.local import LocalProvider
 from activities.providers.local_attempts import DIRECTORY_VARIABLE
 from activities.providers.sim import SimulatedProvider
+from corral.api import Cordon, WorkloadStatus
 from corral.client import Corral
-from corral.fleet import Cordon
-from corral.status import WorkloadStatus
 from worker.demo.persistence import persistently
 from worker.demo.scenario import Deed, Verb
 from worker.fleet_file import read_fleet

@@ -5,12 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
-from corral.api import ReplicaGroup, SlaTier, Target, WorkloadSpec
+from corral.api import Catalogue, QueueSpec, QueueTree, QuotaSpec, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
 from corral.cli.documents import read_documents
-from corral.dataset import Catalogue
 from corral.policy import Disruption, DisruptionBudget, Limits, Policy, Rank
-from corral.queue import QueueSpec, QueueTree, QuotaSpec
-from corral.status import State
 from worker.demo.scenario import SUCCEEDS, Arrival, Deed, Scenario, Verb
 from worker.demo.waves import A100, ASCEND, H100, L40S, WAVES, behaviour, gang, on
 from worker.fleet_file import DEFAULT_FLEET, EXAMPLES, read_fleet

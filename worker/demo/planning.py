@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from statistics import fmean
 
-from corral.record import RoundStatus
+from corral.api import RoundStatus
 from domain.decision import Fallback
 from worker.demo.measures import percentile
 from worker.demo.report import PlanningReport, RoundReport, StepReport

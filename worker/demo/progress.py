@@ -14,9 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from corral.fleet import FleetStatus
-from corral.queue import QueueStatus
-from corral.status import State, WorkloadEvent
+from corral.api import FleetStatus, QueueStatus, State, WorkloadEvent
 from worker.demo.record import Glimpse
 
 PLAIN_EVERY_SECONDS = 5.0

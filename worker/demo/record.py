@@ -14,11 +14,8 @@ from activities.store.past import interval_of
 from activities.store.policies import record_of
 from activities.store.rows import AttemptRow, WorkloadRow
 from activities.store.snapshots import read_queues
-from corral.fleet import FleetStatus
+from corral.api import FleetStatus, QueueSpec, QueueStatus, RoundStatus, State, WorkloadEvent
 from corral.policy import PolicyRecord
-from corral.queue import QueueSpec, QueueStatus
-from corral.record import RoundStatus
-from corral.status import State, WorkloadEvent
 from domain.accounting import Interval
 from worker.clock import PoolClock
 

@@ -7,9 +7,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime
 
-from corral.api import SlaTier
-from corral.model import Model
-from corral.status import Outcome, State
+from corral.api import Model, Outcome, SlaTier, State
 
 
 class Phase(Model):

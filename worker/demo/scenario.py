@@ -3,11 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from corral.api import WorkloadSpec
-from corral.dataset import Catalogue
+from corral.api import Catalogue, QueueTree, State, WorkloadSpec
 from corral.policy import Policy
-from corral.queue import QueueTree
-from corral.status import State
 from worker.fleet_file import FleetFile
 
 SUCCEEDS = frozenset({State.SUCCEEDED})

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from corral.status import State
+from corral.api import State
 from worker.demo.progress import STYLES
 from worker.demo.report import Report
 

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedRegion
-from corral.api import ReplicaGroup, Target, WorkloadSpec
+from corral.api import QueueSpec, QueueTree, QuotaSpec, ReplicaGroup, Target, WorkloadSpec
 from corral.cli.problems import InvalidInput, shown
-from corral.queue import QueueSpec, QueueTree, QuotaSpec
 from worker.demo import measures
 from worker.demo.measures import Stretch
 from worker.demo.scenario import Arrival, Scenario

@@ -8,7 +8,7 @@ from temporalio.client import Client
 from activities.store.audit import RULES
 from activities.store.postgres import PostgresStore
 from activities.store.rows import WorkloadRow
-from corral.status import State
+from corral.api import State
 from worker.demo.machines import Machines, processes_below
 from worker.demo.persistence import persistently
 from worker.demo.record import Record

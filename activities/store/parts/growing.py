@@ -9,7 +9,7 @@ from activities.ports import Grow, NodePoolView, ProvisioningView
 from activities.store import growth
 from activities.store.parts.transactions import Transactions, reading, writing
 from activities.store.rows import Journal
-from corral.fleet import DeliveryState, NodePoolStatus
+from corral.api import DeliveryState, NodePoolStatus
 
 
 class Growing(Transactions):

@@ -11,8 +11,7 @@ from activities.answers import Notice
 from activities.store import evacuations, orders, rollouts
 from activities.store.parts.transactions import Transactions, reading, writing
 from activities.store.rows import Journal
-from corral.evacuation import EvacuationOrder, EvacuationStatus
-from corral.operation import OperationChange
+from corral.api import EvacuationOrder, EvacuationStatus, OperationChange
 from corral.rollout import Change, RolloutOrder, RolloutState, RolloutStatus, WhatIf
 from corral.wire import Steering
 from domain.snapshot import Snapshot

@@ -10,7 +10,7 @@ from activities.store import reservations
 from activities.store.parts.transactions import Result, Transactions
 from activities.store.reservations import ReservationRow
 from activities.store.rows import Journal
-from corral.model import WHOLE
+from corral.api import WHOLE
 from corral.reservation import ReservationSpec, ReservationState, ReservationStatus
 
 

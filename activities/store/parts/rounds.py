@@ -16,11 +16,8 @@ from activities.store.rows import Journal, WorkloadRow, open_attempts, standing_
 from activities.store.snapshots import has_work, read_pool
 from activities.store.steps import RoundTimes, Steps, pass_over
 from activities.thinking import Thinker
-from corral.api import WorkloadSpec
-from corral.explanation import Reason
+from corral.api import Reason, RoundStatus, State, WorkloadSpec
 from corral.policy import Policy
-from corral.record import RoundStatus
-from corral.status import State
 
 
 def _id_is_taken(workload: str) -> Standing:

@@ -8,10 +8,8 @@ from activities.store import data, policies, queues, views, watched
 from activities.store.parts.transactions import Transactions, reading, writing
 from activities.store.rows import Journal
 from activities.store.snapshots import read_queues
-from corral.dataset import Catalogue, DatasetStatus
-from corral.operation import OperationKind
+from corral.api import Catalogue, DatasetStatus, OperationKind, QueueStatus, QueueTree
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
-from corral.queue import QueueStatus, QueueTree
 from domain.fields import of_policy, of_queues
 from domain.lint.change import what_speaks_against
 from domain.snapshot import Snapshot

@@ -11,7 +11,7 @@ from activities.store import clusters, fleet, views
 from activities.store.accounts import note_capacity
 from activities.store.parts.transactions import Transactions, reading, writing
 from activities.store.rows import Journal
-from corral.fleet import Cordon, LostCluster, NodeStatus
+from corral.api import Cordon, LostCluster, NodeStatus
 from domain.leases import LeaseTerms
 
 

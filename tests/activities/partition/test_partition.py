@@ -27,9 +27,7 @@ from activities.observing import Observer
 from activities.placement import Placement
 from activities.ports import ProviderError
 from activities.store.postgres import PostgresStore
-from corral.api import ReplicaGroup, Target, WorkloadSpec
-from corral.queue import QueueTree
-from corral.status import State
+from corral.api import QueueTree, ReplicaGroup, State, Target, WorkloadSpec
 from domain.leases import LeaseTerms
 from tests.activities.fakes import FakeWorkloads
 from tests.activities.partition.agent import SlowClock

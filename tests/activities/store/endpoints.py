@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from activities.ports import Phase, StopOrder
-from corral.demand import Autoscale
+from corral.api import Autoscale
 from tests.activities.store.pool import Pool, a_spec, a_view
 
 RULES = Autoscale(target=10, minimum=0, most=6, step_down=6)

@@ -15,13 +15,9 @@ from activities.deciding import Decider
 from activities.ports import LaunchSpec, NodeView, Observation, Phase
 from activities.store import tables
 from activities.store.postgres import PostgresStore
-from corral.api import SlaTier, WorkloadSpec
-from corral.fleet import Cordon
-from corral.operation import OperationChange
+from corral.api import Cordon, OperationChange, Outcome, QueueSpec, QueueTree, SlaTier, State, WorkloadSpec
 from corral.policy import Policy, QuotaModel
-from corral.queue import QueueSpec, QueueTree
 from corral.signing import Command, updated
-from corral.status import Outcome, State
 from corral.wire import Steering
 from domain.decision import Plan
 from domain.snapshot import Snapshot

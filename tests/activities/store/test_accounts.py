@@ -7,10 +7,8 @@ import pytest
 
 from activities.ports import Phase
 from activities.store.accounts import FLEET, AccountBook
-from corral.explanation import Reason
+from corral.api import BudgetSpec, BudgetUnit, QueueSpec, QueueTree, Reason, State
 from corral.policy import Fairness, Policy, Rank
-from corral.queue import BudgetSpec, BudgetUnit, QueueSpec, QueueTree
-from corral.status import State
 from domain.flows import Flows, Spell, flows_of
 from tests.activities.store.pool import Pool, a_spec, a_view, noon
 from tests.builders import a_queue

@@ -8,9 +8,7 @@ import pytest
 from activities.answers import Adjustment
 from activities.ports import NotAllowed, Phase
 from activities.store.adjustments import REMEMBERED
-from corral.api import CapacityType, SlaTier, Target
-from corral.demand import Autoscale
-from corral.status import Outcome, State
+from corral.api import Autoscale, CapacityType, Outcome, SlaTier, State, Target
 from domain.lifecycle import ALLOWED, LIVE
 from tests.activities.store.pool import Pool, a_spec, a_view
 

@@ -13,7 +13,7 @@ from activities import advice
 from activities.advice import FRESH_FOR, Advisor
 from activities.inquiry import Inquiry
 from activities.rounds import Rounds
-from corral.explanation import Fix, FixKind
+from corral.api import Fix, FixKind
 from domain.fixes import GoOn
 from domain.snapshot import Snapshot
 from tests.activities.fakes import Crew

@@ -9,8 +9,7 @@ from activities.ports import NotAllowed
 from activities.store.clusters import judge
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal
-from corral.fleet import LostCluster
-from corral.status import State
+from corral.api import LostCluster, State
 from domain.leases import LeaseTerms
 from tests.activities.store.pool import POOL, PROVIDER, Pool, a_spec, a_view
 from tests.activities.store.test_audit import make_busy

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import select
 
 from activities.store import tables
-from corral.dataset import Catalogue, Dataset, DatasetStatus
+from corral.api import Catalogue, Dataset, DatasetStatus
 from corral.policy import Policy, PolicyOrder
 from tests.activities.store.pool import Pool, a_spec, a_view
 

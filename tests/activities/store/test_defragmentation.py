@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from activities.ports import Phase
-from corral.api import Checkpoint, SlaTier
+from corral.api import Checkpoint, Outcome, SlaTier, State
 from corral.policy import Defragmentation, DisruptionBudget, Goals, Limits, Policy
-from corral.status import Outcome, State
 from domain.decision import Plan, Start
 from domain.disruption_budgets import ForcedStop
 from domain.fleet import NodeShare, Placement, Replica, Room

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from activities.ports import NotAllowed, Phase
+from corral.api import State
 from corral.policy import DisruptionBudget, Limits
-from corral.status import State
 from tests.activities.store.endpoints import RULES, becomes, is_resized, order, replicas, runs_as_endpoint, tells
 from tests.activities.store.pool import Pool
 

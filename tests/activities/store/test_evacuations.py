@@ -7,12 +7,8 @@ import pytest
 
 from activities.ports import NotAllowed, Phase
 from corral import wire
-from corral.api import SlaTier
-from corral.evacuation import EvacuationOrder, EvacuationState, EvacuationStatus
-from corral.fleet import PlaceKind
-from corral.operation import OperationChange
+from corral.api import EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange, Outcome, PlaceKind, SlaTier, State
 from corral.signing import begun
-from corral.status import Outcome, State
 from corral.wire import Steering
 from tests.activities.store.pool import Pool, a_spec, a_view, is_signed
 

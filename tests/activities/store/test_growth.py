@@ -9,10 +9,8 @@ import pytest
 
 from activities.answers import FleetStep, StepKind
 from activities.ports import Delivery, NodePoolView, NodeView, ProvisioningView, ProvisionOrder
-from corral.explanation import Reason
-from corral.fleet import DeliveryState
+from corral.api import DeliveryState, Reason, State
 from corral.policy import Growth, PolicyOrder
-from corral.status import State
 from domain.nodepools import Course
 from domain.provisioning import FleetPlan, fleet_plan
 from domain.snapshot import Snapshot

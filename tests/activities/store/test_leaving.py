@@ -3,10 +3,8 @@
 import pytest
 
 from activities.ports import Phase
-from corral.api import SlaTier, WorkloadSpec
-from corral.explanation import Reason
+from corral.api import Outcome, Reason, SlaTier, State, WorkloadSpec
 from corral.policy import Policy
-from corral.status import Outcome, State
 from domain.lifecycle import Leave
 from tests.activities.store.pool import Pool, a_spec, a_view
 

@@ -6,11 +6,9 @@ from typing import Any
 from activities.answers import ReservationChange
 from activities.inquiry import Inquiry
 from activities.ports import Phase
-from corral.api import Checkpoint
-from corral.explanation import Reason
+from corral.api import Checkpoint, Outcome, Reason, State
 from corral.policy import DisruptionBudget, Limits, Policy, PolicyOrder
 from corral.reservation import Lending, MissKind, ReservationSpec, ReservationState, ReservationStatus
-from corral.status import Outcome, State
 from tests.activities.store.pool import Pool, a_spec, a_view, noon
 from tests.builders import a_queue
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from activities.ports import NotAllowed
-from corral.fleet import PlaceKind
+from corral.api import PlaceKind
 from corral.policy import PolicyOrder
 from corral.schedule import RecurringEvacuation, Revocation, ScheduleSpec
 from corral.signing import due, mandated

@@ -14,8 +14,7 @@ from activities.deciding import Decider
 from activities.ports import NotAllowed, Phase
 from activities.store.changes import Kept, Moment
 from activities.store.postgres import PostgresStore
-from corral.api import SlaTier
-from corral.status import State
+from corral.api import SlaTier, State
 from domain.decision import Plan
 from domain.headroom import CONTROL_WINDOW
 from domain.snapshot import Snapshot

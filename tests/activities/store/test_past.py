@@ -4,8 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from activities.ports import Phase
-from corral.api import SlaTier
-from corral.status import State
+from corral.api import SlaTier, State
 from domain.accounting import account, gpu_fraction
 from domain.decision import Plan
 from domain.headroom import CONTROL_WINDOW

@@ -2,10 +2,8 @@
 
 import pytest
 
-from corral.api import CapacityType
+from corral.api import CapacityType, QueueTree, State
 from corral.policy import Constraints, Places, Policy, PolicyOrder, Scope
-from corral.queue import QueueTree
-from corral.status import State
 from domain.quota import QuotaError
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import UNPROMISED, a_queue

@@ -11,11 +11,8 @@ from activities.ports import Observation, Phase
 from activities.store import attempts, postgres, snapshots
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal
-from corral.api import SlaTier, WorkloadSpec
-from corral.explanation import Reason
+from corral.api import Outcome, QueueTree, Reason, SlaTier, State, StopPolicy, WorkloadSpec
 from corral.policy import Limits, Policy
-from corral.queue import QueueTree, StopPolicy
-from corral.status import Outcome, State
 from tests.activities.store.pool import POOL, Pool, a_spec, a_view, by_workload
 from tests.builders import UNPROMISED, a_queue
 

@@ -4,9 +4,8 @@ import pytest
 
 from activities.deciding import Decider
 from activities.ports import Phase
-from corral.api import SlaTier, WorkloadSpec
+from corral.api import Outcome, SlaTier, State, WorkloadSpec
 from corral.policy import Policy
-from corral.status import Outcome, State
 from domain.decision import Change, Plan, Reshape, StartAfter
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view

@@ -12,10 +12,8 @@ import pytest
 from activities.answers import ReservationChange
 from activities.deciding import Decider
 from activities.ports import NotAllowed, Phase
-from corral.api import Checkpoint
-from corral.explanation import Reason
+from corral.api import Checkpoint, Outcome, Reason, State
 from corral.reservation import Purpose, ReservationSpec, ReservationState, ReservationStatus
-from corral.status import Outcome, State
 from domain.decision import Plan
 from domain.recurrence import BadRecurrence
 from domain.snapshot import Snapshot

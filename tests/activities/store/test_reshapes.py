@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from activities.ports import Phase
-from corral.api import SlaTier
-from corral.explanation import Reason
+from corral.api import Outcome, Reason, SlaTier, State
 from corral.policy import Policy
-from corral.status import Outcome, State
 from domain.decision import Change, Method, Plan, Proof, Reshape, Start, StartAfter, Stop
 from domain.fleet import NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot

@@ -3,12 +3,8 @@
 import pytest
 
 from activities.ports import Phase
-from corral.api import SlaTier
-from corral.evacuation import EvacuationOrder
-from corral.explanation import Reason
-from corral.fleet import PlaceKind
+from corral.api import EvacuationOrder, Outcome, PlaceKind, Reason, SlaTier, State
 from corral.policy import DisruptionBudget, Limits, Policy, QuotaModel
-from corral.status import Outcome, State
 from domain.lifecycle import Leave
 from tests.activities.store.endpoints import RULES, becomes, is_resized, order, replicas, runs_as_endpoint, tells
 from tests.activities.store.pool import Pool, a_spec, a_view

@@ -9,13 +9,10 @@ from sqlalchemy import select, update
 from activities.ports import NotAllowed, Phase
 from activities.store import tables
 from corral import wire
-from corral.explanation import Explanation, Reason
-from corral.operation import OperationChange, OperationKind
+from corral.api import Explanation, OperationChange, OperationKind, QueueTree, QuotaSpec, Reason, State
 from corral.policy import Approvals, Policy, PolicyOrder
-from corral.queue import QueueTree, QuotaSpec
 from corral.rollout import Change, Conditions, RolloutOrder, RolloutState, RolloutStatus, WhatIf
 from corral.signing import begun, updated
-from corral.status import State
 from corral.wire import Steering
 from domain.rollout import what_if
 from tests.activities.store.pool import Pool, a_spec, a_view, is_signed

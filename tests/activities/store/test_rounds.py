@@ -11,11 +11,8 @@ from sqlalchemy import event
 from activities.deciding import Decider
 from activities.ports import Phase
 from activities.store.postgres import PostgresStore
-from corral.api import SlaTier
-from corral.explanation import Reason
+from corral.api import QueueTree, Reason, SlaTier, State
 from corral.policy import Limits, Policy
-from corral.queue import QueueTree
-from corral.status import State
 from domain.decision import Plan, Start
 from domain.fleet import NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot

@@ -7,9 +7,7 @@ import pytest
 
 from activities.answers import AttemptKey
 from activities.ports import Phase
-from corral.api import SlaTier
-from corral.explanation import Reason
-from corral.status import Outcome, State
+from corral.api import Outcome, Reason, SlaTier, State
 from domain.accounting import Interval, IntervalKind, gpu_fraction
 from domain.decision import Plan
 from domain.lifecycle import Leave

@@ -7,6 +7,7 @@ import pytest
 
 from activities.store.demand import AT_ONCE, NOT_SHARED
 from corral.api import (
+    Autoscale,
     Checkpoint,
     ReplicaGroup,
     Selection,
@@ -16,7 +17,6 @@ from corral.api import (
     WorkloadSpec,
     WorkloadTerms,
 )
-from corral.demand import Autoscale
 from domain.decision import Plan
 from domain.outlook import needs_of
 from domain.request import form

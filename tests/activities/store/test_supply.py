@@ -7,24 +7,26 @@ from typing import Any
 import pytest
 
 from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedFleet, SimulatedRegion
-from corral.fleet import Cordon, PlaceKind
-from corral.policy import Limits, Policy, QuotaModel
-from corral.queue import (
+from corral.api import (
     BudgetSpec,
     BudgetUnit,
+    Cordon,
     Fungibility,
     Ordering,
+    PlaceKind,
     QueuePreemption,
     QueueSpec,
     QueueTree,
     QuotaSpec,
     Reclaim,
     Search,
+    State,
     StopPolicy,
     UserLimit,
     WithinQueue,
+    WorkloadFilter,
 )
-from corral.status import State, WorkloadFilter
+from corral.policy import Limits, Policy, QuotaModel
 from domain.decision import Plan
 from domain.quota import QuotaError
 from domain.snapshot import Snapshot

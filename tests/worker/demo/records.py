@@ -6,12 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from activities.store.rows import AttemptRow, WorkloadRow
-from corral.api import SlaTier
-from corral.fleet import FleetStatus
-from corral.model import WHOLE
-from corral.queue import QueueSpec, QueueTree, QuotaSpec
-from corral.record import RoundStatus
-from corral.status import Outcome, State
+from corral.api import WHOLE, FleetStatus, Outcome, QueueSpec, QueueTree, QuotaSpec, RoundStatus, SlaTier, State
 from domain.accounting import Interval, IntervalKind
 from tests.builders import NOON, a_workload
 from worker.demo.driver import Course, Done

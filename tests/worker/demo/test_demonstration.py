@@ -8,9 +8,7 @@ from rich.console import Console
 
 from activities.providers.local import LocalNode
 from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedRegion
-from corral.api import ReplicaGroup, SlaTier, Target, WorkloadSpec
-from corral.queue import QueueSpec, QueueTree, QuotaSpec
-from corral.status import State
+from corral.api import QueueSpec, QueueTree, QuotaSpec, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
 from worker.demo.report import Report
 from worker.demo.run import demo_settings, demonstrate
 from worker.demo.scenario import Arrival, Deed, Scenario, Verb

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.api import SlaTier, WorkloadSpec
-from corral.status import State
+from corral.api import SlaTier, State, WorkloadSpec
 from worker.demo.mix import showcase
 from worker.demo.scenario import Arrival, Verb
 

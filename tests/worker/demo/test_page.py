@@ -8,9 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from corral.api import SlaTier
-from corral.explanation import Reason
-from corral.status import Outcome, State
+from corral.api import Outcome, Reason, SlaTier, State
 from domain.accounting import IntervalKind
 from tests.worker.demo.records import a_row, a_run, an_attempt, intervals, minute
 from worker.demo.charts import charts

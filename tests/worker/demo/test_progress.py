@@ -6,9 +6,7 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from corral.fleet import FleetStatus
-from corral.queue import QueueSpec, QueueStatus, QueueUsage, StopPolicy
-from corral.status import State, WorkloadEvent
+from corral.api import FleetStatus, QueueSpec, QueueStatus, QueueUsage, State, StopPolicy, WorkloadEvent
 from tests.builders import NOON
 from worker.demo.progress import Lines, Picture, progress
 from worker.demo.record import Glimpse

@@ -7,8 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, StrictInt, StringConstraints, model_validator
 
-from corral.demand import Autoscale
-from corral.model import MAXIMUM_REPLICAS, WHOLE, Identifier, Model, Seconds, ShortName, ShortText
+from corral.api.demand import Autoscale
+from corral.api.model import MAXIMUM_REPLICAS, WHOLE, Identifier, Model, Seconds, ShortName, ShortText
 
 MAXIMUM_ACCELERATORS_PER_REPLICA = 1_024
 

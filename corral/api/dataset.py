@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from corral.model import Identifier, Model
+from corral.api.model import Identifier, Model
 
 
 class Dataset(Model):

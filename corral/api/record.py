@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from corral.model import Model
+from corral.api.model import Model
 
 
 class RoundStatus(Model):

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field, StrictInt, StringConstraints
 
-from corral.api import SlaTier
-from corral.explanation import Reason
-from corral.fleet import Place, PlaceKind
-from corral.model import HOUR_SECONDS, MAXIMUM_SECONDS, Identifier, Model, ShortName, ShortText
-from corral.operation import OperationNote
+from corral.api.explanation import Reason
+from corral.api.fleet import Place, PlaceKind
+from corral.api.model import HOUR_SECONDS, MAXIMUM_SECONDS, Identifier, Model, ShortName, ShortText
+from corral.api.operation import OperationNote
+from corral.api.workload import SlaTier
 
 
 class EvacuationOrder(Model):

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, StrictInt
 
-from corral.api import SlaTier, Target, Topology
-from corral.model import Identifier, Model
+from corral.api.model import Identifier, Model
+from corral.api.workload import SlaTier, Target, Topology
 
 
 class Reason(StrEnum):

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, Field, StrictBool, StrictInt, StringConstraints, model_validator
 
-from corral.model import HOUR_SECONDS, Identifier, Model, Seconds
+from corral.api.model import HOUR_SECONDS, Identifier, Model, Seconds
 
 
 class StopPolicy(StrEnum):

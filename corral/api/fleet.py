@@ -7,8 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
-from corral.api import CapacityType
-from corral.model import Model, ShortName, ShortText
+from corral.api.model import Model, ShortName, ShortText
+from corral.api.workload import CapacityType
 
 
 class PlaceKind(StrEnum):

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, Field, StrictInt, StringConstraints, model_validator
 
-from corral.model import MAXIMUM_REPLICAS, Model, Seconds, ShortText
+from corral.api.model import MAXIMUM_REPLICAS, Model, Seconds, ShortText
 
 
 def _plain_address(url: str) -> str:

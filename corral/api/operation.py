@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, StringConstraints
 
-from corral.model import Model, ShortName, ShortText
+from corral.api.model import Model, ShortName, ShortText
 
 
 class OperationKind(StrEnum):

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field, StrictBool, StrictInt, StringConstraints
 
-from corral.api import Target
-from corral.demand import Demand
-from corral.model import MAXIMUM_REPLICAS, Identifier, Model, Seconds, ShortName, ShortText
-from corral.status import State
+from corral.api.demand import Demand
+from corral.api.model import MAXIMUM_REPLICAS, Identifier, Model, Seconds, ShortName, ShortText
+from corral.api.status import State
+from corral.api.workload import Target
 
 
 class Resize(Model):

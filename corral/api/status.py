@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import Field, StrictInt
 
-from corral.api import SlaTier
-from corral.demand import Following
-from corral.explanation import Explanation
-from corral.model import Identifier, Model
+from corral.api.demand import Following
+from corral.api.explanation import Explanation
+from corral.api.model import Identifier, Model
+from corral.api.workload import SlaTier
 
 
 class State(StrEnum):
