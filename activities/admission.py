@@ -1,6 +1,7 @@
 """Admission: a submitted workload is refused for good, or written down and decided about in the round that is next."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 from temporalio import activity
@@ -15,14 +16,28 @@ from corral.api import Reason, State, WorkloadSpec
 LONGEST_VALUE = 60
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A workload that asks to be admitted, and the trace in which it was submitted, as a W3C traceparent."""
+
+    spec: WorkloadSpec
+    trace: str | None
+
+
+def nowhere() -> None:
+    """The trace of what is not traced."""
+
+
 class Admission:
     """All workloads that arrive together are decided about together: one snapshot, one round, one transaction."""
 
-    def __init__(self, store: Store, courier: Courier) -> None:
+    def __init__(self, store: Store, courier: Courier, submitted_in: Callable[[], str | None] = nowhere) -> None:
+        """`submitted_in` tells the trace of the workload whose admission runs where it is called."""
         self._store = store
         self._courier = courier
+        self._submitted_in = submitted_in
         self._decider = Decider()
-        self._arrivals: Batcher[WorkloadSpec, Standing] = Batcher(self._round)
+        self._arrivals: Batcher[Arrival, Standing] = Batcher(self._round)
 
     @activity.defn(name="admission.admit")
     async def admit(self, order: AdmissionOrder) -> Standing:
@@ -33,13 +48,15 @@ class Admission:
             return _refused(order.workload, in_words(error))
         if spec.id != order.workload:
             return _refused(order.workload, f"id: {spec.id!r} differs from the id of its workflow, {order.workload!r}")
-        return await self._arrivals.ask(spec)
+        return await self._arrivals.ask(Arrival(spec, self._submitted_in()))
 
-    async def _round(self, specs: Sequence[WorkloadSpec]) -> list[Standing]:
-        first_of_id = {spec.id: spec for spec in reversed(specs)}
-        standings, notices = await self._store.round(list(first_of_id.values()), self._decider.decide, "admission")
+    async def _round(self, arrivals: Sequence[Arrival]) -> list[Standing]:
+        first = {each.spec.id: each for each in reversed(arrivals)}
+        specs = {id: each.spec for id, each in first.items()}
+        traces = {id: each.trace for id, each in first.items() if each.trace is not None}
+        standings, notices = await self._store.round(list(specs.values()), self._decider.decide, "admission", traces)
         self._courier.post(notices)
-        return [await self._standing(spec, first_of_id[spec.id], standings[spec.id]) for spec in specs]
+        return [await self._standing(spec, specs[spec.id], standings[spec.id]) for spec in (each.spec for each in arrivals)]
 
     async def _standing(self, spec: WorkloadSpec, decided: WorkloadSpec, standing: Standing) -> Standing:
         if spec.digest == decided.digest:

@@ -43,10 +43,16 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A standing that a workload's workflow has not been told yet; `id` is its place in the outbox."""
+    """A standing that a workload's workflow has not been told yet; `id` is its place in the outbox.
+
+    `trace` is the one in which the workload was submitted, and `round` the span of the round that decided so, as W3C
+    traceparents; none where that is not traced, and no round in what is told again later.
+    """
 
     id: int
     standing: Standing
+    trace: str | None = None
+    round: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

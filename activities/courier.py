@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Courier:
-    """Delivers notices in the background, in nobody's name; whatever fails stays in the outbox and is posted again later."""
+    """Delivers notices in the background, in nobody's context; whatever fails stays in the outbox and is posted again later."""
 
     store: Store
     workloads: Workloads
@@ -35,7 +35,7 @@ class Courier:
     async def _deliver(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
-            results = await asyncio.gather(*(self.workloads.tell(notice.standing) for notice in batch), return_exceptions=True)
+            results = await asyncio.gather(*(self.workloads.tell(notice) for notice in batch), return_exceptions=True)
             told = [notice for notice, result in zip(batch, results, strict=True) if not isinstance(result, BaseException)]
             if len(told) < len(batch):
                 log.warning("could not tell %d workflows; they will be told later", len(batch) - len(told))

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Flag, StrEnum, auto
+from types import MappingProxyType
 from typing import Protocol, cast
 
 from activities.answers import (
@@ -450,6 +451,9 @@ class Meter(Protocol):
         """
 
 
+NO_TRACES: Mapping[str, str] = MappingProxyType({})
+
+
 class Store(Protocol):
     """The record. Every method is one transaction, done whole or not at all, and safe to repeat.
 
@@ -458,9 +462,11 @@ class Store(Protocol):
     """
 
     async def round(
-        self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str
+        self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str, traces: Mapping[str, str] = NO_TRACES
     ) -> tuple[Mapping[str, Standing], list[Notice]]:
         """Write new workloads and one round's plan; answers with the standings of the former.
+
+        `traces` are those in which they were submitted, as W3C traceparents by workload, of those who were traced.
 
         A workload whose id is taken by another spec stands refused, for `Reason.ID_CONFLICT`.
         """
@@ -773,7 +779,7 @@ class Store(Protocol):
 class Workloads(Protocol):
     """The workflows of the workloads."""
 
-    async def tell(self, standing: Standing) -> None:
+    async def tell(self, notice: Notice) -> None:
         """Tell a workload's workflow how it stands; success as well when that workflow has ended or never was."""
 
     async def have_ended(self, ids: Sequence[str]) -> list[str]:

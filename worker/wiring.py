@@ -16,7 +16,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.adjusting import Adjusting
 from activities.admission import Admission
-from activities.answers import Standing
+from activities.answers import Notice
 from activities.courier import Courier
 from activities.evacuating import Evacuating
 from activities.growing import Growing
@@ -42,7 +42,7 @@ from worker.guarding import Guard, Guarded
 from worker.observing.logs import NameLines
 from worker.observing.metrics import measured
 from worker.observing.runtime import observed_runtime
-from worker.observing.traces import traced
+from worker.observing.traces import UNTRACED, Traces, traced
 from worker.policy_lint import first_policy
 from worker.principals import PrincipalsFile
 from worker.settings import Settings
@@ -88,17 +88,19 @@ log = logging.getLogger(__name__)
 class TemporalWorkloads:
     """The `Workloads` port over a Temporal client."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, traces: Traces = UNTRACED) -> None:
+        self._client = traces.signalling(client)
+        self._traces = traces
 
-    async def tell(self, standing: Standing) -> None:
+    async def tell(self, notice: Notice) -> None:
         """Signal a workload's workflow; one that is over needs to be told nothing."""
-        handle = self._client.get_workflow_handle(wire.workload_workflow_id(standing.workload))
-        try:
-            await handle.signal(Signal.STANDING, standing)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
+        handle = self._client.get_workflow_handle(wire.workload_workflow_id(notice.standing.workload))
+        with self._traces.telling(notice):
+            try:
+                await handle.signal(Signal.STANDING, notice.standing)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
 
     async def have_ended(self, ids: Sequence[str]) -> list[str]:
         """Those of the workloads whose workflow has ended, or does not exist."""
@@ -131,16 +133,17 @@ class Parts:
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
+async def assembled(settings: Settings, client: Client, traces: Traces) -> AsyncIterator[Parts]:
     """Store, providers and activities, until the context is left."""
     async with AsyncExitStack() as stack:
         clock = settings.clock()
         store = PostgresStore.connect(settings.database_url, clock, settings.pool, first_policy(settings))
         stack.push_async_callback(store.aclose)
+        store.trace_round = traces.round
         fleet = read_fleet(settings.fleet_file)
         providers = await _open_providers(fleet, settings, store, stack)
         await store.record_policy(f"{settings.policy}, as this pool's first policy")
-        workloads = TemporalWorkloads(client)
+        workloads = TemporalWorkloads(client, traces)
         courier = Courier(store, workloads)
         observer = Observer(store, courier)
         placement = Placement(store, providers, observer, courier, clock)
@@ -167,7 +170,7 @@ async def assembled(settings: Settings, client: Client) -> AsyncIterator[Parts]:
             pulling=pulling,
             providers=providers,
             pool_activities=(
-                Admission(store, courier).admit,
+                Admission(store, courier, traces.submitted_in).admit,
                 adjusting.apply,
                 adjusting.standing,
                 rounds.keep_deciding,
@@ -214,10 +217,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     solver.load()
     client = await connect(settings, observed_runtime(settings.temporal_metrics_address))
     async with AsyncExitStack() as stack:
-        interceptors = [*stack.enter_context(traced(settings)), NameLines()]
-        parts = await stack.enter_async_context(assembled(settings, client))
+        traces = stack.enter_context(traced(settings))
+        parts = await stack.enter_async_context(assembled(settings, client, traces))
         stack.enter_context(measured(settings, parts.store, parts.pulling))
-        await stack.enter_async_context(working(settings, client, parts, interceptors))
+        await stack.enter_async_context(working(settings, client, parts, [*traces.interceptors, NameLines()]))
         collect_a_little()
         collecting = asyncio.create_task(keep_collecting())
         stack.callback(collecting.cancel)
@@ -233,7 +236,7 @@ async def working(
 ) -> AsyncIterator[None]:
     """Take workflows and activities from Temporal until the context is left.
 
-    Interceptors are the workers' alone: what they tell workflows by themselves would begin traces that nobody looks for.
+    Interceptors are the workers' alone: what they start by themselves would begin traces that nobody looks for.
     """
     async with AsyncExitStack() as stack:
         for worker in _workers(settings, client, parts, [*interceptors, *_guards(settings, parts)]):

@@ -40,14 +40,16 @@ class RoundRecord:
     milliseconds: Mapping[str, float]
 
 
-async def register(connection: AsyncConnection, journal: Journal, specs: Sequence[WorkloadSpec]) -> dict[str, WorkloadRow]:
-    """Write workloads that are not there yet; answers with those that this call wrote, by id.
+async def register(
+    connection: AsyncConnection, journal: Journal, specs: Sequence[WorkloadSpec], traces: Mapping[str, str]
+) -> dict[str, WorkloadRow]:
+    """Write workloads that are not there yet, with their traces by id; answers with those that this call wrote, by id.
 
     A workload that is there already, with whatever spec, is left as it is.
     """
     if not specs:
         return {}
-    rows = [_new_row(spec, journal) for spec in specs]
+    rows = [_new_row(spec, journal, traces.get(spec.id)) for spec in specs]
     found = await insert_new_rows(connection, tables.workloads, [_values(row) for row in rows], "id")
     inserted = {row.id for row in found}
     written = {row.id: row for row in rows if row.id in inserted}
@@ -57,7 +59,7 @@ async def register(connection: AsyncConnection, journal: Journal, specs: Sequenc
     return written
 
 
-def _new_row(spec: WorkloadSpec, journal: Journal) -> WorkloadRow:
+def _new_row(spec: WorkloadSpec, journal: Journal, trace: str | None) -> WorkloadRow:
     return WorkloadRow(
         id=spec.id,
         spec=spec.model_dump(mode="json"),
@@ -70,6 +72,7 @@ def _new_row(spec: WorkloadSpec, journal: Journal) -> WorkloadRow:
         version=FIRST_VERSION,
         submitted_at=journal.now,
         since=journal.now,
+        trace=trace,
     )
 
 

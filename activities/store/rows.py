@@ -51,6 +51,7 @@ class WorkloadRow:
     exit_code: int | None = None
     explanation: Mapping[str, Any] | None = None
     scaling: dict[str, Any] | None = None
+    trace: str | None = None
     changed: int = 0
     """The transaction that wrote it, as the record says; of no meaning in a row that is yet to be written."""
 
@@ -314,7 +315,7 @@ class Journal:
         standings = [self.standing(workload) for workload in self.to_tell]
         notices = [{"workload_id": standing.workload, "notice": as_json(standing)} for standing in standings]
         ids = {row.workload_id: row.id for row in await insert_rows(connection, tables.outbox, notices, "id, workload_id")}
-        return [Notice(ids[standing.workload], standing) for standing in standings]
+        return [Notice(ids[each.workload], each, self.workloads[each.workload].trace) for each in standings]
 
     def standing(self, workload: str) -> Standing:
         """How a workload that this transaction changed stands."""

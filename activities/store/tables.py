@@ -248,6 +248,8 @@ workloads = Table(
     Column("explanation", JSONB),
     # What an endpoint wants, and what was recommended of late.
     Column("scaling", JSONB),
+    # The trace in which it was submitted, if that is kept (W3C traceparent).
+    Column("trace", Text),
     _changed(),
     Index("ix_workloads_live", "state", postgresql_where=text("ended_at IS NULL")),
     Index("ix_workloads_submitted_at", text("submitted_at DESC")),

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from temporalio.testing import ActivityEnvironment
 
-from activities.answers import Standing
+from activities.answers import Notice, Standing
 from activities.courier import Courier
 from activities.inventory import Inventory
 from activities.leasing import Leasing
@@ -152,10 +152,10 @@ class FakeWorkloads:
     deaf: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
 
-    async def tell(self, standing: Standing) -> None:
-        if standing.workload in self.deaf:
-            raise ConnectionError(f"{standing.workload} does not answer")
-        self.told.append(standing)
+    async def tell(self, notice: Notice) -> None:
+        if notice.standing.workload in self.deaf:
+            raise ConnectionError(f"{notice.standing.workload} does not answer")
+        self.told.append(notice.standing)
 
     async def have_ended(self, ids: Sequence[str]) -> list[str]:
         return [id for id in ids if id in self.ended]

@@ -1,6 +1,7 @@
 """Admission: what is refused before anything is written, and how that is said."""
 
 import asyncio
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -103,6 +104,20 @@ async def test_who_arrives_together_shares_one_round(pool: Pool) -> None:
     standings = await asyncio.gather(*(admission.admit(order) for order in orders))
     assert [standing.state for standing in standings] == [State.RESERVED] * 5
     assert [row["considered"] for row in await pool.sql("SELECT considered FROM rounds")] == [5]
+
+
+async def test_each_is_written_down_with_the_trace_in_which_it_was_submitted(pool: Pool) -> None:
+    await pool.gets(a_view())
+    traces: dict[str, str | None] = {"traced": "00-trace-01", "other": "00-other-01", "untraced": None}
+    here: ContextVar[str | None] = ContextVar("here")
+    admission = Admission(pool.store, Crew(pool).courier, here.get)
+
+    async def submits(id: str) -> None:
+        here.set(traces[id])
+        await admission.admit(AdmissionOrder(id, a_spec(id, gpus=1).model_dump(mode="json")))
+
+    await asyncio.gather(*map(submits, traces))
+    assert {row["id"]: row["trace"] for row in await pool.sql("SELECT id, trace FROM workloads")} == traces
 
 
 async def test_two_specs_of_one_id_that_arrive_together_are_not_mixed_up(pool: Pool) -> None:

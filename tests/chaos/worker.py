@@ -14,7 +14,7 @@ from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
 
 from activities.answers import AttemptKey, Notice, Standing
-from activities.ports import ErrorClass, Event, LaunchSpec, Observation, ProviderError, ProviderSnapshot
+from activities.ports import NO_TRACES, ErrorClass, Event, LaunchSpec, Observation, ProviderError, ProviderSnapshot
 from activities.providers.sim import SimulatedProvider
 from activities.store.postgres import PostgresStore
 from corral.api import WorkloadSpec
@@ -47,9 +47,9 @@ def mortal_store(orders: Orders) -> type[PostgresStore]:
 
     class MortalStore(PostgresStore):
         async def round(
-            self, specs: Sequence[WorkloadSpec], decide: Callable[..., Any], trigger: str
+            self, specs: Sequence[WorkloadSpec], decide: Callable[..., Any], trigger: str, traces: Mapping[str, str] = NO_TRACES
         ) -> tuple[dict[str, Standing], list[Notice]]:
-            answer = await super().round(specs, decide, trigger)
+            answer = await super().round(specs, decide, trigger, traces)
             if specs:
                 die_if(orders, Fault.DEATH_AFTER_ADMISSION)
             elif answer[1]:
@@ -184,23 +184,23 @@ def unreliable_workloads(orders: Orders) -> type[wiring.TemporalWorkloads]:
     under_way: set[asyncio.Task[None]] = set()
 
     class UnreliableWorkloads(wiring.TemporalWorkloads):
-        async def tell(self, standing: Standing) -> None:
+        async def tell(self, notice: Notice) -> None:
             if orders.take(Fault.SIGNAL_UNSENT):
                 raise ConnectionError("the signal was not sent")
-            await super().tell(standing)
+            await super().tell(notice)
             if orders.take(Fault.SIGNAL_REPEATED):
-                await super().tell(standing)
+                await super().tell(notice)
             if orders.take(Fault.SIGNAL_LATE):
-                again = asyncio.create_task(self._tell_later(standing))
+                again = asyncio.create_task(self._tell_later(notice))
                 under_way.add(again)
                 again.add_done_callback(under_way.discard)
             if orders.take(Fault.SIGNAL_UNANSWERED):
                 raise ConnectionError("no answer to the signal")
 
-        async def _tell_later(self, standing: Standing) -> None:
+        async def _tell_later(self, notice: Notice) -> None:
             """An old saying arrives after newer ones."""
             await asyncio.sleep(LATE_SECONDS)
-            await super().tell(standing)
+            await super().tell(notice)
 
     return UnreliableWorkloads
 

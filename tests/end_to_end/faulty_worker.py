@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ from activities.answers import (
     ReservationStanding,
     Standing,
 )
-from activities.ports import Grow, LaunchSpec, Observation
+from activities.ports import NO_TRACES, Grow, LaunchSpec, Observation
 from activities.providers.local import LocalProvider
 from activities.providers.sim import SimulatedProvider
 from activities.store.postgres import PostgresStore
@@ -86,9 +86,9 @@ def fate_of_stores(fate: Fate) -> type[PostgresStore]:
 
     class FatalStore(PostgresStore):
         async def round(
-            self, specs: Sequence[WorkloadSpec], decide: Callable[..., Any], trigger: str
+            self, specs: Sequence[WorkloadSpec], decide: Callable[..., Any], trigger: str, traces: Mapping[str, str] = NO_TRACES
         ) -> tuple[dict[str, Standing], list[Notice]]:
-            standings, notices = await super().round(specs, decide, trigger)
+            standings, notices = await super().round(specs, decide, trigger, traces)
             fate.after("admit", standings)
             placed = [notice.standing.workload for notice in notices if notice.standing.state is State.RESERVED]
             fate.after("round", placed)

@@ -31,6 +31,7 @@ from tests.servers import PostgresServer
 from worker import supervision
 from worker.embedded import worker_child
 from worker.fleet_file import SimulatedEntry, read_fleet
+from worker.observing.traces import UNTRACED, Traces
 from worker.settings import Settings
 from worker.supervision import Child, Supervisor
 from worker.temporal_server import connect
@@ -204,10 +205,15 @@ class LivePool:
 
 
 @asynccontextmanager
-async def working_here(pool: LivePool, interceptors: Sequence[Interceptor]) -> AsyncIterator[None]:
+async def working_here(
+    pool: LivePool, interceptors: Sequence[Interceptor] = (), traces: Traces = UNTRACED
+) -> AsyncIterator[None]:
     """A worker of the pool in this process, whose calls can be looked into; its providers have been seen."""
     settings, client = pool.settings, pool.temporal
-    async with assembled(settings, client) as parts, working(settings, client, parts, interceptors):
+    async with (
+        assembled(settings, client, traces) as parts,
+        working(settings, client, parts, [*traces.interceptors, *interceptors]),
+    ):
         await pool.corral.apply_queues(QUEUES)
         await start_singletons(client, settings, parts.providers)
         all_seen = "SELECT count(*) = 0 FROM providers WHERE seen_at IS NULL"

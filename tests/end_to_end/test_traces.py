@@ -14,7 +14,7 @@ from corral.client import Corral
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, running_pool, working_here
 from tests.servers import PostgresServer
-from worker.observing.traces import span_interceptors, tracer_provider
+from worker.observing.spans import Spans, tracer_provider
 
 SUBMITTED = "StartWorkflow:WorkloadLifecycle"
 
@@ -35,6 +35,11 @@ class Traced:
         }
         return [span for span in finished if trace_of(span) in traces]
 
+    def rounds_about(self, trace: int) -> Mapping[int, ReadableSpan]:
+        """By their own traces, the spans of rounds that link to one."""
+        finished = self.spans.get_finished_spans()
+        return {trace_of(span): span for span in finished if span.name.startswith("Round:") and trace in linked(span)}
+
 
 def trace_of(span: ReadableSpan) -> int:
     context = span.get_span_context()
@@ -48,6 +53,11 @@ def parents(spans: Sequence[ReadableSpan]) -> Mapping[str, str | None]:
     return {span.name: names[span.parent.span_id] if span.parent else None for span in spans}
 
 
+def linked(span: ReadableSpan) -> tuple[int, ...]:
+    """The traces to which a span links."""
+    return tuple(link.context.trace_id for link in span.links)
+
+
 @pytest.fixture(scope="module")
 async def traced(postgres: PostgresServer, temporal: str) -> AsyncIterator[Traced]:
     """A worker in this process, on real servers."""
@@ -56,7 +66,7 @@ async def traced(postgres: PostgresServer, temporal: str) -> AsyncIterator[Trace
         provider.add_span_processor(SimpleSpanProcessor(spans))
         tracing = TracingInterceptor(provider.get_tracer("service"))
         service = await Corral.connect(temporal, pool="traced", interceptors=[tracing])
-        async with working_here(pool, span_interceptors(provider)):
+        async with working_here(pool, traces=Spans(provider)):
             yield Traced(pool, service, spans)
         provider.shutdown()
 
@@ -77,7 +87,7 @@ async def test_a_workload_is_one_trace_from_its_submission_to_its_place(traced: 
     assert above["RunActivity:placement.bind"] == "StartActivity:placement.bind"
 
 
-async def test_news_of_a_workload_that_waits_is_part_of_its_trace(traced: Traced) -> None:
+async def test_news_of_a_workload_that_waits_is_part_of_its_trace_and_links_to_the_round(traced: Traced) -> None:
     all_there_is = {"targets": (Target(skus=("l4",)),), "groups": (ReplicaGroup(accelerators=4),), "parameters": behaving(1e6)}
     await traced.service.submit(a_workload("traced-before", **all_there_is))
     await traced.pool.until("traced-before", State.RUNNING)
@@ -86,10 +96,19 @@ async def test_news_of_a_workload_that_waits_is_part_of_its_trace(traced: Traced
     await traced.service.cancel("traced-before")
     await traced.pool.until("traced-waits", State.RUNNING)
 
-    above = parents(traced.of("traced-waits"))
-
+    spans = traced.of("traced-waits")
+    (trace,) = {trace_of(span) for span in spans}
+    above = parents(spans)
+    assert above["SignalWorkflow:standing"] == "StartActivity:admission.admit"
     assert above["HandleSignal:standing"] == SUBMITTED
     assert above["RunActivity:placement.bind"] == "StartActivity:placement.bind"
+    assert {linked(span) for span in spans if span.name == "HandleSignal:standing"} == {(trace,)}
+
+    rounds = traced.rounds_about(trace)
+    assert {span.name for span in rounds.values()} == {"Round:admission", "Round:planner"}
+    told_of = [each for span in spans if span.name == "SignalWorkflow:standing" for each in linked(span)]
+    assert told_of
+    assert {rounds[each].name for each in told_of} == {"Round:planner"}
 
 
 async def test_spans_name_workload_and_attempt(traced: Traced) -> None:

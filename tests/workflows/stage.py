@@ -21,7 +21,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Interceptor, Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from activities.answers import Adjusted, Adjustment, AdmissionOrder, AttemptKey, Standing
+from activities.answers import Adjusted, Adjustment, AdmissionOrder, AttemptKey, Notice, Standing
 from activities.liveness import staying_alive
 from corral import wire
 from corral.api import Acknowledgement, Model, Outcome, Reason, State, WorkloadResult
@@ -211,8 +211,8 @@ class Stage:
         )
 
     async def tells(self, *standings: Standing) -> None:
-        for standing in standings:
-            await TemporalWorkloads(self.client).tell(standing)
+        for place, standing in enumerate(standings):
+            await TemporalWorkloads(self.client).tell(Notice(place, standing))
 
     async def asks(self, record: Record, verb: str, change: Model, key: str | None = None) -> Acknowledgement:
         handle = self.client.get_workflow_handle(wire.workload_workflow_id(record.id))

@@ -1,68 +1,56 @@
-"""Traces: spans of workflows and activities that continue the trace of whoever submits. Off, nothing of this is loaded."""
+"""Traces: what a worker records of workloads' ways, in the traces of those who submit them. Off, nothing of this is loaded."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from temporalio import activity
-from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
+from temporalio.client import Client
+from temporalio.worker import Interceptor
 
-from worker.observing.subjects import subject_of_activity
+from activities.answers import Notice
+from activities.store.steps import RoundTimes
 from worker.settings import Settings
 
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
 
-SERVICE = "corral-worker"
+class Traces:
+    """Records nothing. A place in a trace is written as a W3C traceparent."""
+
+    interceptors: Sequence[Interceptor] = ()
+    """Of workers: they record what workflows and activities do."""
+
+    def signalling(self, client: Client) -> Client:
+        """The same client, whose signals tell in which trace they were sent."""
+        return client
+
+    def submitted_in(self) -> str | None:
+        """The trace of the workload whose activity runs where this is called, if it was submitted in one that is kept."""
+        return None
+
+    def round(self, times: RoundTimes, concerned: Sequence[str]) -> str | None:
+        """Record a round that has just been committed, given the traces of whom it concerned; answers with its span, if any."""
+        return None
+
+    def telling(self, notice: Notice) -> AbstractContextManager[object]:
+        """Record, in the trace of the workload, that its workflow is told while the context lasts."""
+        return nullcontext()
+
+
+UNTRACED = Traces()
 
 
 @contextmanager
-def traced(settings: Settings) -> Iterator[Sequence[Interceptor]]:
-    """Interceptors that record spans, which are sent until the context is left; none when the settings ask for none."""
+def traced(settings: Settings) -> Iterator[Traces]:
+    """What records spans, which are sent until the context is left; nothing is recorded when the settings ask for none."""
     if settings.traces_endpoint is None:
-        yield ()
+        yield UNTRACED
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+    from worker.observing.spans import Spans, tracer_provider
+
     provider = tracer_provider(settings)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.traces_endpoint)))
     try:
-        yield span_interceptors(provider)
+        yield Spans(provider)
     finally:
         provider.shutdown()
-
-
-def tracer_provider(settings: Settings) -> "TracerProvider":
-    """Makes spans of this worker. Of traces that begin elsewhere those are kept that are kept there."""
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
-
-    resource = Resource.create({"service.name": SERVICE, "corral.pool": settings.pool})
-    return TracerProvider(resource=resource, sampler=ParentBasedTraceIdRatio(settings.traces_ratio), shutdown_on_exit=False)
-
-
-def span_interceptors(provider: "TracerProvider") -> Sequence[Interceptor]:
-    """Interceptors for workers: the spans are Temporal's, and name what they are about."""
-    from temporalio.contrib.opentelemetry import TracingInterceptor
-
-    return TracingInterceptor(provider.get_tracer(SERVICE)), NameSpans()
-
-
-class NameSpans(Interceptor):
-    """Writes workload and attempt on the spans of activities."""
-
-    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        """Come after whoever begins the span."""
-        return _NameSpan(next)
-
-
-class _NameSpan(ActivityInboundInterceptor):
-    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        from opentelemetry.trace import get_current_span
-
-        info = activity.info()
-        subject = subject_of_activity(info.activity_type, input.args, info.workflow_id)
-        get_current_span().set_attributes({f"corral.{name}": value for name, value in subject.items()})
-        return await super().execute_activity(input)

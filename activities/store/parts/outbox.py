@@ -26,13 +26,14 @@ class Outbox(Transactions):
 
     async def undelivered(self, older_than_seconds: float, limit: int = 500) -> list[Notice]:
         """What was to be told some time ago, and may not have been."""
-        columns = tables.outbox.c
+        columns, trace = tables.outbox.c, tables.workloads.c.trace
         age = func.make_interval(0, 0, 0, 0, 0, 0, older_than_seconds)
         query = (
-            select(columns.id, columns.notice)
+            select(columns.id, columns.notice, trace)
+            .join(tables.workloads)
             .where(columns.delivered.is_(None), columns.written < func.clock_timestamp() - age)
             .order_by(columns.id)
             .limit(limit)
         )
         async with self._engine.connect() as connection:
-            return [Notice(row.id, from_json(row.notice)) for row in await connection.execute(query)]
+            return [Notice(row.id, from_json(row.notice), row.trace) for row in await connection.execute(query)]

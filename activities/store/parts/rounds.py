@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from activities.answers import Notice, Standing
-from activities.ports import Clock, Decide
+from activities.ports import NO_TRACES, Clock, Decide
 from activities.store import tables, views
 from activities.store.bulk import among
 from activities.store.parts.transactions import Transactions, again_on_conflict
 from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.rows import Journal, WorkloadRow, open_attempts, standing_of
 from activities.store.snapshots import has_work, read_pool
-from activities.store.steps import RoundTimes, Steps, pass_over
+from activities.store.steps import RoundTimes, Steps, pass_over, untraced
 from activities.thinking import Thinker
 from corral.api import Reason, RoundStatus, State, WorkloadSpec
 from corral.policy import Policy
@@ -37,9 +38,11 @@ class Rounds(Transactions):
         """Milliseconds that each step of the last round took."""
         self.on_round: Callable[[RoundTimes], None] = pass_over
         """Hears of every round that is committed here."""
+        self.trace_round: Callable[[RoundTimes, Sequence[str]], str | None] = untraced
+        """Records the span of a committed round, given the traces of those whom it concerned; answers with its traceparent."""
 
     async def round(
-        self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str
+        self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str, traces: Mapping[str, str] = NO_TRACES
     ) -> tuple[dict[str, Standing], list[Notice]]:
         """Run one round in one transaction: write the new workloads, read the world, decide, write the plan.
 
@@ -49,19 +52,21 @@ class Rounds(Transactions):
         """
         async with self._turn:
             times, began = RoundTimes(trigger), time.perf_counter()
-            answer = await again_on_conflict(lambda: self._round(specs, decide, times))
+            standings, notices, concerned = await again_on_conflict(lambda: self._round(specs, decide, times, traces))
             times.seconds = time.perf_counter() - began
         self.on_round(times)
-        return answer
+        span = self.trace_round(times, concerned) if concerned else None
+        return standings, [replace(notice, round=span) for notice in notices] if span else notices
 
     async def _round(
-        self, specs: Sequence[WorkloadSpec], decide: Decide, times: RoundTimes
-    ) -> tuple[dict[str, Standing], list[Notice]]:
+        self, specs: Sequence[WorkloadSpec], decide: Decide, times: RoundTimes, traces: Mapping[str, str]
+    ) -> tuple[dict[str, Standing], list[Notice], list[str]]:
+        """The same, once; answers also with the traces of those who arrived in it and of those whom it has news for."""
         journal, steps = self._journal(), Steps()
         times.tries += 1
         async with self._snapshot_transaction() as connection:
             with steps.step("register"):
-                ours = await register(connection, journal, specs)
+                ours = await register(connection, journal, specs, traces)
             pool = await read_pool(connection, self._pool)
             everybody = not specs or pool.changes != self._considered
             world = await self._reader.read(connection, pool, journal.now, ours, everybody=everybody, steps=steps)
@@ -76,7 +81,8 @@ class Rounds(Transactions):
             self._considered, self._reviewed = pool
         self.steps = steps.milliseconds
         times.milliseconds = steps.milliseconds | {f"decide: {step}": spent for step, spent in milliseconds.items()}
-        return standings, notices
+        traces_concerned = (*(row.trace for row in ours.values()), *(notice.trace for notice in notices))
+        return standings, notices, [trace for trace in traces_concerned if trace is not None]
 
     async def _standings(
         self, connection: AsyncConnection, specs: Sequence[WorkloadSpec], ours: Iterable[str], journal: Journal

@@ -39,8 +39,8 @@ def collector() -> Iterator[str]:
 
 
 def test_what_was_recorded_is_sent_before_the_worker_ends(collector: str) -> None:
-    with traced(Settings(traces_endpoint=collector, pool="seen")) as interceptors:
-        tracing = interceptors[0]
+    with traced(Settings(traces_endpoint=collector, pool="seen")) as traces:
+        tracing = traces.interceptors[0]
         assert isinstance(tracing, TracingInterceptor)
         tracing.tracer.start_span("a step").end()
 
@@ -54,9 +54,9 @@ def test_what_was_recorded_is_sent_before_the_worker_ends(collector: str) -> Non
 def test_without_an_endpoint_nothing_of_it_is_loaded() -> None:
     script = (
         "import json, sys; from worker.wiring import traced; from worker.settings import Settings\n"
-        "with traced(Settings()) as interceptors:\n"
+        "with traced(Settings()) as traces:\n"
         "    loaded = [name for name in sys.modules if name.split('.')[0] == 'opentelemetry']\n"
-        "    print(json.dumps([list(interceptors), loaded]))"
+        "    print(json.dumps([list(traces.interceptors), loaded]))"
     )
     told = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert json.loads(told) == [[], []]
