@@ -1,12 +1,18 @@
 """Everything is looked through for garbage again and again, the more seldom the more is kept."""
 
+import ctypes
 import gc
 import weakref
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
-from worker.collecting import SHORTEST_PAUSE_SECONDS, keep_collecting, pause_after
+from worker.collecting import SHORTEST_PAUSE_SECONDS, give_back, keep_collecting, pause_after
+
+PIECE = 8_192
+"""Bytes: too large for the interpreter's own arenas, and too small for the C library to map each by itself."""
+PIECES = 10_000
 
 
 class Ring:
@@ -49,3 +55,13 @@ async def test_what_was_old_when_it_ended_is_gone_after_a_while() -> None:
 @pytest.mark.parametrize(("objects", "pause"), [(100, SHORTEST_PAUSE_SECONDS), (300_000, 60.0)])
 def test_where_much_is_kept_it_is_looked_through_more_seldom(objects: int, pause: float) -> None:
     assert pause_after(objects) == pause
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc can be told to give memory back")
+def test_what_is_free_below_something_in_use_is_given_back() -> None:
+    process = psutil.Process()
+    pieces = [b"x" * PIECE for _ in range(PIECES)]
+    in_use, pieces = pieces[::100], []
+    before = process.memory_info().rss
+    give_back()
+    assert before - process.memory_info().rss > PIECES * PIECE / 2, f"{len(in_use)} pieces are in use"
