@@ -43,10 +43,12 @@ class Operations(Transactions):
             if await evacuations.tell_next(connection, journal, order):
                 await self._note_change(connection)
 
+        async def note(connection: AsyncConnection, journal: Journal) -> EvacuationStatus:
+            return await evacuations.note_progress(connection, journal, order)
+
         await self._write(cordon)
         _, notices = await self._write(tell)
-        status, _ = await self._write(lambda connection, journal: evacuations.note_progress(connection, journal, order))
-        return status, notices
+        return (await self._write(note))[0], notices
 
     @writing
     async def steer_evacuation(

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.deciding import Decider
 from activities.ports import Observation, Phase
-from activities.store import attempts, postgres, snapshots
+from activities.store import attempts, snapshots
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal
 from corral.api import Outcome, QueueTree, Reason, SlaTier, State, StopPolicy, WorkloadSpec
@@ -240,7 +240,7 @@ async def test_housekeeping_spares_who_is_bound_in_the_meantime(pool: Pool, monk
     await pool.gets(a_view())
     await pool.arrive(a_spec("train"))
     pool.clock.move(Policy().hold_seconds + 1)
-    monkeypatch.setattr(postgres, "housekeeping_due", due_until_somebody_binds)
+    monkeypatch.setattr("activities.store.parts.attempts.housekeeping_due", due_until_somebody_binds)
     await pool.store.keep_house()
     assert await pool.state("train") is State.STARTING
 
