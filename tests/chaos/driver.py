@@ -116,8 +116,7 @@ class Chaos:
 
     async def _heal(self) -> None:
         """Let everything be as it was before the faults."""
-        for row in await self.pool.rows("SELECT id FROM orders WHERE ended_at IS NULL"):
-            await self.pool.abort_evacuation(row["id"])
+        await self._abort_evacuations()
         for row in await self.pool.rows("SELECT id FROM reservations WHERE ended_at IS NULL"):
             await self.pool.cancel_reservation(row["id"])
         await self.pool.join(await self.pool.clusters())
@@ -131,7 +130,13 @@ class Chaos:
         while left := await self._unfinished():
             assert time.monotonic() < give_up, f"not ended within {DRAIN_SECONDS:g} seconds: {', '.join(left)}"
             await self.pool.release_all()
+            await self._abort_evacuations()
             await asyncio.sleep(GLANCE_SECONDS)
+
+    async def _abort_evacuations(self) -> None:
+        """Of those that have begun by now."""
+        for id in await self.pool.under_way():
+            await self.pool.abort_evacuation(id)
 
     async def _unfinished(self) -> list[str]:
         """What still has to happen, in words."""
@@ -144,6 +149,8 @@ class Chaos:
             return [f"{row['workload_id']} is to be told something" for row in untold]
         if known := await self.pool.at_the_provider():
             return [f"{attempt} is known to the provider" for attempt in known]
+        if operations := await self.pool.under_way():
+            return [f"operation {id} is under way" for id in operations]
         return [f"the workflow of {id} is open" for id in self.ends if not await self.pool.live.is_closed(id)]
 
 

@@ -96,12 +96,16 @@ class ChaoticPool:
         await persistently(lambda: self.corral.cordon(self.live.simulator, order))
 
     async def abort_evacuation(self, id: str) -> None:
-        """Abort an evacuation that is not over."""
+        """Abort an evacuation that is not over; asked anew each time, for it may not have begun when it was asked before."""
         change = OperationChange(who="chaos", reason="all is well")
         try:
-            await persistently(lambda: self.corral.steer_operation(id, Steering.ABORT, change, key=f"abort-{id}"))
+            await persistently(lambda: self.corral.steer_operation(id, Steering.ABORT, change))
         except (Conflict, NotFound):
             return
+
+    async def under_way(self) -> list[str]:
+        """The evacuations that are not over."""
+        return [row["id"] for row in await self.rows("SELECT id FROM orders WHERE ended_at IS NULL ORDER BY id")]
 
     async def cancel_reservation(self, id: str) -> None:
         """Cancel a reservation that is not over."""
