@@ -14,7 +14,7 @@ from domain.placement import best_on
 from domain.request import Gang, Kind, Request
 from domain.scoring import Score, cost_on, weighed
 from domain.stock import NodeRoom, in_order
-from domain.workload import Active, Waiting
+from domain.workload import Waiting, next_attempt
 from domain.world import Nodes, Supply, Traits, World
 
 Numbers = Mapping[tuple[str, str], int]
@@ -57,13 +57,8 @@ class Seated:
 
 def undone(world: World, started: Iterable[tuple[Waiting, Start]], now: datetime) -> World:
     """The world as if these had not started."""
-    return world.without([_as_active(workload, start.placement, world, now) for workload, start in started])
-
-
-def _as_active(workload: Waiting, placement: Placement, world: World, now: datetime) -> Active:
-    """What a start would be as an attempt, to be taken away again."""
-    cost = sum(share.room.milli * world.prices[share.node_id] for share in placement.shares)
-    return Active(workload.id, "", 0, workload.spec, State.RESERVED, placement, workload.submitted_at, now, hourly_cost=cost)
+    prices = world.prices
+    return world.without(next_attempt(each, State.RESERVED, start.placement, prices, now) for each, start in started)
 
 
 def exactly(gang: Gang, counts: Mapping[str, int]) -> Gang:

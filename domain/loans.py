@@ -11,7 +11,7 @@ from corral.policy import Limits
 from domain.bookings import Engagement, engagements, notice
 from domain.decision import Start, StartAfter, Stop
 from domain.facts import Facts
-from domain.fleet import Node, Placement
+from domain.fleet import Placement
 from domain.lanes import Backlog
 from domain.openings import best_candidate, fits_somewhere, open_ranks, why_not_yet
 from domain.placement import Candidate
@@ -20,7 +20,7 @@ from domain.request import Kind, Request
 from domain.reservations import paths_of
 from domain.snapshot import Snapshot
 from domain.turns import TakeTurns
-from domain.workload import Active, Waiting
+from domain.workload import Active, Waiting, next_attempt
 from domain.world import World, not_negative
 
 Ranks = Sequence[Sequence[Request]]
@@ -126,8 +126,9 @@ def after_calls(snapshot: Snapshot, calls: Collection[Call], facts: Facts) -> Sn
     active = [each.stopping() if each.attempt_id in told else each for each in snapshot.active]
     promised = {call.workload.id for call in calls}
     nodes = {node.id: node for node in snapshot.nodes}
+    prices = {node.id: node.price for node in snapshot.nodes}
     for call in calls:
-        active.append(_promised(call, nodes, facts))
+        active.append(next_attempt(call.workload, State.RESERVING, call.placement, prices, facts.now))
         for share in call.placement.shares:
             nodes[share.node_id] = replace(nodes[share.node_id], free=not_negative(nodes[share.node_id].free - share.room))
     waiting = tuple(each for each in snapshot.waiting if each.id not in promised)
@@ -186,19 +187,3 @@ def _fewest(ranks: Ranks, world: World, guests: Sequence[Active]) -> tuple[Place
 
 def _place(ranks: Ranks, world: World, leaving: Iterable[Active]) -> Candidate | None:
     return best_candidate(ranks, world.without(leaving))
-
-
-def _promised(call: Call, nodes: Mapping[str, Node], facts: Facts) -> Active:
-    workload, epoch = call.workload, call.workload.epoch + 1
-    cost = sum(share.room.milli * nodes[share.node_id].price for share in call.placement.shares)
-    return Active(
-        id=workload.id,
-        attempt_id=f"{workload.id}.{epoch}",
-        epoch=epoch,
-        spec=workload.spec,
-        state=State.RESERVING,
-        placement=call.placement,
-        submitted_at=workload.submitted_at,
-        held_at=facts.now,
-        hourly_cost=cost,
-    )

@@ -17,7 +17,7 @@ from domain.snapshot import Snapshot
 from domain.standing import standing
 from domain.turns import Turns
 from domain.whatif import without
-from domain.workload import Active, Waiting
+from domain.workload import Waiting, next_attempt
 
 NAMED = 3
 """So many of the workloads for whose sake nodes are ordered are named."""
@@ -298,26 +298,13 @@ def _after(snapshot: Snapshot, turns: Turns, now: datetime) -> Snapshot:
     left = without(snapshot, [each for each in snapshot.active if each.attempt_id in growing])
     line = {each.id: each for each in snapshot.waiting}
     prices = {node.id: node.price for node in snapshot.nodes}
-    started = [_started(line[each.workload_id], each.placement, prices, now) for each in turns.moved if isinstance(each, Start)]
+    starts = [each for each in turns.moved if isinstance(each, Start)]
+    started = [next_attempt(line[each.workload_id], State.STARTING, each.placement, prices, now) for each in starts]
     return replace(
         left,
         nodes=_taken(left.nodes, [each.placement for each in (*grown, *started)]),
         active=(*left.active, *grown, *started),
         waiting=tuple(turns.waiting),
-    )
-
-
-def _started(waiting: Waiting, placement: Placement, prices: Mapping[str, int], now: datetime) -> Active:
-    return Active(
-        id=waiting.id,
-        attempt_id=f"{waiting.id}.{waiting.epoch + 1}",
-        epoch=waiting.epoch + 1,
-        spec=waiting.spec,
-        state=State.STARTING,
-        placement=placement,
-        submitted_at=waiting.submitted_at,
-        held_at=now,
-        hourly_cost=sum(share.room.milli * prices[share.node_id] for share in placement.shares),
     )
 
 

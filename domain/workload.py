@@ -1,5 +1,6 @@
 """The demand: workloads that wait, and those that have capacity."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -98,6 +99,22 @@ class Active:
         """The same with its notice taken back."""
         state = State.RUNNING if self.started_at else State.STARTING
         return replace(self, preempted=False, state=state, beneficiary=None, noticed_at=None)
+
+
+def next_attempt(workload: Waiting, state: State, placement: Placement, prices: Mapping[str, int], now: datetime) -> Active:
+    """The attempt that a workload has from now on; `prices` are those of an accelerator of each node, by its id."""
+    epoch = workload.epoch + 1
+    return Active(
+        id=workload.id,
+        attempt_id=f"{workload.id}.{epoch}",
+        epoch=epoch,
+        spec=workload.spec,
+        state=state,
+        placement=placement,
+        submitted_at=workload.submitted_at,
+        held_at=now,
+        hourly_cost=sum(share.room.milli * prices[share.node_id] for share in placement.shares),
+    )
 
 
 def length_of(spec: WorkloadTerms) -> int | None:
