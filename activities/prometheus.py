@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
-from activities.ports import Miss, NoDemand
+from activities.metering import Miss, NoDemand
 from corral.api import Demand, DemandSource
 
 MOST_BYTES = 64 * 1024

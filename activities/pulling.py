@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from activities.answers import Adjustment
 from activities.courier import Courier
-from activities.ports import Clock, EndpointToAsk, Meter, Miss, NoDemand, Store
+from activities.metering import EndpointToAsk, Meter, Miss, NoDemand
+from activities.ports import Clock, Store
 
 ASKED_AT_ONCE = 4
 """Of one host. Fewer than the threads in which names of hosts are looked up, so that no host can take them all."""

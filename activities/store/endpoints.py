@@ -9,7 +9,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Adjustment
-from activities.ports import EndpointToAsk, NotAllowed
+from activities.metering import EndpointToAsk
+from activities.ports import NotAllowed
 from activities.store import tables
 from activities.store.attempts import withdraw
 from activities.store.rows import Journal, WorkloadRow

@@ -11,6 +11,7 @@ from activities.answers import Notice, Standing
 from activities.courier import Courier
 from activities.inventory import Inventory
 from activities.leasing import Leasing
+from activities.metering import Miss, NoDemand
 from activities.observing import Observer
 from activities.placement import Placement
 from activities.ports import (
@@ -18,8 +19,6 @@ from activities.ports import (
     ErrorClass,
     Event,
     LaunchSpec,
-    Miss,
-    NoDemand,
     NodeView,
     Observation,
     Phase,

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from activities.ports import Miss, NoDemand
+from activities.metering import Miss, NoDemand
 from activities.prometheus import MOST_BYTES, Prometheus
 from corral.api import DemandSource
 from tests.activities.prometheus_server import Server, serving

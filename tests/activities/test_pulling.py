@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.ports import Miss, Phase
+from activities.metering import Miss
+from activities.ports import Phase
 from activities.pulling import ASKED_AT_ONCE, Pulling
 from activities.rounds import Rounds
 from corral.api import Autoscale, DemandSource, Following, State, WorkloadStatus

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from activities.ports import Miss
+from activities.metering import Miss
 from activities.pulling import Pulling
 from activities.store.figures import WAIT_BOUNDS, Amounts, Figures
 from activities.store.postgres import PostgresStore

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from ruamel.yaml import YAML
 
-from activities.ports import Miss
+from activities.metering import Miss
 from activities.store.figures import Figures
 from activities.store.postgres import PostgresStore
 from tests.activities.fakes import asking_nobody
