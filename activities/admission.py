@@ -11,6 +11,7 @@ from activities.batching import Batcher
 from activities.courier import Courier
 from activities.deciding import Decider
 from activities.ports import Store
+from corral import wire
 from corral.api import Reason, State, WorkloadSpec
 
 LONGEST_VALUE = 60
@@ -48,6 +49,8 @@ class Admission:
             return _refused(order.workload, in_words(error))
         if spec.id != order.workload:
             return _refused(order.workload, f"id: {spec.id!r} differs from the id of its workflow, {order.workload!r}")
+        if problem := misnamed(order.workflow, wire.workload_workflow_id(spec.id)):
+            return _refused(order.workload, problem)
         return await self._arrivals.ask(Arrival(spec, self._submitted_in()))
 
     async def _round(self, arrivals: Sequence[Arrival]) -> list[Standing]:
@@ -69,16 +72,23 @@ def _refused(workload: str, message: str) -> Standing:
     return Standing(workload, 0, State.REFUSED, 0, reason=Reason.INVALID_SPEC, message=message)
 
 
-def in_words(error: ValidationError) -> str:
-    """Every problem of a spec: the field, the value (shortened) and what was expected."""
+def misnamed(workflow: str | None, right: str) -> str | None:
+    """Why a workflow would never be told anything: it is looked for by another id. None where it has the right one."""
+    if workflow in {None, right}:
+        return None
+    return f"its workflow has the id {workflow!r}, by which nobody finds it; start it as {right!r}"
+
+
+def in_words(error: ValidationError, whole: str = "spec") -> str:
+    """Every problem of a spec, or another whole: the field, the value (shortened) and what was expected."""
     return "; ".join(
-        f"{_field(problem['loc'])}: {_shortened(problem['input'])} - {problem['msg']}"
+        f"{_field(problem['loc']) or whole}: {_shortened(problem['input'])} - {problem['msg']}"
         for problem in error.errors(include_url=False)[:20]
     )
 
 
 def _field(path: Sequence[int | str]) -> str:
-    return ".".join(str(name)[:LONGEST_VALUE] for name in path) or "spec"
+    return ".".join(str(name)[:LONGEST_VALUE] for name in path)
 
 
 def _shortened(value: object) -> str:

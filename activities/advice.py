@@ -11,11 +11,12 @@ from typing import TypeVar
 from activities.deciding import Decider
 from activities.ports import Store
 from corral.api import Explanation, Fix, Reason
+from domain.advice.fixes import cheapest_fixes, for_tenant
+from domain.advice.question import GoOn
 from domain.decision import Decision, Plan, Quality, Wait
-from domain.fixes import GoOn, cheapest_fixes, for_tenant
 from domain.isolation import with_turns_for
+from domain.pool.versions import Versions
 from domain.snapshot import Snapshot
-from domain.versions import Versions
 
 LARGEST_POOL = 300
 """Nodes and workloads in a pool whose waiting work is told its fixes unasked; in a larger one they are sought when asked."""

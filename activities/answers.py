@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from corral.api import Fix, Outcome, Reason, State, Target
 from corral.reservation import ReservationState
-from domain.lifecycle import Leave
+from domain.pool.lifecycle import Leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Notice:
     """A standing that a workload's workflow has not been told yet; `id` is its place in the outbox.
 
     `trace` is the one in which the workload was submitted, and `round` the span of the round that decided so, as W3C
-    traceparents; none where that is not traced, and no round in what is told again later.
+    traceparents; none where that is not traced.
     """
 
     id: int
@@ -113,10 +113,14 @@ class Adjustment:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionOrder:
-    """A workload as its workflow was started: the spec as it came, checked by nobody yet."""
+    """A workload as its workflow was started: the spec as it came, checked by nobody yet.
+
+    `workflow` is the id of that; orders of workers that did not tell it have none.
+    """
 
     workload: str
     spec: Any
+    workflow: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +133,11 @@ class Adjusted:
 
 @dataclass(frozen=True, slots=True)
 class ReservationOrder:
-    """A reservation as its workflow was started: the spec as it came, checked by nobody yet."""
+    """A reservation as its workflow was started, likewise."""
 
     reservation: str
     spec: Any
+    workflow: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from domain.decision import Plan
 from domain.isolation import schedule_around
-from domain.memory import Memory
+from domain.remembered.memory import Memory
 from domain.snapshot import Snapshot
 
 AGAIN_AFTER = timedelta(minutes=10)

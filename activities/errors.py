@@ -7,9 +7,9 @@ from temporalio.exceptions import ApplicationError
 
 from activities.ports import ErrorClass, NotAllowed, ProviderError
 from corral.wire import Failure
-from domain.cron import BadCron
-from domain.mandates import BadMandate
-from domain.quota import QuotaError
+from domain.calendar.cron import BadCron
+from domain.operations.mandates import BadMandate
+from domain.quota.tree import QuotaError
 
 FINAL: dict[type[Exception], Failure] = {
     NotAllowed: Failure.NOT_ALLOWED,

@@ -11,7 +11,7 @@ from activities.liveness import staying_alive, this_call
 from activities.ports import Store
 from corral.api import EvacuationForecast, EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange
 from corral.wire import Inquiry, Steering
-from domain.evacuation import foreseen
+from domain.operations.evacuation import foreseen
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +44,15 @@ class Evacuating:
 
     @activity.defn(name="evacuating.steer")
     @staying_alive()
-    async def steer(self, id: str, verb: Steering, change: OperationChange, key: str = "") -> EvacuationStatus:
-        """Pause, resume or abort an evacuation, once a key; an older workflow gives none, and is known by its call."""
+    async def steer(
+        self, id: str, verb: Steering, change: OperationChange, key: str = "", order: EvacuationOrder | None = None
+    ) -> EvacuationStatus:
+        """Pause, resume or abort an evacuation, once a key; an older workflow gives none, and is known by its call.
+
+        Given the order, one that has not begun can be aborted too, and never begins.
+        """
         with final_failures():
-            return await self._store.steer_evacuation(id, verb, change, key or this_call())
+            return await self._store.steer_evacuation(id, verb, change, key or this_call(), order)
 
     @activity.defn(name=Inquiry.EVACUATIONS)
     async def evacuations(self, limit: int) -> list[EvacuationStatus]:

@@ -11,8 +11,8 @@ from activities.answers import FleetStep, StepKind
 from activities.errors import final_failures, is_refusal
 from activities.liveness import staying_alive
 from activities.ports import Provider, ProviderError, Provisioner, Store, as_provisioner
-from domain.nodepools import Course
-from domain.provisioning import FleetPlan, fleet_plan
+from domain.elasticity.provisioning import FleetPlan, fleet_plan
+from domain.pool.nodepools import Course
 from domain.snapshot import Snapshot
 
 REST = 4

@@ -30,9 +30,9 @@ from corral.api import (
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
 from corral.reservation import ReservationStatus
 from corral.wire import Inquiry as Name
-from domain.explanation import with_nearest_queues
-from domain.fixes import explained_now, for_tenant
-from domain.loans import told_of_its_loan
+from domain.advice.fixes import explained_now, for_tenant
+from domain.explanation.refusals import with_nearest_queues
+from domain.steps.loans import told_of_its_loan
 
 log = logging.getLogger(__name__)
 

@@ -112,6 +112,9 @@ class Inventory:
         for key in await self._store.stops_due(source.name, self._reconcile_seconds):
             with _unless_silent(f"{key.workload}.{key.epoch}"):
                 await self._placement.stop(key)
+        for order in await self._store.remnants_due(source.name, self._reconcile_seconds):
+            with _unless_silent(order.attempt_id):
+                await self._placement.force_remnants(order)
         await self._keep(snapshot, open_before)
         if (provisioner := as_provisioner(source)) is not None:
             await self._compare_growth(provisioner, snapshot)

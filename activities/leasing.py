@@ -12,10 +12,12 @@ from activities.courier import Courier
 from activities.errors import final_failures
 from activities.liveness import staying_alive
 from activities.ports import Clock, Phase, Provider, ProviderError, Store
-from domain.leases import LeaseTerms
+from domain.pool.leases import LeaseTerms
 
 LONGEST_SECONDS = 5.0
-"""So long a provider is asked, and so long what was lost is released, before the leases are renewed again."""
+"""So long a provider is asked, and so long is waited for releases of what was lost, before the leases are renewed again."""
+ONE_RELEASE_SECONDS = 60.0
+"""So long a provider may take for one."""
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +45,23 @@ class Leasing:
         self._terms = terms
         self._renew_seconds = renew_seconds
         self._longest = min(LONGEST_SECONDS, renew_seconds)
+        self._releasing: dict[tuple[str, str], asyncio.Task[None]] = {}
+        """By provider and cluster."""
 
     @activity.defn(name="leasing.keep")
     async def keep(self, provider: str, seconds: float) -> str:
         """Renew the leases until something becomes of a cluster, or for a while; answers what the clusters are, in words."""
         loop = asyncio.get_running_loop()
         over = loop.time() + seconds
-        while True:
-            next_at = loop.time() + self._renew_seconds
-            words, is_news = await self.renew(provider)
-            if is_news or loop.time() >= over or activity.is_worker_shutdown():
-                return words
-            await self._pause(next_at)
+        try:
+            while True:
+                next_at = loop.time() + self._renew_seconds
+                words, is_news = await self.renew(provider)
+                if is_news or loop.time() >= over or activity.is_worker_shutdown():
+                    return words
+                await self._pause(next_at)
+        finally:
+            await self._release_no_more(provider)
 
     async def renew(self, provider: str) -> tuple[str, bool]:
         """Renew the leases once; answers what the clusters are, in words, and whether that is new."""
@@ -81,27 +88,44 @@ class Leasing:
             return frozenset()
 
     async def _release(self, source: Provider, left: Collection[Unreleased]) -> None:
-        """Fence what ran in lost clusters, where they answer again; what takes too long is for the next time.
+        """Fence what ran in lost clusters, where they answer again; what takes long goes on beside the next renewals.
 
         No cluster waits for another one, and the leases of all others wait for none of them.
         """
-        try:
-            async with asyncio.timeout(self._longest), asyncio.TaskGroup() as releasing:
-                for cluster in {each.cluster for each in left}:
-                    releasing.create_task(self._release_in(source, [each for each in left if each.cluster == cluster]))
-        except TimeoutError:
-            log.info("provider %s has not released all of %d attempts yet", source.name, len(left))
+        for cluster in {each.cluster for each in left}:
+            if (source.name, cluster) not in self._releasing:
+                of_it = [each for each in left if each.cluster == cluster]
+                self._releasing[source.name, cluster] = asyncio.create_task(self._release_in(source, of_it))
+        under_way = {key: task for key, task in self._releasing.items() if key[0] == source.name}
+        if not under_way:
+            return
+        done, slow = await asyncio.wait(under_way.values(), timeout=self._longest)
+        if slow:
+            log.info("provider %s takes its time to release what ran in %d clusters", source.name, len(slow))
+        for key, task in under_way.items():
+            if task in done and self._releasing.get(key) is task:
+                del self._releasing[key]
+        for task in done:
+            if not task.cancelled():  # by a call before this one that Temporal had taken for dead
+                task.result()
+
+    async def _release_no_more(self, provider: str) -> None:
+        """Leave what is not released yet to whoever keeps the leases next."""
+        left = [self._releasing.pop(key) for key in list(self._releasing) if key[0] == provider]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _release_in(self, source: Provider, left: Collection[Unreleased]) -> None:
         """Fence what ran in a lost cluster, also what was only on its way there."""
         for each in left:
             try:
-                await source.release(each.attempt, each.epoch)
-                seen = (await source.status([each.attempt])).get(each.attempt)
+                async with asyncio.timeout(ONE_RELEASE_SECONDS):
+                    await source.release(each.attempt, each.epoch)
+                    seen = (await source.status([each.attempt])).get(each.attempt)
             except (ProviderError, OSError) as error:
-                log.info("attempt %s is not released yet: %s", each.attempt, error)
+                log.info("attempt %s is not released yet: %s", each.attempt, error or type(error).__name__)
                 continue
-            activity.heartbeat()
             if seen is None or seen.phase.is_over:
                 await self._store.note_released(source.name, each)
             elif seen.phase is not Phase.UNKNOWN:

@@ -1,6 +1,7 @@
 """Mandating: what people sign once for a schedule to order again and again, and take back."""
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import datetime
 
 from temporalio import activity
 
@@ -13,9 +14,10 @@ from corral.wire import Inquiry
 class Mandating:
     """Activities that services run by themselves, beside the schedules that Temporal keeps."""
 
-    def __init__(self, store: Store, *, is_required: bool) -> None:
+    def __init__(self, store: Store, wall: Callable[[], datetime], *, is_required: bool) -> None:
         """Require that what schedules order is signed for, where commands are signed."""
         self._store = store
+        self._wall = wall
         self._is_required = is_required
 
     @activity.defn(name=Inquiry.MANDATE)
@@ -24,7 +26,7 @@ class Mandating:
         if spec.until is None and not self._is_required:
             return []
         with final_failures():
-            return [await self._store.mandate(spec, datetime.now(UTC))]
+            return [await self._store.mandate(spec, self._wall())]
 
     @activity.defn(name=Inquiry.REVOKE_MANDATE)
     async def revoke(self, order: Revocation) -> list[MandateStatus]:

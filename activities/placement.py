@@ -12,7 +12,7 @@ from activities.errors import REFUSALS, final_failures, is_refusal
 from activities.liveness import staying_alive
 from activities.observing import LAST_SEQUENCE, Observer
 from activities.ports import Clock, LaunchSpec, Observation, Phase, Provider, ProviderError, StopOrder, Store
-from domain.lifecycle import AT_ONCE
+from domain.pool.lifecycle import AT_ONCE
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,11 @@ class Placement:
         """Tell a provider that an attempt stays, and write down that it knows."""
         await self._provider(order).keep(order.attempt_id, order.epoch, notice=order.notice)
         self._courier.post(await self._store.kept(key, order.notice))
+
+    async def force_remnants(self, order: StopOrder) -> None:
+        """Tell a provider once more to stop those replicas by force without which an attempt goes on."""
+        assert order.resized is not None, "it says without whom"
+        await self._provider(order).resize(order.resized, notice=order.notice, at_once=True)
 
     async def let_leave(self, key: AttemptKey, order: StopOrder) -> bool:
         """Take an attempt as far on its way out as the record says, and write down when it is gone at once.

@@ -3,12 +3,13 @@
 from pydantic import ValidationError
 from temporalio import activity
 
-from activities.admission import in_words
+from activities.admission import in_words, misnamed
 from activities.answers import ReservationChange, ReservationOrder, ReservationStanding
 from activities.errors import final_failures
 from activities.ports import NotAllowed, Store
+from corral import wire
 from corral.reservation import ReservationSpec, ReservationState
-from domain.recurrence import BadRecurrence
+from domain.calendar.recurrence import BadRecurrence
 
 
 class Reserving:
@@ -26,6 +27,8 @@ class Reserving:
             return _refused(order, in_words(error))
         if spec.id != order.reservation:
             return _refused(order, f"id: {spec.id!r} differs from the id of its workflow, {order.reservation!r}")
+        if problem := misnamed(order.workflow, wire.reservation_workflow_id(spec.id)):
+            return _refused(order, problem)
         try:
             return await self._store.reserve(spec)
         except (BadRecurrence, NotAllowed, LookupError) as refusal:

@@ -11,7 +11,7 @@ from activities.ports import Store
 from corral.api import OperationChange, OperationStatus
 from corral.rollout import Change, RolloutOrder, RolloutState, RolloutStatus, WhatIf
 from corral.wire import Inquiry, Steering
-from domain.rollout import what_if
+from domain.operations.rollout import what_if
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,15 @@ class RollingOut:
 
     @activity.defn(name="rolling_out.steer")
     @staying_alive()
-    async def steer(self, id: str, verb: Steering, change: OperationChange, key: str = "") -> RolloutStatus:
-        """Approve, reject or abort a roll-out, once a key; an older workflow gives none, and is known by its call."""
+    async def steer(
+        self, id: str, verb: Steering, change: OperationChange, key: str = "", order: RolloutOrder | None = None
+    ) -> RolloutStatus:
+        """Approve, reject or abort a roll-out, once a key; an older workflow gives none, and is known by its call.
+
+        Given the order, one that has not begun can be aborted too, and never begins.
+        """
         with final_failures():
-            return await self._store.steer_rollout(id, verb, change, key or this_call())
+            return await self._store.steer_rollout(id, verb, change, key or this_call(), order)
 
     @activity.defn(name=Inquiry.WHAT_IF)
     async def what_if(self, change: Change) -> WhatIf:

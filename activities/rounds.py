@@ -17,6 +17,7 @@ COALESCE_SECONDS = 0.02
 UNTOLD_AFTER_SECONDS = 10.0
 ORPHANS_AT_ONCE = 50
 ORPHANS_WITHIN_SECONDS = 5.0
+FORGET_SECONDS = 20.0
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Rounds:
         *,
         tick_seconds: float = 1.0,
         reconcile_seconds: float = 20.0,
+        retention: timedelta = timedelta(days=90),
     ) -> None:
         self._store = store
         self._courier = courier
@@ -46,6 +48,7 @@ class Rounds:
         self._pulling = pulling
         self._tick_seconds = tick_seconds
         self._reconcile_seconds = reconcile_seconds
+        self._retention = retention
         self._checked = ""
         self._advisor = Advisor(store)
 
@@ -54,7 +57,7 @@ class Rounds:
     async def keep_deciding(self, seconds: float) -> RoundsDone:
         """Decide for a while; answers with what was done."""
         loop = asyncio.get_running_loop()
-        over, house_due, orphans_due, review_due = loop.time() + seconds, loop.time(), loop.time(), loop.time()
+        over, house_due, orphans_due, review_due, forget_due = loop.time() + seconds, *[loop.time()] * 4
         rounds = told = 0
         async with self._store.wake_ups() as woken, self._pulling.meanwhile():
             while loop.time() < over and not activity.is_worker_shutdown():
@@ -70,6 +73,9 @@ class Rounds:
                 if loop.time() >= orphans_due:
                     await self._look_for_orphans()
                     orphans_due = loop.time() + self._reconcile_seconds
+                if loop.time() >= forget_due:
+                    await self._forget_old()
+                    forget_due = loop.time() + FORGET_SECONDS
                 await self._pause(woken)
         quality = self._advisor.quality
         return RoundsDone(rounds, told, quality.in_words if quality else "")
@@ -82,6 +88,13 @@ class Rounds:
     async def _keep_house(self) -> None:
         self._courier.post(await self._store.keep_house())
         self._courier.post(await self._store.undelivered(UNTOLD_AFTER_SECONDS))
+
+    async def _forget_old(self) -> None:
+        """What has ended may stay for longer, where it cannot be forgotten: nobody waits for that."""
+        try:
+            await self._store.forget_old(self._retention)
+        except Exception as error:
+            log.warning("could not forget what ended long ago: %s", error or type(error).__name__)
 
     async def _pause(self, woken: asyncio.Event) -> None:
         """Wait for a change or the next tick; changes that come close together wake once."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field, StrictInt, model_validator
+from pydantic import Field, StrictInt, field_validator, model_validator
 
 from corral.api import Identifier, Model, Seconds, ShortName, ShortText
 
@@ -14,6 +14,9 @@ Names = Annotated[tuple[Identifier, ...], Field(max_length=256)]
 Machines = Annotated[tuple[ShortName, ...], Field(max_length=1_000)]
 
 LONGEST_NOTICE_SECONDS = 600
+
+EPOCH_YEAR, LAST_YEAR = 1970, 8_999
+"""In which a window may begin, so that whatever is added to it is still a time."""
 
 
 class Purpose(StrEnum):
@@ -67,6 +70,12 @@ class ReservationSpec(Model):
     time_zone: ShortName = "UTC"
     recurrence: ShortText | None = None
     reason: ShortText = ""
+
+    @field_validator("start")
+    @classmethod
+    def _within_calendars(cls, start: datetime) -> datetime:
+        _need(EPOCH_YEAR <= start.year <= LAST_YEAR, f"expected a year from {EPOCH_YEAR} to {LAST_YEAR}")
+        return start
 
     @model_validator(mode="after")
     def _fits_its_purpose(self) -> Self:
@@ -136,13 +145,13 @@ class MissKind(StrEnum):
     LOAN_IS_LATE = "loan-is-late"
     """Somebody whom it is for waits for longer than the notice of those to whom it was lent."""
     NOT_PLANNED = "not-planned"
-    """No round was decided while the window was open."""
+    """No round was decided while the window was open, or none until long after it should have been."""
 
 
 class Miss(Model):
     """A window that lacked capacity: how many accelerators were missing, why, and when they had come.
 
-    It opened without them, or did not get them back in time from those to whom they were lent.
+    It opened without them or too late, or did not get them back in time from those to whom they were lent.
     """
 
     opens_at: datetime

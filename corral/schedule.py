@@ -5,13 +5,26 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, Field, StrictInt, StringConstraints, model_validator
 
-from corral.api import HOUR_SECONDS, MAXIMUM_SECONDS, EvacuationOrder, Identifier, Model, Place, PlaceKind, ShortName, ShortText
+from corral.api import (
+    HOUR_SECONDS,
+    MAXIMUM_SECONDS,
+    EvacuationOrder,
+    Identifier,
+    Model,
+    Place,
+    PlaceKind,
+    ShortName,
+    ShortText,
+    Time,
+)
 from corral.rollout import WATCHED_SECONDS, Change, Conditions, RolloutOrder, digest_of
 
 MOST_CHARACTERS = 80
 """Of a schedule's name: with the time it is the id of an operation."""
 
 AS_IN_ID = "%Y%m%d-%H%M%S"
+NOW_IN_ID = "now"
+"""In the id of what is ordered out of turn, so that it is never that of a time of its schedule."""
 
 
 class RecurringEvacuation(Model):
@@ -33,7 +46,8 @@ class RecurringRollout(Change):
 class ScheduleSpec(Model):
     """An operation that is ordered at each time of a cron expression, unless the last one of it is still under way.
 
-    The clocks are those of the wall in `time_zone`. What would be done by then is found out then: there is no token.
+    The clocks are those of the wall in `time_zone`. What would be done by then is found out then: there is no token. A time at
+    which Temporal was away is made up for up to `late_seconds` later, and missed after that.
     Whoever signs it gives a mandate: it is ordered for them at each of these times, in that `pool`, and after `until` no more.
     """
 
@@ -42,7 +56,8 @@ class ScheduleSpec(Model):
     time_zone: ShortName = "UTC"
     reason: Annotated[ShortText, StringConstraints(min_length=1)]
     who: Annotated[ShortName, StringConstraints(min_length=1)]
-    until: AwareDatetime | None = None
+    until: Time | None = None
+    late_seconds: Annotated[StrictInt, Field(ge=10, le=MAXIMUM_SECONDS)] = 24 * HOUR_SECONDS
     pool: ShortName | None = None
     evacuate: RecurringEvacuation | None = None
     roll_out: RecurringRollout | None = None
@@ -74,6 +89,11 @@ class ScheduleSpec(Model):
         """What is ordered at a time, to the second, under an id that says when."""
         return self.order(f"{self.id}-{due_at.astimezone(UTC):{AS_IN_ID}}")
 
+    def order_now(self, at: datetime, *, who: str, reason: str = "") -> EvacuationOrder | RolloutOrder:
+        """What is ordered out of turn, by somebody in their own name and right; without a reason, for that of the schedule."""
+        order = self.order(f"{self.id}-{NOW_IN_ID}-{at.astimezone(UTC):{AS_IN_ID}}")
+        return order.model_copy(update={"who": who} | ({"reason": reason} if reason else {}))
+
     def due_at(self, id: str) -> datetime | None:
         """The time for which the order of that id is, or none where it is no order of this schedule."""
         try:
@@ -98,7 +118,11 @@ class ScheduleSpec(Model):
 
 
 class ScheduleStatus(Model):
-    """A schedule as Temporal keeps it, and when it is due next."""
+    """A schedule as Temporal keeps it, when it is due next, and what became of each of its times so far.
+
+    At so many it was `ordered`, at so many `left_out` as the last one was still under way, and so many were `missed`: Temporal
+    was away, and came back too late.
+    """
 
     id: str
     subject: str
@@ -110,6 +134,9 @@ class ScheduleStatus(Model):
     mandate: str | None = None
     next_at: AwareDatetime | None = None
     last_at: AwareDatetime | None = None
+    ordered: int = 0
+    left_out: int = 0
+    missed: int = 0
 
 
 class Revocation(Model):

@@ -192,3 +192,4 @@ class Failure(StrEnum):
     INVALID = "Invalid"
     NOT_ALLOWED = "NotAllowed"
     FORBIDDEN = "Forbidden"
+    UNAVAILABLE = "Unavailable"

@@ -6,8 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from corral.api import WHOLE, Explanation, Reason
-from domain.bookings import Booking
-from domain.fleet import Amount, Placement
+from domain.pool.bookings import Booking
+from domain.pool.fleet import Amount, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,8 @@ class Trade:
 class Reshape:
     """A running attempt gets another placement; for a beneficiary (workload id) or, where none is named, for itself.
 
-    With a `trade` it moves for neither, but so that more of what is free can be used.
+    With a `trade` it moves for neither, but so that more of what is free can be used. A `reason` stands with a beneficiary that
+    takes back what was lent to it, and with `why` in words.
     """
 
     attempt_id: str
@@ -82,6 +83,8 @@ class Reshape:
     placement: Placement
     beneficiary: str | None = None
     trade: Trade | None = None
+    reason: Reason | None = None
+    why: str = ""
 
 
 class Method(StrEnum):
@@ -96,7 +99,7 @@ class Method(StrEnum):
 class Proof:
     """How much a disturbance costs and how little any could, in thousandths of an accelerator times seconds.
 
-    Costs are compared level by level (`domain/disruption.py`): both numbers count the levels down to the first at which a
+    Costs are compared level by level (`domain/disruption/means.py`): both numbers count the levels down to the first at which a
     better plan is not ruled out, or all where none is better. Without a bound nothing is ruled out.
     """
 
@@ -154,7 +157,7 @@ Decision = Start | StartAfter | Wait | Refuse
 class Stop:
     """An attempt must leave though no workload takes its place: its queue has more than it may have, or its nodes are kept.
 
-    With a `beneficiary` (workload id) its nodes were lent, and that workload wants them.
+    With a `beneficiary` (workload id) its nodes were lent, and that workload wants them; or that one runs, and grows into them.
     """
 
     attempt_id: str

@@ -9,22 +9,23 @@ from typing import Any
 
 from corral.api import Explanation, QueueSpec
 from corral.policy import Policy, QuotaModel
-from domain.bookings import Engagement, closed_to, engagements
-from domain.disruption import Elastic, elastic_by_sku
-from domain.disruption_budgets import allowances
-from domain.entitlement import Coverage
-from domain.fairness import FairShares
-from domain.lanes import Backlog, Lanes
-from domain.memory import Memory
-from domain.muster import Muster
-from domain.nodepools import Provisioning
-from domain.protection import Protection, Stoppable, stoppable_by_sku
-from domain.quota import QuotaTree
-from domain.request import Kind, Kinds, alike
+from domain.calendar.closures import Closures
+from domain.disruption.means import Elastic, elastic_by_sku
+from domain.disruption.protection import Protection, Stoppable, stoppable_by_sku
+from domain.pool.bookings import Engagement, engagements
+from domain.pool.nodepools import Provisioning
+from domain.pool.versions import Crowd, Versions, by_name
+from domain.pool.workload import Active, Waiting
+from domain.quota.disruption_budgets import allowances
+from domain.quota.fairness import FairShares
+from domain.quota.tree import QuotaTree
+from domain.remembered.entitlement import Coverage
+from domain.remembered.lanes import Backlog, Lanes
+from domain.remembered.memory import Memory
+from domain.remembered.muster import Muster
 from domain.snapshot import Snapshot
-from domain.versions import Crowd, Versions, by_name
-from domain.workload import Active, Waiting
-from domain.world import World
+from domain.worlds.request import Kind, Kinds, alike
+from domain.worlds.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Facts:
     """Nodes that are on their way."""
     remembered: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
     """Answers about what no decision changes, by question."""
+    closures: Closures = field(default_factory=Closures, compare=False, repr=False)
     kinds: Kinds = field(default_factory=Kinds, compare=False, repr=False)
     able: set[Kind] = field(default_factory=set, compare=False, repr=False)
     """Kinds of which it is known that one could run on an idle fleet."""
@@ -70,17 +72,15 @@ class Facts:
     def kind(self, workload: Waiting) -> Kind:
         """What the room for a workload depends on, remembered."""
         if (known := self.kinds.known(workload.id)) is None:
-            closed = closed_to(workload, self.engagements, self.tree.paths, self.now, self.policy.limits, self.wanted)
-            asks = alike(workload, self.now, self.tree)
+            closed, asks = self.closures.closed(workload), alike(workload, self.now, self.tree)
             known = self.kinds.tell(workload.id, (closed, asks), depends_on_the_hour=asks.depends_on_the_hour)
         return known
 
     def wanting(self, wanted: frozenset[Engagement]) -> "Facts":
-        """The same where these engagements are wanted; what was worked out for whoever waits is worked out anew."""
+        """The same where these engagements are wanted."""
         if wanted == self.wanted:
             return self
-        kinds, idle = self.kinds.apart(), self.idle.wanting(wanted)
-        return replace(self, wanted=wanted, idle=idle, remembered={}, kinds=kinds, turn_kinds=Kinds(), lanes=Lanes())
+        return replace(self, wanted=wanted, idle=self.idle.wanting(wanted), remembered={})
 
     def turn_kind(self, workload: Waiting) -> Kind:
         """The same with what its right to have others stopped depends on."""
@@ -124,9 +124,10 @@ class Facts:
         tree = QuotaTree.at(queues.values(), now, classes, snapshot.spent, common=common)
         coverage = memory.entitlement.take(snapshot, tree, now)
         protection = _protection(snapshot, queues, tree, now, coverage)
-        engaged = engagements(snapshot.bookings, snapshot.nodes)
+        engaged = frozenset(chain.from_iterable(engagements(snapshot.bookings, snapshot.nodes).values()))
         idle = replace(memory.idle(widest, snapshot), now=now)
         memory.turn_kinds.forget(coverage.turned)
+        memory.keep(engaged, tree.paths, snapshot.policy.limits, now)
         return cls(
             now=now,
             policy=snapshot.policy,
@@ -140,10 +141,11 @@ class Facts:
             coverage=coverage,
             fair=_fair_shares(snapshot, tree, memory),
             arrivals=snapshot.arrivals,
-            engagements=frozenset(chain.from_iterable(engaged.values())),
-            kinds=memory.kinds.apart() if engaged else memory.kinds,
-            turn_kinds=Kinds() if engaged else memory.turn_kinds,
-            lanes=Lanes() if engaged else memory.lanes,
+            engagements=engaged,
+            closures=memory.closures,
+            kinds=memory.kinds,
+            turn_kinds=memory.turn_kinds,
+            lanes=memory.lanes,
             told=snapshot.told,
             able=memory.able,
             muster=memory.muster,

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from domain.decision import Plan, Wait
-from domain.explanation import left_for_the_next_round, not_decidable
-from domain.memory import Memory
+from domain.explanation.answers import left_for_the_next_round, not_decidable
+from domain.pool.workload import Waiting
+from domain.remembered.memory import Memory
 from domain.round import Lap, schedule
 from domain.snapshot import Snapshot
-from domain.workload import Waiting
 
 
 @dataclass(frozen=True, slots=True)

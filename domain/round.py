@@ -7,31 +7,32 @@ from itertools import chain
 
 from corral.api import Explanation
 from corral.policy import QuotaModel
-from domain import explanation, ranked
-from domain.cohorts import turns as cohorts
-from domain.decision import Plan, Refuse, Stop, Wait
-from domain.defragmentation import defragmented
-from domain.deserved import turns as deserved
-from domain.explanation import Finding
+from domain.calendar.reservations import settled
+from domain.decision import Plan, Refuse, Reshape, Stop, Wait
+from domain.explanation.answers import is_same, no_room, waiting_for_nodes, waiting_for_relaxation, waiting_for_victims
+from domain.explanation.finding import Finding, dominant
 from domain.facts import Facts
-from domain.feasibility import ARRIVAL_FILTERS, LASTING_REASONS, offers, sift, unanswered, why_never
-from domain.guarantees import oversold
-from domain.improvement import NO_GAINS, improved
-from domain.lanes import Backlog
-from domain.loans import Call, after_calls, called_back, wanted
-from domain.memory import Memory
-from domain.nodepools import Provisioning
-from domain.openings import fits_somewhere, open_ranks, why_not_yet
-from domain.placement import why_not_on
-from domain.quality import quality
-from domain.reprieve import reprieved
-from domain.request import Kind, Request, requests
-from domain.reservations import settled
-from domain.resizing import resized
+from domain.improvement.defragmentation import defragmented
+from domain.improvement.improved import NO_GAINS, improved
+from domain.improvement.quality import quality
+from domain.placement.feasibility import ARRIVAL_FILTERS, LASTING_REASONS, offers, sift, unanswered, why_never
+from domain.placement.layout import why_not_on
+from domain.pool.nodepools import Provisioning
+from domain.pool.workload import Waiting
+from domain.quota_models import ranked
+from domain.quota_models.cohorts import turns as cohorts
+from domain.quota_models.deserved import turns as deserved
+from domain.quota_models.openings import fits_somewhere, open_ranks, why_not_yet
+from domain.quota_models.turns import TakeTurns, Turns
+from domain.remembered.lanes import Backlog
+from domain.remembered.memory import Memory
 from domain.snapshot import Snapshot
-from domain.turns import TakeTurns, Turns
-from domain.workload import Waiting
-from domain.world import World
+from domain.steps.guarantees import oversold
+from domain.steps.loans import Call, after_calls, called_back, wanted
+from domain.steps.reprieve import reprieved
+from domain.steps.resizing import resized
+from domain.worlds.request import Kind, Request, requests
+from domain.worlds.world import World
 
 QUOTA_MODELS: Mapping[QuotaModel, TakeTurns] = {
     QuotaModel.RANKED: ranked.take_turns,
@@ -59,6 +60,7 @@ def schedule(
     snapshot, keeps = reprieved(snapshot, now)  # 0. who leaves for nobody any more
     kept = settled(snapshot, now, frozenset(keep.attempt_id for keep in keeps))  # and what is kept, and who leaves for that
     opening = Opening.of(kept.snapshot, now, memory or Memory(), lap)  # 1. facts, the world, and what can never run
+    look_at = kept.look_again_at(opening.memory.census.longest_grace_seconds, now)
     opening = opening if once else opening.called_back(take_turns)  # 2. what was lent and is wanted
     snapshot, facts, world, waiting = opening.snapshot, opening.facts, opening.world, opening.waiting
     lap("refuse")
@@ -77,7 +79,7 @@ def schedule(
     lap("explain")
     return Plan(
         decisions,
-        turns.reshapes,
+        (*opening.reshapes, *turns.reshapes),
         stops=(*kept.stops, *opening.stops, *turns.stops),
         keeps=keeps,
         unfinished=turns.unfinished or bool(keeps) or (bool(facts.wanted) and bool(turns.moved)),
@@ -85,7 +87,7 @@ def schedule(
         misjudged=facts.coverage.misjudged,
         quality=found,
         bookings=kept.bookings,
-        look_at=kept.look_at,
+        look_at=look_at,
         as_before=len(turns.waiting) - len(waits),
     )
 
@@ -104,7 +106,8 @@ def turns_alone(snapshot: Snapshot, now: datetime) -> Turns:
     opening = Opening.of(settled(snapshot, now).snapshot, now, Memory()).called_back(take_turns)
     turns = resized(take_turns(opening.waiting, opening.world, opening.facts, once=False), opening.facts)
     calls = tuple(call.start for call in opening.calls)
-    return replace(turns, moved=(*calls, *turns.moved), stops=(*opening.stops, *turns.stops))
+    reshapes, stops = (*opening.reshapes, *turns.reshapes), (*opening.stops, *turns.stops)
+    return replace(turns, moved=(*calls, *turns.moved), reshapes=reshapes, stops=stops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class Opening:
         """The beginning of a round over this snapshot; what is wanted by whom it is kept for is lent to nobody else."""
         facts = Facts.of(snapshot, now, memory)
         world = memory.world(snapshot, facts.tree)
-        its = wanted(chain(snapshot.waiting, snapshot.bystanders), world, facts)
+        its = wanted(snapshot, world, facts)
         facts, world = facts.wanting(its), world.wanting(its)
         lap("read")
         return cls(snapshot, memory, facts, world, *refuse(snapshot.waiting, facts))
@@ -142,6 +145,11 @@ class Opening:
     def stops(self) -> tuple[Stop, ...]:
         """The notices to those who sit on what was called back."""
         return tuple(chain.from_iterable(call.stops for call in self.calls))
+
+    @property
+    def reshapes(self) -> tuple[Reshape, ...]:
+        """The same to those who give back only a part."""
+        return tuple(chain.from_iterable(call.reshapes for call in self.calls))
 
 
 def refuse(waiting: Collection[Waiting], facts: Facts) -> tuple[list[Refuse], Backlog]:
@@ -179,12 +187,12 @@ def explain(turns: Turns, facts: Facts) -> list[Wait]:
         example = next((workload for workload in backlog.of(lane) if workload.id not in turns.answers), None)
         if example is not None:
             why = turns.of_kinds.get(lane.kind) or reason(example)
-            others = (those for said, those in lane.told if said is None or not explanation.is_same(said, why))
+            others = (those for said, those in lane.told if said is None or not is_same(said, why))
             untold = (each for each in chain.from_iterable(others) if each not in turns.answers and backlog.has(each))
             waits += [Wait(each, why) for each in untold]
     for workload in filter(backlog.has, turns.answers):
         why = turns.answers[workload] or reason(backlog.by_id[workload])
-        if (said := facts.told.get(workload)) is None or not explanation.is_same(said, why):
+        if (said := facts.told.get(workload)) is None or not is_same(said, why):
             waits.append(Wait(workload, why))
     return sorted(waits, key=lambda wait: wait.workload_id)
 
@@ -196,13 +204,13 @@ def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Ex
     ranks = open_ranks(workload, facts)
     findings = [finding for rank in ranks for request in rank for finding in findings_of(request, world)]
     if later is not world and fits_somewhere(ranks, later):
-        return explanation.waiting_for_victims(findings, facts.now)
+        return waiting_for_victims(findings, facts.now)
     if facts.arrivals and fits_somewhere(ranks, later, ARRIVAL_FILTERS):
-        return explanation.waiting_for_nodes(_awaited(ranks, later, facts), findings, facts.now)
+        return waiting_for_nodes(_awaited(ranks, later, facts), findings, facts.now)
     closed = [request.opens_at for request in requests(workload) if request.opens_at > facts.now]
-    if closed and explanation.dominant(findings).rejection.reason in LASTING_REASONS:
-        return explanation.waiting_for_relaxation(min(closed), findings, facts.now)
-    return explanation.no_room(findings, facts.now, is_complete=facts.complete)
+    if closed and dominant(findings).rejection.reason in LASTING_REASONS:
+        return waiting_for_relaxation(min(closed), findings, facts.now)
+    return no_room(findings, facts.now, is_complete=facts.complete)
 
 
 def _awaited(ranks: Iterable[Iterable[Request]], world: World, facts: Facts) -> list[Provisioning]:

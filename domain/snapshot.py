@@ -6,13 +6,13 @@ from fractions import Fraction
 
 from corral.api import Dataset, Explanation, QueueSpec
 from corral.policy import Policy
-from domain.accounting import Interval
-from domain.bookings import Booking
-from domain.disruption_budgets import ForcedStop
-from domain.fleet import Node
-from domain.nodepools import NodePool, Provisioning
-from domain.versions import Versions
-from domain.workload import Active, Waiting
+from domain.pool.bookings import Booking
+from domain.pool.fleet import Node
+from domain.pool.nodepools import NodePool, Provisioning
+from domain.pool.versions import Versions
+from domain.pool.workload import Active, Waiting
+from domain.quota.accounting import Interval
+from domain.quota.disruption_budgets import ForcedStop
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Snapshot:
     `told` is why they wait, as far as they have been told; a plan says nothing to who would be told the same again.
     `ledger` holds what live workloads did in the control window, by workload id, but for what was neither entitled to anything
     nor had any; `stops` who had to leave or move of late.
-    `spent` is what is used up of budgets: by queue and the budget's place in it, in the units of `domain.budgets.ONE`.
+    `spent` is what is used up of budgets: by queue and the budget's place in it, in the units of `domain.quota.budgets.ONE`.
     `past_use` is what queues used beyond their nominal, as a part of the capacity that was there, both decayed.
     `datasets` is the catalogue of data that workloads read.
     `bookings` are the reservations that are not over.

@@ -30,13 +30,13 @@ from corral.api import (
 )
 from corral.policy import Cohorts, Policy, QuotaModel, Rank, TierPolicy
 from corral.reservation import Purpose, ReservationSpec
-from domain.accounting import Interval, IntervalKind
-from domain.bookings import Booking
 from domain.decision import Plan, Refuse, Wait
-from domain.disruption_budgets import ForcedStop
-from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
+from domain.pool.bookings import Booking
+from domain.pool.fleet import Health, Node, NodeShare, Placement, Replica, Room
+from domain.pool.workload import Active, Waiting
+from domain.quota.accounting import Interval, IntervalKind
+from domain.quota.disruption_budgets import ForcedStop
 from domain.snapshot import Snapshot
-from domain.workload import Active, Waiting
 
 NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
 LONG_AGO = NOON - timedelta(days=1)
@@ -178,7 +178,9 @@ class AWorkload:
 
     def on(self, *placed: tuple[Node, int], **fields: Any) -> Active:
         """Running, with the first so many devices of each node; give the node as it is without the workload."""
-        shares = tuple(_share(self.spec.groups[0], node, number) for node, number in placed)
+        shares = list[NodeShare]()
+        for node, number in placed:
+            shares.append(_share(self.spec.groups[0], node, number, sum(len(share.replicas) for share in shares)))
         first = placed[0][0]
         return replace(
             Active(
@@ -187,7 +189,7 @@ class AWorkload:
                 epoch=1,
                 spec=self.spec,
                 state=State.RUNNING,
-                placement=Placement(first.provider, first.region, first.sku, shares),
+                placement=Placement(first.provider, first.region, first.sku, tuple(shares)),
                 submitted_at=self.submitted_at,
                 held_at=LONG_AGO,
                 started_at=LONG_AGO,
@@ -207,11 +209,12 @@ def wide_fleet(workloads: Sequence[AWorkload | Active]) -> list[Node]:
     return [a_node("wide", gpus=64), *own]
 
 
-def _share(group: ReplicaGroup, node: Node, number: int) -> NodeShare:
+def _share(group: ReplicaGroup, node: Node, number: int, first: int) -> NodeShare:
+    """What replicas numbered from that one on have with so many devices of a node."""
     free = [index for index, milli in enumerate(node.free.devices) if milli == WHOLE][:number]
     per_replica = max(1, group.milli // WHOLE)
     replicas = tuple(
-        Replica(group.name, index, tuple(free[index * per_replica : (index + 1) * per_replica]))
+        Replica(group.name, first + index, tuple(free[index * per_replica : (index + 1) * per_replica]))
         for index in range(number // per_replica)
     )
     devices = tuple(WHOLE if index in free else 0 for index in range(len(node.free.devices)))

@@ -1,22 +1,28 @@
 """Real servers for tests: shared ones that start once, and stacks of their own that a test may break."""
 
+import asyncio
 import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 import asyncpg
 
-from worker.embedded import embedded_servers, free_port, postgres_child, temporal_child, worker_child
+from activities.store.migrations import upgrade
+from tests.ports import free_port
+from worker.embedded import embedded_servers, postgres_child, temporal_child, worker_child
 from worker.settings import DATABASE, LOOPBACK, Settings, embedded_database_url
 from worker.supervision import Supervisor
 
 FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Options for a PostgreSQL that need not survive the machine."""
+
+MIGRATED = "migrated"
+"""A database with all tables and nothing in them, of which others are copies."""
 
 _numbers = count(1)
 
@@ -26,6 +32,15 @@ class PostgresServer:
     """A PostgreSQL shared by all tests of a run; each takes databases of its own."""
 
     port: int
+    _copying: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+
+    async def create_record(self) -> str:
+        """Address of a fresh database with all tables."""
+        async with self._copying:
+            if not await self._has(MIGRATED):
+                await self._administer(f'CREATE DATABASE "{MIGRATED}"')
+                await upgrade(embedded_database_url(self.port, MIGRATED))
+            return await self.create_database(MIGRATED)
 
     async def create_database(self, template: str = "template1") -> str:
         """Address of a fresh database, as SQLAlchemy wants it; a copy of `template`, to which nobody may be connected."""
@@ -37,10 +52,19 @@ class PostgresServer:
         """Drop a database, whoever is still connected to it."""
         await self._administer(f'DROP DATABASE IF EXISTS "{url.rsplit("/", 1)[1]}" WITH (FORCE)')
 
+    async def _has(self, database: str) -> bool:
+        async with self._administration() as connection:
+            return bool(await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database))
+
     async def _administer(self, statement: str) -> None:
+        async with self._administration() as connection:
+            await connection.execute(statement)
+
+    @asynccontextmanager
+    async def _administration(self) -> AsyncIterator[asyncpg.Connection]:
         connection = await asyncpg.connect(host=LOOPBACK, port=self.port, user=DATABASE, database="postgres")
         try:
-            await connection.execute(statement)
+            yield connection
         finally:
             await connection.close()
 

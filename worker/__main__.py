@@ -1,4 +1,4 @@
-"""`python -m worker`: serve a pool, or all on one machine; migrate, promote, audit; check a policy; show the settings."""
+"""`python -m worker`: serve a pool, or all on one machine; migrate, promote, audit, restore; check a policy; list settings."""
 
 import asyncio
 import signal
@@ -14,12 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from activities.store.audit import RULES
-from activities.store.migrations import upgrade
+from activities.store.migrations import Unusable, newest, oldest_worker, upgrade
 from activities.store.postgres import PostgresStore
+from corral.cli.exits import ExitCode
 from corral.cli.problems import InvalidInput
-from domain.quota import QuotaError
+from domain.quota.tree import QuotaError
 from worker.observing.logs import write_logs
 from worker.policy_lint import lint_files, report
+from worker.reaching import NoAnswer, reaching_the_record
+from worker.restoring import take_up as take_up_restored
 from worker.settings import LogLevel, Settings, SettingsError, describe, load_settings
 from worker.stopping import Stopped
 from worker.supervision import CannotStart
@@ -57,9 +60,12 @@ def _run(work: Callable[[Settings], Coroutine[Any, Any, Result]], *, quietly: bo
         write_logs(LogLevel.ERROR if quietly else settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work(settings))
-    except (SettingsError, CannotStart, InvalidInput) as error:
+    except (SettingsError, CannotStart, InvalidInput, Unusable) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None
+    except NoAnswer as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(ExitCode.UNREACHABLE) from None
     except (KeyboardInterrupt, Stopped):
         raise typer.Exit(INTERRUPTED) from None
 
@@ -103,8 +109,27 @@ def demo(trace: Annotated[Path | None, typer.Option(help="replay the workloads o
 
 @app.command()
 def migrate() -> None:
-    """Bring the database to the newest version."""
-    _run(lambda settings: upgrade(settings.database_url))
+    """Bring the record to the version of this code, and say which workers can use it then."""
+
+    async def bring(settings: Settings) -> None:
+        with reaching_the_record(settings):
+            await upgrade(settings.database_url)
+        console.print(f"The record is of version {newest()}. Workers before version {oldest_worker()} stop by themselves.")
+
+    _run(bring)
+
+
+@app.command()
+def restored() -> None:
+    """Take up a record that was restored from a backup, before workers serve again (docs/operations.md).
+
+    Exit code 0: all is done; 1: it has to be run again; 5: a server does not answer.
+    """
+
+    async def take_up(settings: Settings) -> int:
+        return 0 if await take_up_restored(settings, console.print) else 1
+
+    raise typer.Exit(_run(take_up))
 
 
 @app.command()
@@ -120,11 +145,13 @@ def promote() -> None:
 
 @app.command()
 def audit() -> None:
-    """Check every invariant of the record; exit 1 when one is broken."""
+    """Check every invariant of the record; exit 1 when one is broken, 5 when PostgreSQL does not answer."""
 
     async def check(settings: Settings) -> int:
         store = PostgresStore.connect(settings.database_url, settings.clock(), settings.pool)
         try:
+            with reaching_the_record(settings):
+                await store.require_usable()
             findings = await store.audit()
         finally:
             await store.aclose()

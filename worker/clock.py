@@ -1,17 +1,23 @@
 """The pool's time: the wall's, or a faster one for simulated fleets."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def this_machines_wall() -> datetime:
+    """What the wall clock of this machine shows, with time zone UTC."""
+    return datetime.now(UTC)
+
+
 class PoolClock:
     """Pool time = origin + (wall - origin) * speed.
 
-    It keeps nothing, so all processes with the same origin and speed agree on the time, and it never stands still.
+    It keeps nothing, so all processes with the same origin, speed and wall agree on the time.
     """
 
-    def __init__(self, origin: datetime = EPOCH, speed: float = 1) -> None:
+    def __init__(self, origin: datetime = EPOCH, speed: float = 1, wall: Callable[[], datetime] = this_machines_wall) -> None:
         """Run `speed` times as fast as the wall since `origin`, an instant with a time zone."""
         if origin.tzinfo is None:
             raise ValueError(f"the clock's origin {origin} has no time zone")
@@ -19,10 +25,11 @@ class PoolClock:
             raise ValueError(f"the clock's speed {speed} is not above 0")
         self._origin = origin.astimezone(UTC)
         self._speed = speed
+        self._wall = wall
 
     def now(self) -> datetime:
         """The pool's time, with time zone UTC."""
-        return self.at(datetime.now(UTC))
+        return self.at(self._wall())
 
     def at(self, wall: datetime) -> datetime:
         """The pool's time when the wall shows `wall`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -85,6 +86,7 @@ def postgres_child(directory: Path, port: int, options: Mapping[str, str] | None
         ready=partial(_database_answers, port),
         user=_user_for_postgres(),
         stop_signal=signal.SIGINT,
+        complains=_is_fatal,
     )
 
 
@@ -164,14 +166,6 @@ def require_free_port(port: int, what: str, name: str) -> None:
             ) from None
 
 
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with closing(socket.socket()) as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _repeated(flag: str, values: Iterable[str]) -> list[str]:
     return [part for value in values for part in (flag, value)]
 
@@ -196,6 +190,11 @@ def _user_for_postgres() -> str | None:
     return "nobody" if os.geteuid() == 0 else None
 
 
+def _is_fatal(line: str) -> bool:
+    """Whether PostgreSQL says why it ends, rather than why it lets nobody in meanwhile."""
+    return re.search(r" (FATAL|PANIC):  (?!the database system is )", line) is not None
+
+
 async def _prepare_postgres(binaries: Path, data: Path) -> None:
     """Wait for processes of a server that was killed, and make the data directory if this is the first start."""
     await _without_orphans(data)
@@ -216,6 +215,11 @@ async def _without_orphans(data: Path) -> None:
 
 
 def _initialise_or_tidy(binaries: Path, data: Path) -> None:
+    data.parent.mkdir(parents=True, exist_ok=True)
+    if (user := _user_for_postgres()) is not None:  # each time, for others may have closed the folders to it since
+        shutil.chown(data.parent, user)
+        for needed in (data.parent, binaries):
+            _let_others_pass(needed)
     if not data.exists():
         _initialise(binaries, data)
     # The process it names is gone, but after a reboot another one may have that number, and PostgreSQL would wait for it.
@@ -225,12 +229,7 @@ def _initialise_or_tidy(binaries: Path, data: Path) -> None:
 def _initialise(binaries: Path, data: Path) -> None:
     """Make the data directory; complete or not at all, whenever we are interrupted."""
     user, unfinished = _user_for_postgres(), data.with_name("data.unfinished")
-    data.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(unfinished, ignore_errors=True)
-    if user is not None:
-        shutil.chown(data.parent, user)
-        _let_others_pass(data.parent)
-        _let_others_pass(binaries)
     command = (str(binaries / "initdb"), "-D", str(unfinished), "--username", DATABASE, "--auth=trust", "--no-instructions")
     locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     made = subprocess.run([*command, *locale], **as_user(user), capture_output=True, text=True, check=False)

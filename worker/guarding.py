@@ -1,10 +1,9 @@
 """The guard: commands are done for whoever signed them and may give them, and for nobody else."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -68,8 +67,8 @@ from corral.signing import (
     updated,
     verify,
 )
-from domain.mandates import Mandate, Occasion, why_not_due
-from domain.roles import About, refusal
+from domain.operations.mandates import Mandate, Occasion, why_not_due
+from domain.operations.roles import About, refusal
 from worker.principals import Principals
 from workflows.steering import CANCELLED
 
@@ -144,8 +143,8 @@ def asked_of(kind: str, args: Sequence[Any], request: str | None, claimed: str) 
             return begun(wire.EVACUATION, wire.evacuation_workflow_id(order.id), order.digest)
         case "rolling_out.begin", [RolloutOrder() as order]:
             return begun(wire.ROLLOUT, wire.rollout_workflow_id(order.id), order.digest)
-        case (("evacuating.steer" | "rolling_out.steer"), [str() as id, verb, OperationChange() as change, *key]):
-            return _steered(kind, id, verb, change, str(*key))
+        case (("evacuating.steer" | "rolling_out.steer"), [str() as id, verb, OperationChange() as change, *given]):
+            return _steered(kind, id, verb, change, str(*given[:1]))
         case wire.Inquiry.MANDATE, [ScheduleSpec() as spec]:
             return mandated(spec)
         case _ if kind in APPLIES:
@@ -202,12 +201,12 @@ class Guard:
     """Decides about commands by the claims that come with them."""
 
     def __init__(
-        self, principals: Callable[[], Principals], orders: Orders, valid_seconds: int, now: Callable[[], float] = time.time
+        self, principals: Callable[[], Principals], orders: Orders, valid_seconds: int, wall: Callable[[], datetime]
     ) -> None:
         self._principals = principals
         self._orders = orders
         self._valid_seconds = valid_seconds
-        self._now = now
+        self._wall = wall
 
     async def objection(self, command: Command, header: Payload | None, queues: Sequence[str] | None, run: str) -> str | None:
         """Why a command is not done, in words, or none when it is; what is done is written down with who ordered it.
@@ -250,7 +249,7 @@ class Guard:
             return claim, await self._occasion(claim, command)
         if claim.command != command:
             raise BadClaim("what is asked is not what was signed")
-        age = self._now() - claim.at
+        age = self._wall().timestamp() - claim.at
         if age < -EARLY_SECONDS:
             raise BadClaim(f"it was signed {-age:.0f} s from now; set the clock of whoever signs")
         if age > self._valid_seconds and not await self._orders.is_ordered(claim.principal, command):
@@ -272,7 +271,7 @@ class Guard:
         if mandated(mandate.spec) != claim.command or due_at is None or due(mandate.spec, due_at) != command:
             raise BadClaim("what is asked is not what was signed")
         late = timedelta(seconds=self._valid_seconds)
-        if problem := why_not_due(mandate, due_at, datetime.fromtimestamp(self._now(), UTC), late):
+        if problem := why_not_due(mandate, due_at, self._wall(), late):
             raise BadClaim(f"by the mandate {claim.command.request} of {claim.principal!r}: {problem}")
         return Occasion(claim.command.request, due_at)
 

@@ -7,7 +7,7 @@ from corral.cli.problems import InvalidInput
 from corral.cli.tenancy import read_tree
 from corral.policy import DocumentKind, Policy
 from domain.lint.rules import lint, refusals
-from domain.quota import check_tree
+from domain.quota.tree import check_tree
 from worker.settings import Settings
 
 
@@ -16,7 +16,7 @@ def lint_files(policy_source: str, queue_file: str | None) -> list[Placed]:
 
     Raises:
         corral.cli.problems.InvalidInput: a document cannot be read.
-        domain.quota.QuotaError: the queues form no tree.
+        domain.quota.tree.QuotaError: the queues form no tree.
     """
     policy = read_policy(policy_source)
     tree = read_tree(queue_file) if queue_file else None

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from corral.api import Identifier, Model
 from corral.cli.documents import read_documents
 from corral.signing import key_bytes
-from domain.roles import Grant, Role
+from domain.operations.roles import Grant, Role
 
 
 def _public_key(text: str) -> str:

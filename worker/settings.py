@@ -1,7 +1,7 @@
 """Settings from the environment: what each means, and which values are refused."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -27,8 +27,8 @@ from corral import wire
 from corral.api import Identifier
 from corral.sealing import keys_of
 from corral.tls import checked_authority, checked_key, tls_of
-from domain.leases import LeaseTerms
-from worker.clock import EPOCH, PoolClock
+from domain.pool.leases import LeaseTerms
+from worker.clock import EPOCH, PoolClock, this_machines_wall
 
 PREFIX = "CORRAL_"
 LOOPBACK = "127.0.0.1"
@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     reconcile_seconds: PositiveSeconds = Field(
         20, description="how often record, providers and workflows are compared whole, in seconds of the wall"
     )
+    retention_days: int = Field(
+        90, ge=7, le=36_500, description="how long is kept what has ended and nothing follows from, in days of the wall"
+    )
     lease_seconds: float = Field(
         600, ge=1, le=86_400, description="how long a cluster may run work without hearing from us, in seconds of the wall"
     )
@@ -164,7 +167,7 @@ class Settings(BaseSettings):
         30, ge=0, le=3_600, description="what a cluster may take to stop its work when its lease is over, likewise"
     )
     lease_skew_seconds: float = Field(
-        10, ge=0, le=3_600, description="how far the clocks of a cluster and any worker may differ, likewise"
+        10, ge=0, le=3_600, description="how far the clocks of a cluster and PostgreSQL may differ, likewise"
     )
     suspect_seconds: float = Field(
         30, gt=0, le=3_600, description="how long a cluster may not answer before nothing new goes there, likewise"
@@ -271,9 +274,9 @@ class Settings(BaseSettings):
             server_name=self.temporal_tls_server_name,
         )
 
-    def clock(self) -> PoolClock:
-        """The pool's clock; equal in all processes with these settings."""
-        return PoolClock(self.clock_origin or EPOCH, self.clock_speed)
+    def clock(self, wall: Callable[[], datetime] = this_machines_wall) -> PoolClock:
+        """The pool's clock; equal in all processes with these settings and the same wall."""
+        return PoolClock(self.clock_origin or EPOCH, self.clock_speed, wall)
 
     def lease_terms(self) -> LeaseTerms:
         """How long leases last, by the pool's clock."""

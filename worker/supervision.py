@@ -23,6 +23,10 @@ import psutil
 READY_SECONDS = 180.0
 STARTS_PER_MINUTE = 5
 FIRST_PAUSE_SECONDS = 0.2
+PORT_IS_TAKEN = "address already in use"
+"""What servers say, in capitals or not, that end for this reason."""
+PORT_AGAIN_AFTER_SECONDS = (0.2, 0.4, 0.8, 1.6)
+"""How long a server that found a port taken rests before each further try to start it."""
 GLANCE_SECONDS = 0.05
 LOCK_SECONDS = 30.0
 """How long children of a supervisor that was killed may take to end themselves."""
@@ -46,6 +50,7 @@ class Child:
 
     `prepare` runs before each start. `ready` gets the process's id and answers whether it can be used. Its output goes to the
     end of `log`. With `stop_signal` it ends in good order, and that is also what it gets when the supervisor is killed.
+    `complains` tells lines of its output that say why it ends from others.
     `holds_lock` is for servers whose directory must not be used by another supervisor as long as they live.
     """
 
@@ -58,6 +63,7 @@ class Child:
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10.0
+    complains: Callable[[str], bool] = bool
     holds_lock: bool = True
 
 
@@ -152,6 +158,7 @@ class _Kept:
         self._lock = lock
         self._say = say
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_began = 0
         self.keeper: asyncio.Task[None] | None = None
 
     @property
@@ -160,15 +167,28 @@ class _Kept:
         return self._process.pid
 
     async def start(self) -> None:
-        await self._launch()
-        await self.until_ready()
+        await self._launch_where_ports_are_free()
         self.keeper = asyncio.create_task(self._keep(), name=f"keep {self._child.name}")
+
+    async def _launch_where_ports_are_free(self) -> None:
+        """Servers choose ports of their own besides those that they are given, and others may be faster to take one."""
+        for pause in (*PORT_AGAIN_AFTER_SECONDS, None):
+            await self._launch()
+            try:
+                await self.until_ready()
+            except CannotStart:
+                found_one_taken = self._ended() and any(PORT_IS_TAKEN in line.lower() for line in self._said())
+                if pause is None or not found_one_taken:
+                    raise
+            else:
+                return
+            await asyncio.sleep(pause)
 
     async def until_ready(self, after: int | None = None) -> None:
         give_up = time.monotonic() + READY_SECONDS
         while time.monotonic() < give_up:
             if self._ended() and not self.keeper:
-                raise CannotStart(f"{self._child.name} did not start: {last_line(self._child.log)} (see {self._child.log})")
+                raise CannotStart(f"{self._child.name} did not start: {self._complaint()} (see {self._child.log})")
             if self.keeper and self.keeper.done():
                 self.keeper.result()
             if self.pid != after and not self._ended() and await self._child.ready(self.pid):
@@ -208,12 +228,14 @@ class _Kept:
         if recent == STARTS_PER_MINUTE:
             how = self._how_it_ended()
             raise CannotStart(
-                f"{self._child.name} stopped {recent} times within a minute, lastly by {how} (see {self._child.log})"
+                f"{self._child.name} stopped {recent} times within a minute, lastly by {how}: {self._complaint()} "
+                f"(see {self._child.log})"
             )
         return FIRST_PAUSE_SECONDS * float(2 ** (recent - 1))
 
     async def _launch(self) -> None:
         await self._child.prepare()
+        self._log_began = self._child.log.stat().st_size if self._child.log.exists() else 0
         self._process = _spawn(self._child, self._lock)
 
     def _ended(self) -> bool:
@@ -231,14 +253,18 @@ class _Kept:
         code = self._process.returncode if self._process else 0
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
+    def _complaint(self) -> str:
+        """Why it ended, in one line, as far as it has said so."""
+        lines = self._said()
+        said = [line for line in lines if self._child.complains(line)] or lines
+        return said[-1] if said else "it wrote nothing"
 
-def last_line(log: Path) -> str:
-    """What a log ends with, in one line."""
-    with contextlib.suppress(OSError):
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        if lines:
-            return lines[-1]
-    return "it wrote nothing"
+    def _said(self) -> list[str]:
+        """The lines that it has written since it was last started."""
+        with contextlib.suppress(OSError), self._child.log.open(errors="replace") as log:
+            log.seek(self._log_began)
+            return [line.strip() for line in log if line.strip()]
+        return []
 
 
 def _spawn(child: Child, lock: IO[str] | None) -> subprocess.Popen[bytes]:

@@ -14,7 +14,9 @@ from temporalio.runtime import Runtime
 from temporalio.service import GrpcCompression, RPCError
 
 from corral import wire
+from corral.client.errors import why_no_connection
 from corral.sealing import data_converter
+from worker.reaching import NoAnswer
 from worker.settings import Settings
 
 ANSWER_SECONDS = 5.0
@@ -28,17 +30,27 @@ def identity(pid: int) -> str:
 
 
 async def connect(settings: Settings, runtime: Runtime | None = None) -> Client:
-    """A client of the Temporal server that the settings name; without a runtime it shares the process's."""
-    return await Client.connect(
-        settings.temporal_address,
-        namespace=settings.temporal_namespace,
-        api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
-        tls=settings.tls(),
-        data_converter=data_converter(settings.payload_keys.get_secret_value() if settings.payload_keys else None),
-        grpc_compression=GrpcCompression.NONE,
-        identity=identity(os.getpid()),
-        runtime=runtime,
-    )
+    """A client of the Temporal server that the settings name; without a runtime it shares the process's.
+
+    Raises:
+        NoAnswer: nothing answers there that can be talked to so.
+    """
+    try:
+        return await Client.connect(
+            settings.temporal_address,
+            namespace=settings.temporal_namespace,
+            api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
+            tls=settings.tls(),
+            data_converter=data_converter(settings.payload_keys.get_secret_value() if settings.payload_keys else None),
+            grpc_compression=GrpcCompression.NONE,
+            identity=identity(os.getpid()),
+            runtime=runtime,
+        )
+    except RuntimeError as error:
+        raise NoAnswer(
+            f"no Temporal server answers at {settings.temporal_address}: {why_no_connection(str(error))}; is it running, and "
+            "are CORRAL_TEMPORAL_ADDRESS, CORRAL_TEMPORAL_TLS and CORRAL_TEMPORAL_API_KEY right?"
+        ) from error
 
 
 async def ensure_search_attributes(client: Client) -> None:
@@ -78,7 +90,7 @@ async def is_polled(settings: Settings, pid: int | None = None) -> bool:
         async with asyncio.timeout(ANSWER_SECONDS):
             client = await connect(settings)
             described = await client.workflow_service.describe_task_queue(request)
-    except (OSError, RuntimeError, RPCError):
+    except (OSError, NoAnswer, RPCError):
         return False
     since = datetime.now(UTC) - LONGEST_POLL
     recent = [poller.identity for poller in described.pollers if poller.last_access_time.ToDatetime(UTC) > since]

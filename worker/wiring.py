@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Interceptor, PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -27,7 +26,7 @@ from activities.liveness import BEATS
 from activities.mandating import Mandating
 from activities.observing import Observer
 from activities.placement import Placement
-from activities.ports import Provider
+from activities.ports import Clock, Provider
 from activities.prometheus import Prometheus
 from activities.pulling import Pulling
 from activities.reserving import Reserving
@@ -39,12 +38,15 @@ from domain import solver
 from worker.collecting import collect_a_little, keep_collecting
 from worker.fleet_file import FleetFile, read_fleet
 from worker.guarding import Guard, Guarded
+from worker.keeping import Keeper
 from worker.observing.logs import NameLines
 from worker.observing.metrics import measured
 from worker.observing.runtime import observed_runtime
 from worker.observing.traces import UNTRACED, Traces, traced
 from worker.policy_lint import first_policy
 from worker.principals import PrincipalsFile
+from worker.reaching import TellUnfit, reaching_the_record
+from worker.record_time import RecordTime, kept
 from worker.settings import Settings
 from worker.temporal_server import connect
 from worker.versions import deployment_of
@@ -80,7 +82,7 @@ worker, or a server, that is late by the last fifth would have the call made a s
 """
 DESCRIBE_AT_ONCE = 10
 RENEWALS_BEFORE_SUSPICION = 3
-SINGLETONS_EVERY_SECONDS = 15.0
+KEEP_EVERY_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +128,7 @@ class Parts:
     """What a running worker is made of."""
 
     store: PostgresStore
+    wall: RecordTime
     pulling: Pulling
     providers: Mapping[str, Provider]
     pool_activities: Sequence[Callable[..., Awaitable[Any]]]
@@ -134,14 +137,23 @@ class Parts:
 
 @asynccontextmanager
 async def assembled(settings: Settings, client: Client, traces: Traces) -> AsyncIterator[Parts]:
-    """Store, providers and activities, until the context is left."""
+    """Store, providers and activities, until the context is left.
+
+    Raises:
+        Unusable: the record is not of a version that this code can use.
+        NoAnswer: PostgreSQL cannot be used.
+    """
     async with AsyncExitStack() as stack:
-        clock = settings.clock()
+        wall = RecordTime()
+        clock = settings.clock(wall.now)
         store = PostgresStore.connect(settings.database_url, clock, settings.pool, first_policy(settings))
         stack.push_async_callback(store.aclose)
+        with reaching_the_record(settings):
+            await store.require_usable()
+        await stack.enter_async_context(kept(wall, store.wall, settings.lease_skew_seconds))
         store.trace_round = traces.round
         fleet = read_fleet(settings.fleet_file)
-        providers = await _open_providers(fleet, settings, store, stack)
+        providers = await _open_providers(fleet, settings, clock, store, stack)
         await store.record_policy(f"{settings.policy}, as this pool's first policy")
         workloads = TemporalWorkloads(client, traces)
         courier = Courier(store, workloads)
@@ -160,13 +172,15 @@ async def assembled(settings: Settings, client: Client, traces: Traces) -> Async
             pulling,
             tick_seconds=settings.tick_seconds,
             reconcile_seconds=settings.reconcile_seconds,
+            retention=timedelta(days=settings.retention_days),
         )
         inquiry, adjusting = Inquiry(store), Adjusting(store, courier)
         reserving, evacuating, rolling_out = Reserving(store), Evacuating(store, courier), RollingOut(store)
-        mandating = Mandating(store, is_required=settings.principals_file is not None)
+        mandating = Mandating(store, wall.now, is_required=settings.principals_file is not None)
         growing = Growing(store, providers, look_seconds=settings.growth_seconds)
         yield Parts(
             store=store,
+            wall=wall,
             pulling=pulling,
             providers=providers,
             pool_activities=(
@@ -200,34 +214,39 @@ async def prometheus(settings: Settings) -> AsyncIterator[Prometheus]:
 
 
 async def _open_providers(
-    fleet: FleetFile, settings: Settings, store: PostgresStore, stack: AsyncExitStack
+    fleet: FleetFile, settings: Settings, clock: Clock, store: PostgresStore, stack: AsyncExitStack
 ) -> dict[str, Provider]:
     state = settings.state_dir / "providers"
     state.mkdir(parents=True, exist_ok=True)
     providers: dict[str, Provider] = {}
     for entry in fleet.providers:
-        provider = providers[entry.name] = entry.open(state, settings.clock())
+        provider = providers[entry.name] = entry.open(state, clock)
         stack.push_async_callback(provider.aclose)
         await store.register_provider(entry.name, entry.kind)
     return providers
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Work for the pool and its providers until told to stop."""
+    """Work for the pool and its providers until told to stop.
+
+    Raises:
+        Unusable: the record is not, or not any more, of a version that this code can use.
+    """
     solver.load()
     client = await connect(settings, observed_runtime(settings.temporal_metrics_address))
     async with AsyncExitStack() as stack:
         traces = stack.enter_context(traced(settings))
         parts = await stack.enter_async_context(assembled(settings, client, traces))
         stack.enter_context(measured(settings, parts.store, parts.pulling))
-        await stack.enter_async_context(working(settings, client, parts, [*traces.interceptors, NameLines()]))
+        await stack.enter_async_context(working(settings, client, parts, [TellUnfit(), *traces.interceptors, NameLines()]))
         collect_a_little()
         collecting = asyncio.create_task(keep_collecting())
         stack.callback(collecting.cancel)
+        keeper = Keeper(client, settings.pool, parts.store, list(parts.providers))
         while not stop.is_set():
-            await keep_singletons(client, settings, parts)
+            await keeper.look()
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), SINGLETONS_EVERY_SECONDS)
+                await asyncio.wait_for(stop.wait(), KEEP_EVERY_SECONDS)
 
 
 @asynccontextmanager
@@ -249,7 +268,7 @@ def _guards(settings: Settings, parts: Parts) -> list[Interceptor]:
     if settings.principals_file is None:
         return []
     principals = PrincipalsFile(settings.principals_file)
-    return [Guarded(Guard(principals.now, parts.store, settings.claim_seconds))]
+    return [Guarded(Guard(principals.now, parts.store, settings.claim_seconds, parts.wall.now))]
 
 
 def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Sequence[Interceptor]) -> list[Worker]:
@@ -290,58 +309,3 @@ def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Seq
 
 def _sandbox() -> SandboxedWorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*OURS))
-
-
-async def keep_singletons(client: Client, settings: Settings, parts: Parts) -> None:
-    """Start what an operator may have terminated; what cannot be done while a server is away is done the next time."""
-    try:
-        await start_singletons(client, settings, parts.providers)
-        await _go_on_reserving(client, settings, parts.store)
-    except Exception as error:  # Temporal's, or any of those with which a database is away or not yet back
-        log.warning("could not make sure that planner, reconcilers and reservations run: %s", error or type(error).__name__)
-
-
-async def start_singletons(client: Client, settings: Settings, providers: Mapping[str, Provider]) -> None:
-    """Start the planners of rounds and of growth, and one reconciler a provider, unless they run already."""
-    queue = wire.pool_task_queue(settings.pool)
-    await client.start_workflow(
-        wire.ROUNDS,
-        id=wire.rounds_workflow_id(settings.pool),
-        task_queue=queue,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        static_summary=f"plans the pool {settings.pool}",
-        priority=wire.STEERS,
-    )
-    await client.start_workflow(
-        wire.GROWTH,
-        id=wire.growth_workflow_id(settings.pool),
-        task_queue=queue,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        static_summary=f"lets the fleet of the pool {settings.pool} grow and shrink",
-        priority=wire.STEERS,
-    )
-    for provider in providers:
-        await client.start_workflow(
-            wire.PROVIDER,
-            provider,
-            id=wire.provider_workflow_id(provider),
-            task_queue=queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary=f"watches the provider {provider}",
-            priority=wire.STEERS,
-        )
-
-
-async def _go_on_reserving(client: Client, settings: Settings, store: PostgresStore) -> None:
-    """Start the workflows of reservations whose window has been over for a while, unless they run: nobody closed it."""
-    for spec in await store.unclosed_reservations(settings.reconcile_seconds):
-        await client.start_workflow(
-            wire.RESERVATION,
-            spec,
-            id=wire.reservation_workflow_id(spec.id),
-            task_queue=wire.pool_task_queue(settings.pool),
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary=spec.summary,
-            memo={wire.DIGEST_MEMO: spec.digest},
-            priority=wire.STEERS,
-        )

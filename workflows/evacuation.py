@@ -11,20 +11,21 @@ with workflow.unsafe.imports_passed_through():
     from corral import wire
     from corral.api import EvacuationOrder, EvacuationState, EvacuationStatus
     from corral.wire import Steering
-    from domain.evacuation import objection
+    from domain.operations.evacuation import objection
+    from workflows.beginnings import begun_by_anybody
     from workflows.policies import A_STRETCH, HEARTBEAT, STRETCH_SECONDS, UNTIL_IT_WORKS
     from workflows.steering import Steered
 
 
 @workflow.defn(name=wire.EVACUATION)
-class Evacuation(Steered[EvacuationStatus]):
+@begun_by_anybody
+class Evacuation(Steered[EvacuationOrder, EvacuationStatus]):
     """Empties a place until nothing is there or its deadline comes. The record says how far it is."""
 
     @workflow.init
     def __init__(self, order: EvacuationOrder) -> None:
         """Know nothing of how far it is: the record tells, in a later run as in the first."""
-        super().__init__(order.id, Evacuating.steer, in_words)
-        self._order = order
+        super().__init__(order, Evacuating.steer, in_words)
 
     @workflow.run
     async def run(self, order: EvacuationOrder) -> EvacuationStatus:
@@ -35,10 +36,11 @@ class Evacuation(Steered[EvacuationStatus]):
                     await workflow.wait_condition(workflow.all_handlers_finished)
                     workflow.continue_as_new(order)
                 self._learn(await self._keep_moving())
-        except BaseException as error:
+        except (Exception, asyncio.CancelledError) as error:
             if workflow.cancellation_reason() is None and not is_cancelled_exception(error):
                 raise
-            await self._abort_if_begun()
+            await self._abort()
+            await workflow.wait_condition(workflow.all_handlers_finished)
             # A step that is to end may fail or be overdue as well; that changes nothing of what was asked.
             raise asyncio.CancelledError from error
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -58,10 +60,11 @@ class Evacuation(Steered[EvacuationStatus]):
         )
 
     def _why_not(self, verb: Steering, status: EvacuationStatus) -> str | None:
-        return objection(verb, self._id, status.state)
+        return objection(verb, self._order.id, status.state)
 
 
 @workflow.defn(name=wire.EVACUATION, versioning_behavior=VersioningBehavior.PINNED)
+@begun_by_anybody
 class PinnedEvacuation(Evacuation):
     """The same for workers that have a version: it ends with the code that began it."""
 

@@ -10,10 +10,12 @@ with workflow.unsafe.imports_passed_through():
     from activities.answers import FleetStep
     from activities.growing import Growing
     from corral import wire
+    from workflows.beginnings import begun_by_anybody
     from workflows.policies import A_FEW_CALLS, A_STRETCH, HEARTBEAT, ONE_CALL, STRETCH_SECONDS, TWICE_OR_SO, UNTIL_IT_WORKS
 
 
 @workflow.defn(name=wire.GROWTH)
+@begun_by_anybody
 class FleetGrowth:
     """Plans for ever, and has providers asked. A step that fails is part of the next plan as well: nothing is kept here."""
 

@@ -10,6 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.leasing import Leasing
     from corral import wire
     from corral.api import Cordon, NodeStatus
+    from workflows.beginnings import begun_by_anybody
     from workflows.policies import A_STRETCH, HEARTBEAT, ONE_CALL, STRETCH_SECONDS, UNTIL_IT_WORKS
 
 LEASES = "leases"
@@ -17,6 +18,7 @@ LEASES = "leases"
 
 
 @workflow.defn(name=wire.PROVIDER)
+@begun_by_anybody
 class ProviderReconcile:
     """Keeps the record true to one provider: its nodes, what it runs, what it has lost, and which of its clusters answer."""
 
@@ -84,3 +86,7 @@ class ProviderReconcile:
             )
         except ActivityError as error:
             raise error.cause if isinstance(error.cause, ApplicationError) else error from None
+
+    @cordon.validator
+    def _may_cordon(self, order: Cordon) -> None:
+        """Refuse what is no order before it is taken: what cannot be carried out would fail the workflow."""

@@ -7,14 +7,16 @@ from temporalio.exceptions import ChildWorkflowError, FailureError, WorkflowAlre
 
 with workflow.unsafe.imports_passed_through():
     from corral import wire
-    from corral.api import EvacuationOrder
+    from corral.operating import beginning
     from corral.schedule import ScheduleSpec
+    from workflows.beginnings import begun_by_anybody
 
 DUE_AT_ITS_TIME = "due-at-its-time"
 """Older ones gave their operation the time at which they began."""
 
 
 @workflow.defn(name=wire.RECURRING)
+@begun_by_anybody
 class Recurring:
     """Orders an operation and is there as long as that is, so that its schedule does not order the next one meanwhile."""
 
@@ -22,12 +24,12 @@ class Recurring:
     async def run(self, spec: ScheduleSpec) -> str:
         """Order it; answers with its id once it is over, and with what it met where it could not be carried out."""
         order = spec.order_at(self._due_at())
-        is_evacuation = isinstance(order, EvacuationOrder)
+        begins = beginning(order)
         try:
             await workflow.execute_child_workflow(
-                wire.EVACUATION if is_evacuation else wire.ROLLOUT,
+                begins.workflow,
                 order,
-                id=wire.evacuation_workflow_id(order.id) if is_evacuation else wire.rollout_workflow_id(order.id),
+                id=begins.id,
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
                 memo={wire.DIGEST_MEMO: order.digest},
                 static_summary=f"{spec.subject}: {spec.reason}"[:200],

@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from corral import wire
     from corral.api import Cancel
     from corral.reservation import Extend, ReservationAnswer
+    from workflows.beginnings import begun_by_anybody
     from workflows.policies import knows_all, quick
 
 LOOK_AGAIN = timedelta(days=1)
@@ -24,6 +25,7 @@ WINDOWS_A_RUN = 100
 
 
 @workflow.defn(name=wire.RESERVATION)
+@begun_by_anybody
 class ReservationLifecycle:
     """Keeps the time for a reservation; what is kept for it, and who has to leave, is decided by rounds."""
 
@@ -41,7 +43,7 @@ class ReservationLifecycle:
         """Go from window to window; cancelled, keep nothing any more first."""
         try:
             if self._standing is None:
-                order = ReservationOrder(self._reservation, self._spec)
+                order = ReservationOrder(self._reservation, self._spec, workflow.info().workflow_id)
                 self._learn(await quick(Reserving.reserve, [order], "reserve"))
             while not self._now.state.is_over:
                 await self._until_due()
@@ -69,11 +71,13 @@ class ReservationLifecycle:
         if not (self._standing and self._standing.state.is_over):
             change = ReservationChange(self._reservation, "workflow-cancelled", reason="its workflow was cancelled")
             try:
-                await quick(Reserving.cancel, [change], "cancel")
+                self._learn(await quick(Reserving.cancel, [change], "cancel"))
             except (ApplicationError, ActivityError) as error:
                 cause = error.cause if isinstance(error, ActivityError) else error
                 if not isinstance(cause, ApplicationError) or cause.type != wire.Failure.NOT_FOUND:
                     raise
+        # What was never written down has no answer for whoever waits for one.
+        await workflow.wait_condition(lambda: self._standing is None or workflow.all_handlers_finished())
 
     @property
     def _now(self) -> ReservationStanding:

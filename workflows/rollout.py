@@ -12,7 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from corral import wire
     from corral.rollout import RolloutOrder, RolloutState, RolloutStatus, in_words
     from corral.wire import Steering
-    from domain.watching import objection
+    from domain.operations.watching import objection
+    from workflows.beginnings import begun_by_anybody
     from workflows.policies import A_STRETCH, HEARTBEAT, UNTIL_IT_WORKS
     from workflows.steering import Steered
 
@@ -21,14 +22,14 @@ LOOK_AGAIN = timedelta(days=1)
 
 
 @workflow.defn(name=wire.ROLLOUT)
-class Rollout(Steered[RolloutStatus]):
+@begun_by_anybody
+class Rollout(Steered[RolloutOrder, RolloutStatus]):
     """Keeps the time for a roll-out. The record says how far it is."""
 
     @workflow.init
     def __init__(self, order: RolloutOrder) -> None:
         """Know nothing of how far it is: the record tells, in a later run as in the first."""
-        super().__init__(order.id, RollingOut.steer, page)
-        self._order = order
+        super().__init__(order, RollingOut.steer, page)
         self._step: asyncio.Task[RolloutStatus] | None = None
 
     @workflow.run
@@ -55,7 +56,7 @@ class Rollout(Steered[RolloutStatus]):
         try:
             await workflow.wait_condition(lambda: self._now.version != known, timeout=min(left, LOOK_AGAIN))
         except TimeoutError:
-            await self._take(RollingOut.advance, self._id, "look how it goes")
+            await self._take(RollingOut.advance, self._order.id, "look how it goes")
 
     async def _take(self, step: Callable[..., Awaitable[RolloutStatus]], about: object, summary: str) -> None:
         """Take a step. Cancelled, it goes on: only what has been done to its end can be undone."""
@@ -74,7 +75,8 @@ class Rollout(Steered[RolloutStatus]):
     async def _give_up(self) -> None:
         if self._step is not None:
             self._learn(await self._step)
-        await self._abort_if_begun()
+        await self._abort()
+        await workflow.wait_condition(workflow.all_handlers_finished)
 
     @property
     def _now(self) -> RolloutStatus:
@@ -82,7 +84,7 @@ class Rollout(Steered[RolloutStatus]):
         return self._status
 
     def _why_not(self, verb: Steering, status: RolloutStatus) -> str | None:
-        return objection(verb, self._id, status.state)
+        return objection(verb, self._order.id, status.state)
 
 
 def page(status: RolloutStatus) -> str:

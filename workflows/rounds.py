@@ -5,10 +5,12 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.rounds import Rounds
     from corral import wire
+    from workflows.beginnings import begun_by_anybody
     from workflows.policies import A_STRETCH, HEARTBEAT, STRETCH_SECONDS, UNTIL_IT_WORKS
 
 
 @workflow.defn(name=wire.ROUNDS)
+@begun_by_anybody
 class SchedulingRounds:
     """Two planners at once would be safe, and only cost time: a plan commits only on the world that it was made for."""
 

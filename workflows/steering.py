@@ -8,22 +8,23 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from corral import wire
-    from corral.api import EvacuationStatus, OperationChange
-    from corral.rollout import RolloutStatus
+    from corral.api import EvacuationOrder, EvacuationStatus, OperationChange
+    from corral.rollout import RolloutOrder, RolloutStatus
     from corral.wire import Steering
     from workflows.policies import answered, knows_all
 
 BY_ITSELF = "workflow-cancelled"
 CANCELLED = OperationChange(who="Temporal", reason="its workflow was cancelled")
 
+Order = TypeVar("Order", EvacuationOrder, RolloutOrder)
 Status = TypeVar("Status", EvacuationStatus, RolloutStatus)
 
 
-class Steered(Generic[Status]):
+class Steered(Generic[Order, Status]):
     """Remembers how an operation stands, as the record has told, and lets it be steered; the newest version is so."""
 
-    def __init__(self, id: str, steer: Callable[..., Awaitable[Status]], in_words: Callable[[Status], str]) -> None:
-        self._id = id
+    def __init__(self, order: Order, steer: Callable[..., Awaitable[Status]], in_words: Callable[[Status], str]) -> None:
+        self._order: Order = order
         self._status: Status | None = None
         self._steer_in_record: Callable[..., Awaitable[Status]] = steer
         self._in_words: Callable[[Status], str] = in_words
@@ -40,11 +41,14 @@ class Steered(Generic[Status]):
         update = workflow.current_update_info()
         key = update.id if update else BY_ITSELF
         summary = f"{verb}, asked by {change.who}: {change.reason[:80]}"
-        status: Status = await answered(self._steer_in_record, [self._id, verb, change, key], summary)
+        # One that has not begun is in no record: what is to be aborted so is said, for a step on its way may still begin it.
+        args = [self._order.id, verb, change, key, self._order]
+        status: Status = await answered(self._steer_in_record, args, summary)
         self._learn(status)
         return status
 
-    async def _abort_if_begun(self) -> None:
+    async def _abort(self) -> None:
+        """Unless it is over, or never was there."""
         try:
             await self._steer(Steering.ABORT, CANCELLED)
         except ApplicationError as error:

@@ -39,8 +39,10 @@ with workflow.unsafe.imports_passed_through():
         WorkloadSpec,
         WorkloadStatus,
     )
-    from domain.lifecycle import AT_ONCE, ON_ITS_WAY_OUT, objection
+    from domain.pool.lifecycle import AT_ONCE, ON_ITS_WAY_OUT, objection
+    from workflows.beginnings import begun_by_anybody
     from workflows.contracts import HandOver, Signal
+    from workflows.messages import message
     from workflows.policies import HEARTBEAT, ONE_CALL, UNTIL_IT_WORKS, knows_all, quick
 
 LOOK_AGAIN = timedelta(minutes=10)
@@ -52,11 +54,15 @@ MOST_MOMENTS = 20
 LEAVES_WHEN_LONG = "leaves-when-long"
 """A run that is long enough ends when it has answered, even where what it was asked has changed nothing."""
 
+BEGINS_ANEW = "begins-anew"
+"""Work that the record does not know any more, for that was restored from an older backup, is admitted once more."""
+
 RUNS = frozenset({State.STARTING, State.RUNNING, State.RESIZING})
 ON_ITS_WAY = frozenset({State.RESERVED, State.STARTING, State.RUNNING})
 
 
 @workflow.defn(name=wire.LIFECYCLE)
+@begun_by_anybody
 class WorkloadLifecycle:
     """Does what the record says comes next, until the workload has ended. The newest standing decides."""
 
@@ -115,7 +121,7 @@ class WorkloadLifecycle:
         self._show()
 
     async def _admit(self) -> Standing:
-        order = AdmissionOrder(self._workload, self._spec)
+        order = AdmissionOrder(self._workload, self._spec, workflow.info().workflow_id)
         return await quick(Admission.admit, [order], "admit")
 
     async def _at_provider(self, step: Callable[..., Awaitable[Standing]], summary: str, meant_for: Container[State]) -> bool:
@@ -140,7 +146,7 @@ class WorkloadLifecycle:
                 lambda: call.done() or self._now.epoch != epoch or self._now.state not in meant_for or self._is_long
             )
             if call.done():
-                self._learn(await call)
+                await self._learn_from(call)
                 return True
             return self._now.epoch != epoch or self._now.state not in meant_for
         finally:
@@ -181,19 +187,38 @@ class WorkloadLifecycle:
         if left is not None and left < 1:
             await self._adjust_unless_over("expire", Adjustment(self._workload, key=f"epoch-{self._now.epoch}"))
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Learn how the workload stands; answers whether the record knows it."""
         standing = await quick(Adjusting.standing, [self._workload], "look again")
         if standing is not None:
             self._learn(standing)
+        elif workflow.patched(BEGINS_ANEW):
+            await self._begin_anew()
+        return standing is not None
+
+    async def _learn_from(self, call: Awaitable[Standing]) -> None:
+        try:
+            self._learn(await call)
+        except ActivityError as error:
+            if not _is_not_found(error) or not workflow.patched(BEGINS_ANEW):
+                raise
+            if await self._look():
+                raise  # it is something else that is not there
+
+    async def _begin_anew(self) -> None:
+        standing = await self._admit()
+        self._standing, self._noticed, self._kept = None, (0, 0, False), (0, 0)
+        self._learn(standing)
 
     async def _wind_down(self) -> None:
-        """Cancel the workload, whatever step it is in, and see it gone."""
+        """Cancel the workload, whatever step it is in, see it gone, and answer whoever has asked for something else."""
         if self._admission is not None:
             self._learn(await self._admission)
         if not self._now.state.is_terminal:
             asked = Adjustment(self._workload, key="workflow-cancelled", reason="its workflow was cancelled")
             await self._adjust_unless_over("cancel", asked)
         await self._drive()
+        await workflow.wait_condition(workflow.all_handlers_finished)
 
     @property
     def _now(self) -> Standing:
@@ -241,24 +266,24 @@ class WorkloadLifecycle:
 
     # Signals
 
-    @workflow.signal(name=Signal.STANDING)
+    @message(Signal.STANDING)
     def stands(self, standing: Standing) -> None:
         """The record says that this is so; an older or repeated saying changes nothing."""
         self._learn(standing)
         self._measure()
 
-    @workflow.signal(name=wire.Telling.WAKE)
+    @message(wire.Telling.WAKE)
     def wake(self) -> None:
         """Look at the record at once, in case it says something that nobody has told."""
         self._is_woken = True
         self._measure()
 
-    @workflow.signal(name=wire.Telling.DEMAND)
+    @message(wire.Telling.DEMAND)
     async def told_demand(self, told: ToldDemand) -> None:
         """Let the wanted size follow demand; nobody waits for an answer."""
         await self._told("demand", told, demand=told.demand.value, at=told.demand.at)
 
-    @workflow.signal(name=wire.Telling.CHECKPOINTED)
+    @message(wire.Telling.CHECKPOINTED)
     async def told_checkpointed(self, told: Told) -> None:
         """Take note that the work is saved; nobody waits for an answer."""
         await self._told("checkpointed", told)
@@ -431,6 +456,10 @@ class WorkloadLifecycle:
     def next_wake_up(self) -> WakeUp | None:
         """When the workflow next does something by itself; none where it waits for others alone."""
         return self._wakes
+
+
+def _is_not_found(error: ActivityError) -> bool:
+    return isinstance(error.cause, ApplicationError) and error.cause.type == wire.Failure.NOT_FOUND
 
 
 def _wake_up(seconds: float | None, *, runs: bool) -> WakeUp | None:

@@ -28,8 +28,15 @@ from activities.ports import (
     ReplicaPlace,
 )
 from activities.providers import local_runner
-from activities.providers.local_attempts import DIRECTORY_VARIABLE, LAST_SEQUENCE, LocalAttempt, file_name
-from activities.providers.local_runner import KILL, LEASE, ORDER, Anchor, Notice, Order, Replica, Resize
+from activities.providers.local_attempts import (
+    DIRECTORY_VARIABLE,
+    LAST_SEQUENCE,
+    LocalAttempt,
+    end_strays,
+    file_name,
+    is_attempt,
+)
+from activities.providers.local_runner import KILL, LEASE, ORDER, Anchor, Lease, Notice, Order, Replica, Resize
 from corral.api import MAXIMUM_ACCELERATORS_PER_REPLICA, WHOLE, CapacityType, Identifier, Model, ShortName
 
 POLL_SECONDS = 0.075
@@ -198,8 +205,9 @@ class LocalProvider:
     def _renew(self, until: datetime | None) -> None:
         with self._alone():
             known = self._lease
-            if until is not None and until.timestamp() > max(known or 0.0, self._clock.now().timestamp()):
-                local_runner.write(self._directory, LEASE, {"until": until.timestamp()})
+            if until is not None and until > self._clock.now() and until.timestamp() >= (known or 0.0):
+                # The same again says how long that is from now on, also where the pool's clock was set meanwhile.
+                local_runner.write(self._directory, LEASE, Lease(until=until.timestamp(), anchor=self._anchor()))
                 if known is None:
                     for attempt in self._attempts():
                         attempt.wake()
@@ -271,7 +279,13 @@ class LocalProvider:
         )
 
     def _anchor(self) -> Anchor:
-        return Anchor(pool=self._clock.now().timestamp(), wall=time.time(), speed=1 / self._clock.wall_seconds(1))
+        return Anchor(
+            pool=self._clock.now().timestamp(),
+            wall=time.time(),
+            steady=local_runner.steady_time(),
+            boot=local_runner.boot_of_this_machine(),
+            speed=1 / self._clock.wall_seconds(1),
+        )
 
     def _status(self, attempts: Collection[str]) -> dict[str, Observation]:
         with self._alone():
@@ -311,7 +325,15 @@ class LocalProvider:
     def _release(self, attempt_id: str) -> None:
         with self._alone():
             self._fence(attempt_id).touch()
+            if self._find(attempt_id) is None:
+                self._clear_away(self._directory_of(attempt_id))
             self._stop(attempt_id, KILL, {"at": self._clock.now().timestamp()})
+
+    def _clear_away(self, directory: Path) -> None:
+        """End what may run on of an attempt whose directory somebody has deleted, and leave nothing of that."""
+        end_strays(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+        self._seen.pop(directory.name, None)
 
     def _stop(self, attempt_id: str, how: str, told: Mapping[str, object]) -> None:
         attempt = self._find(attempt_id)
@@ -339,12 +361,12 @@ class LocalProvider:
             yield
 
     def _attempts(self) -> list[LocalAttempt]:
-        names = os.listdir(self._directory / "attempts")
-        return [self._attempt(name) for name in names]
+        directories = (self._directory / "attempts").iterdir()
+        return [self._attempt(directory.name) for directory in directories if is_attempt(directory)]
 
     def _find(self, attempt_id: str) -> LocalAttempt | None:
         directory = self._directory_of(attempt_id)
-        return self._attempt(directory.name) if directory.exists() else None
+        return self._attempt(directory.name) if is_attempt(directory) else None
 
     def _attempt(self, name: str) -> LocalAttempt:
         if name not in self._seen:

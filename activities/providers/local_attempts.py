@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,10 @@ from activities.providers.local_runner import (
     pool_time,
     replicas_of,
     resized_file,
+    size_before,
     size_in_force,
     size_reached,
+    unfinished,
 )
 
 DIRECTORY_VARIABLE = "CORRAL_DIRECTORY"
@@ -45,14 +49,20 @@ DIRECTORY_VARIABLE = "CORRAL_DIRECTORY"
 
 STRAYS_SECONDS = 5.0
 
-STARTING, STARTED, NOTICED = 1, 2, 1
-"""Sequences: a start, then it runs, then each notice and its end, two apart; some are left out."""
-KILLED, LAST_SEQUENCE = 10**6, 10**6 + 1
+STARTING, STARTED, NOTICED = 1, 2, 1_000
+"""Sequences: a start, then it runs, then each notice and, from `LATER` on, what came of it or of those before; with gaps."""
+LATER = 1
+KILLED, LAST_SEQUENCE = 10**9, 10**9 + 1
 
 
 def file_name(identity: str) -> str:
     """A file name for any identity, different for different ones."""
     return "_" + quote(identity, safe="")
+
+
+def is_attempt(directory: Path) -> bool:
+    """It is there with its order; what is left of one that somebody has deleted is no attempt."""
+    return (directory / ORDER).exists()
 
 
 class LocalAttempt:
@@ -86,12 +96,21 @@ class LocalAttempt:
 
     @property
     def replicas(self) -> list[Replica]:
-        """Those that it may have now: of the size that it reached last, of the one that it is to have, and of any between."""
+        """Those that it may have now: of the size that it reached last, of the one that it is to have, and of any between.
+
+        As well as those that do not leave by a notice before.
+        """
         reached = size_reached(self.directory)
         since = (number for number in numbers(self.directory, RESIZES) if number > reached)
-        sizes = {reached, size_in_force(self.directory), *since}
+        found = self._of_sizes({reached, size_in_force(self.directory), *since})
+        for late in (number for number in unfinished(self.directory) if number < reached):
+            stays = self._of_sizes({late})
+            found |= {key: its for key, its in self._of_sizes({size_before(self.directory, late)}).items() if key not in stays}
+        return list(found.values())
+
+    def _of_sizes(self, sizes: Collection[int]) -> dict[tuple[str, int], Replica]:
         found = [replica for size in sorted(sizes) for replica in replicas_of(self.directory, self.order, size)]
-        return list({(replica["group"], replica["index"]): replica for replica in found}.values())
+        return {(replica["group"], replica["index"]): replica for replica in found}
 
     def observe(self) -> Observation:
         """What is seen of it now."""
@@ -146,7 +165,7 @@ class LocalAttempt:
         seen = [self._observation(Phase.STARTING, STARTING, self.order["anchor"]["pool"])]
         if running:
             seen.append(self._observation(Phase.RUNNING, STARTED, running["at"]))
-        told = [turn for turn in self._turns() if ending is None or turn[2] <= ending.at]
+        told = sorted((turn for turn in self._turns() if ending is None or turn[2] <= ending.at), key=lambda turn: turn[1])
         seen += (self._observation(phase, sequence, at) for phase, sequence, at in told)
         if ending:
             seen.append(self._observation(Phase(ending.phase), LAST_SEQUENCE, ending.at, ending.reason, ending.exit_code))
@@ -158,13 +177,13 @@ class LocalAttempt:
         resized = numbers(self.directory, RESIZED)
         for number in sorted({*given, *resized}):
             if number in resized:
-                yield Phase.RUNNING, NOTICED + 2 * number, self._file(resized_file(number))["at"]
+                yield Phase.RUNNING, self._reached_at(number), self._file(resized_file(number))["at"]
                 continue
-            yield Phase.STOPPING, NOTICED + 2 * number, self._file(notice_file(number))["at"]
+            yield Phase.STOPPING, NOTICED * number, self._file(notice_file(number))["at"]
             if number in taken_back:
                 yield (
                     Phase.RUNNING if self._file(RUNNING) else Phase.STARTING,
-                    NOTICED + 2 * number + 1,
+                    NOTICED * number + LATER,
                     self._file(kept_file(number))["at"],
                 )
         if kill := self._file(KILL):
@@ -174,7 +193,8 @@ class LocalAttempt:
         self, phase: Phase, sequence: int, at: float, reason: str = "", exit_code: int | None = None
     ) -> Observation:
         running = self._file(RUNNING) if phase is not Phase.STARTING else None
-        resized = (number for number in numbers(self.directory, RESIZED) if NOTICED + 2 * number <= sequence)
+        reached = {number for number in numbers(self.directory, RESIZED) if self._reached_at(number) <= sequence}
+        last, taken_back = max(reached, default=0), set(numbers(self.directory, KEPT))
         return Observation(
             attempt_id=self.order["attempt_id"],
             epoch=self.order["epoch"],
@@ -184,8 +204,15 @@ class LocalAttempt:
             started_at=_as_datetime(running["at"]) if running else None,
             exit_code=exit_code,
             reason=reason,
-            resized=max(resized, default=0),
+            resized=last,
+            remains=frozenset(n for n in numbers(self.directory, RESIZES) if n < last and n not in reached | taken_back),
         )
+
+    def _reached_at(self, number: int) -> int:
+        """The sequence with which a size was reached."""
+        told = self._file(resized_file(number))
+        place: int = told.get("place", 0)
+        return NOTICED * int(told.get("after", number)) + (place and LATER + place)
 
     def _settle(self) -> None:
         """Write down the end of an attempt that no supervisor has in hand and none may take in hand any more."""
@@ -202,7 +229,7 @@ class LocalAttempt:
     def _write_end(self) -> None:
         now = pool_time(self.order["anchor"])
         if self.is_claimed:
-            _end_strays(self.directory)
+            end_strays(self.directory)
             ending = Ending("lost", "its supervisor died", now)
         elif self._file(KILL) or notice_in_force(self.directory) is not None:
             ending = Ending("cancelled", "stopped before it ran", now)
@@ -219,15 +246,28 @@ class LocalAttempt:
         return self._read[name]
 
 
-def _end_strays(directory: Path) -> None:
-    """Kill what a dead supervisor left behind; only then is what the attempt had free."""
-    strays = [process for process in psutil.process_iter() if _belongs_to(process, directory)]
-    for process in strays:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(strays, timeout=STRAYS_SECONDS)
+def end_strays(directory: Path) -> None:
+    """End what runs of an attempt that nobody can steer any more; only then is what it had free.
+
+    With its supervisor, if that still runs, goes whatever its keepers look after, however well it hides.
+    """
+    _end([process for process in psutil.process_iter() if _supervises(process, directory)], signal.SIGTERM)
+    _end([process for process in psutil.process_iter() if _belongs_to(process, directory)], signal.SIGKILL)
+
+
+def _end(processes: Sequence[psutil.Process], number: int) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+    psutil.wait_procs(processes, timeout=STRAYS_SECONDS)
+
+
+def _supervises(process: psutil.Process, directory: Path) -> bool:
+    """Whether it is the supervisor, or one of its keepers."""
+    try:
+        return bool(process.cmdline()[-2:] == [local_runner.__file__, str(directory)])
+    except psutil.Error:
+        return False
 
 
 def _belongs_to(process: psutil.Process, directory: Path) -> bool:

@@ -36,13 +36,14 @@ RESIZES = "resize-*.json"
 FORCES = "force-*.json"
 """From the provider: those that leave by the notice with that number, for another size, are stopped at once."""
 RESIZED = "resized-*.json"
-"""When the replicas were exactly those of the notice with that number."""
+"""A `Reached`: the replicas were those of the notice with that number, and those gone who were to leave by it."""
 KILL = "kill.json"
 """From the provider: stop at once."""
 WAKE = "wake"
 """A pipe by which the provider says that it wrote one of these."""
 LEASE = "lease.json"
-"""From the provider, for all attempts: until when they may run, as `until` in the pool's time; without it there is no end."""
+"""From the provider, for all attempts: a `Lease`; without it there is no end."""
+LEASE_LOOK_SECONDS = 1.0
 LEASE_IS_OVER = "the lease of its cluster is over"
 RESULT = "result.json"
 """How it ended: an `Ending`."""
@@ -57,10 +58,15 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 class Anchor(TypedDict):
-    """Both times at one moment, in seconds since 1970, and how many of the pool's seconds one of the wall's has."""
+    """What clocks showed at one moment, and how many of the pool's seconds one of the wall's has.
+
+    `pool` and `wall` are in seconds since 1970; `steady` is what nobody sets, in seconds since the `boot` of the machine.
+    """
 
     pool: float
     wall: float
+    steady: float
+    boot: str | None
     speed: float
 
 
@@ -100,6 +106,21 @@ class Resize(Notice):
     """Go on with these replicas: start those that are missing, and let the others leave as after a notice."""
 
     replicas: list[Replica]
+
+
+class Reached(TypedDict):
+    """When a size was reached. Who leaves late does so after other notices: `after` is the last, and `place` counts them."""
+
+    at: float
+    after: int
+    place: int
+
+
+class Lease(TypedDict):
+    """Until when attempts may run, in the pool's time, and what that was when it was said."""
+
+    until: float
+    anchor: Anchor
 
 
 class Ending(NamedTuple):
@@ -154,8 +175,24 @@ def _send(group: int, number: int) -> None:
 
 
 def pool_time(anchor: Anchor) -> float:
-    """Now, in the pool's time."""
-    return anchor["pool"] + (time.time() - anchor["wall"]) * anchor["speed"]
+    """Now, in the pool's time, whatever is done to the wall's; where the machine was started anew, there is only that."""
+    boot = boot_of_this_machine()
+    is_same = boot is not None and anchor.get("boot") == boot
+    passed = steady_time() - anchor["steady"] if is_same else time.time() - anchor["wall"]
+    return anchor["pool"] + passed * anchor["speed"]
+
+
+def steady_time() -> float:
+    """Seconds since the machine was started, those in which it slept among them (Linux only)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
+
+
+def boot_of_this_machine() -> str | None:
+    """Which of the machine's starts was the last; none where it does not tell (Linux only)."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
 
 
 def write(directory: Path, name: str, content: Mapping[str, Any]) -> None:
@@ -178,9 +215,12 @@ def read(directory: Path, name: str) -> Any:
 
 
 def lease_left(order: Order) -> float:
-    """Seconds on the wall for which the attempt may run on, by this machine's clock; below zero when it may no more."""
-    lease = read(Path(order["leases"]), LEASE) if "leases" in order else None
-    return FOR_EVER if lease is None else (lease["until"] - pool_time(order["anchor"])) / order["anchor"]["speed"]
+    """Seconds for which the attempt may run on, by this machine's steady clock; below zero when it may no more."""
+    lease: Lease | None = read(Path(order["leases"]), LEASE) if "leases" in order else None
+    if lease is None:
+        return FOR_EVER
+    anchor = lease.get("anchor", order["anchor"])
+    return (lease["until"] - pool_time(anchor)) / anchor["speed"]
 
 
 def notice_file(number: int) -> str:
@@ -228,6 +268,21 @@ def size_in_force(directory: Path) -> int:
 def size_reached(directory: Path) -> int:
     """The same of those that were carried out."""
     return max({*numbers(directory, RESIZED)} - {*numbers(directory, KEPT)}, default=0)
+
+
+def unfinished(directory: Path) -> list[int]:
+    """The numbers of the notices for another size that are not taken back, and were not carried out."""
+    return sorted({*numbers(directory, RESIZES)} - {*numbers(directory, KEPT)} - {*numbers(directory, RESIZED)})
+
+
+def size_before(directory: Path, number: int) -> int:
+    """The number of the size that one with that number was to take the place of."""
+    return max((size for size in {*numbers(directory, RESIZES)} - {*numbers(directory, KEPT)} if size < number), default=0)
+
+
+def reached_after(directory: Path, number: int) -> int:
+    """The number of the last notice when the size with that number was reached; by default it was itself the last one."""
+    return int(read(directory, resized_file(number)).get("after", number))
 
 
 def replicas_of(directory: Path, order: Order, size: int) -> list[Replica]:
@@ -320,14 +375,14 @@ class Crew:
 
     def __init__(self, directory: Path, order: Order) -> None:
         self._directory, self._order = directory, order
-        self._size = self._reached = 0
+        self._size = 0
         self.staying: dict[str, Child] = {}
-        self._leaving: dict[str, Child] = {}
+        self._leaving: dict[int, dict[str, Child]] = {}  # by the size that has no place for them
         self._gone: list[Child] = []  # as none is reaped before the end
-        self._kill_at = FOR_EVER
+        self._kill_at: dict[int, float] = {}
 
     def follow(self) -> None:
-        """Start whoever is missing in the size that is in force, let go who is too many, and write down when it is reached.
+        """Start whoever is missing in the size that is in force, let go who is too many, and write down what is reached.
 
         Raises:
             CannotStartError: the command could not be started.
@@ -337,13 +392,21 @@ class Crew:
             self._let_go()
         self._see_who_has_left()
         wanted = {_name(replica): replica for replica in replicas_of(self._directory, self._order, size)}
+        leaving = {name for its in self._leaving.values() for name in its}
         for name, replica in wanted.items():
-            if name not in self.staying and name not in self._leaving:
+            if name not in self.staying and name not in leaving:
                 self.staying[name] = _start(self._directory, self._order["command"], replica)
-        if size != self._reached and not self._leaving:
-            self._reached = size
-            if size and not (self._directory / resized_file(size)).exists():
-                write(self._directory, resized_file(size), {"at": pool_time(self._order["anchor"])})
+        self._write_down_what_is_reached(is_whole=wanted.keys() == self.staying.keys())
+
+    def _write_down_what_is_reached(self, *, is_whole: bool) -> None:
+        open_sizes = set(unfinished(self._directory)) - self._leaving.keys()
+        for number in sorted(size for size in open_sizes if size < self._size or (size == self._size and is_whole)):
+            write(self._directory, resized_file(number), self._reached(number))
+
+    def _reached(self, number: int) -> Reached:
+        told = (*numbers(self._directory, NOTICES), *numbers(self._directory, KEPT), *numbers(self._directory, RESIZED), number)
+        last, before = max(told), [reached_after(self._directory, other) for other in numbers(self._directory, RESIZED)]
+        return Reached(at=pool_time(self._order["anchor"]), after=last, place=0 if last == number else before.count(last) + 1)
 
     def _let_go(self) -> None:
         """Give notice to those that the size has no place for."""
@@ -352,29 +415,31 @@ class Crew:
         if surplus:
             # The last that came: in the size before a growth that is taken back there is no word of how to leave.
             told: Resize = read(self._directory, resize_file(max(numbers(self._directory, RESIZES))))
-            self._leaving |= {child.name: child for child in surplus}
-            self._kill_at = time.monotonic() + told["wall_seconds"]
+            self._leaving[self._size] = self._leaving.get(self._size, {}) | {child.name: child for child in surplus}
+            self._kill_at[self._size] = time.monotonic() + told["wall_seconds"]
             for child in surplus:
                 child.send(signal.Signals[told["signal"]])
 
     def _see_who_has_left(self) -> None:
         """Take out those of whom nothing is left; force them when their grace is over."""
-        is_forced = bool(self._leaving) and (self._directory / force_file(self._size)).exists()
-        if is_forced or time.monotonic() >= self._kill_at:
-            self._kill_at = FOR_EVER  # their end is heard of
-            for child in self._leaving.values():
-                child.send(signal.SIGKILL)
-        for child in [child for child in self._leaving.values() if child.exit_code() is not None]:
-            self._gone.append(self._leaving.pop(child.name))
+        for size, its in list(self._leaving.items()):
+            if time.monotonic() >= self._kill_at[size] or (self._directory / force_file(size)).exists():
+                self._kill_at[size] = FOR_EVER  # their end is heard of
+                for child in its.values():
+                    child.send(signal.SIGKILL)
+            for child in [child for child in its.values() if child.exit_code() is not None]:
+                self._gone.append(its.pop(child.name))
+            if not its:
+                del self._leaving[size], self._kill_at[size]
 
     @property
     def look_at(self) -> float:
         """When, by the monotonic clock, who leaves is to be forced."""
-        return self._kill_at
+        return min(self._kill_at.values(), default=FOR_EVER)
 
     def everybody(self) -> list[Child]:
         """All that may still run."""
-        return [*self.staying.values(), *self._leaving.values()]
+        return [*self.staying.values(), *(child for its in self._leaving.values() for child in its.values())]
 
     def kill(self) -> None:
         """Stop all at once."""
@@ -484,7 +549,12 @@ def _until_it_ends(directory: Path, crew: Crew, wake: int, order: Order) -> Endi
             passed_on, kill_at = notice, None if notice is None else _pass_on_notice(directory, notice, crew.everybody())
         if kill_at is not None and time.monotonic() >= kill_at:
             return Ending("cancelled", "stopped at the end of its grace", pool_time(anchor))
-        _wait(wake, min(kill_at or FOR_EVER, crew.look_at, time.monotonic() + left))
+        _wait(wake, min(kill_at or FOR_EVER, crew.look_at, time.monotonic() + _until_next_look(left)))
+
+
+def _until_next_look(left: float) -> float:
+    """Seconds for which a lease need not be looked at: waiting stands still while the machine sleeps, and leases do not."""
+    return left if left == FOR_EVER else min(left, LEASE_LOOK_SECONDS)
 
 
 def _ending(codes: Mapping[str, int | None], at: float, *, noticed: bool) -> Ending | None:

@@ -146,7 +146,7 @@ class SimulatedProvider:
         self._catch_up()
 
     def _refuse_unless_there_is_room(self, run: Run, turned: Run) -> None:
-        more = list((Counter(turned.occupied) - Counter(run.occupied)).elements())
+        more = list((Counter(turned.has) - Counter(run.has)).elements())
         self._world.refuse_unless_leased(more)
         self._world.refuse_unless_free(more)
 

@@ -18,7 +18,7 @@ MILLION = 1_000_000
 
 
 class NodeShape(Model):
-    """`count` identical nodes of a cluster; `name` tells two with one SKU apart. Price and end: see `domain.fleet.Node`."""
+    """`count` identical nodes of a cluster; `name` tells two with one SKU apart. Price, end: see `domain.pool.fleet.Node`."""
 
     sku: Identifier
     count: Annotated[StrictInt, Field(ge=1, le=100_000)]

@@ -15,7 +15,7 @@ attempt of the workload goes on from what was saved last.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
@@ -129,21 +129,46 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Resizing:
-    """A notice for another size: what the attempt had and what it will have, when it has that, and when it was taken back."""
+    """A notice for another size: what the attempt was to have before and is to have, when it has that, when it was taken back.
+
+    `forced_at` is when the grace of those who leave is over; `is_forced` says that they were to be stopped at once, and
+    `has_left` that they are gone.
+    """
 
     notice: int
     before: tuple[Occupied, ...]
     after: tuple[Occupied, ...]
     done_at: float
+    forced_at: float
     until: float = FOR_EVER
+    is_forced: bool = False
+    has_left: bool = False
+
+    @property
+    def leaving(self) -> Counter[Occupied]:
+        """What those have who are to leave and have not."""
+        is_over = self.has_left or self.until < FOR_EVER
+        return Counter() if is_over else Counter(self.before) - Counter(self.after)
+
+    def without_those_on(self, at: float, node: str) -> "Resizing":
+        """The same once nothing is on a node any more of those who are to leave."""
+        gone = Counter({part: number for part, number in self.leaving.items() if part.node == node})
+        if not gone:
+            return self
+        fewer = replace(self, before=tuple((Counter(self.before) - gone).elements()))
+        return fewer if fewer.leaving else replace(fewer, done_at=min(self.done_at, at))
+
+    def hurried(self, at: float) -> "Resizing":
+        """The same, where those who leave are stopped by force as soon as their grace is over."""
+        return replace(self, done_at=min(self.done_at, max(at, self.forced_at)))
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One launch as it was recorded, and what befell it since. Times are seconds since 1970 in the pool's time.
 
-    `saved_before` are the seconds of work that earlier attempts of the workload had saved. `occupied` is all that it has now,
-    replicas included that are to leave.
+    `saved_before` are the seconds of work that earlier attempts of the workload had saved. `occupied` is what it was launched
+    with.
     """
 
     attempt_id: str
@@ -163,6 +188,16 @@ class Run:
     released_at: float | None = None
     lost_at: float | None = None
     lost_because: str = ""
+
+    @property
+    def size(self) -> tuple[Occupied, ...]:
+        """What it is to have."""
+        return next((each.after for each in reversed(self.resizings) if each.until == FOR_EVER), self.occupied)
+
+    @property
+    def has(self) -> tuple[Occupied, ...]:
+        """All that it has now, replicas included that are to leave."""
+        return tuple(sum((each.leaving for each in self.resizings), Counter(self.size)).elements())
 
     @property
     def ready_at(self) -> float:
@@ -201,32 +236,49 @@ class Run:
         """The same with notice to go on with other replicas; those that come are there at once."""
         if told.notice <= self.last_notice:
             return self._with_those_forced_who_leave(at, told) if told.at_once else self
-        had, gets = Counter(self.occupied), Counter(told.occupied)
-        leaves_after = self.seconds_to_leave(Given(at, told.grace_seconds)) if had - gets else 0.0
-        resizing = Resizing(told.notice, self.occupied, told.occupied, max(at + leaves_after, self.ready_at))
-        both = tuple((had | gets).elements())
-        turned = replace(self, occupied=both, resizings=(*self.resizings, resizing), last_notice=told.notice)
+        leaves_after = 0.0
+        if Counter(self.size) - Counter(told.occupied):
+            leaves_after = self.seconds_to_leave(Given(at, told.grace_seconds))
+        done_at = max(at + leaves_after, self.ready_at)
+        resizing = Resizing(told.notice, self.size, told.occupied, done_at, at + told.grace_seconds)
+        earlier = self.resizings if self.is_stuck else tuple(each.hurried(at) for each in self.resizings)
+        turned = replace(self, resizings=(*earlier, resizing), last_notice=told.notice)
         return turned._with_those_forced_who_leave(at, told) if told.at_once else turned
 
     def _with_those_forced_who_leave(self, at: float, told: Told) -> "Run":
         """The same without those who leave by the last notice, if it is this one, and in force."""
         *earlier, last = self.resizings or (None,)
         is_in_force = last is not None and last.notice == told.notice == self.last_notice and at < min(last.done_at, last.until)
-        if last is None or not is_in_force or self.is_stuck:
+        if last is None or not is_in_force:
             return self
-        forced = replace(last, done_at=max(at, self.ready_at))
+        forced = replace(last, is_forced=True, done_at=last.done_at if self.is_stuck else max(at, self.ready_at))
         return replace(self, resizings=(*(each for each in earlier if each is not None), forced))
 
     def without_those_who_left(self, notice: int) -> "Run":
-        """The same once it has the size of that notice alone."""
-        return replace(self, occupied=next(each.after for each in self.resizings if each.notice == notice))
+        """The same once those are gone who were to leave by that notice."""
+        seen = (replace(each, has_left=each.has_left or each.notice == notice) for each in self.resizings)
+        return replace(self, resizings=tuple(seen))
+
+    def has_only_remnants_on(self, node: str) -> bool:
+        """Whether all that it has on a node are replicas that it is not to have any more, and that nobody lets stay."""
+        may_stay = (part for each in self.resizings[-1:] if not each.is_forced for part in each.leaving)
+        return all(part.node != node for part in (*self.size, *may_stay))
+
+    def without_those_on(self, at: float, node: str) -> "Run":
+        """The same once nothing is on a node any more of those who are to leave."""
+        return replace(self, resizings=tuple(each.without_those_on(at, node) for each in self.resizings))
+
+    def remains(self, reached: Collection[int]) -> frozenset[int]:
+        """The notices before the last one of those that it reached by which somebody is still to leave."""
+        before = (each for each in self.resizings if each.notice < max(reached) and each.until == FOR_EVER)
+        return frozenset(each.notice for each in before if each.notice not in reached)
 
     def _in_its_old_size(self, at: float, notice: int) -> "Run":
         *others, last = self.resizings or (None,)
         if last is None or last.notice != notice or last.until <= at:
             return self
         earlier = tuple(each for each in others if each is not None)
-        return replace(self, occupied=last.before, resizings=(*earlier, replace(last, until=at)))
+        return replace(self, resizings=(*earlier, replace(last, until=at)))
 
     def seconds_to_leave(self, given: Given) -> float:
         """How long replicas take to leave once they have notice."""

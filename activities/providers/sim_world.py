@@ -1,6 +1,7 @@
 """The simulated world in memory: recorded changes and the passing of time, folded into attempts and nodes."""
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -69,6 +70,7 @@ class Attempt:
         moment = self.life[moments - 1]
         saved = saved_seconds(self.run, self.life, now)
         ran = any(earlier.phase is Phase.RUNNING for earlier in self.life[:moments])
+        reached = {earlier.resized for earlier in self.life[:moments]}
         return Observation(
             attempt_id=self.run.attempt_id,
             epoch=self.run.epoch,
@@ -79,7 +81,8 @@ class Attempt:
             exit_code=moment.exit_code,
             reason=moment.reason,
             checkpoint_at=as_datetime(self.run.ready_at + saved) if saved else None,
-            resized=max(earlier.resized for earlier in self.life[:moments]),
+            resized=max(reached),
+            remains=self.run.remains(reached),
         )
 
 
@@ -172,7 +175,7 @@ class World:
         return attempt.observe(attempt.passed, self.now)
 
     def _is_cut_off(self, run: Run) -> bool:
-        return bool(self._cut) and any(self._cluster_of.get(part.node) in self._cut for part in run.occupied)
+        return bool(self._cut) and any(self._cluster_of.get(part.node) in self._cut for part in run.has)
 
     @property
     def silent(self) -> frozenset[str]:
@@ -305,7 +308,7 @@ class World:
         self._unfold(attempt_id)
 
     def _become(self, attempt: Attempt, run: Run) -> None:
-        if run.occupied != attempt.run.occupied:
+        if Counter(run.has) != Counter(attempt.run.has):
             self._occupy(attempt.run, -1)
             self._occupy(run, 1)
         attempt.run = run
@@ -327,7 +330,7 @@ class World:
             self._plan(attempt.life[attempt.passed].at, partial(self._unfold, attempt_id))
 
     def _occupy(self, run: Run, sign: int) -> None:
-        for part in run.occupied:
+        for part in run.has:
             if part.node not in self.nodes:
                 continue  # the fleet was configured anew and the node is gone
             for device in part.devices:
@@ -351,7 +354,12 @@ class World:
         self._down_until[name] = max(until, self._down_until.get(name, 0.0))
         self._set_ready(name, ready=False)
         for attempt_id in sorted(self._attempts_on[name]):
-            self._turn(attempt_id, lambda run: run.lost(self.now, f"node {name} was lost"))
+            self._turn(attempt_id, lambda run: self._without_node(run, name))
+
+    def _without_node(self, run: Run, name: str) -> Run:
+        if run.has_only_remnants_on(name):
+            return run.without_those_on(self.now, name)
+        return run.lost(self.now, f"node {name} was lost")
 
     def _recover_if_due(self, name: str) -> None:
         if self._down_until.get(name, FOR_EVER) <= self.now:

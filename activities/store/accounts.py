@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from corral.api import QueueSpec
 from corral.policy import Policy
-from domain.accounting import MILLISECOND, MILLISECONDS
-from domain.budgets import spent
-from domain.fleet import Amount
-from domain.flows import EPOCH, HOUR, Flow, Flows, decayed, decayed_beyond, merged, milliseconds
-from domain.penalties import Charges, charged_beyond
-from domain.quota import QuotaTree
+from domain.pool.fleet import Amount
+from domain.quota.accounting import MILLISECOND, MILLISECONDS
+from domain.quota.budgets import spent
+from domain.quota.flows import EPOCH, HOUR, Flow, Flows, decayed, decayed_beyond, merged, milliseconds
+from domain.quota.penalties import Charges, charged_beyond
+from domain.quota.tree import QuotaTree
 
 FLEET = ""
 """Stands for a queue in the flows of what capacity is healthy; no queue has this name."""

@@ -16,8 +16,8 @@ from activities.store.respecifying import respecified
 from activities.store.retargeting import change_targets
 from activities.store.rows import Journal, WorkloadRow, locked, locked_workloads
 from corral.api import Outcome, State, WorkloadSpec
-from domain.accounting import IntervalKind
-from domain.lifecycle import BEFORE_BINDING, objection
+from domain.pool.lifecycle import BEFORE_BINDING, objection
+from domain.quota.accounting import IntervalKind
 
 Change = Callable[[AsyncConnection, Journal, WorkloadRow, Adjustment], Awaitable[str]]
 """Does one change to a locked workload, and says what was done."""

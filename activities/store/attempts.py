@@ -2,26 +2,30 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 
 from sqlalchemy import all_, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import AttemptKey
 from activities.ports import LaunchSpec, Observation, Phase
-from activities.store import tables
+from activities.store import remnants, tables
 from activities.store.bulk import among
+from activities.store.housekeeping import housekeeping_due
 from activities.store.launching import launch_orders
 from activities.store.leaving import (
+    STAYS,
     cast_suspicion,
     clear_suspicion,
     give_notice,
     give_notice_to_all,
     is_overdue,
     take_further,
+    who_grows,
     who_waits,
 )
 from activities.store.penalties import settle_ended
-from activities.store.resizing import go_on_resized, is_growing, take_up
+from activities.store.resizing import go_on_resized, go_on_without, grow_if_free, is_growing, stay_small, take_up
 from activities.store.rows import (
     AttemptRow,
     Journal,
@@ -32,10 +36,9 @@ from activities.store.rows import (
     place_of,
     waits_for_room,
 )
-from activities.store.snapshots import housekeeping_due
 from corral.api import WHOLE, Explanation, Outcome, Reason, State
-from domain.accounting import IntervalKind, lost_work
-from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, RESHAPED, SUSPECT, AttemptEnd, state_after
+from domain.pool.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, RESHAPED, SUSPECT, AttemptEnd, Leave, state_after
+from domain.quota.accounting import IntervalKind, lost_work
 
 FIRST_BACK_OFF_SECONDS = 10
 LONGEST_BACK_OFF_SECONDS = 3_600
@@ -81,13 +84,14 @@ async def settle(
     for id, attempt in attempts.items():
         if attempt.bound_at is None:
             continue
-        workload, beneficiary = workloads[attempt.workload_id], attempt.beneficiary
-        _believe(journal, workload, attempt, latest[id], tell=id not in answered)
-        if latest[id].phase.is_over:
-            over.append(attempt)
-        elif latest[id].resized and (nodes := await _resized(connection, journal, workload, attempt, latest[id])):
+        workload, beneficiary, seen = workloads[attempt.workload_id], attempt.beneficiary, latest[id]
+        if seen.resized and (nodes := await _resized(connection, journal, workload, attempt, seen)):
             freed |= nodes
             await keep_promises(connection, journal, nodes, [beneficiary] if beneficiary else [])
+        resized = journal.attempts.get(id, attempt)
+        _believe(journal, journal.workloads.get(workload.id, workload), resized, seen, tell=id not in answered)
+        if seen.phase.is_over:
+            over.append(resized)
     await give_back(connection, journal, over)
     return bool(over or freed)
 
@@ -95,9 +99,19 @@ async def settle(
 async def _resized(
     connection: AsyncConnection, journal: Journal, workload: WorkloadRow, attempt: AttemptRow, seen: Observation
 ) -> set[str]:
-    """Believe that an attempt has another size by now; answers with the nodes on which room became free by that."""
-    attempt = journal.attempts.get(attempt.id, attempt)
-    nodes = await go_on_resized(connection, journal, journal.workloads.get(workload.id, workload), attempt, seen)
+    """Believe that an attempt has another size by now, or that replicas have left that did not for long.
+
+    Answers with the nodes on which room became free by that.
+    """
+    workload, attempt = journal.workloads.get(workload.id, workload), journal.attempts.get(attempt.id, attempt)
+    late = await remnants.see_gone(connection, seen)
+    if late:
+        journal.note(workload.id, "left", f"replicas that did not leave are gone from {', '.join(sorted(late))}")
+        said = await remnants.saying(connection, attempt, journal.now)
+        is_so = {"explanation": said and said.model_dump(mode="json")} if workload.state is State.RUNNING else {}
+        workload = journal.change(workload, **is_so)
+        journal.tell(workload.id)
+    nodes = late | await go_on_resized(connection, journal, workload, attempt, seen)
     await clear_suspicion(connection, journal, nodes)
     return nodes
 
@@ -109,7 +123,11 @@ def _believe(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, seen:
         attempt = journal.attempt(attempt, checkpoint_at=seen.checkpoint_at)
         workload = journal.change(workload)
     if seen.phase.is_over:
-        end_attempt(journal, workload, attempt, _outcome(seen, attempt, workload), seen)
+        outcome = _outcome(seen, attempt, workload)
+        if workload.state is State.RESIZING:
+            attempt = journal.attempt(attempt, **STAYS)
+            journal.note(workload.id, "interrupted", "it ended by itself while it changed its size, which is not done")
+        end_attempt(journal, workload, attempt, outcome, seen)
 
 
 def _started(
@@ -127,9 +145,7 @@ def _started(
 
 def _outcome(seen: Observation, attempt: AttemptRow, workload: WorkloadRow) -> Outcome:
     """Read an outcome from what was observed and what had been ordered."""
-    ordered = Outcome(attempt.stop_as) if attempt.stop_as else None
-    if ordered is None and _may_have_heeded(seen, attempt, workload):
-        ordered = Outcome.PREEMPTED
+    ordered = _ordered(seen, attempt, workload)
     match seen.phase:
         case Phase.SUCCEEDED:
             return Outcome.FINISHED
@@ -137,6 +153,15 @@ def _outcome(seen: Observation, attempt: AttemptRow, workload: WorkloadRow) -> O
             return Outcome.FAILED
         case _:
             return ordered or Outcome.LOST
+
+
+def _ordered(seen: Observation, attempt: AttemptRow, workload: WorkloadRow) -> Outcome | None:
+    """As what the attempt was to end; none where nobody told it to, as when it changes its size as it runs."""
+    if workload.state is State.RESIZING:
+        return None
+    if attempt.stop_as:
+        return Outcome(attempt.stop_as)
+    return Outcome.PREEMPTED if _may_have_heeded(seen, attempt, workload) else None
 
 
 def _may_have_heeded(seen: Observation, attempt: AttemptRow, workload: WorkloadRow) -> bool:
@@ -266,7 +291,7 @@ async def _with_all_that_may_run(
     connection: AsyncConnection, journal: Journal, workload: WorkloadRow, attempt: AttemptRow
 ) -> AttemptRow:
     """An attempt that was to go on in another size, with all replicas that it may have by now; a new notice is for them all."""
-    if workload.state is not State.RESIZING:
+    if workload.state is not State.RESIZING or attempt.leave is Leave.WAITING:
         return attempt
     follower = journal.open.then[workload.id]
     if await is_growing(connection, attempt, follower):
@@ -293,6 +318,18 @@ async def urge_on(connection: AsyncConnection, journal: Journal, workloads: Sequ
                 await withdraw(
                     connection, journal, waiting, Outcome.EXPIRED, "work that was to make room for it does not leave"
                 )
+            for growing in await who_grows(connection, attempt, nodes):
+                await give_up_growth(connection, journal, growing, "work that was to make room for more does not leave")
+        if attempt.leave is Leave.STUCK and workload.state is State.RESIZING:
+            await go_on_without(connection, journal, workload, attempt)
+
+
+async def give_up_growth(connection: AsyncConnection, journal: Journal, workload_id: str, why: str) -> None:
+    """Let a workload that waits for room to grow wait no longer."""
+    workload, attempt = await locked(connection, journal, workload_id)
+    if workload is not None and attempt is not None and attempt.leave is Leave.WAITING:
+        stay_small(journal, workload, attempt, why)
+        await keep_promises(connection, journal, await drop_followers(connection, journal, [workload_id]), ())
 
 
 def _ordered_finality(workload: WorkloadRow, attempt: AttemptRow) -> int:
@@ -337,6 +374,7 @@ async def give_back(connection: AsyncConnection, journal: Journal, attempts: Seq
         )
     )
     workloads = [attempt.workload_id for attempt in attempts]
+    freed |= await remnants.give_back(connection, ids)
     await clear_suspicion(connection, journal, freed)
     freed |= await drop_followers(connection, journal, workloads)
     following = {journal.open.now[workload].id for workload in workloads if workload in journal.open.now}
@@ -383,6 +421,23 @@ async def keep_promises(
         touched |= dict.fromkeys(sorted(await _claim_if_free(connection, claims)))
     if touched:
         await _reserve_if_whole(connection, journal, list(touched))
+    if touched or by_node:
+        await _let_grow(connection, journal, {*touched, *chain.from_iterable(by_node.values())})
+
+
+async def _let_grow(connection: AsyncConnection, journal: Journal, attempt_ids: Iterable[str]) -> None:
+    """Have those grow that wait for room as they run, whose victims have all gone; their next size is one of these attempts."""
+    columns = tables.attempts.c
+    followers = select(columns.id, columns.workload_id).where(among(columns.id, attempt_ids), columns.follows.is_not(None))
+    waiting = {row.id: row.workload_id for row in await connection.execute(followers)}
+    if not waiting:
+        return
+    # Locked before it is looked at, as above.
+    workloads = await locked_workloads(connection, sorted(waiting.values()))
+    journal.learn(await open_attempts(connection, workloads.keys()))
+    hindered = await _with_victims(connection, journal, list(waiting))
+    for follower in sorted(waiting.keys() - hindered):
+        await grow_if_free(connection, journal, workloads[waiting[follower]])
 
 
 async def _claim_if_free(connection: AsyncConnection, claims: Sequence[tuple[str, str]]) -> list[str]:
@@ -428,7 +483,11 @@ async def _with_victims(connection: AsyncConnection, journal: Journal, beneficia
         select(columns.id, columns.beneficiary).where(among(columns.beneficiary, beneficiaries), columns.ended_at.is_(None))
     )
     known = journal.attempts
-    return {row.beneficiary for row in there if row.id not in known or known[row.id].ended_at is None}
+    return {row.beneficiary for row in there if row.id not in known or _leaves_for(known[row.id], row.beneficiary)}
+
+
+def _leaves_for(attempt: AttemptRow, beneficiary: str) -> bool:
+    return attempt.ended_at is None and attempt.beneficiary == beneficiary
 
 
 _GIVEN = (

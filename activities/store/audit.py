@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from corral.api import State
-from domain.lifecycle import ON_ITS_WAY_OUT, SUSPECT, TRANSITIONS, Leave
+from domain.pool.lifecycle import ON_ITS_WAY_OUT, SUSPECT, TRANSITIONS, Leave
 
 FINDINGS_PER_RULE = 20
 
@@ -63,10 +63,18 @@ LIFE: Mapping[str, str] = {
         WHERE n.suspect IS NULL AND a.leave IN ({_listed(sorted(SUSPECT))})
         AND NOT l.replicas <@ coalesce(k.replicas, '[]')
         UNION ALL
+        SELECT n.id || ': replicas of ' || r.attempt_id FROM nodes n JOIN remnants r ON r.node_id = n.id WHERE n.suspect IS NULL
+        UNION ALL
         SELECT n.id || ': ' || n.suspect FROM nodes n WHERE n.suspect IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM allocations l JOIN attempts a ON a.id = l.attempt_id
             WHERE l.node_id = n.id AND l.phase <> 'released' AND a.ended_at IS NULL
-            AND (a.leave IS NOT NULL OR a.notice > 0 AND a.kept_at IS NULL))""",
+            AND (a.leave IS NOT NULL OR a.notice > 0 AND a.kept_at IS NULL))
+        AND NOT EXISTS (SELECT 1 FROM remnants r WHERE r.node_id = n.id)""",
+    "what does not leave is of an open attempt that was told to be without it, and is none of its replicas": """
+        SELECT r.attempt_id || ' on ' || r.node_id FROM remnants r JOIN attempts a ON a.id = r.attempt_id
+        WHERE a.ended_at IS NOT NULL OR a.notice <= r.notice OR EXISTS (
+            SELECT 1 FROM allocations l, jsonb_array_elements(l.replicas) its, jsonb_array_elements(r.replicas) left_behind
+            WHERE l.attempt_id = a.id AND (its -> 0, its -> 1) = (left_behind -> 0, left_behind -> 1))""",
     "a node is what its cluster is": """
         SELECT n.id || ': ' || coalesce(n.reach, 'reachable') || ', its cluster ' || c.reach
         FROM nodes n JOIN clusters c ON (c.provider, c.region, c.name) = (n.provider, n.region, n.cluster)
@@ -78,15 +86,18 @@ LIFE: Mapping[str, str] = {
         SELECT a.id || ' in ' || u.cluster_id FROM unreleased u JOIN attempts a ON a.id = u.attempt_id
         WHERE a.ended_at IS NULL""",
 }
-"""Rules about the tables of `domain.lifecycle` and `domain.leases`."""
+"""Rules about the tables of `domain.pool.lifecycle` and `domain.pool.leases`."""
+
+_IN_USE = """
+    SELECT node_id, uses, cpu_milli, memory_mib, replicas FROM allocations WHERE phase = 'claimed'
+    UNION ALL SELECT node_id, uses, cpu_milli, memory_mib, replicas FROM remnants"""
 
 RULES: Mapping[str, str] = {
     **LIFE,
-    "what a node has in use is the sum of what is claimed on it": """
+    "what a node has in use is the sum of what is claimed on it": f"""
         WITH claimed AS (
             SELECT node_id, device, sum(milli) AS milli
-            FROM allocations, unnest(uses) WITH ORDINALITY AS use(milli, device)
-            WHERE phase = 'claimed' GROUP BY node_id, device)
+            FROM ({_IN_USE}) AS l, unnest(uses) WITH ORDINALITY AS use(milli, device) GROUP BY node_id, device)
         SELECT n.id || ' device ' || use.device - 1 || ': ' || use.milli || ' in use, ' || coalesce(c.milli, 0) || ' claimed'
         FROM nodes n CROSS JOIN unnest(n.device_use) WITH ORDINALITY AS use(milli, device)
         LEFT JOIN claimed c ON c.node_id = n.id AND c.device = use.device
@@ -94,12 +105,12 @@ RULES: Mapping[str, str] = {
         UNION ALL
         SELECT n.id || ': ' || n.cpu_use || ' cpu and ' || n.memory_use || ' memory in use, ' ||
                coalesce(sum(l.cpu_milli), 0) || ' and ' || coalesce(sum(l.memory_mib), 0) || ' claimed'
-        FROM nodes n LEFT JOIN allocations l ON l.node_id = n.id AND l.phase = 'claimed' GROUP BY n.id
+        FROM nodes n LEFT JOIN ({_IN_USE}) AS l ON l.node_id = n.id GROUP BY n.id
         HAVING n.cpu_use <> coalesce(sum(l.cpu_milli), 0) OR n.memory_use <> coalesce(sum(l.memory_mib), 0)""",
-    "a node has as many replicas as are claimed on it, and no more than it takes": """
+    "a node has as many replicas as are claimed on it, and no more than it takes": f"""
         SELECT n.id || ': ' || n.replica_use || ' counted, ' || coalesce(sum(jsonb_array_length(l.replicas)), 0) ||
                ' claimed, at most ' || coalesce(n.maximum_replicas::text, 'any number')
-        FROM nodes n LEFT JOIN allocations l ON l.node_id = n.id AND l.phase = 'claimed' GROUP BY n.id
+        FROM nodes n LEFT JOIN ({_IN_USE}) AS l ON l.node_id = n.id GROUP BY n.id
         HAVING n.replica_use <> coalesce(sum(jsonb_array_length(l.replicas)), 0) OR n.replica_use > n.maximum_replicas""",
     "an attempt has of each SKU what its allocations have": """
         WITH said AS (SELECT id, key AS sku, value::bigint AS milli FROM attempts, jsonb_each_text(by_sku)),

@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from domain.versions import Versions
+from domain.pool.versions import Versions
 
 Value = TypeVar("Value")
 

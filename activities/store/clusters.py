@@ -10,17 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.answers import Unreleased
 from activities.ports import NotAllowed, Observation, Phase
 from activities.store import tables
-from activities.store.attempts import drop_followers, keep_promises, settle, withdraw
+from activities.store.attempts import drop_followers, give_up_growth, keep_promises, settle, withdraw
 from activities.store.bulk import among
 from activities.store.rows import AttemptRow, Journal, locked
-from corral.api import ClusterNote, ClusterStatus, Explanation, LostCluster, Outcome, Reason
-from domain.leases import WITHOUT_LEASE, Lease, LeaseTerms, Reach, declared, granted, judged, why_not_declared
-from domain.lifecycle import SUSPECT
+from corral.api import ClusterNote, ClusterStatus, Explanation, LostCluster, Outcome, Reason, State
+from domain.pool.leases import WITHOUT_LEASE, Lease, LeaseTerms, Reach, declared, granted, in_doubt, judged, why_not_declared
+from domain.pool.lifecycle import SUSPECT
 
 MOST_NOTES = 20
 LAST_SEQUENCE = 2**62
 
-_NODES, _CLUSTERS, _ATTEMPTS, _ROOMS = tables.nodes.c, tables.clusters.c, tables.attempts.c, tables.allocations.c
+_NODES, _CLUSTERS, _ATTEMPTS, _ROOMS = tables.nodes.c, tables.clusters.c, tables.attempts.c, tables.rooms.c
 _LEFT = tables.unreleased.c
 
 
@@ -38,6 +38,13 @@ async def grant(connection: AsyncConnection, provider: str, now: datetime, terms
         await _write(connection, row, lease)
         leases[f"{row.region}/{row.name}"] = None if lease.reach in WITHOUT_LEASE else lease.until
     return leases
+
+
+async def doubt(connection: AsyncConnection, now: datetime, terms: LeaseTerms) -> None:
+    """Take it that every cluster may have been sent leases up to now that are not written down."""
+    for provider in await connection.scalars(select(tables.providers.c.name).order_by(tables.providers.c.name)):
+        for row in await _locked(connection, provider):
+            await _write(connection, row, in_doubt(_lease_of(row), now, terms))
 
 
 async def know_new_ones(connection: AsyncConnection, provider: str, now: datetime) -> None:
@@ -165,14 +172,22 @@ def _is_inside(row: Row[Any]) -> ColumnElement[bool]:
 
 
 async def _give_back_what_is_held(connection: AsyncConnection, journal: Journal, row: Row[Any]) -> None:
-    """Let work that was about to start there, or to go on there, have its place elsewhere."""
+    """Let work that was about to start there, or to go on there, have its place elsewhere.
+
+    What changes its size as it runs does so when the cluster answers again, or is lost with it; what waits for room there in
+    order to grow stays as it is.
+    """
     why = f"its cluster {row.id} does not answer"
     held = await _open_there(connection, row, is_bound=False)
     for each in (each for each in held if each.follows is None):
         await withdraw(connection, journal, each.workload_id, Outcome.EXPIRED, why)
-    following = sorted(each.workload_id for each in held if each.follows is not None)
-    for workload in following:
-        await locked(connection, journal, workload)
+    following: list[str] = []
+    for each in (each for each in held if each.follows is not None):
+        workload, _ = await locked(connection, journal, each.workload_id)
+        if workload is not None and workload.state is State.RESIZING:
+            await give_up_growth(connection, journal, workload.id, why)
+        else:
+            following.append(each.workload_id)
     await keep_promises(connection, journal, await drop_followers(connection, journal, following), ())
 
 
@@ -205,20 +220,17 @@ async def _is_to_be_released(connection: AsyncConnection, attempts: Collection[s
     found = (
         select(_ROOMS.attempt_id, _CLUSTERS.id)
         .distinct()
+        .select_from(tables.rooms)
         .join(tables.nodes, _NODES.id == _ROOMS.node_id)
         .join(tables.clusters, inside)
-        .where(among(_ROOMS.attempt_id, attempts), _ROOMS.phase != "released")
+        .where(among(_ROOMS.attempt_id, attempts))
     )
     await connection.execute(insert(tables.unreleased).from_select(["attempt_id", "cluster_id"], found))
 
 
 async def _open_there(connection: AsyncConnection, row: Row[Any], *, is_bound: bool) -> list[AttemptRow]:
     """The open attempts that have room in a cluster, or are promised some."""
-    rooms = (
-        select(_ROOMS.attempt_id)
-        .join(tables.nodes, _NODES.id == _ROOMS.node_id)
-        .where(_ROOMS.phase != "released", _is_inside(row))
-    )
+    rooms = select(_ROOMS.attempt_id).join(tables.nodes, _NODES.id == _ROOMS.node_id).where(_is_inside(row))
     query = (
         select(tables.attempts)
         .where(_ATTEMPTS.ended_at.is_(None), _ATTEMPTS.bound_at.is_not(None) == is_bound, _ATTEMPTS.id.in_(rooms))
@@ -267,9 +279,9 @@ async def statuses(connection: AsyncConnection) -> list[ClusterStatus]:
             func.concat_ws("/", _NODES.provider, _NODES.region, _NODES.cluster).label("id"),
             func.count(_ATTEMPTS.id.distinct()).label("workloads"),
         )
-        .join(tables.allocations, _ROOMS.node_id == _NODES.id)
+        .join(tables.rooms, _ROOMS.node_id == _NODES.id)
         .join(tables.attempts, _ATTEMPTS.id == _ROOMS.attempt_id)
-        .where(_ATTEMPTS.ended_at.is_(None), _ATTEMPTS.follows.is_(None), _ROOMS.phase != "released")
+        .where(_ATTEMPTS.ended_at.is_(None), _ATTEMPTS.follows.is_(None))
         .group_by(_NODES.provider, _NODES.region, _NODES.cluster)
         .subquery()
     )

@@ -16,11 +16,13 @@ from activities.store import tables
 from activities.store.changes import Followed, Kept
 from activities.store.facts import active_of, share_of, waiting_of
 from activities.store.past import Past
+from activities.store.remnants import read_remnants
 from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
 from corral.api import Explanation, State, WorkloadTerms
-from domain.fleet import Amount, NodeShare
-from domain.versions import Versions
-from domain.workload import Active, Waiting
+from domain.pool.fleet import Amount, NodeShare
+from domain.pool.parts import ReplicaKey
+from domain.pool.versions import Versions
+from domain.pool.workload import Active, Waiting
 
 AT_ONCE = 10_000
 """Workloads that are read together, so that what is read of all of them is never there at once."""
@@ -85,6 +87,8 @@ class WorkloadNews:
     ended: Sequence[WorkloadRow]
     attempts: Mapping[str, tuple[AttemptRow, ...]]
     shares: Mapping[str, Sequence[NodeShare]]
+    remnants: Mapping[str, frozenset[ReplicaKey]]
+    """Replicas that do not leave, by attempt id."""
 
     @property
     def live_ids(self) -> list[str]:
@@ -157,7 +161,9 @@ class Demand:
         for each in (opened.now, opened.then) if opened else ():
             for id, attempt in each.items():
                 attempts[id] = (*attempts.get(id, ()), attempt)
-        return WorkloadNews(live, terms, said, ended, attempts, await _read_shares(connection, attempts))
+        ids = [attempt.id for its in attempts.values() for attempt in its]
+        shares, remnants = await _read_shares(connection, ids), await read_remnants(connection, ids)
+        return WorkloadNews(live, terms, said, ended, attempts, shares, remnants)
 
     def _knows(self, id: str, changed: int) -> bool:
         return id in self.rows and self.rows[id].changed == changed
@@ -182,7 +188,7 @@ class Demand:
     def _take(self, row: WorkloadRow, news: WorkloadNews, past: Past) -> None:
         terms, attempts = news.terms[row.id], news.attempts.get(row.id, ())
         waiting = row.state is State.WAITING
-        actives = [] if waiting else [active_of(row, terms, attempt, news.shares) for attempt in attempts]
+        actives = [] if waiting else [active_of(row, terms, attempt, news.shares, news.remnants) for attempt in attempts]
         stay = {active.attempt_id for active in actives}
         self._forget(row.id, but=stay, waits=waiting)
         self.rows[row.id] = row
@@ -257,11 +263,8 @@ def _amounts(attempts: Iterable[AttemptRow]) -> Iterator[tuple[str, Amount]]:
         yield from attempt.by_sku.items()
 
 
-async def _read_shares(
-    connection: AsyncConnection, attempts: Mapping[str, tuple[AttemptRow, ...]]
-) -> dict[str, list[NodeShare]]:
+async def _read_shares(connection: AsyncConnection, attempts: Sequence[str]) -> dict[str, list[NodeShare]]:
     shares: dict[str, list[NodeShare]] = {}
-    ids = [attempt.id for its in attempts.values() for attempt in its]
-    for row in await connection.execute(_SHARES, {"attempts": ids}) if ids else ():
+    for row in await connection.execute(_SHARES, {"attempts": attempts}) if attempts else ():
         shares.setdefault(row.attempt_id, []).append(share_of(row))
     return shares

@@ -15,8 +15,8 @@ from activities.store import tables
 from activities.store.attempts import withdraw
 from activities.store.rows import Journal, WorkloadRow
 from corral.api import DemandSource, Following, Outcome, State, WorkloadSpec
-from domain.accounting import IntervalKind
-from domain.autoscaling import Course, burn_rate, followed
+from domain.elasticity.autoscaling import Course, burn_rate, followed
+from domain.quota.accounting import IntervalKind
 
 NO_DEMAND = "there is no demand for it"
 

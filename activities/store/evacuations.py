@@ -3,10 +3,10 @@
 Every step is found from the record itself, so that a step which is done again finds what the first has done.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.ports import NotAllowed
@@ -26,9 +26,9 @@ from corral.api import (
 )
 from corral.policy import Approvals
 from corral.wire import Steering
-from domain.approval import why_evacuation, why_not_approved
-from domain.evacuation import Resident, objection, who_leaves_next
-from domain.fleet import Health
+from domain.operations.approval import why_evacuation, why_not_approved
+from domain.operations.evacuation import Resident, objection, who_leaves_next
+from domain.pool.fleet import Health
 
 LISTED = 100
 """So many of the workloads that are left are named; all of them are counted."""
@@ -75,6 +75,17 @@ async def begin(connection: AsyncConnection, journal: Journal, order: Evacuation
     return row.ended_at is None and await _cordon(connection, order)
 
 
+async def call_off(connection: AsyncConnection, journal: Journal, order: EvacuationOrder, change: OperationChange) -> None:
+    """Write one that has not begun down as aborted, so that it never does: nothing is cordoned and nobody told to leave.
+
+    Raises:
+        NotAllowed: the id belongs to another operation.
+    """
+    if await orders.find(connection, order) is None:
+        note = OperationNote(at=journal.now, state=EvacuationState.ABORTED, who=change.who, reason=change.reason)
+        await _write(connection, order, note, due_at=journal.now + order.deadline, is_over=True)
+
+
 async def _written(connection: AsyncConnection, journal: Journal, order: EvacuationOrder, approvals: Approvals) -> Row[Any]:
     if not await _inside(connection, order):
         raise LookupError(f"place: there is no {order.kind} {order.place!r}; `corral fleet nodes` lists what there is")
@@ -82,10 +93,20 @@ async def _written(connection: AsyncConnection, journal: Journal, order: Evacuat
     state = EvacuationState.AWAITING if needs else EvacuationState.MOVING
     note = OperationNote(at=journal.now, state=state, who=order.who, reason=order.reason)
     due_at = journal.now + (timedelta(seconds=approvals.expires_seconds) if needs else order.deadline)
-    subject = f"{order.kind} {order.place}"
-    return await orders.write(
-        connection, order, OperationKind.EVACUATION, subject, note, due_at=due_at, progress=Progress(needs=needs)
-    )
+    return await _write(connection, order, note, due_at=due_at, needs=needs)
+
+
+async def _write(
+    connection: AsyncConnection,
+    order: EvacuationOrder,
+    note: OperationNote,
+    *,
+    due_at: datetime,
+    needs: str = "",
+    is_over: bool = False,
+) -> Row[Any]:
+    kind, subject, progress = OperationKind.EVACUATION, f"{order.kind} {order.place}", Progress(needs=needs)
+    return await orders.write(connection, order, kind, subject, note, due_at=due_at, progress=progress, is_over=is_over)
 
 
 async def tell_next(connection: AsyncConnection, journal: Journal, order: EvacuationOrder) -> bool:
@@ -231,19 +252,19 @@ async def _uncordon(connection: AsyncConnection, id: str) -> None:
 
 
 async def _residents(connection: AsyncConnection, order: EvacuationOrder) -> list[Resident]:
-    """The workloads with room in a place: claimed, or promised."""
-    attempts, workloads, rooms = tables.attempts.c, tables.workloads.c, tables.allocations.c
+    """The workloads with room in a place: claimed, promised, or of replicas that do not leave."""
+    attempts, workloads, rooms = tables.attempts.c, tables.workloads.c, tables.rooms.c
+    who = (workloads.id, workloads.tier, workloads.priority, workloads.state, attempts.bound_at, attempts.stop_at)
     query = (
-        select(workloads.id, workloads.tier, workloads.priority, workloads.state, attempts.bound_at, attempts.stop_at)
-        .distinct()
+        select(*who, func.bool_and(rooms.is_remnant).label("is_out"))
+        .group_by(workloads.id, attempts.id)
         .select_from(tables.attempts)
         .join(tables.workloads, workloads.id == attempts.workload_id)
-        .join(tables.allocations, rooms.attempt_id == attempts.id)
+        .join(tables.rooms, rooms.attempt_id == attempts.id)
         .join(tables.nodes, tables.nodes.c.id == rooms.node_id)
         .where(
             attempts.ended_at.is_(None),
             attempts.follows.is_(None),
-            rooms.phase != "released",
             fleet.is_inside(order.kind, order.place),
         )
         .order_by(workloads.id)
@@ -254,8 +275,8 @@ async def _residents(connection: AsyncConnection, order: EvacuationOrder) -> lis
             SlaTier(row.tier),
             row.priority,
             is_bound=row.bound_at is not None,
-            # Who only changes its size has no notice to leave.
-            is_leaving=row.stop_at is not None and row.state != State.RESIZING,
+            # Who only changes its size has no notice to leave; of whom only remnants are there, nobody can be told again.
+            is_leaving=row.is_out or (row.stop_at is not None and row.state != State.RESIZING),
         )
         for row in await connection.execute(query)
     ]

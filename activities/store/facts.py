@@ -7,10 +7,11 @@ from sqlalchemy import Row
 
 from activities.store.rows import AttemptRow, WorkloadRow
 from corral.api import WHOLE, CapacityType, State, WorkloadTerms
-from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
-from domain.leases import WITHOUT_LEASE
-from domain.lifecycle import LEAVING, MAY_STAY
-from domain.workload import Active, Waiting
+from domain.pool.fleet import Health, Node, NodeShare, Placement, Replica, Room
+from domain.pool.leases import WITHOUT_LEASE
+from domain.pool.lifecycle import LEAVING, MAY_STAY
+from domain.pool.parts import ReplicaKey
+from domain.pool.workload import Active, Waiting
 
 
 def node_of(row: Row[Any], promised: Sequence[Room]) -> Node:
@@ -65,7 +66,13 @@ def waiting_of(row: WorkloadRow, spec: WorkloadTerms, *, is_new: bool = False) -
     return Waiting(row.id, spec, row.submitted_at, row.epoch, row.tasks_done, since=row.since, is_new=is_new)
 
 
-def active_of(row: WorkloadRow, spec: WorkloadTerms, attempt: AttemptRow, shares: Mapping[str, Sequence[NodeShare]]) -> Active:
+def active_of(
+    row: WorkloadRow,
+    spec: WorkloadTerms,
+    attempt: AttemptRow,
+    shares: Mapping[str, Sequence[NodeShare]],
+    remnants: Mapping[str, frozenset[ReplicaKey]],
+) -> Active:
     """One open attempt of a workload. One that is to go on in another shape has two: one leaves, one has the room it needs."""
     placement = Placement(
         attempt.provider,
@@ -89,4 +96,5 @@ def active_of(row: WorkloadRow, spec: WorkloadTerms, attempt: AttemptRow, shares
         beneficiary=attempt.beneficiary if attempt.leave in MAY_STAY else None,
         noticed_at=attempt.stop_at,
         hourly_cost=sum(attempt.cost_by_sku.values()),
+        remnants=remnants.get(attempt.id, frozenset()),
     )

@@ -5,10 +5,10 @@ Whichever worker is asked, the answer is the same: it is what the record says.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, Double, TextClause, bindparam, text
+from sqlalchemy import ARRAY, Double, Table, TextClause, bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
@@ -16,8 +16,8 @@ from activities.store.changes import Moment, moment
 from activities.store.snapshots import read_queues
 from activities.store.views import used_by_queue, valid_quotas
 from corral.api import WHOLE
-from domain.headroom import CONTROL_WINDOW
-from domain.quota import SkuClasses
+from domain.quota.headroom import CONTROL_WINDOW
+from domain.quota.tree import SkuClasses
 
 Labels = tuple[str, ...]
 Amounts = Mapping[Labels, float]
@@ -26,6 +26,9 @@ Figures = Mapping[str, Amounts]
 
 WAIT_BOUNDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0, 259_200.0)
 """Seconds up to which waits are counted together."""
+
+NO_TIME = datetime.min.replace(tzinfo=UTC)
+"""Where the time does not matter."""
 
 _TYPES: Mapping[str, Any] = {"now": tables.Instant, "window": tables.Instant, "bounds": ARRAY(Double)}
 
@@ -149,6 +152,29 @@ TOTALS: Mapping[str, TextClause] = {
 """What has added up: the first column says whether nothing will change in it any more, the last one is the amount."""
 
 
+async def amounts_of(
+    connection: AsyncConnection, figure: str, pool: str, scope: Mapping[Table, str], keys: Sequence[object]
+) -> Amounts:
+    """What rows alone have added to a figure, in which nothing will change any more: of each table those with these keys."""
+    only = ", ".join(f"{table.name} AS (SELECT * FROM {table.name} WHERE {key} = ANY(:keys))" for table, key in scope.items())
+    query = text(f"WITH {only} {(TOTALS if figure in TOTALS else STANDING)[figure].text}")
+    table, key = next(iter(scope.items()))
+    types = {**_TYPES, "keys": ARRAY(table.c[key].type)}
+    query = query.bindparams(*(bindparam(name, type_=kind) for name, kind in types.items() if f":{name}" in query.text))
+    values = {"keys": list(keys), "pool": pool, "since": 0, "oldest": 0, "now": NO_TIME, "bounds": list(WAIT_BOUNDS)}
+    rows = await _rows(connection, query, values)
+    return _added({}, (row[1:] for row in rows) if figure in TOTALS else rows)
+
+
+async def _bygones(connection: AsyncConnection, pool: str) -> Mapping[str, Amounts]:
+    """What rows have added that are forgotten since, by figure."""
+    columns = tables.bygones.c
+    found: dict[str, dict[Labels, float]] = {}
+    for row in await connection.execute(select(tables.bygones).where(columns.pool == pool)):
+        found.setdefault(row.figure, {})[tuple(row.labels)] = row.amount
+    return found
+
+
 @dataclass
 class FigureReader:
     """Reads figures; of what has added up, only rows are read that an earlier reading may not have seen settled."""
@@ -160,10 +186,13 @@ class FigureReader:
     async def read(self, connection: AsyncConnection, now: datetime, classes: SkuClasses) -> Figures:
         """All figures at the snapshot of a repeatable-read transaction. Seconds are the pool's; the outbox's are the wall's."""
         values = {"now": now, "window": now - CONTROL_WINDOW, "pool": self.pool}
-        standing = {name: await _amounts(connection, query, values) for name, query in STANDING.items()}
-        return {**standing, **await _quotas(connection, now, classes), **await self._totals(connection)}
+        bygones = await _bygones(connection, self.pool)
+        standing = {
+            name: _added(bygones.get(name, {}), await _rows(connection, query, values)) for name, query in STANDING.items()
+        }
+        return {**standing, **await _quotas(connection, now, classes), **await self._totals(connection, bygones)}
 
-    async def _totals(self, connection: AsyncConnection) -> Figures:
+    async def _totals(self, connection: AsyncConnection, bygones: Figures) -> Figures:
         here = await moment(connection, self.pool)
         since = here.since(self._moment)
         values = {"since": since, "oldest": here.oldest, "pool": self.pool, "bounds": list(WAIT_BOUNDS)}
@@ -171,7 +200,8 @@ class FigureReader:
         totals: dict[str, Amounts] = {}
         for name, query in TOTALS.items():
             new = await _rows(connection, query, values)
-            known = self._settled.get(name, {}) if since else {}
+            # Whoever has counted rows before they were forgotten has them in what is settled.
+            known = (self._settled if since else bygones).get(name, {})
             settled[name] = _added(known, (row[1:] for row in new if row[0]))
             totals[name] = _added(settled[name], (row[1:] for row in new if not row[0]))
         self._settled, self._moment = settled, here
@@ -189,10 +219,6 @@ async def _quotas(connection: AsyncConnection, now: datetime, classes: SkuClasse
         "queue_used_accelerators": {(queue, sku): amount for (queue, sku), amount in used.items()},
         "queue_borrowed_accelerators": {(q, sku): max(0.0, used.get((q, sku), 0.0) - own) for (q, sku), own in nominal.items()},
     }
-
-
-async def _amounts(connection: AsyncConnection, query: TextClause, values: Mapping[str, object]) -> Amounts:
-    return _added({}, await _rows(connection, query, values))
 
 
 async def _rows(connection: AsyncConnection, query: TextClause, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:

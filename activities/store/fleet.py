@@ -12,7 +12,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from activities.ports import NodeView
 from activities.store import tables
 from corral.api import Cordon, PlaceKind
-from domain.fleet import Health
+from domain.pool.fleet import Health
 
 _CORDONS = {"cordon": Health.CORDONED, "drain": Health.DRAINING, "uncordon": None}
 

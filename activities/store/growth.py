@@ -20,9 +20,9 @@ from activities.ports import Delivery, NodePoolView, NodeView, ProvisioningView,
 from activities.store import tables
 from corral.api import WHOLE, DeliveryState, NodePoolStatus, ProvisioningStatus
 from corral.policy import Growth
-from domain.fleet import Health, Node, Room
-from domain.nodepools import MILLION, Course, NodePool, Provisioning, back_off, hourly_cost
-from domain.provisioning import FleetPlan, desired
+from domain.elasticity.provisioning import FleetPlan, desired
+from domain.pool.fleet import Health, Node, Room
+from domain.pool.nodepools import MILLION, Course, NodePool, Provisioning, back_off, hourly_cost
 
 GROWTH = "corral/growth"
 """Stands for who cordoned a node that is to be given back; no evacuation has this name."""
@@ -199,8 +199,7 @@ async def note_abandoned(connection: AsyncConnection, order: str, now: datetime)
 
 def _is_to_leave() -> Any:
     """The node is to be given back, and nothing is used or promised on it."""
-    rooms = tables.allocations.c
-    in_use = exists().where(rooms.node_id == _nodes.id, rooms.phase != "released")
+    in_use = exists().where(tables.rooms.c.node_id == _nodes.id)
     return and_(_nodes.cordon == Health.DRAINING, _nodes.cordoned_by == GROWTH, _nodes.given_back_at.is_(None), ~in_use)
 
 
@@ -269,8 +268,8 @@ async def write_plan(connection: AsyncConnection, plan: FleetPlan, orders: int, 
 
 
 async def _drain(connection: AsyncConnection, leaving: Mapping[str, str]) -> bool:
-    rooms, kept = tables.allocations.c, tables.reservations.c
-    in_use = exists().where(rooms.node_id == _nodes.id, rooms.phase != "released")
+    kept = tables.reservations.c
+    in_use = exists().where(tables.rooms.c.node_id == _nodes.id)
     is_kept = exists().where(kept.ended_at.is_(None), _nodes.id == func.any(kept.nodes))
     drained = 0
     for node, why in leaving.items():

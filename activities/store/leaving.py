@@ -1,7 +1,7 @@
-"""How attempts leave, step by step (`domain.lifecycle.LEAVE_STEPS`), and what is suspect because one does not."""
+"""How attempts leave, step by step (`domain.pool.lifecycle.LEAVE_STEPS`), and what is suspect because one does not."""
 
-from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Integer, Row, case, cast, exists, literal, not_, or_, select, update
@@ -13,7 +13,7 @@ from activities.store.accounts import note_capacity
 from activities.store.bulk import among
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked, place_of
 from corral.api import Explanation, Outcome, Reason, State
-from domain.lifecycle import MAY_STAY, SUSPECT, TOO_LONG, Leave, seconds_at
+from domain.pool.lifecycle import MAY_STAY, SUSPECT, TOO_LONG, Leave, seconds_at
 
 _SAYINGS = {
     Leave.SILENT: (
@@ -39,11 +39,18 @@ _OF_REPLICAS = {
     ),
     Leave.STUCK: (
         Reason.DOES_NOT_STOP,
-        "replicas that it is not to have any more were stopped by force and are still there; before they are observed gone, it "
-        "keeps what they have, and nothing new goes to their nodes: see to it there. The others run on",
+        "replicas that it is not to have any more were stopped by force and are still there; what they have is nobody's before "
+        "they are observed gone, and nothing new goes to their nodes: see to it there. The others run on",
     ),
 }
 """The same where it is replicas of what runs on that leave too slowly."""
+
+
+STAYS: Mapping[str, Any] = dict.fromkeys(("leave", "leave_at", "stop_at", "stop_as", "beneficiary", "reason"))
+"""What the row of an attempt has of an order to stop that is not in force."""
+
+NEVER_GIVEN = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a notice was taken back that no provider was given: before anything that could be owed to it."""
 
 
 def _saying(workload: WorkloadRow, step: Leave) -> tuple[Reason, str]:
@@ -52,9 +59,15 @@ def _saying(workload: WorkloadRow, step: Leave) -> tuple[Reason, str]:
 
 def give_notice(journal: Journal, attempt: AttemptRow, stop_as: Outcome, **order: str | None) -> AttemptRow:
     """Order an attempt to stop, by a notice of its own unless one is in force. `order`: for whom, or why."""
-    if attempt.leave is None:
+    if attempt.leave in {None, Leave.WAITING}:
         attempt = journal.step(attempt, Leave.ORDERED, stop_at=journal.now, notice=attempt.notice + 1, kept_at=None)
     return journal.attempt(attempt, stop_as=stop_as, **order)
+
+
+def let_wait(journal: Journal, attempt: AttemptRow) -> AttemptRow:
+    """Have an attempt grow once others have left the room for that; its provider is given a notice only then."""
+    attempt = journal.step(attempt, Leave.WAITING, stop_at=journal.now)
+    return journal.attempt(attempt, stop_as=Outcome.RESIZED)
 
 
 def give_notice_to_all(journal: Journal, attempt: AttemptRow) -> AttemptRow:
@@ -66,7 +79,8 @@ def give_notice_to_all(journal: Journal, attempt: AttemptRow) -> AttemptRow:
 def take_notice_back(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, cause: str) -> None:
     """Let an attempt that has notice for somebody else's sake run on; its workflow tells its provider."""
     was_preempted = attempt.stop_as == Outcome.PREEMPTED
-    attempt = journal.step(attempt, None, stop_at=None, stop_as=None, beneficiary=None)
+    journal.step(attempt, None)
+    attempt = journal.attempt(attempt, **STAYS)
     state = State.RUNNING if attempt.started_at else State.STARTING
     message = f"keeps {place_of(attempt)}: its notice is taken back, for {cause}"
     journal.move(workload, state, message, preemptions=workload.preemptions - was_preempted, explanation=None)
@@ -192,6 +206,18 @@ async def who_waits(connection: AsyncConnection, attempt: AttemptRow, nodes: Seq
     return list(await connection.scalars(query))
 
 
+async def who_grows(connection: AsyncConnection, attempt: AttemptRow, nodes: Sequence[str]) -> list[str]:
+    """The same of those that run and were promised more."""
+    others, rooms = tables.attempts.c, tables.allocations.c
+    promised = select(rooms.attempt_id).where(among(rooms.node_id, nodes), rooms.phase == "promised")
+    query = (
+        select(others.workload_id)
+        .where(others.follows.is_not(None), or_(others.id == attempt.beneficiary, others.id.in_(promised)))
+        .order_by(others.workload_id)
+    )
+    return list(await connection.scalars(query))
+
+
 async def clear_suspicion_of(connection: AsyncConnection, journal: Journal, attempt: AttemptRow) -> bool:
     """The same for the nodes of an attempt."""
     return await clear_suspicion(connection, journal, await _nodes_of(connection, attempt))
@@ -210,6 +236,8 @@ async def clear_suspicion(connection: AsyncConnection, journal: Journal, nodes: 
         .where(among(rooms.node_id, suspect), rooms.phase != "released", attempts.ended_at.is_(None))
     )
     still = {row.node_id for row in there if _is_suspect(journal.attempts.get(row.id) or row)}
+    left_behind = tables.remnants.c.node_id
+    still |= set(await connection.scalars(select(left_behind).where(among(left_behind, suspect))))
     await connection.execute(update(tables.nodes).where(among(columns.id, suspect - still)).values(suspect=None))
     await note_capacity(connection, journal.now)
     return bool(suspect - still)

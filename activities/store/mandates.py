@@ -11,7 +11,7 @@ from activities.ports import NotAllowed
 from activities.store import tables
 from corral.schedule import MandateStatus, Revocation, ScheduleSpec
 from corral.signing import MANDATE
-from domain.mandates import Mandate
+from domain.operations.mandates import Mandate
 
 _COLUMNS = tables.mandates.c
 _ORDERS = tables.signed_orders.c

@@ -14,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.ports import NotAllowed
 from activities.store import signed_orders, tables
 from corral.api import EvacuationOrder, EvacuationState, Model, OperationChange, OperationKind, OperationNote, OperationStatus
+from corral.operating import beginning
 from corral.rollout import RolloutOrder
 from corral.signing import STARTS, STEERS
-from corral.wire import EVACUATION, ROLLOUT, Steering, evacuation_workflow_id, rollout_workflow_id
+from corral.wire import Steering
 
 Order = EvacuationOrder | RolloutOrder
 
@@ -122,11 +123,9 @@ async def people(connection: AsyncConnection, order: Order, change: OperationCha
 
     They are the principals whose signatures were verified; where one of them gave none, both are also whom they say they are.
     """
-    is_evacuation = isinstance(order, EvacuationOrder)
-    subject = (evacuation_workflow_id if is_evacuation else rollout_workflow_id)(order.id)
-    start = STARTS[EVACUATION if is_evacuation else ROLLOUT]
-    who = await signed_orders.signers(connection, STEERS, subject, key)
-    ordered_by = await signed_orders.signers(connection, start, subject, order.digest)
+    begins = beginning(order)
+    who = await signed_orders.signers(connection, STEERS, begins.id, key)
+    ordered_by = await signed_orders.signers(connection, STARTS[begins.workflow], begins.id, order.digest)
     if who and ordered_by:
         return who, ordered_by
     return who | {change.who}, ordered_by | {order.who}
@@ -158,6 +157,17 @@ async def operations(connection: AsyncConnection, id: str | None, limit: int) ->
     if id is not None:
         query = query.where(_COLUMNS.id == id)
     return [_status(row) for row in await connection.execute(query)]
+
+
+async def under_way(connection: AsyncConnection) -> list[Order]:
+    """What was ordered and is not over yet, the oldest first."""
+    query = select(tables.orders).where(_COLUMNS.ended_at.is_(None)).order_by(_COLUMNS.began_at, _COLUMNS.id)
+    return [_order_of(row) for row in await connection.execute(query)]
+
+
+def _order_of(row: Row[Any]) -> Order:
+    model: type[Order] = EvacuationOrder if row.kind == OperationKind.EVACUATION else RolloutOrder
+    return model.model_validate(row.terms)
 
 
 def _status(row: Row[Any]) -> OperationStatus:

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, any_, bindparam, func, literal_column, or_, select
+from sqlalchemy import Row, and_, any_, bindparam, func, literal_column, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.changes import Followed
-from corral.api import Outcome, SlaTier, State
+from corral.api import Outcome, Reason, SlaTier, State
 from corral.policy import Policy, Rank
-from domain.accounting import Interval, IntervalKind, lost_work
-from domain.disruption_budgets import ForcedStop
-from domain.headroom import CONTROL_WINDOW
-from domain.versions import Versions
-from domain.workload import Active, Waiting
+from domain.pool.versions import Versions
+from domain.pool.workload import Active, Waiting
+from domain.quota.accounting import Interval, IntervalKind, lost_work
+from domain.quota.disruption_budgets import ForcedStop
+from domain.quota.headroom import CONTROL_WINDOW
 
 DAY = timedelta(days=1)
 
@@ -192,6 +192,7 @@ async def _read_failed(connection: AsyncConnection, workloads: Collection[str]) 
 _IS_MOVED = _OWN.c.stop_as == literal_column(f"'{Outcome.MIGRATED}'")  # as the index has it
 _IS_RESIZED = _OWN.c.stop_as == literal_column(f"'{Outcome.RESIZED}'")
 _IS_PREEMPTED = and_(_OWN.c.beneficiary.is_not(None), _OWN.c.stop_as != Outcome.STOPPED)  # who gives back a loan is not
+_IS_LENT = func.coalesce(_OWN.c.reason, "").startswith(Reason.LOAN_ENDS)  # who gives a part of it back is not, either
 _IS_FOR_ITSELF = and_(_OWN.c.beneficiary.is_(None), _IS_RESIZED)
 _IS_FOR_NOBODY = and_(_OWN.c.beneficiary.is_(None), _IS_MOVED)
 _STOPS = (
@@ -209,7 +210,7 @@ _STOPS = (
         tables.workloads.c.spec["checkpoint"]["grace_seconds"].label("grace_seconds"),
     )
     .join(tables.workloads, tables.workloads.c.id == _OWN.c.workload_id)
-    .where(or_(_IS_PREEMPTED, _IS_MOVED, _IS_RESIZED), _OWN.c.stop_at > bindparam("since"))
+    .where(or_(_IS_PREEMPTED, _IS_MOVED, _IS_RESIZED), not_(_IS_LENT), _OWN.c.stop_at > bindparam("since"))
     .where(or_(tables.workloads.c.state != State.RESIZING, _OWN.c.ended_at.is_not(None)))  # what runs on was not disrupted
 )
 _THEIR_STOPS = _STOPS.where(_OWN.c.workload_id == _WORKLOADS)

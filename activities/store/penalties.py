@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.store import tables
 from activities.store.bulk import insert_new_rows
 from activities.store.rows import AttemptRow
-from domain.penalties import Entry, EntryKind
+from domain.quota.penalties import Entry, EntryKind
 
 _ENTRIES = tables.penalties
 _SETTLEMENTS = tables.penalties.alias("settlements")

@@ -13,20 +13,20 @@ from activities.answers import Notice
 from activities.store import tables
 from activities.store.attempts import drop_followers, end_attempt, give_back, keep_promises
 from activities.store.bulk import among, insert_new_rows, insert_rows
-from activities.store.leaving import give_notice, take_notice_back
+from activities.store.leaving import give_notice, let_wait, take_notice_back
 from activities.store.penalties import write_entries
-from activities.store.reservations import write_bookings, write_look_at
-from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRow, interval, place_of
+from activities.store.reservations import LATE_SECONDS, write_bookings, write_look_at
+from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRow, interval, place_of, waits_for_room
 from activities.store.snapshots import WorldRows
 from activities.store.steps import Steps
 from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
-from domain.accounting import IntervalKind
 from domain.decision import Change, Decision, Keep, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
-from domain.explanation import is_same
-from domain.fleet import Node, NodeShare, Placement
-from domain.lifecycle import BEFORE_BINDING
-from domain.parts import only, replicas_at
-from domain.penalties import Entry, charges, settlement
+from domain.explanation.answers import is_same
+from domain.pool.fleet import Node, NodeShare, Placement
+from domain.pool.lifecycle import BEFORE_BINDING
+from domain.pool.parts import only, replicas_at
+from domain.quota.accounting import IntervalKind
+from domain.quota.penalties import Entry, charges, settlement
 
 CLAIMED, PROMISED = "claimed", "promised"
 
@@ -117,7 +117,8 @@ class PlanWriter:
         if changed or plan.reshapes or plan.stops or plan.keeps:
             await self._write_round(plan, changed)
         if plan.bookings:
-            await write_bookings(self.connection, plan.bookings, self.world.snapshot.bookings, self.journal.now)
+            late = timedelta(seconds=LATE_SECONDS / self.journal.clock.wall_seconds(1))
+            await write_bookings(self.connection, plan.bookings, self.world.snapshot.bookings, self.journal.now, late)
         if plan.look_at != self.world.look_at:
             await write_look_at(self.connection, self.record.pool, plan.look_at)
         return await self.journal.write(self.connection, self.steps)
@@ -241,23 +242,38 @@ class PlanWriter:
     def _reshape(self, reshape: Reshape, follower: AttemptRow) -> None:
         outcome = Outcome.MIGRATED if reshape.change is Change.MIGRATE else Outcome.RESIZED
         beneficiary = self._promised_to(reshape.beneficiary)
-        reason = f", so that {reshape.trade.in_words}" if reshape.trade else ""
+        reason = f", so that {reshape.trade.in_words}" if reshape.trade else f": {reshape.why}" if reshape.why else ""
         self.journal.note(follower.workload_id, reshape.change, f"goes on with {place_of(follower)}{reason}")
-        state = State.RESIZING if self._is_in_place(reshape) else State.STOPPING
+        more = self._added_in_place(reshape)
+        if more and not all(map(self._is_free, more)):
+            self._let_wait(self.world.attempts[reshape.attempt_id], follower)
+            return
+        state = State.STOPPING if more is None else State.RESIZING
         message = f"has notice to go on with {place_of(follower)}"
-        self._give_notice(reshape.attempt_id, message, outcome, state, beneficiary=beneficiary)
+        self._give_notice(reshape.attempt_id, message, outcome, state, beneficiary=beneficiary, reason=reshape.reason)
 
-    def _is_in_place(self, reshape: Reshape) -> bool:
-        """Whether work goes on with replicas that it has: those of an endpoint do not need each other."""
+    def _let_wait(self, attempt: AttemptRow, follower: AttemptRow) -> None:
+        """Have work grow as it runs once those have left who are to make room for that."""
+        row = self.journal.workloads.get(attempt.workload_id, self.workloads[attempt.workload_id])
+        let_wait(self.journal, self.journal.attempts.get(attempt.id, attempt))
+        why = waits_for_room(follower).model_dump(mode="json")
+        self.journal.move(row, State.RESIZING, f"is to go on with {place_of(follower)} when others have left", explanation=why)
+        self.journal.tell(row.id)
+
+    def _added_in_place(self, reshape: Reshape) -> tuple[NodeShare, ...] | None:
+        """What work gets besides the replicas with which it goes on as it runs: those of an endpoint do not need each other.
+
+        Empty where it goes on with some of them alone; none where it has to start anew.
+        """
         attempt = self.world.attempts[reshape.attempt_id]
         row = self.journal.workloads.get(attempt.workload_id, self.workloads[attempt.workload_id])
         spec = row.parsed()
         if row.state is not State.RUNNING or spec.autoscale is None:
-            return False
+            return None
         active = next(active for active in self.world.snapshot.active if active.attempt_id == reshape.attempt_id)
         has, gets = replicas_at(active.placement.shares), replicas_at(reshape.placement.shares)
         more = only(reshape.placement, spec, ((replica.group, replica.index) for _, replica in gets - has))
-        return gets < has or (has < gets and all(self._is_free(share) for share in more.shares))
+        return more.shares if gets < has or has < gets else None
 
     def _stop(self, stop: Stop) -> None:
         outcome = Outcome.PREEMPTED if stop.reason is Reason.PREEMPTED else Outcome.STOPPED
@@ -413,7 +429,7 @@ class PlanWriter:
             "round_id": round_id,
             "workload_id": self.world.attempts[order.attempt_id].workload_id,
             "outcome": type(order).__name__,
-            "reason": order.reason if isinstance(order, Stop) else None,
+            "reason": None if isinstance(order, Keep) else order.reason,
             "detail": detail,
         }
 

@@ -3,19 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.ports import Clock
-from activities.store import audit, fleet
+from activities.store import audit, fleet, migrations
+from activities.store.connecting import connections_to
 from activities.store.figures import FigureReader, Figures
 from activities.store.parts.attempts import Attempts
+from activities.store.parts.forgetting import Forgetting
 from activities.store.parts.growing import Growing
 from activities.store.parts.mandates import Mandates
 from activities.store.parts.operations import Operations
 from activities.store.parts.outbox import Outbox
 from activities.store.parts.reservations import Reservations
+from activities.store.parts.restoring import Restoring
 from activities.store.parts.rounds import Rounds
 from activities.store.parts.rules import Rules
 from activities.store.parts.signatures import Signatures
@@ -26,7 +31,19 @@ from corral.policy import Policy
 
 
 class PostgresStore(
-    Rounds, Standings, Attempts, Outbox, Signatures, Mandates, Supply, Growing, Operations, Reservations, Rules
+    Rounds,
+    Standings,
+    Attempts,
+    Outbox,
+    Signatures,
+    Mandates,
+    Supply,
+    Growing,
+    Operations,
+    Reservations,
+    Rules,
+    Forgetting,
+    Restoring,
 ):
     """The `Store` port on PostgreSQL, part by part; and what watches over the whole."""
 
@@ -35,19 +52,23 @@ class PostgresStore(
         self._figures, self._figures_turn = FigureReader(pool), asyncio.Lock()
 
     audit = reading(audit.audit)
+    require_usable = reading(migrations.require_usable)
 
     @classmethod
     def connect(cls, url: str, clock: Clock, pool: str, policy: Policy | None = None) -> "PostgresStore":
         """Use the database at a URL of the form `postgresql+asyncpg://user@host:port/name`."""
-        # The connection that was used last knows most statements: few connections, and each with room for all of them.
-        room_for_statements = {"prepared_statement_cache_size": 500}
-        engine = create_async_engine(url, pool_size=8, max_overflow=4, pool_use_lifo=True, connect_args=room_for_statements)
-        return cls(engine, clock, pool, policy)
+        return cls(connections_to(url), clock, pool, policy)
 
     async def aclose(self) -> None:
         """Close all connections; a round that is being decided comes to nothing."""
         self._thinker.close()
         await self._engine.dispose()
+
+    async def wall(self) -> datetime:
+        """What PostgreSQL's own clock shows."""
+        async with self._engine.connect() as connection:
+            shown: datetime = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+            return shown
 
     async def figures(self) -> Figures:
         """Figures of the pool for those who watch over it; the same whichever process asks."""

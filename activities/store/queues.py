@@ -13,14 +13,14 @@ from activities.store.snapshots import QUEUE_COLUMNS, QUOTA_AMOUNTS, QUOTA_COLUM
 from corral.api import WHOLE, QueueSpec, QueueTree, QuotaSpec
 from corral.policy import Policy
 from domain.lint.rules import refusals
-from domain.quota import QuotaError, check_tree, merged
+from domain.quota.tree import QuotaError, check_tree, merged
 
 
 async def apply(connection: AsyncConnection, tree: QueueTree, policy: Policy, now: datetime) -> None:
     """Make the queues what the tree says; others stay as they are. A queue that does not say is as old as its first row.
 
     Raises:
-        domain.quota.QuotaError: the tree that would result contradicts itself or the policy; nothing is to be committed.
+        domain.quota.tree.QuotaError: the tree that would result contradicts itself or the policy; nothing is to be committed.
     """
     given = {queue.name for queue in tree.queues}
     known = await read_queues(connection)

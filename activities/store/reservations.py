@@ -14,10 +14,13 @@ from activities.ports import NotAllowed
 from activities.store import tables
 from corral.api import WHOLE
 from corral.reservation import Miss, MissKind, ReservationSpec, ReservationState, ReservationStatus
-from domain.bookings import Booking
-from domain.recurrence import Window, first_window, next_window
+from domain.calendar.recurrence import Window, first_window, next_window
+from domain.pool.bookings import Booking
 
 UNPLANNED = "no round was decided while the window was open"
+UNPLANNED_UNTIL = "no round was decided before {:%Y-%m-%dT%H:%M:%SZ}"
+LATE_SECONDS = 60.0
+"""So long (by the wall's clock) after it should have opened a window that opens only then is a miss."""
 
 _LIVE = select(tables.reservations).where(tables.reservations.c.ended_at.is_(None)).order_by(tables.reservations.c.id)
 _TOUCH = text("UPDATE nodes SET device_use = device_use WHERE id = ANY(:nodes)").bindparams(
@@ -139,11 +142,11 @@ async def write_look_at(connection: AsyncConnection, pool: str, look_at: datetim
 
 
 async def write_bookings(
-    connection: AsyncConnection, bookings: Sequence[Booking], before: Iterable[Booking], now: datetime
+    connection: AsyncConnection, bookings: Sequence[Booking], before: Iterable[Booking], now: datetime, late: timedelta
 ) -> None:
     """Write what a round has settled; a window that opens without all of its capacity is a miss, until that has come.
 
-    So is one in which what was lent comes back too late for who wants it.
+    So is one that opens `late`, as nobody planned before, and one in which what was lent comes back too late for who wants it.
     Nodes that are newly kept are touched, so that no plan which knows nothing of that can start work there.
     """
     known = {booking.id: booking for booking in before}
@@ -163,10 +166,14 @@ async def write_bookings(
             cause=booking.cause,
         )
         await _write(connection, row)
+        opens = booking.is_open and not was.is_open
+        if opens and now - max(row.latest, row.booked_at) > late:
+            unplanned = replace(row, missing=(row.spec.accelerators or 0) * WHOLE, cause=UNPLANNED_UNTIL.format(now))
+            await _record_miss(connection, unplanned, MissKind.NOT_PLANNED, now)
         is_late = booking.kind is MissKind.LOAN_IS_LATE and was.kind is not MissKind.LOAN_IS_LATE
-        if booking.is_open and booking.kind is not None and (is_late or not was.is_open):
+        if booking.is_open and booking.kind is not None and (is_late or opens):
             await _record_miss(connection, row, booking.kind, now)
-        if booking.is_open and was.missing and not booking.missing:
+        if booking.is_open and (was.missing or opens) and not booking.missing:
             await _made_good(connection, booking, now)
 
 
@@ -193,7 +200,7 @@ async def book(connection: AsyncConnection, spec: ReservationSpec, now: datetime
     """Write a reservation with its first window, or find that this was done; none where all of its windows are over.
 
     Raises:
-        domain.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
+        domain.calendar.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
         NotAllowed: the id is taken by another one.
         LookupError: it names a queue, a node or a cluster that there is not.
     """

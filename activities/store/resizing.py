@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,13 +13,14 @@ from activities.store import tables
 from activities.store.bulk import among
 from activities.store.facts import share_of
 from activities.store.launching import launch_orders
-from activities.store.leaving import give_notice_to_all
+from activities.store.leaving import NEVER_GIVEN, STAYS, give_notice, give_notice_to_all
+from activities.store.remnants import leave_behind, remainder, saying
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked, locked_workloads, open_attempts, place_of
-from corral.api import WHOLE, State
-from domain.accounting import IntervalKind
-from domain.fleet import NodeShare
-from domain.lifecycle import RESHAPED
-from domain.parts import replicas_at
+from corral.api import WHOLE, Outcome, State
+from domain.pool.fleet import NodeShare
+from domain.pool.lifecycle import RESHAPED, Leave
+from domain.pool.parts import replicas_at
+from domain.quota.accounting import IntervalKind
 
 
 async def stop_order(connection: AsyncConnection, key: AttemptKey) -> StopOrder | None:
@@ -28,6 +28,8 @@ async def stop_order(connection: AsyncConnection, key: AttemptKey) -> StopOrder 
     workloads, attempts = await locked_workloads(connection, [key.workload]), await open_attempts(connection, [key.workload])
     workload, attempt = workloads.get(key.workload), attempts.now.get(key.workload)
     if workload is None or attempt is None or attempt.epoch != key.epoch or attempt.bound_at is None:
+        return None
+    if attempt.leave is Leave.WAITING:
         return None
     wish = workload.parsed().checkpoint
     order = StopOrder(
@@ -42,11 +44,32 @@ async def _with_replicas(
     connection: AsyncConnection, order: StopOrder, workload: WorkloadRow, attempt: AttemptRow, follower: AttemptRow
 ) -> StopOrder:
     """The order with the replicas that the attempt is to go on with, as long as nobody has their room."""
-    now, then = await _shares(connection, attempt.id), await _shares(connection, follower.id)
+    now, then = await _shares(connection, attempt.id), await _shares(connection, follower.id, phase="promised")
     if not await _is_free(connection, now, then):
         return replace(order, why_anew="others have the room by now")
     orders = await launch_orders(connection, {workload.id: workload}, [follower])
     return replace(order, resized=orders[follower.id].of(attempt.id, attempt.epoch))
+
+
+async def grow_if_free(connection: AsyncConnection, journal: Journal, workload: WorkloadRow) -> None:
+    """Have a provider told to let an attempt grow that waits for room, if that is free by now."""
+    attempt, follower = journal.open.now.get(workload.id), journal.open.then.get(workload.id)
+    if attempt is None or follower is None or attempt.leave is not Leave.WAITING:
+        return
+    now, then = await _shares(connection, attempt.id), await _shares(connection, follower.id, phase="promised")
+    if await _is_free(connection, now, then):
+        give_notice(journal, attempt, Outcome.RESIZED)
+        journal.change(journal.workloads.get(workload.id, workload), explanation=None)
+        journal.note(workload.id, "ordered", f"those have left who had to: it is told to go on with {place_of(follower)}")
+        journal.tell(workload.id)
+
+
+def stay_small(journal: Journal, workload: WorkloadRow, attempt: AttemptRow, why: str) -> None:
+    """Let an attempt that waits for room to grow be as it is."""
+    journal.step(attempt, None)
+    journal.attempt(attempt, **STAYS)
+    journal.move(workload, State.RUNNING, f"keeps {place_of(attempt)}: {why}", explanation=None)
+    journal.tell(workload.id)
 
 
 async def start_anew(connection: AsyncConnection, journal: Journal, key: AttemptKey, notice: int, why: str) -> None:
@@ -60,15 +83,16 @@ async def start_anew(connection: AsyncConnection, journal: Journal, key: Attempt
         journal.tell(workload.id)
 
 
-async def _shares(connection: AsyncConnection, attempt: str) -> list[NodeShare]:
-    return [
-        share_of(row)
-        for row in await connection.execute(select(tables.allocations).where(tables.allocations.c.attempt_id == attempt))
-    ]
+async def _shares(connection: AsyncConnection, attempt: str, phase: str | None = None) -> list[NodeShare]:
+    """What an attempt has or is promised; or that of one phase."""
+    columns = tables.allocations.c
+    query = select(tables.allocations).where(columns.attempt_id == attempt)
+    query = query if phase is None else query.where(columns.phase == phase)
+    return [share_of(row) for row in await connection.execute(query)]
 
 
 async def _is_free(connection: AsyncConnection, now: Collection[NodeShare], then: Collection[NodeShare]) -> bool:
-    """Whether there is room for what it gets beside what it has."""
+    """Whether there is room for what it was promised beside what it has; what is claimed for it is nobody else's."""
     has = {share.node_id: share.room.devices for share in now}
     columns = tables.nodes.c
     found = await connection.execute(
@@ -96,13 +120,30 @@ async def go_on_resized(
         return set()
     freed = await take_up(connection, journal, workload, attempt, follower, seen.at)
     attempt = journal.attempts[attempt.id]
-    # By a number of its own: whoever takes notices back, however late, does not take this one back.
-    done = attempt.notice + 1
-    is_done: dict[str, Any] = {"leave": None, "leave_at": None, "stop_at": None, "stop_as": None, "beneficiary": None}
-    journal.attempt(attempt, **is_done, notice=done, kept_at=journal.now)
-    journal.move(workload, State.RUNNING, f"goes on with {place_of(attempt)}; what it had and keeps ran on", explanation=None)
-    journal.tell(workload.id)
+    await _is_resized(connection, journal, workload, attempt, "what it had and keeps ran on")
     return freed
+
+
+async def go_on_without(connection: AsyncConnection, journal: Journal, workload: WorkloadRow, attempt: AttemptRow) -> None:
+    """Let an attempt go on in its new size though replicas that it is to be without do not leave: those keep what they have."""
+    workload, follower = journal.workloads.get(workload.id, workload), journal.open.then[workload.id]
+    had, keeps = await _shares(connection, attempt.id), await _shares(connection, follower.id)
+    left = remainder(workload, attempt, had, keeps)
+    await take_up(connection, journal, workload, attempt, follower, journal.now)
+    attempt = journal.attempts[attempt.id]
+    await leave_behind(connection, journal, attempt, left)
+    await _is_resized(connection, journal, workload, attempt, "what does not leave counts for it no more")
+
+
+async def _is_resized(
+    connection: AsyncConnection, journal: Journal, workload: WorkloadRow, attempt: AttemptRow, how: str
+) -> None:
+    # By a number of its own: whoever takes notices back, however late, does not take this one back. Nobody is given it.
+    journal.attempt(attempt, **STAYS, notice=attempt.notice + 1, kept_at=NEVER_GIVEN)
+    said = await saying(connection, attempt, journal.now)
+    explanation = None if said is None else said.model_dump(mode="json")
+    journal.move(workload, State.RUNNING, f"goes on with {place_of(attempt)}; {how}", explanation=explanation)
+    journal.tell(workload.id)
 
 
 async def take_up(

@@ -11,9 +11,9 @@ from activities.store.facts import share_of
 from activities.store.respecifying import respecified
 from activities.store.rows import AttemptRow, Journal, WorkloadRow, locked, place_of
 from corral.api import CapacityType, Outcome, WorkloadSpec
-from domain.holding import Answered, Possession, answered
-from domain.lifecycle import BEFORE_BINDING
-from domain.world import Supply
+from domain.advice.holding import Answered, Possession, answered
+from domain.pool.lifecycle import BEFORE_BINDING
+from domain.worlds.world import Supply
 
 WHY = "its targets were changed"
 

@@ -27,15 +27,15 @@ from corral.rollout import (
     WhatIf,
 )
 from corral.wire import Steering
-from domain import fields
-from domain.approval import why_not_approved
-from domain.fields import Edits, Fields
-from domain.layers import laid, settled, without
 from domain.lint.rules import refusals
-from domain.quota import QuotaError
-from domain.rollout import named, what_changed, what_if
+from domain.operations import fields
+from domain.operations.approval import why_not_approved
+from domain.operations.fields import Edits, Fields
+from domain.operations.layers import laid, settled, without
+from domain.operations.rollout import named, what_changed, what_if
+from domain.operations.watching import Blame, breach, excused, objection, readings
+from domain.quota.tree import QuotaError
 from domain.snapshot import Snapshot
-from domain.watching import Blame, breach, excused, objection, readings
 
 TOKENS_LAST = timedelta(days=1)
 
@@ -107,9 +107,19 @@ def _stale(different: Sequence[str]) -> str:
     return f"the pool is not any more as the what-if had it: {'; '.join(different)}; nothing was changed: ask for a new what-if"
 
 
-async def _ends_at_once(world: World, order: RolloutOrder, state: RolloutState, why: str) -> Row[Any]:
+async def call_off(world: World, order: RolloutOrder, change: OperationChange) -> None:
+    """Write one that has not begun down as aborted, so that it never does: nothing is applied.
+
+    Raises:
+        NotAllowed: the id belongs to another operation.
+    """
+    if await orders.find(world.connection, order) is None:
+        await _ends_at_once(world, order, RolloutState.ABORTED, change.reason, change.who)
+
+
+async def _ends_at_once(world: World, order: RolloutOrder, state: RolloutState, why: str, who: str = "") -> Row[Any]:
     progress, kind = Progress(surroundings=Surroundings(policy="", queues={}, supply={})), order.change.kind
-    note = world.note(state, why)
+    note = world.note(state, why, who)
     return await orders.write(
         world.connection, order, kind, order.change.subject, note, due_at=None, progress=progress, is_over=True
     )
@@ -210,7 +220,7 @@ async def _put(world: World, change: Change, who: str, why: str) -> None:
     """Put a policy or queues in force.
 
     Raises:
-        domain.quota.QuotaError: they contradict the other, as it is in force now.
+        domain.quota.tree.QuotaError: they contradict the other, as it is in force now.
     """
     connection, policy, why = world.connection, world.snapshot.policy, why[:1_000]
     if change.policy is not None:

@@ -16,8 +16,8 @@ from activities.store.bulk import among, as_document, insert_rows, update_rows
 from activities.store.policies import PolicyReader
 from activities.store.steps import Steps
 from corral.api import WHOLE, Explanation, Outcome, Reason, State, WorkloadSpec
-from domain.accounting import NOT_ENTITLED, IntervalKind, entitled_milli
-from domain.lifecycle import Leave, checked, checked_step
+from domain.pool.lifecycle import Leave, checked, checked_step
+from domain.quota.accounting import NOT_ENTITLED, IntervalKind, entitled_milli
 
 FIRST_VERSION = 1
 
@@ -172,6 +172,8 @@ class Journal:
     clock: Clock
     policies: PolicyReader
     now: datetime
+    round: str | None = None
+    """The span of the round that decides so, as a W3C traceparent."""
     workloads: dict[str, WorkloadRow] = field(default_factory=dict)
     attempts: dict[str, AttemptRow] = field(default_factory=dict)
     touched: dict[tuple[str, str], set[str]] = field(default_factory=dict)
@@ -313,9 +315,13 @@ class Journal:
 
     async def _write_outbox(self, connection: AsyncConnection) -> list[Notice]:
         standings = [self.standing(workload) for workload in self.to_tell]
-        notices = [{"workload_id": standing.workload, "notice": as_json(standing)} for standing in standings]
+        traces = {workload: self.workloads[workload].trace for workload in self.to_tell}
+        rounds = {workload: self.round if trace else None for workload, trace in traces.items()}
+        notices = [
+            {"workload_id": each.workload, "notice": as_json(each), "round": rounds[each.workload]} for each in standings
+        ]
         ids = {row.workload_id: row.id for row in await insert_rows(connection, tables.outbox, notices, "id, workload_id")}
-        return [Notice(ids[each.workload], each, self.workloads[each.workload].trace) for each in standings]
+        return [Notice(ids[each.workload], each, traces[each.workload], rounds[each.workload]) for each in standings]
 
     def standing(self, workload: str) -> Standing:
         """How a workload that this transaction changed stands."""

@@ -11,7 +11,7 @@ from activities.store import tables
 from corral.api import OrderRecord
 from corral.reservation import ReservationSpec
 from corral.wire import reservation_workflow_id, workload_workflow_id
-from domain.mandates import Occasion
+from domain.operations.mandates import Occasion
 
 _LINES = text("""
     WITH RECURSIVE up AS (

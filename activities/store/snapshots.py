@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Exists, Row, Select, and_, exists, func, not_, or_, select
+from sqlalchemy import Exists, Row, exists, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
@@ -25,14 +25,14 @@ from activities.store.reservations import read_bookings, read_look_at
 from activities.store.rows import AttemptRow, WorkloadRow
 from activities.store.steps import Steps
 from activities.store.supply import Supply
-from corral.api import WHOLE, Dataset, Explanation, Outcome, QueueSpec, QuotaSpec, State, StopPolicy
+from corral.api import WHOLE, Dataset, Explanation, QueueSpec, QuotaSpec, State
 from corral.policy import Growth, Policy
-from domain.fleet import Health, Node
-from domain.lifecycle import LEAVING, MAY_STAY
-from domain.nodepools import NodePool, Provisioning, planned
-from domain.penalties import Entry, is_shown, outstanding
+from domain.pool.fleet import Node
+from domain.pool.lifecycle import LEAVING, MAY_STAY
+from domain.pool.nodepools import NodePool, Provisioning, planned
+from domain.pool.versions import Crowd
+from domain.quota.penalties import Entry, is_shown, outstanding
 from domain.snapshot import Snapshot
-from domain.versions import Crowd
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,55 +334,3 @@ def _quota_of(row: Row[Any]) -> QuotaSpec:
     columns = {name: getattr(row, name) for name in QUOTA_COLUMNS}
     amounts = {name: None if (milli := getattr(row, name)) is None else milli // WHOLE for name in QUOTA_AMOUNTS}
     return QuotaSpec.model_validate({**row.terms, **columns, **amounts})
-
-
-class Departure(NamedTuple):
-    """Why an attempt must leave though nobody takes its place."""
-
-    outcome: Outcome
-    reason: str
-
-
-HOLD_EXPIRED = Departure(Outcome.EXPIRED, "its hold expired")
-NODE_DRAINS = Departure(Outcome.DRAINED, "its node is drained")
-QUEUE_DRAINS = Departure(Outcome.DRAINED, "its queue is drained")
-
-
-async def housekeeping_due(connection: AsyncConnection, now: datetime) -> dict[str, Departure]:
-    """Workloads whose attempt must be ended from outside, and why: expired holds, and work on draining nodes or queues."""
-    attempts, holds, allocations, nodes = tables.attempts.c, tables.holds.c, tables.allocations.c, tables.nodes.c
-    workloads = tables.workloads.c
-    stays = or_(attempts.stop_at.is_(None), workloads.state == State.RESIZING)
-    staying = and_(attempts.ended_at.is_(None), attempts.follows.is_(None), stays)
-    expired = (
-        select(attempts.workload_id)
-        .join(tables.holds, holds.attempt_id == attempts.id)
-        .where(holds.ended_at.is_(None), holds.expires_at < now, attempts.ended_at.is_(None), attempts.follows.is_(None))
-        .order_by(attempts.workload_id)
-    )
-    on_draining_nodes = (
-        select(attempts.workload_id)
-        .join(tables.workloads, workloads.id == attempts.workload_id)
-        .join(tables.allocations, allocations.attempt_id == attempts.id)
-        .join(tables.nodes, nodes.id == allocations.node_id)
-        .where(staying, allocations.phase != "released", nodes.cordon == Health.DRAINING)
-        .order_by(attempts.workload_id)
-    )
-    in_draining_queues = (
-        select(attempts.workload_id)
-        .join(tables.workloads, workloads.id == attempts.workload_id)
-        .where(staying, workloads.queue.in_(_draining_queues()))
-        .order_by(attempts.workload_id)
-    )
-    due: dict[str, Departure] = {}
-    for query, departure in ((in_draining_queues, QUEUE_DRAINS), (on_draining_nodes, NODE_DRAINS), (expired, HOLD_EXPIRED)):
-        due |= dict.fromkeys(await connection.scalars(query), departure)
-    return due
-
-
-def _draining_queues() -> Select[tuple[str]]:
-    """The queues that drain: those with that order, and all below them."""
-    queues = tables.queues
-    ordered = select(queues.c.name).where(queues.c.stop == StopPolicy.HOLD_AND_DRAIN).cte("draining", recursive=True)
-    draining = ordered.union(select(queues.c.name).join(ordered, queues.c.parent == ordered.c.name))
-    return select(draining.c.name)

@@ -37,5 +37,16 @@ def pass_over(_times: RoundTimes) -> None:
     """For those whom the times of rounds do not concern."""
 
 
-def untraced(_times: RoundTimes, _traces: Sequence[str]) -> None:
+class RoundSpan:
+    """The span of a round that is under way; this one is not recorded."""
+
+    place: str | None = None
+    """Where it is, as a W3C traceparent; none where it is not kept."""
+
+    def end(self, times: RoundTimes, concerned: Sequence[str]) -> None:
+        """Record that the round has been committed, given the traces of those whom it concerned."""
+
+
+def untraced(_trigger: str) -> RoundSpan:
     """For those who record no spans of rounds."""
+    return RoundSpan()

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.store import tables
 from activities.store.changes import Kept
 from activities.store.facts import node_of
-from domain.fleet import Node, Room
+from domain.pool.fleet import Node, Room
 
 _CHANGED = select(tables.nodes).where(tables.nodes.c.changed >= bindparam("since"))
 _PROMISED = select(tables.allocations).where(tables.allocations.c.phase == "promised")

@@ -17,7 +17,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    select,
     text,
+    true,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -69,7 +73,7 @@ clusters = Table(
     Column("provider", ForeignKey("providers.name"), nullable=False),
     Column("region", Text, nullable=False),
     Column("name", Text, nullable=False),
-    # Whether it answers (`domain.leases.Reach`), since when, and why it is believed.
+    # Whether it answers (`domain.pool.leases.Reach`), since when, and why it is believed.
     Column("reach", Text, nullable=False, server_default="reachable"),
     Column("since", Instant, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
@@ -282,7 +286,7 @@ attempts = Table(
     Column("notice", Integer, nullable=False, server_default="0"),
     # When its provider is known to have taken the last one back.
     Column("kept_at", Instant),
-    # How far it has come on its way out (`domain.lifecycle.Leave`), and since when.
+    # How far it has come on its way out (`domain.pool.lifecycle.Leave`), and since when.
     Column("leave", Text),
     Column("leave_at", Instant),
     Column("beneficiary", Text),
@@ -343,6 +347,29 @@ allocations = Table(
     CheckConstraint("0 <= ALL (uses)", name="nothing_negative"),
     Index("ix_allocations_in_force", "node_id", postgresql_where=text("phase <> 'released'")),
 )
+
+# What those replicas still have that an attempt is not to have any more, by the notice for another size by which they were to
+# leave. It counts on the node, by a trigger; a row goes when they are seen gone, at the latest with the attempt.
+remnants = Table(
+    "remnants",
+    metadata,
+    Column("attempt_id", ForeignKey("attempts.id"), primary_key=True),
+    Column("notice", Integer, primary_key=True),
+    Column("node_id", ForeignKey("nodes.id"), primary_key=True, index=True),
+    Column("uses", ARRAY(Integer), nullable=False),
+    Column("cpu_milli", BigInteger, nullable=False),
+    Column("memory_mib", BigInteger, nullable=False),
+    Column("replicas", JSONB, nullable=False),
+    Column("since", Instant, nullable=False),
+)
+
+rooms = union_all(
+    select(allocations.c.attempt_id, allocations.c.node_id, false().label("is_remnant")).where(
+        allocations.c.phase != "released"
+    ),
+    select(remnants.c.attempt_id, remnants.c.node_id, true().label("is_remnant")),
+).subquery("rooms")
+"""Which attempts have something on which nodes, or are promised some."""
 
 reservations = Table(
     "reservations",
@@ -442,6 +469,8 @@ outbox = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("workload_id", ForeignKey("workloads.id"), nullable=False),
     Column("notice", JSONB, nullable=False),
+    # The span of the round that decided so, of workloads that have a trace (W3C traceparent).
+    Column("round", Text),
     Column("written", Instant, nullable=False, server_default=text("clock_timestamp()")),
     Column("delivered", Instant),
     Index("ix_outbox_undelivered", "id", postgresql_where=text("delivered IS NULL")),
@@ -518,7 +547,7 @@ ledger = Table(
 flows = Table(
     "flows",
     metadata,
-    # The ledger summed up by the hour (since 1970), by a trigger on it: see `domain.flows`.
+    # The ledger summed up by the hour (since 1970), by a trigger on it: see `domain.quota.flows`.
     Column("queue", Text, primary_key=True),
     Column("sku", Text, primary_key=True),
     Column("hour", BigInteger, primary_key=True, autoincrement=False),
@@ -571,6 +600,16 @@ orders = Table(
     Index("ix_orders_open", "began_at", postgresql_where=text("ended_at IS NULL")),
 )
 
+bygones = Table(
+    "bygones",
+    metadata,
+    # What rows that are forgotten have added to figures (`activities.store.figures`), by the labels of those.
+    Column("pool", Text, primary_key=True),
+    Column("figure", Text, primary_key=True),
+    Column("labels", Names, primary_key=True),
+    Column("amount", Double, nullable=False),
+)
+
 what_ifs = Table(
     "what_ifs",
     metadata,
@@ -605,4 +644,12 @@ policies = Table(
     Column("who", Text, nullable=False, server_default=""),
     Column("why", Text, nullable=False, server_default=""),
     Index("ix_policies_newest", "pool", "version"),
+)
+
+compatibility = Table(
+    "compatibility",
+    metadata,
+    # What this says: `oldest-worker`, the oldest version of the record whose workers can use it as it is.
+    Column("what", Text, primary_key=True),
+    Column("version", Text, nullable=False),
 )

@@ -12,6 +12,7 @@ from activities.store import tables
 from activities.store.accounts import AccountBook
 from activities.store.endpoints import following_of
 from activities.store.facts import health_of, node_of
+from activities.store.remnants import by_node
 from activities.store.reservations import read_bookings
 from activities.store.rows import AttemptRow, WorkloadRow, open_attempts
 from activities.store.snapshots import read_queues
@@ -36,12 +37,12 @@ from corral.api import (
     WorkloadFilter,
     WorkloadStatus,
 )
-from domain.budgets import ONE
-from domain.fleet import Amount, Health
-from domain.leases import Reach
-from domain.lifecycle import ON_ITS_WAY_OUT
-from domain.quota import NO_CLASSES, QuotaTree, SkuClasses
-from domain.soundness import healthy_capacity, warnings
+from domain.pool.fleet import Amount, Health
+from domain.pool.leases import Reach
+from domain.pool.lifecycle import ON_ITS_WAY_OUT
+from domain.quota.budgets import ONE
+from domain.quota.soundness import healthy_capacity, warnings
+from domain.quota.tree import NO_CLASSES, QuotaTree, SkuClasses
 
 DOLLAR = MILLION = 1_000_000
 
@@ -69,12 +70,14 @@ async def _statuses(connection: AsyncConnection, query: Select[Any]) -> list[Wor
     attempts = await _latest_attempts(connection, [row.id for row in rows])
     followers = (await open_attempts(connection, [row.id for row in rows if row.state in ON_ITS_WAY_OUT])).then
     nodes = await _nodes_of(connection, [attempt.id for attempt in (*attempts.values(), *followers.values())])
+    remnants = await by_node(connection, [attempt.id for attempt in attempts.values()])
     positions = await _positions(connection) if any(row.state is State.WAITING for row in rows) else {}
     return [
         _status_of(
             row,
             where=_where(attempts.get(row.id), nodes) if row.state not in _NOWHERE else None,
             next_where=_where(followers.get(row.id), nodes),
+            remnants=remnants.get(attempts[row.id].id, {}) if row.id in attempts else {},
             position=positions.get(row.id),
         )
         for row in rows
@@ -131,7 +134,9 @@ def _where(attempt: AttemptRow | None, nodes: dict[str, dict[str, int]]) -> Wher
     )
 
 
-def _status_of(row: WorkloadRow, *, where: Where | None, next_where: Where | None, position: int | None) -> WorkloadStatus:
+def _status_of(
+    row: WorkloadRow, *, where: Where | None, next_where: Where | None, remnants: Mapping[str, int], position: int | None
+) -> WorkloadStatus:
     explanation = Explanation.model_validate(row.explanation) if row.explanation else None
     return WorkloadStatus(
         id=row.id,
@@ -144,6 +149,7 @@ def _status_of(row: WorkloadRow, *, where: Where | None, next_where: Where | Non
         since=row.since,
         where=where,
         next_where=next_where,
+        remnants=remnants,
         explanation=explanation.model_copy(update={"position": position}) if explanation else None,
         following=following_of(row.scaling),
         outcome=Outcome(row.outcome) if row.outcome else None,

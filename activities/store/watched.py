@@ -10,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.store import orders, tables
 from corral.api import Model, OperationKind
 from corral.rollout import Change, Readings, RolloutOrder, RolloutState, Surroundings, in_words
-from domain import fields
-from domain.fields import Fields, Path
-from domain.layers import Layer, Layers, by_id, edited_by_hand, laid
-from domain.watching import Reign
+from domain.operations import fields
+from domain.operations.fields import Fields, Path
+from domain.operations.layers import Layer, Layers, by_id, edited_by_hand, laid
+from domain.operations.watching import Reign
 
 
 class Own(Model):
-    """A field that a roll-out may take back, and what lies right under it, as `domain.layers.Layer` has it."""
+    """A field that a roll-out may take back, and what lies right under it, as `domain.operations.layers.Layer` has it."""
 
     path: Path
     under: str | None

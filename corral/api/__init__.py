@@ -30,7 +30,7 @@ from corral.api.fleet import (
     PlaceKind,
     ProvisioningStatus,
 )
-from corral.api.model import HOUR_SECONDS, MAXIMUM_SECONDS, WHOLE, Identifier, Model, Seconds, ShortName, ShortText
+from corral.api.model import HOUR_SECONDS, MAXIMUM_SECONDS, WHOLE, Identifier, Model, Seconds, ShortName, ShortText, Time
 from corral.api.operation import OperationChange, OperationKind, OperationNote, OperationStatus
 from corral.api.queue import (
     BorrowWithinCohort,
@@ -163,6 +163,7 @@ __all__ = [
     "State",
     "StopPolicy",
     "Target",
+    "Time",
     "Told",
     "ToldDemand",
     "Topology",

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, Field, StrictInt, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StrictInt, StringConstraints, model_validator
 
-from corral.api.model import MAXIMUM_REPLICAS, Model, Seconds, ShortText
+from corral.api.model import MAXIMUM_REPLICAS, Model, Seconds, ShortText, Time
 
 
 def _plain_address(url: str) -> str:
@@ -77,7 +77,7 @@ class Demand(Model):
     """
 
     value: Annotated[float, Field(ge=0, le=10**12, allow_inf_nan=False)]
-    at: AwareDatetime | None = None
+    at: Time | None = None
     requests: Annotated[StrictInt, Field(ge=0, le=10**12)] = 0
     """Requests that have ended since this was told last, and of these the ones that were not served well."""
     bad: Annotated[StrictInt, Field(ge=0, le=10**12)] = 0

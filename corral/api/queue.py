@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, Field, StrictBool, StrictInt, StringConstraints, model_validator
+from pydantic import Field, StrictBool, StrictInt, StringConstraints, model_validator
 
-from corral.api.model import HOUR_SECONDS, Identifier, Model, Seconds
+from corral.api.model import HOUR_SECONDS, Identifier, Model, Seconds, Time
 
 
 class StopPolicy(StrEnum):
@@ -28,8 +28,8 @@ class QuotaSpec(Model):
     lending_limit: Annotated[StrictInt, Field(ge=0, le=10**9)] | None = None
     over_quota_weight: Annotated[StrictInt, Field(ge=0, le=10**9)] | None = None
     """Share of what is left once every queue has its nominal; the queue's weight where absent (quota model `deserved`)."""
-    valid_from: AwareDatetime | None = None
-    valid_until: AwareDatetime | None = None
+    valid_from: Time | None = None
+    valid_until: Time | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -79,7 +79,7 @@ class BudgetSpec(Model):
     amount: Annotated[StrictInt, Field(ge=0, le=10**9)]
     period_seconds: Annotated[Seconds, Field(ge=HOUR_SECONDS, multiple_of=HOUR_SECONDS)] | None = None
     half_life_seconds: Annotated[Seconds, Field(ge=HOUR_SECONDS)] | None = None
-    since: AwareDatetime = datetime(1970, 1, 1, tzinfo=UTC)
+    since: Time = datetime(1970, 1, 1, tzinfo=UTC)
     hard: StrictBool = True
 
     @model_validator(mode="after")
@@ -169,7 +169,7 @@ class QueueSpec(Model):
     fungibility: Fungibility | None = None
     priority: Annotated[StrictInt, Field(ge=-(10**6), le=10**6)] = 0
     """Which queue is given surplus first (quota model `deserved`)."""
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     """Decides between queues that are otherwise equal: the older one first (quota model `deserved`)."""
     quotas: Annotated[tuple[QuotaSpec, ...], Field(max_length=256)] = ()
     user_limits: Annotated[tuple[UserLimit, ...], Field(max_length=1_000)] = ()

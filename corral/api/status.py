@@ -14,7 +14,7 @@ from corral.api.workload import SlaTier
 
 
 class State(StrEnum):
-    """Where a workload stands in its life. `domain.lifecycle` holds the table of transitions."""
+    """Where a workload stands in its life. `domain.pool.lifecycle` holds the table of transitions."""
 
     SUBMITTED = "submitted"
     WAITING = "waiting"
@@ -86,6 +86,8 @@ class WorkloadStatus(Model):
     where: Where | None = None
     next_where: Where | None = None
     """Where it goes on with its work once it has left `where`."""
+    remnants: Mapping[str, int] = {}
+    """Of an endpoint, by node, how many replicas it has no more and were stopped by force, but do not leave."""
     explanation: Explanation | None = None
     following: Following | None = None
     """Of an endpoint, once demand has been told or asked for."""

@@ -40,7 +40,10 @@ def release(context: typer.Context, workload: WorkloadId, output: Output = None)
 
 
 def checkpointed(context: typer.Context, workload: WorkloadId, no_answer: NoAnswer = False, output: Output = None) -> None:
-    """Say that a workload's work is saved: one that has notice to leave is stopped at once."""
+    """Say that a workload's work is saved.
+
+    One that has notice to leave is stopped at once.
+    """
     name = checked_id(workload)
     if no_answer:
         _tell(context, output, lambda corral: corral.tell_checkpointed(name))
@@ -56,7 +59,10 @@ def resize(
     group: Annotated[str | None, typer.Option(help="The replica group, if there are several.")] = None,
     output: Output = None,
 ) -> None:
-    """Change the size of a workload that has not been started, or of an endpoint also as it runs."""
+    """Change how many replicas a workload has.
+
+    Of one that has not been started, or of an endpoint also as it runs.
+    """
     name, change = checked_id(workload), checked(Resize, count=count, minimum=minimum, group=group)
     _change(context, output, lambda corral: corral.resize(name, change))
 
@@ -70,7 +76,10 @@ def demand(
     no_answer: NoAnswer = False,
     output: Output = None,
 ) -> None:
-    """Tell an endpoint its demand, from which follows how many replicas it wants."""
+    """Tell an endpoint its demand.
+
+    From that follows how many replicas it wants.
+    """
     name, told = checked_id(workload), checked(Demand, value=value, requests=requests, bad=bad)
     if no_answer:
         _tell(context, output, lambda corral: corral.tell_demand(name, told))
@@ -102,9 +111,9 @@ def retarget(
     move: Annotated[bool, typer.Option("--move", help="Where it runs elsewhere: stop it, with notice, to go there.")] = False,
     output: Output = None,
 ) -> None:
-    """Change which targets a workload accepts; none accepts anything.
+    """Change which targets a workload accepts.
 
-    What has capacity that one of them accepts keeps it. What runs elsewhere is refused without --move.
+    None accepts anything. What has capacity that one of them accepts keeps it. What runs elsewhere is refused without --move.
     """
     name = checked_id(workload)
     change = read_retarget(file)
@@ -133,25 +142,34 @@ def extend(
     longer: Annotated[str, typer.Argument(metavar="TIME", help="By how much, such as 90m, 4h or 2d.", show_default=False)],
     output: Output = None,
 ) -> None:
-    """Let a workload with a maximum runtime run longer, over all of its attempts."""
+    """Let a workload with a maximum runtime run longer.
+
+    The time is over all of its attempts.
+    """
     name, change = checked_id(workload), checked(ExtendRuntime, seconds=seconds_of("time", longer))
     _change(context, output, lambda corral: corral.extend(name, change.seconds))
 
 
 def wake(context: typer.Context, workload: WorkloadId, output: Output = None) -> None:
-    """Let a workload's workflow look at the record at once, as it does now and then by itself."""
+    """Let a workload's workflow look at the record at once.
+
+    It does so now and then by itself.
+    """
     name = checked_id(workload)
     _tell(context, output, lambda corral: corral.wake(name))
 
 
 def history(context: typer.Context, workload: WorkloadId, output: Output = None) -> None:
-    """List the last changes of a workload's state as its own workflow knows them, even while PostgreSQL is away."""
+    """List the last changes of a workload's state.
+
+    As its own workflow knows them, even while PostgreSQL is away; `corral events` has all there is.
+    """
     name = checked_id(workload)
     Session.of(context, output).ask(lambda corral: corral.history(name), View(tables.moments))
 
 
 def next_wake_up(context: typer.Context, workload: WorkloadId, output: Output = None) -> None:
-    """Tell when a workload's workflow next does something by itself, and what."""
+    """Tell what a workload's workflow does next, and when."""
     name = checked_id(workload)
     Session.of(context, output).ask(lambda corral: corral.next_wake_up(name), View(tables.wake_up))
 

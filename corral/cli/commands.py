@@ -191,7 +191,9 @@ def explain(
     interval: Interval = 2,
     output: Output = None,
 ) -> None:
-    """Tell why a workload waits or was refused, and what would start it; or that it runs on what is lent to it.
+    """Tell why a workload waits, and what would start it.
+
+    Also why it was refused or has failed, or that it runs on what is lent to it.
 
     The evidence says how often each rule said no; each fix was tried on the pool as it is. With --watch, until it has ended.
     """

@@ -10,6 +10,7 @@ from temporalio.service import TLSConfig
 
 from corral.cli.problems import InvalidInput, printable, shown
 from corral.client import Corral, Unreachable
+from corral.client.errors import why_no_connection
 from corral.sealing import keys_of
 from corral.signing import Signer, signer_of
 from corral.tls import tls_of
@@ -72,9 +73,10 @@ class Connection:
         except ValueError as error:
             raise InvalidInput([f"--address: {shown(self.address)} is not host:port, such as 127.0.0.1:7233"]) from error
         except (Unreachable, TimeoutError) as error:
-            advice = "is it running there, and are --address, --tls and --api-key right?"
-            detail = printable(str(error.__cause__ or f"no answer within {CONNECT_WITHIN_SECONDS} s"))
-            raise Unreachable(f"no Temporal server answers at {self.address}; {advice}\n  {detail}") from error
+            advice = "is `make up` running, and are --address (CORRAL_TEMPORAL_ADDRESS), --tls and --api-key right?"
+            cause = error.__cause__
+            why = printable(why_no_connection(str(cause))) if cause else f"no answer within {CONNECT_WITHIN_SECONDS} s"
+            raise Unreachable(f"no Temporal server answers at {self.address}: {why}\n  {advice}") from error
 
     def _signer(self) -> Signer | None:
         if self.principal is None and self.signing_key is None:

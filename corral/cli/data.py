@@ -17,7 +17,10 @@ data = typer.Typer(help="See and change where data are.", no_args_is_help=True, 
 
 @data.command("list")
 def list_datasets(context: typer.Context, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
-    """List the datasets: their sizes, the regions with a replica, and how many workloads read them."""
+    """List the datasets, and where they are.
+
+    Their sizes, the regions with a replica, and how many workloads read them.
+    """
     Session.of(context, output).follow(lambda corral: corral.datasets(), View(tables.datasets), Watching(watch, interval))
 
 
@@ -27,7 +30,10 @@ def apply(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A YAML file with `datasets`; `-` is the standard input.")],
     output: Output = None,
 ) -> None:
-    """Make the datasets what a YAML file says, whole or not at all; those that it does not name stay as they are."""
+    """Make the datasets what a YAML file says.
+
+    Whole or not at all; those that it does not name stay as they are.
+    """
     session = Session.of(context, output)
     catalogue = read_catalogue(file)
     session.ask(lambda corral: corral.apply_datasets(catalogue), View(tables.datasets))

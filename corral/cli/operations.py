@@ -44,7 +44,9 @@ def evacuate(
     yes: Annotated[bool, typer.Option("--yes", help="Do it, however many workloads have to move.")] = False,
     output: Output = None,
 ) -> None:
-    """Empty a node, a cluster or a region: nothing new goes there, and what is there moves elsewhere, with notice.
+    """Empty a node, a cluster or a region.
+
+    Nothing new goes there, and what is there moves elsewhere, with notice.
 
     The lowest tiers go first. Where anybody has to move, it must be said with --yes.
     """
@@ -62,10 +64,15 @@ def evacuate(
     if dry_run:
         session.ask(lambda corral: corral.foresee_evacuation(order), View(tables.forecast))
     else:
-        session.ask(lambda corral: _evacuate(corral, order, is_meant=yes), View(tables.submissions))
+        session.ask(lambda corral: evacuated_if_meant(corral, order, is_meant=yes), View(tables.submissions))
 
 
-async def _evacuate(corral: Corral, order: EvacuationOrder, *, is_meant: bool) -> Sequence[Submission]:
+async def evacuated_if_meant(corral: Corral, order: EvacuationOrder, *, is_meant: bool) -> Sequence[Submission]:
+    """Begin an evacuation, unless somebody has to move and that was not said to be meant.
+
+    Raises:
+        Invalid: it was not.
+    """
     forecast = await corral.foresee_evacuation(order)
     if forecast.moves and not is_meant:
         raise Invalid(warning(order, forecast))
@@ -138,7 +145,10 @@ def reject(context: typer.Context, operation: Operation, reason: Why, who: Who =
 
 @operations.command()
 def pause(context: typer.Context, operation: Operation, reason: Why, who: Who = "", output: Output = None) -> None:
-    """Let an evacuation tell nobody else to leave; nothing new goes to its place all the same."""
+    """Let an evacuation tell nobody else to leave.
+
+    Nothing new goes to its place all the same.
+    """
     _steer(context, output, operation, Steering.PAUSE, reason, who)
 
 
@@ -150,7 +160,9 @@ def resume(context: typer.Context, operation: Operation, reason: Why, who: Who =
 
 @operations.command()
 def abort(context: typer.Context, operation: Operation, reason: Why, who: Who = "", output: Output = None) -> None:
-    """End an operation: an evacuated place accepts work again, and after a roll-out what was before is in force.
+    """End an operation, and undo what it has changed.
+
+    An evacuated place accepts work again, and after a roll-out what was before is in force.
 
     Who was told to leave already leaves, and is placed anew; nodes that somebody ordered anything else for since stay as they
     are, and so does a policy or queue that somebody has changed since.

@@ -24,9 +24,9 @@ def reserve(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="YAML files; `-` is the standard input.")],
     output: Output = None,
 ) -> None:
-    """Reserve capacity for a time, or nodes for maintenance, as YAML files say.
+    """Reserve capacity, or nodes for maintenance, for a time.
 
-    Reserving again with the same id and the same words is safe: it is the same reservation.
+    What exactly, YAML files say. Reserving again with the same id and the same words is safe: it is the same reservation.
     """
     session = Session.of(context, output)
     specs = read_reservations(files)
@@ -53,14 +53,20 @@ async def _reserve(corral: Corral, specs: Sequence[ReservationSpec]) -> list[Res
 
 @reservation.command("list")
 def list_reservations(context: typer.Context, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
-    """List the reservations: their windows, what is kept for them, and what is missing."""
+    """List the reservations.
+
+    Their windows, what is kept for them, and what is missing.
+    """
     view = View(tables.reservations)
     Session.of(context, output).follow(lambda corral: corral.reservations(), view, Watching(watch, interval))
 
 
 @reservation.command("show")
 def show(context: typer.Context, name: Name, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
-    """Show one reservation: its window, the nodes that are kept for it, and the windows that it missed."""
+    """Show one reservation.
+
+    Its window, the nodes that are kept for it, and the windows that it missed.
+    """
     view = View(tables.reservation)
     Session.of(context, output).follow(lambda corral: corral.reservation(name), view, Watching(watch, interval))
 
@@ -83,5 +89,8 @@ def cancel(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the workflow's history.")] = "",
     output: Output = None,
 ) -> None:
-    """Keep nothing for a reservation any more; work that uses what was kept runs on."""
+    """Keep nothing for a reservation any more.
+
+    Work that uses what was kept runs on.
+    """
     Session.of(context, output).ask(lambda corral: corral.cancel_reservation(name, reason), View(tables.reservation_answer))

@@ -21,7 +21,10 @@ def orders(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
     output: Output = None,
 ) -> None:
-    """List who ordered what and when, by signatures that were verified; the newest first."""
+    """List who ordered what and when, the newest first.
+
+    By signatures that were verified.
+    """
     Session.of(context, output).ask(lambda corral: corral.orders(subject, limit), View(tables.orders))
 
 
@@ -30,7 +33,9 @@ def new_key(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes.", show_default=False)],
     output: Output = None,
 ) -> None:
-    """Make a key to sign commands with: the private one into a file of yours, the public one to be told.
+    """Make a key to sign commands with.
+
+    The private one goes into a file of yours, the public one is to be told.
 
     Whoever operates the pool enters the public key in its file of principals.
     """

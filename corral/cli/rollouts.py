@@ -45,17 +45,17 @@ MostUndecided = Annotated[int, typer.Option("--undecided", help="At most for so 
 
 
 def policy_what_if(context: typer.Context, file: PolicyFile, output: Output = None) -> None:
-    """Show what a policy would do in the next round, to everybody, and a token to roll it out.
+    """Show what a policy would do in the next round.
 
-    Nothing is changed.
+    To everybody, with a token to roll it out. Nothing is changed.
     """
     _what_if(context, output, read_policy(file))
 
 
 def queue_what_if(context: typer.Context, file: QueueFile, output: Output = None) -> None:
-    """Show what queues would do in the next round, to everybody, and a token to roll them out.
+    """Show what queues would do in the next round.
 
-    Nothing is changed.
+    To everybody, with a token to roll them out. Nothing is changed.
     """
     _what_if(context, output, read_tree(file))
 
@@ -80,7 +80,9 @@ def roll_out_policy(
     undecided: MostUndecided = 0,
     output: Output = None,
 ) -> None:
-    """Put a policy in force, watch how it goes, and go back to the one before when a condition is breached.
+    """Put a policy in force, and watch how it goes.
+
+    When a condition is breached, the one before is put back.
 
     With the token of a what-if only while the pool is as it was then; without one, and somebody worse off, only with --yes.
     """
@@ -104,7 +106,9 @@ def roll_out_queues(
     undecided: MostUndecided = 0,
     output: Output = None,
 ) -> None:
-    """Make the queues what a file says, watch how it goes, and go back when a condition is breached.
+    """Make the queues what a file says, and watch how it goes.
+
+    When a condition is breached, it goes back.
 
     With the token of a what-if only while the pool is as it was then; without one, and somebody worse off, only with --yes.
     """

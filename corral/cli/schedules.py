@@ -1,18 +1,21 @@
 """The commands about schedules: operations that are ordered again and again."""
 
 import getpass
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
+from corral.api import EvacuationOrder
 from corral.cli import tables
 from corral.cli.documents import read_documents
-from corral.cli.operations import Who, Why, seconds_of
+from corral.cli.operations import Who, Why, evacuated_if_meant, seconds_of
 from corral.cli.options import Output
 from corral.cli.problems import InvalidInput, checked, checked_id
 from corral.cli.render import View
 from corral.cli.session import Session
+from corral.client import Corral, Invalid, Submission
 from corral.schedule import Revocation, ScheduleSpec
 
 schedule = typer.Typer(help="Order operations again and again.", no_args_is_help=True, rich_markup_mode=None)
@@ -28,7 +31,9 @@ def create(
     ] = "",
     output: Output = None,
 ) -> None:
-    """Let Temporal order what a YAML file says at each of its times, unless the last one is still under way.
+    """Order what a YAML file says, at each of its times.
+
+    Temporal does, unless the last one is still under way.
 
     Where commands are signed, whoever creates it signs for all of its times until it ends.
     """
@@ -59,12 +64,44 @@ def list_schedules(context: typer.Context, output: Output = None) -> None:
 
 
 @schedule.command()
+def trigger(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ID", help="The schedule's id.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="Why; that of the schedule, if nothing is said.")] = "",
+    who: Who = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it, whoever has to move or is worse off.")] = False,
+    output: Output = None,
+) -> None:
+    """Order now what a schedule orders.
+
+    Whether or not the last one is under way.
+
+    Where commands are signed, you sign this one yourself: what was signed for the schedule is for its own times.
+    """
+    id, by = checked_id(name), who or getpass.getuser()
+    session = Session.of(context, output)
+    session.ask(lambda corral: _triggered(corral, id, by, reason, is_meant=yes), View(tables.submissions))
+
+
+async def _triggered(corral: Corral, id: str, who: str, reason: str, *, is_meant: bool) -> Sequence[Submission]:
+    order = await corral.order_now(id, who=who, reason=reason)
+    if isinstance(order, EvacuationOrder):
+        return await evacuated_if_meant(corral, order, is_meant=is_meant)
+    if not is_meant and (found := await corral.what_if(order.change)).hurt:
+        raise Invalid(f"{found.in_words}; nothing was changed: see who with `what-if`, or say --yes")
+    return [await corral.roll_out(order)]
+
+
+@schedule.command()
 def remove(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="ID", help="The schedule's id.", show_default=False)],
     output: Output = None,
 ) -> None:
-    """Order it no more, and revoke what was signed for it; what it has ordered goes on."""
+    """Order it no more, and revoke what was signed for it.
+
+    What it has ordered goes on.
+    """
     id = checked_id(name)
     Session.of(context, output).ask(lambda corral: corral.unschedule(id), View(tables.schedules))
 
@@ -75,7 +112,10 @@ def mandates(
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 20,
     output: Output = None,
 ) -> None:
-    """List what was signed for schedules to order: by whom, until when, and what was revoked; the newest first."""
+    """List what was signed for schedules, the newest first.
+
+    By whom, until when, and what was revoked.
+    """
     Session.of(context, output).ask(lambda corral: corral.mandates(limit), View(tables.mandates))
 
 
@@ -87,6 +127,9 @@ def revoke(
     who: Who = "",
     output: Output = None,
 ) -> None:
-    """Take back a mandate: nothing is ordered by it from now on; what it has ordered goes on."""
+    """Take back a mandate.
+
+    Nothing is ordered by it from now on; what it has ordered goes on.
+    """
     order = checked(Revocation, mandate=checked_id(mandate), who=who or getpass.getuser(), reason=reason)
     Session.of(context, output).ask(lambda corral: corral.revoke(order), View(tables.mandates))

@@ -33,9 +33,9 @@ def list_nodes(context: typer.Context, watch: Watch = False, interval: Interval 
 
 
 def clusters(context: typer.Context, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
-    """List the clusters: whether they answer, since when and why, and when work of a suspect one is started elsewhere.
+    """List the clusters, and whether they answer.
 
-    With -o json also what became of each of late.
+    Since when and why, and when work of a suspect one is started elsewhere. With -o json also what became of each of late.
     """
     Session.of(context, output).follow(lambda corral: corral.clusters(), View(tables.clusters), Watching(watch, interval))
 
@@ -47,7 +47,9 @@ def declare_lost(
     who: Annotated[str, typer.Option("--by", help="By whom; kept with the cluster. You, if nothing is said.")] = "",
     output: Output = None,
 ) -> None:
-    """Say that nothing runs in a suspect cluster any more, so that its work is started elsewhere without waiting for its lease.
+    """Say that nothing runs in a suspect cluster any more.
+
+    Its work is then started elsewhere without waiting for its lease.
 
     If something does run there, it runs twice until the cluster's lease is over or it answers again.
     """
@@ -57,7 +59,10 @@ def declare_lost(
 
 @fleet.command("pools")
 def list_node_pools(context: typer.Context, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
-    """List the node pools: what providers can add, how much of it is wanted and why, what is there and on its way."""
+    """List the node pools: what providers can add.
+
+    How much of it is wanted and why, what is there and on its way.
+    """
     Session.of(context, output).follow(lambda corral: corral.node_pools(), View(tables.node_pools), Watching(watch, interval))
 
 
@@ -69,7 +74,10 @@ def list_orders(
     interval: Interval = 2,
     output: Output = None,
 ) -> None:
-    """List the newest orders for nodes: for whom they were given, and what came of them."""
+    """List the newest orders for nodes.
+
+    For whom they were given, and what came of them.
+    """
     view = View(tables.provisionings)
     Session.of(context, output).follow(lambda corral: corral.provisionings(limit), view, Watching(watch, interval))
 
@@ -81,7 +89,10 @@ def rounds(
     interval: Interval = 2,
     output: Output = None,
 ) -> None:
-    """List the newest rounds: what they decided, how far from the best they may be, and how long they took."""
+    """List the newest rounds, and what they decided.
+
+    Also how far from the best they may be, and how long they took.
+    """
     Session.of(context, output).follow(lambda corral: corral.rounds(limit), View(tables.rounds), Watching(watch, interval))
 
 
@@ -109,7 +120,10 @@ def uncordon(
     region: Annotated[str | None, typer.Option(help="All of PROVIDER/REGION instead.")] = None,
     output: Output = None,
 ) -> None:
-    """Let nodes accept work again: named ones of a provider, or all of a cluster or a region, as after an evacuation."""
+    """Let nodes accept work again.
+
+    Named ones of a provider, or all of a cluster or a region, as after an evacuation.
+    """
     named = {PlaceKind.CLUSTER: cluster, PlaceKind.REGION: region}
     places = [(kind, place) for kind, place in named.items() if place is not None]
     if len(places) + bool(provider) != 1 or bool(provider) != bool(nodes):

@@ -83,6 +83,7 @@ def status(status: WorkloadStatus) -> Page:
         "Preemptions": status.preemptions or None,
         "Tasks done": status.tasks_done,
     }
+    facts["Does not leave"] = _on_nodes(status.remnants) or None
     places = _facts_of_place(status.where) | _facts_of_next_place(status.next_where)
     return (card(facts | places | _facts_of_following(status.following) | _facts_of_reason(status.explanation)),)
 
@@ -99,8 +100,12 @@ def _facts_of_place(where: Where | None) -> dict[str, object]:
     return {
         "Where": _place(where),
         "Accelerators": _accelerators(where),
-        "Nodes": ", ".join(f"{node} ({count})" for node, count in where.nodes.items()),
+        "Nodes": _on_nodes(where.nodes),
     }
+
+
+def _on_nodes(replicas: Mapping[str, int]) -> str:
+    return ", ".join(f"{node} ({count})" for node, count in replicas.items())
 
 
 def _facts_of_next_place(where: Where | None) -> dict[str, object]:
@@ -466,12 +471,19 @@ def schedules(statuses: Sequence[ScheduleStatus]) -> Page:
         Column("CRON"),
         Column("ZONE"),
         Column("NEXT", is_whole=True),
+        *_numbers("ORDERED", "LEFT OUT", "MISSED"),
         Column("UNTIL", is_whole=True),
         Column("MANDATE"),
         Column("BY"),
         Column("REASON"),
     )
-    rows = ((s.id, s.subject, s.cron, s.time_zone, s.next_at, s.until, s.mandate, s.who, s.reason) for s in statuses)
+    rows = (
+        (
+            *(s.id, s.subject, s.cron, s.time_zone, s.next_at, s.ordered, s.left_out, s.missed),
+            *(s.until, s.mandate, s.who, s.reason),
+        )
+        for s in statuses
+    )
     return (table(columns, rows),)
 
 

@@ -30,7 +30,10 @@ def show(
     interval: Interval = 2,
     output: Output = None,
 ) -> None:
-    """Show one queue: all its terms, its quotas of every validity, and what it uses."""
+    """Show one queue with its terms, quotas and use.
+
+    Quotas of every validity are there, also those that are not valid now.
+    """
     Session.of(context, output).follow(lambda corral: corral.queue(name), View(tables.queue), Watching(watch, interval))
 
 
@@ -40,7 +43,10 @@ def apply(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A YAML file with `queues`; `-` is the standard input.")],
     output: Output = None,
 ) -> None:
-    """Make the queues what a YAML file says, whole or not at all; queues that it does not name stay as they are."""
+    """Make the queues what a YAML file says.
+
+    Whole or not at all; queues that it does not name stay as they are.
+    """
     session = Session.of(context, output)
     tree = read_tree(file)
     session.ask(lambda corral: _apply(corral, tree), View(tables.queues))

@@ -7,14 +7,14 @@ from datetime import datetime
 from corral.api import Reason
 from corral.policy import DocumentKind, Fault, LintFinding, Policy
 from domain.facts import Facts
-from domain.feasibility import sift
 from domain.lint.documents import listed
 from domain.lint.rules import lint
-from domain.nodepools import still_planned
-from domain.request import requests
+from domain.placement.feasibility import sift
+from domain.pool.nodepools import still_planned
+from domain.pool.workload import Waiting
 from domain.round import refuse
 from domain.snapshot import Snapshot
-from domain.workload import Waiting
+from domain.worlds.request import requests
 
 MOST_NAMES = 5
 """Workloads that a finding names."""

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from corral.api import QueueSpec
 from corral.policy import Policy
-from domain.law import Article, Case
 from domain.lint.documents import Complaint, Documents, listed
 from domain.lint.reach import Reach
+from domain.worlds.law import Article, Case
 
 Scope = tuple[str, str]
 

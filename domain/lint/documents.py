@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from corral.api import QueueSpec
 from corral.policy import DocumentKind, Policy
-from domain.law import Law
+from domain.worlds.law import Law
 
 
 @dataclass(frozen=True, slots=True)

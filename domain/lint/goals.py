@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from corral.policy import Goal, Goals, Hazard, Preference
-from domain.data import terms_of
-from domain.law import Case
 from domain.lint.documents import Complaint, Documents, listed
 from domain.lint.reach import Reach
+from domain.pool.data import terms_of
+from domain.worlds.law import Case
 
 
 def prefers_the_forbidden(documents: Documents) -> Iterator[Complaint]:

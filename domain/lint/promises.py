@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from corral.policy import DisruptionBudget, QuotaModel
 from domain.lint.documents import Complaint, Documents
-from domain.standing import TIERS
+from domain.pool.standing import TIERS
 
 CONTROL_SECONDS = 3_600
 """The window over which guarantees are kept."""

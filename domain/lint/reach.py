@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import islice, product
 
 from corral.api import CapacityType
-from domain.law import Article, Case
 from domain.lint.documents import Documents
+from domain.worlds.law import Article, Case
 
 ANY_OTHER = "*"
 """Stands for every name that no document knows; no identifier is spelled so."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from activities.store import migrations, tables
+from activities.store import tables
 from tests.activities.store.pool import Pool
 from tests.servers import PostgresServer
 
@@ -20,9 +20,7 @@ _EMPTY_EVERYTHING = ";".join(
 @pytest.fixture(scope="session")
 async def shared(postgres: PostgresServer) -> AsyncIterator[Pool]:
     """A database with all tables."""
-    url = await postgres.create_database()
-    await migrations.upgrade(url)
-    shared = Pool.at(url)
+    shared = Pool.at(await postgres.create_record())
     yield shared
     await shared.engine.dispose()
 

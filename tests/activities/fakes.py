@@ -28,7 +28,7 @@ from activities.ports import (
 from activities.pulling import Pulling
 from activities.store.postgres import PostgresStore
 from corral.api import Demand, DemandSource
-from domain.leases import LeaseTerms
+from domain.pool.leases import LeaseTerms
 from tests.activities.store.pool import PROVIDER, HandClock, Pool
 
 
@@ -59,6 +59,10 @@ class FakeProvider:
     """Replicas that are not to be there any more do not leave, however long."""
     is_stuck: bool = False
     """Not even by force."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """How many replicas each attempt is to have."""
+    remaining: dict[str, set[int]] = field(default_factory=dict)
+    """The notices for another size by which replicas of an attempt are still to leave."""
 
     async def snapshot(self) -> ProviderSnapshot:
         return ProviderSnapshot(
@@ -75,6 +79,7 @@ class FakeProvider:
             raise self.failures.pop()
         if order.attempt_id in self.fenced:
             raise ProviderError(ErrorClass.FENCED, f"{order.attempt_id} was released")
+        self.sizes.setdefault(order.attempt_id, len(order.places))
         self.attempts.setdefault(order.attempt_id, self.sees(order.attempt_id, self.starts_as))
         if self.failures:
             raise self.failures.pop()
@@ -102,12 +107,21 @@ class FakeProvider:
             raise self.failures.pop()
         is_news = notice > self.notices.get(order.attempt_id, 0)
         self.notices[order.attempt_id] = max(notice, self.notices.get(order.attempt_id, 0))
-        if (at_once and not self.is_stuck) or (is_news and not self.is_stubborn):
+        before = self.sizes.get(order.attempt_id, 0)
+        self.sizes[order.attempt_id] = len(order.places) if is_news else before
+        leave = not self.is_stubborn or len(order.places) > before
+        if (at_once and not self.is_stuck) or (is_news and leave):
             self.is_resized(order.attempt_id, notice)
+        elif is_news:
+            self.remaining.setdefault(order.attempt_id, set()).add(notice)
 
     def is_resized(self, attempt_id: str, notice: int) -> Observation:
-        """An attempt has the replicas of that notice, and no others."""
-        self.attempts[attempt_id] = replace(self.sees(attempt_id, Phase.RUNNING), resized=notice)
+        """An attempt has the replicas of that notice, and those have left who were to leave by it."""
+        remaining = self.remaining.get(attempt_id, set())
+        remaining.discard(notice)
+        last = max(notice, self.attempts[attempt_id].resized)
+        remains = frozenset(each for each in remaining if each < last)
+        self.attempts[attempt_id] = replace(self.sees(attempt_id, Phase.RUNNING), resized=last, remains=remains)
         return self.attempts[attempt_id]
 
     async def keep(self, attempt_id: str, epoch: int, *, notice: int) -> None:

@@ -68,6 +68,17 @@ async def test_a_spec_of_another_id_than_its_workflow_is_refused(pool: Pool) -> 
     assert standing.workload == "w"
 
 
+async def test_work_whose_workflow_has_an_id_by_which_nobody_finds_it_is_refused(pool: Pool) -> None:
+    await pool.gets(a_view())
+    spec = a_spec("w", gpus=1).model_dump(mode="json")
+    admission = Admission(pool.store, Crew(pool).courier)
+    refused = await admission.admit(AdmissionOrder("w", spec, "w"))
+    assert (refused.state, refused.reason) == (State.REFUSED, Reason.INVALID_SPEC)
+    assert refused.message == "its workflow has the id 'w', by which nobody finds it; start it as 'workload/w'"
+    assert await pool.sql("SELECT * FROM workloads") == []
+    assert (await admission.admit(AdmissionOrder("w", spec, "workload/w"))).state is State.RESERVED
+
+
 async def test_all_problems_of_a_spec_are_named_at_once(pool: Pool) -> None:
     standing = await _admit(pool, {"id": "w", "queue": "Q", "priority": 1.5, "tier": 3})
     assert [problem.split(":")[0] for problem in standing.message.split("; ")] == ["queue", "tier", "priority"]

@@ -12,9 +12,10 @@ from activities.advice import Advisor
 from activities.answers import AdmissionOrder
 from activities.deciding import AGAIN_AFTER, Decider
 from corral.api import Reason, State
-from domain import fixes, isolation
+from domain import isolation
+from domain.advice import question
+from domain.advice.fixes import explained_now
 from domain.decision import Plan
-from domain.fixes import explained_now
 from domain.isolation import schedule_around
 from domain.round import schedule, who_starts
 from domain.snapshot import Snapshot
@@ -52,7 +53,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> set[frozenset[str]]:
         return who_starts(snapshot, now)
 
     monkeypatch.setattr(isolation, "schedule", fragile)
-    monkeypatch.setattr(fixes, "who_starts", as_fragile)
+    monkeypatch.setattr(question, "who_starts", as_fragile)
     return groups
 
 

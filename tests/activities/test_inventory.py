@@ -8,7 +8,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.ports import Beat, Event, Phase
-from corral.api import Cordon, Outcome, SlaTier, State
+from corral.api import Autoscale, Cordon, Outcome, SlaTier, State
+from corral.policy import Policy
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import NOON, seconds
@@ -136,6 +137,35 @@ async def test_a_stop_that_went_by_is_given_again(crew: Crew) -> None:
     crew.pool.clock.move(60)
     await watches(crew)
     assert "preempt train.1 SIGTERM 30" in crew.provider.calls
+
+
+async def test_replicas_that_do_not_leave_are_stopped_again_until_they_are_gone(crew: Crew) -> None:
+    pool, step = crew.pool, Policy().stop_seconds + 31
+    await pool.store.write_nodes("aws", [a_view("n2")], complete=False)
+    crew.provider.nodes = [a_view(), a_view("n2")]
+    await pool.arrive(a_spec("chat", gpus=1, count=3, minimum=1, autoscale=Autoscale(target=10, minimum=1, most=6)))
+    await crew.placement.bind(await pool.key("chat"))
+    crew.provider.is_stubborn = crew.provider.is_stuck = True
+    await pool.adjusts("resize", "chat", count=1)
+    await pool.plan()
+    for _ in range(2):
+        await crew.placement.stop(await pool.key("chat"))
+        pool.clock.move(step)
+        await pool.store.keep_house()
+    assert (await pool.state("chat"), await pool.used("n2")) == (State.RUNNING, 3_000)
+
+    pool.clock.move(step)
+    for _ in range(2):
+        await watches(crew)
+        assert crew.provider.calls[-1] == "resize chat.1 1 at once"
+    assert await pool.used("n2") == 3_000
+    crew.provider.is_stuck = False
+    await watches(crew)
+    await watches(crew)
+    assert (await pool.state("chat"), await pool.used("n2"), await pool.findings()) == (State.RUNNING, 1_000, {})
+    calls = list(crew.provider.calls)
+    await watches(crew)
+    assert crew.provider.calls == calls, "they are gone"
 
 
 async def test_a_report_about_work_that_was_only_held_is_not_believed(crew: Crew) -> None:

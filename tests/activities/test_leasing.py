@@ -449,7 +449,7 @@ async def test_a_key_of_an_old_epoch_stops_and_keeps_nothing(crew: Crew) -> None
 
 
 async def test_a_returned_cluster_in_which_nothing_can_be_released_takes_no_lease_from_others(crew: Crew) -> None:
-    """Neither where each release takes long, nor where none is ever answered."""
+    """Neither where each release takes long, nor where one is not answered for longer than leases last."""
     crew.provider.silent.add(HERE)
     await crew.loses()
     crew.provider.silent.clear()
@@ -461,13 +461,48 @@ async def test_a_returned_cluster_in_which_nothing_can_be_released_takes_no_leas
     for _ in range(2):
         assert await crew.renews(1) == "clusters: 1 reachable, 1 returned"
 
-    async def is_never_answered(attempt_id: str, epoch: int) -> None:
-        await asyncio.Event().wait()
+    answered = asyncio.Event()
 
-    crew.provider.release = is_never_answered  # type: ignore[method-assign]
+    async def is_not_answered(attempt_id: str, epoch: int) -> None:
+        crew.provider.calls.append(f"asked {attempt_id}")
+        await answered.wait()
+        crew.provider.becomes(attempt_id, Phase.LOST)
+
+    crew.provider.release = is_not_answered  # type: ignore[method-assign]
+    for _ in range(2):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await crew.renews(1) == "clusters: 1 reachable, 1 returned"
+        assert crew.provider.leases[THERE] == noon(_now(crew) + LEASE_SECONDS)
+    assert crew.provider.calls.count("asked train.1") == 1, "it is not asked anew while it has not answered"
+
+    answered.set()
+    await crew.renews(1)
+    assert await crew.renews(1) == "clusters: 2 reachable"
+
+
+async def test_what_is_not_released_when_leases_are_kept_no_more_is_left_to_who_keeps_them_next(crew: Crew) -> None:
+    crew.provider.silent.add(HERE)
+    await crew.loses()
+    crew.provider.silent.clear()
+    asked, forsaken = asyncio.Event(), asyncio.Event()
+
+    async def is_never_answered(attempt_id: str, epoch: int) -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            forsaken.set()
+
+    releases, crew.provider.release = crew.provider.release, is_never_answered  # type: ignore[method-assign]
     async with asyncio.timeout(PATIENCE_SECONDS):
-        assert await crew.renews(1) == "clusters: 1 reachable, 1 returned"
-    assert crew.provider.leases[THERE] == noon(_now(crew) + LEASE_SECONDS)
+        await ActivityEnvironment().run(crew.leasing.keep, PROVIDER, 0)
+    assert asked.is_set()
+    assert forsaken.is_set()
+
+    crew.provider.release = releases  # type: ignore[method-assign]
+    for _ in range(2):
+        await crew.renews(1)
+    assert await crew.renews(1) == "clusters: 2 reachable"
 
 
 async def test_whoever_keeps_leases_is_known_to_be_alive_between_two_renewals(crew: Crew) -> None:

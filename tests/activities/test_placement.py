@@ -5,7 +5,7 @@ import pytest
 from activities.answers import AttemptKey
 from activities.ports import ErrorClass, Phase, ProviderError
 from corral.api import Autoscale, Outcome, SlaTier, State
-from domain.lifecycle import Leave
+from domain.pool.lifecycle import Leave
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view
 

@@ -8,9 +8,10 @@ import pytest
 from activities.ports import ErrorClass, Phase, ProviderError
 from corral.api import Autoscale, SlaTier, State
 from corral.policy import Policy
-from domain.lifecycle import ON_ITS_WAY_OUT
+from domain.pool.lifecycle import ON_ITS_WAY_OUT
 from tests.activities.dying import death_after
 from tests.activities.fakes import Crew
+from tests.activities.store.endpoints import is_to_grow_at_others_expense
 from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view
 
 RULES = Autoscale(target=10, minimum=1, most=6)
@@ -65,6 +66,11 @@ async def shrinks_slowly(crew: Crew) -> None:
     await is_to_have(crew, 2)
 
 
+async def shrinks_in_vain(crew: Crew) -> None:
+    crew.provider.is_stubborn = crew.provider.is_stuck = True
+    await is_to_have(crew, 2)
+
+
 async def is_refused_room(crew: Crew) -> None:
     crew.provider.failures = [ProviderError(ErrorClass.NO_CAPACITY, "a device is taken")]
     await is_to_have(crew, 5)
@@ -85,10 +91,10 @@ ANEW = (State.RESIZING, State.STOPPING, State.RESERVING, State.RESERVED, State.S
 
 @dataclass(frozen=True)
 class Way:
-    """How a change of size may go, with how many replicas it ends, its states, and the calls that are its steps."""
+    """How a change of size may go, how many devices are taken at its end, its states, and the calls that are its steps."""
 
     begins: Callable[[Crew], Awaitable[None]]
-    replicas: int
+    devices: int
     states: Sequence[State]
     steps: Sequence[tuple[str, int]]
     """Each by what is called, and the how many-th time."""
@@ -98,6 +104,7 @@ WAYS = (
     Way(grows, 5, IN_PLACE, (("round", 1), ("resize", 1), ("noticed", 1), ("settle", 1))),
     Way(shrinks, 2, IN_PLACE, (("round", 1), ("resize", 1), ("noticed", 1), ("settle", 1))),
     Way(shrinks_slowly, 2, IN_PLACE, (("noticed", 1), ("keep_house", 1), ("resize", 2), ("settle", 2))),
+    Way(shrinks_in_vain, 3, IN_PLACE, (("noticed", 1), ("keep_house", 1), ("resize", 2), ("keep_house", 2))),
     Way(is_refused_room, 5, ANEW, (("start_anew", 1), ("preempt", 1), ("noticed", 1), ("settle", 1), ("launch", 1))),
     Way(may_stay_as_it_is, 3, IN_PLACE, (("round", 1), ("keep", 1), ("kept", 1))),
 )
@@ -118,8 +125,20 @@ async def test_the_next_worker_finds_what_was_done(crew: Crew, way: Way, call: s
     pool.store = pool.another_store()
     await works(dying.another())
     standing, epoch = await pool.standing("chat"), 1 if way.states is IN_PLACE else 2
-    assert (standing.state, standing.epoch, await pool.used()) == (State.RUNNING, epoch, 1_000 * way.replicas)
+    assert (standing.state, standing.epoch, await pool.used()) == (State.RUNNING, epoch, 1_000 * way.devices)
     told = [event.kind for event in (await pool.store.events("chat", 0))[known:]]
     assert [kind for kind in told if kind in set(State)] == list(way.states), "each once"
     assert [seen.phase for seen in dying.provider.attempts.values() if not seen.phase.is_over] == [Phase.RUNNING]
     assert await pool.findings() == {}
+
+
+async def test_a_provider_is_told_of_growth_at_others_expense_when_they_have_left(pool: Pool) -> None:
+    await is_to_grow_at_others_expense(pool)
+    crew = Crew(pool)
+    crew.provider.attempts["w.1"] = crew.provider.sees("w.1", Phase.RUNNING)
+    await crew.placement.stop(await pool.key("w"))
+    assert crew.provider.calls == []
+    await pool.ends("guest", Phase.CANCELLED)
+    await crew.placement.stop(await pool.key("w"))
+    assert crew.provider.calls == ["resize w.1 3"]
+    assert (await pool.state("w"), await pool.used(), await pool.findings()) == (State.RUNNING, 3_000, {})

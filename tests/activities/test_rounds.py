@@ -42,3 +42,27 @@ async def test_a_planner_is_known_to_be_alive_while_it_decides_for_long(pool: Po
     )
     assert heard == [True]
     assert (await pool.standing("train")).state is State.RESERVED
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_planner_forgets_what_ended_long_ago_and_decides_though_that_fails(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    await pool.gets()
+    await pool.arrive(a_spec("train"))
+    await pool.gets(a_view())
+    crew, environment, asked = Crew(pool), ActivityEnvironment(), list[timedelta]()
+
+    async def forget_old(retention: timedelta) -> int:
+        asked.append(retention)
+        environment.worker_shutdown()
+        if fails:
+            raise OSError("the disk is full")
+        return 0
+
+    monkeypatch.setattr(pool.store, "forget_old", forget_old)
+    week = timedelta(days=7)
+    rounds = Rounds(pool.store, crew.courier, crew.workloads, pool.clock, crew.pulling, retention=week)
+    await environment.run(rounds.keep_deciding, LONG_SECONDS)
+    assert asked == [week]
+    assert (await pool.standing("train")).state is State.RESERVED

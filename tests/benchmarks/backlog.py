@@ -1,16 +1,19 @@
-"""`python -m tests.benchmarks.backlog [NUMBER...]`: submits and rounds while very many workloads wait; JSON lines.
+"""`python -m tests.benchmarks.backlog [--reserved] [--policy POLICY] [NUMBER...]`: rounds while very many wait; JSON lines.
 
 What changes is the same each time: one workload arrives, or one ends and another starts in its place. What grows is what does
 not change, and each figure is told as a ratio to the first number as well. Milliseconds are CPU time, so that nobody else who
 keeps the machine busy counts: of this process, and of what PostgreSQL does for it. Each number has a process of its own.
+Where it is `--reserved`, a node is kept for a reservation that opens in a week. A policy is a YAML file, or the name of a
+preset.
 """
 
 import resource
-import sys
 import time
+from argparse import ArgumentParser
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing import get_context
 from statistics import median
 from typing import NamedTuple
@@ -21,8 +24,11 @@ from sqlalchemy import text
 from activities.deciding import Decider
 from activities.ports import Decide, Phase
 from activities.store.postgres import PostgresStore
+from corral.cli.policies import read_policy
+from corral.policy import Policy
+from corral.reservation import ReservationSpec
 from tests.benchmarks.figures import Figure, spread
-from tests.benchmarks.rounds import Bench, Size, filled
+from tests.benchmarks.rounds import DEVICES, QUEUE, SKU, Bench, Size, filled
 from worker.collecting import collect_a_little
 from worker.settings import LOOPBACK
 
@@ -63,6 +69,12 @@ async def more_wait(bench: Bench, number: int) -> None:
             await connection.execute(_THEIR_INTERVALS, which)
     async with bench.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         await connection.execute(text("VACUUM ANALYZE"))
+
+
+def in_a_week(bench: Bench) -> ReservationSpec:
+    """A node is kept, for a window that does not open meanwhile."""
+    start = bench.clock.now() + timedelta(days=7)
+    return ReservationSpec(id="kept", queues=(QUEUE,), accelerators=DEVICES, sku=SKU, start=start, seconds=3_600)
 
 
 def database_milliseconds(bench: Bench) -> float:
@@ -119,11 +131,13 @@ class Measured(NamedTuple):
     memory: int
 
 
-async def measured_with(number: int) -> Measured:
+async def measured_with(number: int, *, is_reserved: bool, policy: Policy) -> Measured:
     """What changes cost while so many wait; to be called in a process of its own."""
     collect_a_little()
-    async with filled(Size(nodes=NODES, width=1, waiting=EXAMPLES)) as bench:
+    async with filled(Size(nodes=NODES, width=1, waiting=EXAMPLES), policy) as bench:
         await more_wait(bench, number)
+        if is_reserved:
+            await bench.a_store().reserve(in_a_week(bench))
         changes = Changes(bench, bench.a_store(), Decider().decide)
         took = {"first round of a process": await measured(changes.nothing, bench)}
         for change in (changes.submit, changes.end_and_start, changes.nothing):
@@ -132,17 +146,17 @@ async def measured_with(number: int) -> Measured:
         return Measured(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
-def measure(numbers: Sequence[int] = NUMBERS) -> Iterator[Figure]:
+def measure(numbers: Sequence[int] = NUMBERS, *, is_reserved: bool = False, policy: Policy | None = None) -> Iterator[Figure]:
     """For each number of waiting workloads what a change costs, and how many times that is of the first number's."""
     first: Measured | None = None
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as processes:
         for number in numbers:
-            found = processes.submit(_measured_with, number).result()
+            found = processes.submit(_measured_with, number, is_reserved, policy or Policy()).result()
             yield from figures(number, found, first := first or found)
 
 
-def _measured_with(number: int) -> Measured:
-    return uvloop.run(measured_with(number))
+def _measured_with(number: int, is_reserved: bool, policy: Policy) -> Measured:
+    return uvloop.run(measured_with(number, is_reserved=is_reserved, policy=policy))
 
 
 def figures(number: int, found: Measured, first: Measured) -> Iterator[Figure]:
@@ -161,7 +175,13 @@ def beside(name: str, unit: str, found: Sequence[float], reference: Sequence[flo
 
 def main() -> None:
     """Measure, and print each figure when it is there."""
-    for figure in measure([int(each) for each in sys.argv[1:]] or NUMBERS):
+    parser = ArgumentParser(prog="python -m tests.benchmarks.backlog", description="Rounds while very many wait.")
+    parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="so many wait; by default three numbers")
+    parser.add_argument("--reserved", action="store_true", help="a node is kept for a reservation that opens in a week")
+    parser.add_argument("--policy", default="default", help="a YAML file, or the name of a preset")
+    asked = parser.parse_args()
+    policy = read_policy(asked.policy).content
+    for figure in measure(asked.numbers or NUMBERS, is_reserved=asked.reserved, policy=policy):
         print(figure.as_json(), flush=True)
 
 

@@ -5,7 +5,6 @@ from their formulas, those of the paper beside it.
 """
 
 import argparse
-import csv
 import json
 import multiprocessing
 import resource
@@ -20,8 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from corral.api import WHOLE
-from domain.fleet import Node, Room
-from domain.fragmentation import (
+from corral.cli.problems import InvalidInput
+from domain.placement.layout import lay_out
+from domain.pool.fleet import Node, Room
+from domain.pool.stock import Atlas, NodeRoom, Stock
+from domain.worlds.fragmentation import (
     IMPOSSIBLE,
     NO_DEVICE,
     Integers,
@@ -33,10 +35,9 @@ from domain.fragmentation import (
     fits,
     fragmentation,
 )
-from domain.outlook import OUTLOOK, IdleFleet, Outlook, rooms_of
-from domain.placement import lay_out
-from domain.request import NO_TERMS, NO_TOPOLOGY, Gang, Shape, Terms
-from domain.stock import Atlas, NodeRoom, Stock
+from domain.worlds.outlook import OUTLOOK, IdleFleet, Outlook, rooms_of
+from domain.worlds.request import NO_TERMS, NO_TOPOLOGY, Gang, Shape, Terms
+from tests.benchmarks.traces import read_nodes, read_order, read_pods, read_ties
 
 ARRIVED = (100, 130)
 """At how much demand, in per cent of capacity, allocation is told."""
@@ -58,33 +59,25 @@ class Experiment:
 
     @classmethod
     def read(cls, nodes: Path, pods: Path, order: Path, ties: Path) -> "Experiment":
-        """From a node list and a pod list, names of pods as they arrive, and names of nodes that sort by number."""
-        ranks = {name.split("-", 1)[1]: rank for rank, name in enumerate(sorted(ties.read_text().split()))}
-        rows = sorted((row for row in _rows(nodes) if row["sn"] in ranks), key=lambda row: ranks[row["sn"]])
-        skus = tuple(sorted({row["model"] for row in rows}))
-        most = max(int(row["gpu"]) for row in rows)
+        """From a node list and a pod list, names of pods as they arrive, and the numbers of nodes.
+
+        Raises:
+            InvalidInput: something is wrong with one of the files.
+        """
+        listed, demand = read_nodes(nodes), read_pods(pods)
+        names, ranks = read_order(order, demand), read_ties(ties, listed)
+        fleet = sorted(listed, key=lambda node: (ranks[node.name], node.name))
+        skus = tuple(sorted({node.sku for node in fleet}))
+        most = max(node.devices for node in fleet)
         rooms = Rooms(
-            np.array([[WHOLE * (device < int(row["gpu"])) for device in range(most)] for row in rows], np.int64),
-            np.array([int(row["cpu_milli"]) for row in rows], np.int64),
-            np.array([int(row["memory_mib"]) for row in rows], np.int64),
-            np.array([skus.index(row["model"]) for row in rows], np.int64),
+            np.array([[WHOLE * (device < node.devices) for device in range(most)] for node in fleet], np.int64),
+            np.array([node.cpu_milli for node in fleet], np.int64),
+            np.array([node.memory_mib for node in fleet], np.int64),
+            np.array([skus.index(node.sku) for node in fleet], np.int64),
         )
-        by_name = {row["name"]: _need(row) for row in _rows(pods)}
-        names = order.read_text().split()
-        needs = tuple(sorted({by_name[name] for name in names}))
+        needs = tuple(sorted({demand[name] for name in names}))
         places = {need: place for place, need in enumerate(needs)}
-        return cls(rooms, skus, Counter(by_name.values()), needs, tuple(places[by_name[name]] for name in names))
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _need(row: Mapping[str, str]) -> Need:
-    number = int(row["num_gpu"])
-    skus = tuple(sku for sku in (row.get("gpu_spec") or "").split("|") if sku) if number else ()
-    return Need(number * int(row["gpu_milli"] or 0), int(row["cpu_milli"]), int(row["memory_mib"]), skus)
+        return cls(rooms, skus, Counter(demand.values()), needs, tuple(places[demand[name]] for name in names))
 
 
 def kind_of(need: Need) -> str:
@@ -316,7 +309,10 @@ def main() -> None:
     parser.add_argument("--ties", type=Path, required=True, help="NUMBER-NODE, one a line; the least wins a tie")
     parser.add_argument("--policy", nargs="+", choices=POLICIES, default=list(POLICIES))
     given = parser.parse_args()
-    experiment = Experiment.read(given.nodes, given.pods, given.order, given.ties)
+    try:
+        experiment = Experiment.read(given.nodes, given.pods, given.order, given.ties)
+    except InvalidInput as error:
+        raise SystemExit(str(error)) from error
     for outcome in outcomes(experiment, given.policy):
         print(json.dumps(asdict(outcome)), flush=True)
 

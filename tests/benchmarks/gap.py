@@ -10,18 +10,18 @@ from corral.api import WHOLE, QueueSpec, SlaTier, State, Target
 from corral.policy import Goals, Improvement, Policy
 from domain.decision import Fallback, Plan, Quality, Start
 from domain.facts import Facts
-from domain.feasibility import offers, sift
-from domain.fleet import Amount, Node
-from domain.improvement import NO_GAINS
-from domain.quality import quality
-from domain.request import requests
+from domain.improvement.improved import NO_GAINS
+from domain.improvement.quality import quality
+from domain.placement.feasibility import offers, sift
+from domain.placement.seating import Demand, Seating
+from domain.pool.fleet import Amount, Node
+from domain.pool.workload import Active, Waiting
+from domain.quota_models.turns import Turns
 from domain.round import schedule
-from domain.seating import Demand, Seating
 from domain.snapshot import Snapshot
 from domain.solver import Programme, Solution, Variable, solve
-from domain.turns import Turns
-from domain.workload import Active, Waiting
-from domain.world import World
+from domain.worlds.request import requests
+from domain.worlds.world import World
 from tests.benchmarks.figures import Figure, Spread, spread
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_snapshot, a_workload, seconds, without_room_of
 

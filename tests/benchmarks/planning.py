@@ -14,10 +14,10 @@ from datetime import datetime, timedelta
 from random import Random
 
 from domain.decision import Plan, Refuse, StartAfter, Wait
-from domain.memory import Memory
+from domain.pool.workload import Waiting
+from domain.remembered.memory import Memory
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Waiting
 from tests.benchmarks.figures import Figure, Spread, spread
 from tests.benchmarks.pools import Size, a_pool, a_spec
 from tests.benchmarks.streams import Collecting

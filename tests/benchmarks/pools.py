@@ -7,9 +7,9 @@ from random import Random
 
 from corral.api import WHOLE, QueueSpec, QuotaSpec, ReplicaGroup, Selection, SlaTier, State, Target, Topology, WorkloadSpec
 from corral.policy import Policy
-from domain.fleet import Node, NodeShare, Placement, Replica, Room
+from domain.pool.fleet import Node, NodeShare, Placement, Replica, Room
+from domain.pool.workload import Active, Waiting
 from domain.snapshot import Snapshot
-from domain.workload import Active, Waiting
 from tests.builders import NOON, a_node, ran, seconds
 
 DEVICES = 8
@@ -138,11 +138,14 @@ def _targets(random: Random, sku: str | None) -> tuple[Target, ...]:
 
 
 def the_waiting(random: Random, number: int) -> Iterator[Waiting]:
-    """Workloads that wait since some time of the last day; a queue's users ask for the same few things again and again."""
+    """Workloads that wait since some time of the last day; a queue's users ask for the same few things again and again.
+
+    Who asks for the same shares it, as in what a planner reads of the store.
+    """
     templates = [a_spec(random, "template") for _ in range(len(queue_names()) * TEMPLATES_PER_QUEUE)]
     for index in range(number):
-        spec = random.choice(templates).model_copy(update={"id": f"w{index:06}"})
-        yield Waiting(spec.id, spec, NOON - timedelta(seconds=random.randrange(86_400)))
+        spec = random.choice(templates)
+        yield Waiting(f"w{index:06}", spec, NOON - timedelta(seconds=random.randrange(86_400)))
 
 
 def a_load(random: Random, fleet: Sequence[Node], used: float) -> tuple[list[Node], list[Active]]:

@@ -7,16 +7,16 @@ from random import Random
 
 from corral.api import SlaTier
 from corral.policy import Disruption, Exactness, Policy, Rank
-from domain.bid import Bid, Settlement
-from domain.effort import Effort
 from domain.facts import Facts
-from domain.feasibility import offers, sift
-from domain.fleet import Node
-from domain.preemption import cheapest
-from domain.request import requests
+from domain.placement.feasibility import offers, sift
+from domain.pool.fleet import Node
+from domain.pool.workload import Active
+from domain.preemption.bid import Bid, Settlement
+from domain.preemption.effort import Effort
+from domain.preemption.make_room import cheapest
 from domain.snapshot import Snapshot
-from domain.workload import Active
-from domain.world import World
+from domain.worlds.request import requests
+from domain.worlds.world import World
 from tests.benchmarks.figures import Figure, spread
 from tests.builders import NOON, a_node, a_queue, a_snapshot, a_workload, seconds
 

@@ -21,12 +21,14 @@ from activities.ports import Decide, NodeView, Observation, Phase
 from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from corral.api import WHOLE, Explanation, QueueSpec, QueueTree, QuotaSpec, Reason, ReplicaGroup, Topology, WorkloadSpec
+from corral.policy import Policy
 from domain.decision import Decision, Plan, Start, Wait
-from domain.fleet import Node, NodeShare, Placement, Replica, Room
+from domain.pool.fleet import Node, NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import HandClock
 from tests.benchmarks.figures import Figure, spread
-from worker.embedded import POSTGRES, free_port, postgres_child
+from tests.ports import free_port
+from worker.embedded import POSTGRES, postgres_child
 from worker.settings import embedded_database_url
 from worker.supervision import Supervisor
 
@@ -98,13 +100,14 @@ class Bench:
     engine: AsyncEngine
     server: psutil.Process
     """PostgreSQL."""
+    policy: Policy = field(default_factory=Policy)
     clock: HandClock = field(default_factory=HandClock)
     ids: Iterator[int] = field(default_factory=count)
     running: list[AttemptKey] = field(default_factory=list)
 
     def a_store(self) -> PostgresStore:
         """The store of a process that knows nothing yet."""
-        return PostgresStore(self.engine, self.clock, POOL)
+        return PostgresStore(self.engine, self.clock, POOL, self.policy)
 
     async def fill(self) -> None:
         """Nodes are reported, workloads run on all of them, and others wait."""
@@ -172,8 +175,8 @@ def _view(number: int) -> NodeView:
 
 
 @asynccontextmanager
-async def filled(size: Size) -> AsyncIterator[Bench]:
-    """A PostgreSQL that writes durably, with a pool of that size in it."""
+async def filled(size: Size, policy: Policy | None = None) -> AsyncIterator[Bench]:
+    """A PostgreSQL that writes durably, with a pool of that size in it, under this policy or the default one."""
     with tempfile.TemporaryDirectory(prefix="corral-bench-") as directory:
         async with Supervisor(Path(directory)) as supervisor:
             port = free_port()
@@ -182,7 +185,7 @@ async def filled(size: Size) -> AsyncIterator[Bench]:
             url = embedded_database_url(port)
             await upgrade(url)
             engine = create_async_engine(url)
-            bench = Bench(size, url, engine, server)
+            bench = Bench(size, url, engine, server, policy or Policy())
             await bench.fill()
             yield bench
             await engine.dispose()

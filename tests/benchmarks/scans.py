@@ -7,13 +7,13 @@ from functools import partial
 import numpy as np
 
 from corral.api import WHOLE, ReplicaGroup
-from domain.feasibility import Offer, offers, sift
-from domain.fleet import Node
-from domain.fragmentation import IMPOSSIBLE, NO_DEVICE, Integers, Mix, Need, Needs, Rooms, Truths, fits, fragmentation
-from domain.placement import Candidate, best_on
-from domain.request import Request
-from domain.scoring import choice, options
-from domain.world import Nodes, World
+from domain.placement.feasibility import Offer, offers, sift
+from domain.placement.layout import Candidate, best_on
+from domain.placement.scoring import choice, options
+from domain.pool.fleet import Node
+from domain.worlds.fragmentation import IMPOSSIBLE, NO_DEVICE, Integers, Mix, Need, Needs, Rooms, Truths, fits, fragmentation
+from domain.worlds.request import Request
+from domain.worlds.world import Nodes, World
 
 
 def plain_candidate(ranks: Iterable[Sequence[Request]], world: World) -> Candidate | None:

@@ -2,10 +2,12 @@
 
 Workloads come in stretches: single replicas, a hundred of them outstanding, then arrays whose tasks count one each, then bare
 workflows with as many events to compare with. Latencies, preemptions and recoveries from kills are measured between them and
-at the end. Memory is what each process with its children has for itself (USS) after each stretch.
+at the end. Memory is what each process with its children has written and nobody else has, at its least in the seconds after
+each stretch; whether it grows is told by the last two thirds of them, with how far chance alone may take that.
 """
 
 import asyncio
+import math
 import os
 import signal
 import statistics
@@ -15,7 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import psutil
 import typer
@@ -31,10 +33,13 @@ from tests.end_to_end.pools import eventually
 from worker.demo.persistence import persistently
 from worker.embedded import POSTGRES, TEMPORAL, WORKER
 
-MOST_STRETCHES, FEWEST_STRETCHES, A_STRETCH = 10, 3, 100
+MOST_STRETCHES, FEWEST_STRETCHES, A_STRETCH = 10, 4, 100
 IN_ARRAYS = 0.2
 """The part of all workloads that are tasks of arrays."""
 MOST_BARE = 200
+SETTLING_SECONDS = 5.0
+"""After a stretch, in which what it left is collected and given back."""
+GLANCE_SECONDS = 0.5
 CONTESTED_NODES = 4
 MOST_PREEMPTIONS = 20
 SAVING_SECONDS = 0.1
@@ -71,12 +76,12 @@ async def _print(workloads: int) -> None:
             print(figure.as_json(), flush=True)
 
 
-async def soak(directory: Path, workloads: int) -> AsyncIterator[Figure]:
+async def soak(directory: Path, workloads: int, settling_seconds: float = SETTLING_SECONDS) -> AsyncIterator[Figure]:
     """All figures of a soak with that many workloads."""
     first_policy = directory / "policy.json"
     first_policy.write_text(policy().model_dump_json())
     async with Bench.running(directory, FLEET, QUOTAS, policy=str(first_policy)) as bench:
-        load, few = partial(_load, workloads=workloads), workloads // (2 * TASKS)
+        load, few = partial(_load, workloads=workloads, settling_seconds=settling_seconds), workloads // (2 * TASKS)
         preemptions = partial(_preemptions, number=min(MOST_PREEMPTIONS, few))
         recoveries = partial(_recoveries, others=min(MOST_BARE, few))
         for part in (load, lifecycles.events, lifecycles.latency, preemptions, recoveries):
@@ -84,29 +89,48 @@ async def soak(directory: Path, workloads: int) -> AsyncIterator[Figure]:
                 yield figure
 
 
-async def _load(bench: Bench, workloads: int) -> AsyncIterator[Figure]:
+async def _load(bench: Bench, workloads: int, settling_seconds: float) -> AsyncIterator[Figure]:
     stretches = min(MOST_STRETCHES, max(FEWEST_STRETCHES, workloads // A_STRETCH))
     arrays = max(1, round(workloads * IN_ARRAYS / TASKS / stretches))
     singles = workloads // stretches - arrays * TASKS
     ours: list[float] = []
     bare: list[float] = []
     tasks: list[float] = []
-    memory: dict[str, list[float]] = {process: [] for process in PROCESSES}
+    memory: list[Sequence[float]] = []
+    pids = [bench.stack.supervisor.pid(process) for process in PROCESSES]
     for _ in range(stretches):
         ours.append(await burst(bench.lifecycle, singles))
         tasks.append(TASKS * await burst(partial(_array, bench), arrays))
         bare.append(await burst(bench.bare, min(MOST_BARE, singles)))
-        for process, measured in memory.items():
-            measured.append(_mebibytes(bench.stack.supervisor.pid(process)))
+        memory.append(await _settled(pids, settling_seconds))
     yield beside("workloads, one replica each", "per second", ours, bare)
     yield Figure(f"workloads, tasks of arrays of {TASKS}", "per second", spread(tasks))
     yield Figure("workloads", "number", spread([stretches * (singles + arrays * TASKS)]))
-    # The first stretch fills caches that are bounded; what counts is whether it goes on after that.
     thousands = [(number + 1) * (singles + arrays * TASKS) / 1000 for number in range(stretches)]
-    for process, measured in memory.items():
-        slope = statistics.linear_regression(thousands[1:], measured[1:]).slope
+    for process, measured in zip(PROCESSES, zip(*memory, strict=True), strict=True):
+        grows = growth(thousands, measured)
         yield Figure(f"memory of {process}", "MiB", spread(measured))
-        yield Figure(f"memory of {process}, slope after the first stretch", "MiB per 1,000 workloads", spread([slope]))
+        yield Figure(f"growth of {process}, last two thirds", "MiB per 1,000 workloads", spread([grows.slope]))
+        yield Figure(f"growth of {process}, standard error", "MiB per 1,000 workloads", spread([grows.error]))
+
+
+class Growth(NamedTuple):
+    """How much more there is for each one more, and the standard error of that."""
+
+    slope: float
+    error: float
+
+
+def growth(numbers: Sequence[float], measured: Sequence[float]) -> Growth:
+    """By how much what was measured after each of the numbers grew with them, in the last two thirds of all.
+
+    The first third fills what is bounded. At least three are left, for of two nobody knows how far chance took them.
+    """
+    first = len(numbers) // 3
+    xs, ys = numbers[first:], measured[first:]
+    slope, intercept = statistics.linear_regression(xs, ys)
+    unexplained = sum((y - slope * x - intercept) ** 2 for x, y in zip(xs, ys, strict=True))
+    return Growth(slope, math.sqrt(unexplained / (len(xs) - 2) / (statistics.pvariance(xs) * len(xs))))
 
 
 async def _array(bench: Bench) -> None:
@@ -115,13 +139,26 @@ async def _array(bench: Bench) -> None:
     await bench.corral.wait(spec.id)
 
 
+async def _settled(pids: Sequence[int], seconds: float) -> Sequence[float]:
+    """MiB of each process with its children: the least that was seen of it for so long."""
+    until = time.monotonic() + seconds
+    least = [_mebibytes(pid) for pid in pids]
+    while time.monotonic() < until:
+        await asyncio.sleep(GLANCE_SECONDS)
+        least = [min(before, _mebibytes(pid)) for before, pid in zip(least, pids, strict=True)]
+    return least
+
+
 def _mebibytes(pid: int) -> float:
     process = psutil.Process(pid)
     return float(sum(_own_bytes(each) for each in (process, *process.children(recursive=True)))) / 2**20
 
 
 def _own_bytes(process: psutil.Process) -> int:
+    """What nobody else has; as far as the system tells, without pages of files, whose others may come and go."""
     try:
+        if psutil.LINUX:
+            return sum(each.private_dirty + each.swap for each in process.memory_maps())
         return int(process.memory_full_info().uss)
     except psutil.NoSuchProcess:  # a connection of PostgreSQL that has just been closed
         return 0

@@ -15,12 +15,12 @@ from random import Random
 
 from corral.api import WHOLE, QueueSpec, QuotaSpec, ReplicaGroup, Topology, WorkloadSpec, WorkloadTerms
 from domain.facts import Facts
-from domain.fragmentation import Mix
-from domain.openings import best_candidate, open_ranks
-from domain.request import Request
+from domain.pool.workload import Waiting
+from domain.quota_models.openings import best_candidate, open_ranks
 from domain.snapshot import Snapshot
-from domain.workload import Waiting
-from domain.world import World
+from domain.worlds.fragmentation import Mix
+from domain.worlds.request import Request
+from domain.worlds.world import World
 from tests.benchmarks.figures import Figure, spread
 from tests.benchmarks.pools import DEVICES, WIDTHS, a_fleet, a_spec, a_tree
 from tests.benchmarks.scans import Rule, Scan, best_fit, fgd, need_of, plain_candidate, skus_of

@@ -8,11 +8,11 @@ import pytest
 
 from corral.api import State
 from domain.decision import Refuse
-from domain.fleet import Room
-from domain.request import form
+from domain.pool.fleet import Room
+from domain.pool.workload import Active
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active
+from domain.worlds.request import form
 from tests.benchmarks import scale
 from tests.benchmarks.planning import all_different
 from tests.benchmarks.pools import Size, a_pool

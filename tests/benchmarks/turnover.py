@@ -7,9 +7,9 @@ from random import Random
 
 from corral.api import State
 from domain.decision import Plan, Refuse, Start, StartAfter
-from domain.fleet import Placement, Room
+from domain.pool.fleet import Placement, Room
+from domain.pool.workload import Active, Waiting
 from domain.snapshot import Snapshot
-from domain.workload import Active, Waiting
 from tests.benchmarks.pools import the_waiting
 from tests.builders import follower, ran
 
@@ -70,15 +70,14 @@ def a_little_later(snapshot: Snapshot, now: datetime, random: Random, name: str,
     Whoever left waits again, unless it goes on elsewhere. What was promised on that room runs, if nobody else must leave first.
     """
     arriving = [
-        Waiting(f"{name}-{each.id}", each.spec.model_copy(update={"id": f"{name}-{each.id}"}), now)
-        for each in the_waiting(random, _part(len(snapshot.waiting), part))
+        Waiting(f"{name}-{each.id}", each.spec, now) for each in the_waiting(random, _part(len(snapshot.waiting), part))
     ]
     told = [active for active in snapshot.active if active.preempted]
     running = [active for active in snapshot.active if active.state is State.RUNNING and not active.preempted]
     gone = random.sample(told, min(len(told), _part(len(told), part)))
     over = random.sample(running, min(len(running), _part(len(running), part)))
     moving = {active.id for active in snapshot.active if active.state is State.RESERVING}
-    back = [Waiting(each.id, each.spec, each.submitted_at, each.epoch) for each in gone if each.id not in moving]
+    back = [each.back_in_line() for each in gone if each.id not in moving]
     left = {active.attempt_id for active in (*gone, *over)}
     ended = {active.id for active in over}
     after = replace(

@@ -5,18 +5,23 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import inf
 from typing import TypeVar
 
+from corral import wire
 from corral.api import Demand, EvacuationOrder, PlaceKind, QueueTree, Resize, StopPolicy, WorkloadSpec
 from corral.client import Conflict, Invalid, NotFound
 from corral.reservation import Lending, Purpose, ReservationSpec
+from corral.rollout import Change, RolloutOrder
+from corral.schedule import RecurringEvacuation, ScheduleSpec
 from tests.chaos.faults import OF_RESIZES, Fault
-from tests.chaos.plan import Strike, policy, queues
+from tests.chaos.plan import SPEED, Strike, policy, queues
 from tests.chaos.pool import GLANCE_SECONDS, WORKERS, ChaoticPool, persistently
+from tests.chaos.scheduled import CRON, Scheduled
 from tests.patience import PATIENCE_SECONDS
 from worker.embedded import POSTGRES, TEMPORAL
 
@@ -28,7 +33,8 @@ BRIEFLY_SECONDS = 3.0
 LOST_WITHIN_SECONDS = 2 * PATIENCE_SECONDS
 """Far longer than lease, grace and skew (see `tests.chaos.pool`): for a part of it no worker may be there to see it."""
 CANDIDATES_WITHIN_SECONDS = PATIENCE_SECONDS / 2
-TRIES = 3
+TRIES = 10
+SCHEDULED_SECONDS = 8
 
 LIVE = ("waiting", "reserving", "reserved", "starting", "running", "resizing", "stopping")
 
@@ -45,6 +51,10 @@ class Deeds:
     submitted: dict[str, WorkloadSpec] = field(default_factory=dict)
     doomed: set[str] = field(default_factory=set)
     """Workloads that somebody wanted ended, and that may have ended so."""
+    scheduled: list[Scheduled] = field(default_factory=list)
+    """What became of the times of schedules."""
+    all_have_come: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once all of the load has been submitted, which takes its time while what it is submitted to is away."""
     _one_at_a_time: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     # Processes
@@ -52,8 +62,26 @@ class Deeds:
     async def kill_worker(self, strike: Strike) -> None:
         await self._kill(chosen(WORKERS, strike.pick))
 
+    async def kill_all_workers(self, _: Strike) -> None:
+        await asyncio.gather(*(self._kill(worker) for worker in WORKERS))
+
     async def kill_temporal(self, _: Strike) -> None:
         await self._kill(TEMPORAL)
+
+    async def kill_temporal_in_update(self, strike: Strike) -> None:
+        """While it has a change of somebody's that no worker can take from it; whoever asked asks again."""
+
+        async def one(workload: str) -> None:
+            async with AsyncExitStack() as frozen:
+                for worker in WORKERS:
+                    await frozen.enter_async_context(self._frozen(worker))
+                asking = persistently(lambda: self.pool.corral.reprioritize(workload, 5, key=f"cut-{strike.at}"))
+                asked = asyncio.create_task(asking)
+                await asyncio.sleep(GLANCE_SECONDS)
+                await self._kill(TEMPORAL)
+            await asked
+
+        await self._to_one(strike, LIVE, one)
 
     async def kill_postgres(self, _: Strike) -> None:
         await self._kill(POSTGRES)
@@ -66,14 +94,22 @@ class Deeds:
 
     async def _kill(self, name: str) -> None:
         async with self._alone(name):
+            await self.pool.stack.supervisor.until_ready(name)
             await self.pool.stack.kill(name)
 
     async def _freeze(self, name: str, seconds: float) -> None:
+        async with self._frozen(name):
+            await asyncio.sleep(seconds)
+
+    @asynccontextmanager
+    async def _frozen(self, name: str) -> AsyncIterator[None]:
+        """A process that does nothing until the context is left."""
         async with self._alone(name):
+            await self.pool.stack.supervisor.until_ready(name)
             frozen = self.pool.stack.supervisor.pid(name)
             os.kill(frozen, signal.SIGSTOP)
             try:
-                await asyncio.sleep(seconds)
+                yield
             finally:
                 os.kill(frozen, signal.SIGCONT)
 
@@ -170,6 +206,42 @@ class Deeds:
 
         await self._to_one(strike, ("running", "waiting", "starting"), one)
 
+    async def terminate_operation(self, strike: Strike) -> None:
+        """That of an evacuation; whoever heals aborts it as soon as it can be steered again."""
+        order = await self._evacuate(strike, "terminated")
+        await self.pool.terminate(wire.evacuation_workflow_id(order.id))
+
+    async def terminate_reservation(self, strike: Strike) -> None:
+        """One whose window opens when nobody keeps its time; whoever heals cancels it as soon as it can be."""
+        await self._reserve(strike, "terminated", 20, {"accelerators": 8, "sku": "h100", "queues": ("research",)})
+        await self.pool.terminate(wire.reservation_workflow_id(self._named("terminated", strike)))
+
+    async def terminate_planner(self, strike: Strike) -> None:
+        """Of rounds, of growth, or the reconciler of the provider."""
+        live = self.pool.live
+        pool, provider = live.settings.pool, live.simulator
+        all_of_them = wire.rounds_workflow_id(pool), wire.growth_workflow_id(pool), wire.provider_workflow_id(provider)
+        await self.pool.terminate(chosen(all_of_them, strike.pick))
+
+    async def schedule_into_outage(self, strike: Strike) -> None:
+        """What is ordered every second falls due while Temporal or PostgreSQL is away, each time as before and after."""
+        row = chosen(await self.pool.rows("SELECT id, name FROM nodes ORDER BY id"), strike.pick)
+        emptied = RecurringEvacuation(kind=PlaceKind.NODE, place=row["id"], deadline_seconds=SPEED)
+        said = {"cron": CRON, "reason": "chaos", "who": "chaos", "evacuate": emptied}
+        for number in range(TRIES):  # under an id of its own each time: the last one may have ordered something before its end
+            id = self._named(f"scheduled-{number}", strike)
+            until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=SCHEDULED_SECONDS)
+            try:
+                await self.pool.schedule(ScheduleSpec.model_validate({"id": id, "until": until, **said}))
+            except Invalid:
+                continue  # it arrived when its end was over
+            await asyncio.sleep(BRIEFLY_SECONDS)
+            await self._kill(chosen((TEMPORAL, POSTGRES), strike.seconds % 1))
+            await asyncio.sleep(max(0.0, (until - datetime.now(UTC)).total_seconds()))
+            self.scheduled.append(await self.pool.end_schedule(id))
+            return await self.pool.cordon("uncordon", [row["name"]])
+        raise NobodyToStrike(f"{TRIES} schedules had ended before they could be kept")
+
     async def change_quota(self, strike: Strike) -> None:
         await persistently(lambda: self.pool.corral.apply_queues(queues(nominal=round(40 * strike.pick))))
 
@@ -186,6 +258,14 @@ class Deeds:
         await persistently(lambda: self.pool.corral.apply_policy(policy(gentle=False)))
         await asyncio.sleep(strike.seconds)
         await persistently(lambda: self.pool.corral.apply_policy(policy()))
+
+    async def roll_policy_back(self, strike: Strike) -> None:
+        """Roll another one out, and think better of it."""
+        change = Change(policy=policy(gentle=False).model_copy(update={"name": f"tried-{strike.at:.2f}"}))
+        order = RolloutOrder(id=f"tried-{strike.at:.2f}", change=change, reason="chaos", who="chaos", watch_seconds=86_400)
+        await persistently(lambda: self.pool.corral.roll_out(order))
+        await asyncio.sleep(strike.seconds)
+        await self.pool.abort_operation(order.id)
 
     async def change_demand(self, strike: Strike) -> None:
         """Much more of it, and after a while hardly any."""
@@ -215,16 +295,16 @@ class Deeds:
         """Of a queue, soon, for a while; what it leaves idle then is lent, or is not."""
         queue = chosen([queue.name for queue in queues().queues if queue.parent], strike.pick)
         lent = chosen(list(Lending), strike.seconds % 1)
-        await self._reserve(strike, 60, {"accelerators": 8, "sku": "h100", "queues": (queue,), "lent": lent})
+        await self._reserve(strike, "chaos", 60, {"accelerators": 8, "sku": "h100", "queues": (queue,), "lent": lent})
 
     async def maintain_node(self, strike: Strike) -> None:
         node = chosen(await self.pool.rows("SELECT id FROM nodes ORDER BY id"), strike.pick)["id"]
-        await self._reserve(strike, 90, {"purpose": Purpose.MAINTENANCE, "nodes": (node,)})
+        await self._reserve(strike, "chaos", 90, {"purpose": Purpose.MAINTENANCE, "nodes": (node,)})
 
-    async def _reserve(self, strike: Strike, opens_in: float, what: Mapping[str, object]) -> None:
+    async def _reserve(self, strike: Strike, name: str, opens_in: float, what: Mapping[str, object]) -> None:
         async def from_now_on() -> None:
             start = self.pool.live.settings.clock().now() + timedelta(seconds=opens_in)
-            given = {"id": f"chaos-{strike.at:.2f}", "start": start, "seconds": 1_200, "reason": "chaos", **what}
+            given = {"id": self._named(name, strike), "start": start, "seconds": 1_200, "reason": "chaos", **what}
             await self.pool.corral.reserve(ReservationSpec.model_validate(given))
 
         for _ in range(TRIES):
@@ -239,19 +319,26 @@ class Deeds:
 
     async def evacuate_cluster(self, strike: Strike) -> None:
         """And think better of it."""
+        order = await self._evacuate(strike, "chaos")
+        await asyncio.sleep(strike.seconds)
+        await self.pool.abort_operation(order.id)
+
+    async def _evacuate(self, strike: Strike, name: str) -> EvacuationOrder:
         clusters = await self.pool.rows(
             "SELECT DISTINCT provider || '/' || region || '/' || cluster AS place FROM nodes ORDER BY 1"
         )
         order = EvacuationOrder(
-            id=f"chaos-{strike.at:.2f}",
+            id=self._named(name, strike),
             kind=PlaceKind.CLUSTER,
             place=chosen(clusters, strike.pick)["place"],
             reason="chaos",
             who="chaos",
         )
         await persistently(lambda: self.pool.corral.evacuate(order))
-        await asyncio.sleep(strike.seconds)
-        await self.pool.abort_evacuation(order.id)
+        return order
+
+    def _named(self, name: str, strike: Strike) -> str:
+        return f"{name}-{strike.at:.2f}"
 
     async def _to_one(
         self, strike: Strike, states: Sequence[str], deed: Callable[[str], Awaitable[None]], named: str = "%"
@@ -259,10 +346,12 @@ class Deeds:
         """Do something to one of the workloads in these states, and so named; to another one when that has ended meanwhile.
 
         Raises:
-            NobodyToStrike: there was none for a while.
+            NobodyToStrike: there was none for a while, though nobody is still to come.
         """
-        give_up = time.monotonic() + CANDIDATES_WITHIN_SECONDS
+        give_up = inf
         while time.monotonic() < give_up:
+            if give_up == inf and self.all_have_come.is_set():
+                give_up = time.monotonic() + CANDIDATES_WITHIN_SECONDS
             query = "SELECT id FROM workloads WHERE state = ANY($1) AND id LIKE $2 ORDER BY id"
             rows = await self.pool.rows(query, list(states), named)
             ids = [row["id"] for row in rows if row["id"] not in self.doomed]
@@ -277,8 +366,10 @@ class Deeds:
 
 DEEDS: Mapping[Fault, Callable[[Deeds, Strike], Awaitable[None]]] = {
     Fault.WORKER_KILLED: Deeds.kill_worker,
+    Fault.ALL_WORKERS_KILLED: Deeds.kill_all_workers,
     Fault.WORKER_FROZEN: Deeds.freeze_worker,
     Fault.TEMPORAL_KILLED: Deeds.kill_temporal,
+    Fault.TEMPORAL_KILLED_IN_UPDATE: Deeds.kill_temporal_in_update,
     Fault.TEMPORAL_FROZEN: Deeds.freeze_temporal,
     Fault.POSTGRES_KILLED: Deeds.kill_postgres,
     Fault.NODE_LOST: Deeds.lose_node,
@@ -292,14 +383,19 @@ DEEDS: Mapping[Fault, Callable[[Deeds, Strike], Awaitable[None]]] = {
     Fault.WORKLOAD_SUBMITTED_AGAIN: Deeds.submit_again,
     Fault.WORKFLOW_CANCELLED: Deeds.cancel_workflow,
     Fault.WORKFLOW_TERMINATED: Deeds.terminate_workflow,
+    Fault.OPERATION_TERMINATED: Deeds.terminate_operation,
+    Fault.RESERVATION_TERMINATED: Deeds.terminate_reservation,
+    Fault.PLANNER_TERMINATED: Deeds.terminate_planner,
     Fault.QUOTA_CHANGED: Deeds.change_quota,
     Fault.QUEUE_DRAINED: Deeds.drain_queue,
     Fault.POLICY_CHANGED: Deeds.change_policy,
+    Fault.POLICY_ROLLED_BACK: Deeds.roll_policy_back,
     Fault.DEMAND_CHANGED: Deeds.change_demand,
     Fault.SIZE_CHOSEN: Deeds.choose_size,
     Fault.CAPACITY_RESERVED: Deeds.reserve_capacity,
     Fault.NODE_MAINTAINED: Deeds.maintain_node,
     Fault.CLUSTER_EVACUATED: Deeds.evacuate_cluster,
+    Fault.SCHEDULE_DUE_IN_OUTAGE: Deeds.schedule_into_outage,
 }
 
 BAITS: Mapping[Fault, Callable[[Deeds, Strike], Awaitable[None]]] = dict.fromkeys(OF_RESIZES, Deeds.choose_size)

@@ -58,13 +58,15 @@ class Chaos:
     async def findings(self) -> list[str]:
         """What the independent check finds."""
         async with connected(self.pool.live.settings.database_url) as connection:
-            await witness.testify(connection, self.pool.live.temporal, self.pool.provider_file, self.ends, self._deeds.doomed)
+            deeds, temporal, provider = self._deeds, self.pool.live.temporal, self.pool.provider_file
+            await witness.testify(connection, temporal, provider, self.ends, deeds.doomed, deeds.scheduled)
             return await findings(connection)
 
     async def _submit_all(self, began: float) -> None:
         for arrival in self.plan.arrivals:
             await _until(began + arrival.at)
             await self._submit(arrival)
+        self._deeds.all_have_come.set()
 
     async def _submit(self, arrival: Arrival) -> None:
         spec = arrival.spec
@@ -116,9 +118,8 @@ class Chaos:
 
     async def _heal(self) -> None:
         """Let everything be as it was before the faults."""
-        await self._abort_evacuations()
-        for row in await self.pool.rows("SELECT id FROM reservations WHERE ended_at IS NULL"):
-            await self.pool.cancel_reservation(row["id"])
+        await self._abort_operations()
+        await self.pool.cancel_reservations()
         await self.pool.join(await self.pool.clusters())
         nodes = await self.pool.nodes()
         await self.pool.recover(nodes)
@@ -130,13 +131,14 @@ class Chaos:
         while left := await self._unfinished():
             assert time.monotonic() < give_up, f"not ended within {DRAIN_SECONDS:g} seconds: {', '.join(left)}"
             await self.pool.release_all()
-            await self._abort_evacuations()
+            await self._abort_operations()
+            await self.pool.cancel_reservations()
             await asyncio.sleep(GLANCE_SECONDS)
 
-    async def _abort_evacuations(self) -> None:
+    async def _abort_operations(self) -> None:
         """Of those that have begun by now."""
         for id in await self.pool.under_way():
-            await self.pool.abort_evacuation(id)
+            await self.pool.abort_operation(id)
 
     async def _unfinished(self) -> list[str]:
         """What still has to happen, in words."""
@@ -151,6 +153,8 @@ class Chaos:
             return [f"{attempt} is known to the provider" for attempt in known]
         if operations := await self.pool.under_way():
             return [f"operation {id} is under way" for id in operations]
+        if reservations := await self.pool.kept():
+            return [f"reservation {id} is not over" for id in reservations]
         return [f"the workflow of {id} is open" for id in self.ends if not await self.pool.live.is_closed(id)]
 
 

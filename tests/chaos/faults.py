@@ -11,10 +11,15 @@ class Fault(StrEnum):
 
     # Processes
     WORKER_KILLED = "worker-killed"
+    ALL_WORKERS_KILLED = "all-workers-killed"
     WORKER_FROZEN = "worker-frozen"
     TEMPORAL_KILLED = "temporal-killed"
+    TEMPORAL_KILLED_IN_UPDATE = "temporal-killed-in-update"
     TEMPORAL_FROZEN = "temporal-frozen"
+    CLOCK_AHEAD = "clock-ahead"
+    CLOCK_BEHIND = "clock-behind"
     POSTGRES_KILLED = "postgres-killed"
+    POSTGRES_KILLED_IN_COMMIT = "postgres-killed-in-commit"
     # A worker dies between a commit and whatever should follow it
     DEATH_AFTER_ADMISSION = "death-after-admission"
     DEATH_AFTER_ROUND = "death-after-round"
@@ -31,6 +36,7 @@ class Fault(StrEnum):
     RENEWAL_LATE = "renewal-late"
     LAUNCH_UNANSWERED = "launch-unanswered"
     LAUNCH_REPEATED = "launch-repeated"
+    LAUNCH_LATE = "launch-late"
     NOTICE_REPEATED = "notice-repeated"
     RESIZE_REPEATED = "resize-repeated"
     RESIZE_UNANSWERED = "resize-unanswered"
@@ -47,6 +53,7 @@ class Fault(StrEnum):
     CHANGE_AGAIN = "change-again"
     # The supply
     NODE_LOST = "node-lost"
+    NODE_LOST_IN_RESIZE = "node-lost-in-resize"
     CLUSTER_LOST = "cluster-lost"
     CLUSTER_CUT_BRIEFLY = "cluster-cut-briefly"
     CLUSTER_CUT = "cluster-cut"
@@ -58,18 +65,26 @@ class Fault(StrEnum):
     WORKLOAD_SUBMITTED_AGAIN = "workload-submitted-again"
     WORKFLOW_CANCELLED = "workflow-cancelled"
     WORKFLOW_TERMINATED = "workflow-terminated"
+    OPERATION_TERMINATED = "operation-terminated"
+    RESERVATION_TERMINATED = "reservation-terminated"
+    PLANNER_TERMINATED = "planner-terminated"
     QUOTA_CHANGED = "quota-changed"
     QUEUE_DRAINED = "queue-drained"
     POLICY_CHANGED = "policy-changed"
+    POLICY_ROLLED_BACK = "policy-rolled-back"
     DEMAND_CHANGED = "demand-changed"
     SIZE_CHOSEN = "size-chosen"
     CAPACITY_RESERVED = "capacity-reserved"
     NODE_MAINTAINED = "node-maintained"
     CLUSTER_EVACUATED = "cluster-evacuated"
+    SCHEDULE_DUE_IN_OUTAGE = "schedule-due-in-outage"
 
 
 OF_RESIZES = frozenset(
-    {Fault.DEATH_AFTER_RESIZE, Fault.DEATH_AFTER_RESIZED, Fault.RESIZE_REPEATED, Fault.RESIZE_UNANSWERED},
+    {
+        *(Fault.DEATH_AFTER_RESIZE, Fault.DEATH_AFTER_RESIZED, Fault.RESIZE_REPEATED, Fault.RESIZE_UNANSWERED),
+        Fault.NODE_LOST_IN_RESIZE,
+    }
 )
 """Those that strike when an endpoint next changes its size as it runs; somebody has one do so where they are ordered."""
 
@@ -78,7 +93,9 @@ ORDERED = frozenset(
         *(Fault.DEATH_AFTER_ADMISSION, Fault.DEATH_AFTER_ROUND, Fault.DEATH_AFTER_BEGIN, Fault.DEATH_AFTER_LAUNCH),
         *(Fault.DEATH_AFTER_SETTLEMENT, Fault.DEATH_AFTER_NOTICE),
         *OF_RESIZES,
-        *(Fault.PROVIDER_CUT, Fault.PROVIDER_SLOW, Fault.LAUNCH_UNANSWERED, Fault.LAUNCH_REPEATED),
+        *(Fault.CLOCK_AHEAD, Fault.CLOCK_BEHIND),
+        Fault.POSTGRES_KILLED_IN_COMMIT,
+        *(Fault.PROVIDER_CUT, Fault.PROVIDER_SLOW, Fault.LAUNCH_UNANSWERED, Fault.LAUNCH_REPEATED, Fault.LAUNCH_LATE),
         *(Fault.RENEWAL_UNANSWERED, Fault.RENEWAL_LATE),
         *(Fault.NOTICE_REPEATED, Fault.EVENT_REPEATED, Fault.EVENT_LATE),
         *(Fault.SIGNAL_REPEATED, Fault.SIGNAL_LATE, Fault.SIGNAL_UNANSWERED, Fault.SIGNAL_UNSENT),

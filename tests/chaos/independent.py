@@ -58,7 +58,8 @@ CHECKS: Mapping[str, str] = {
             CROSS JOIN LATERAL unnest(l.uses) WITH ORDINALITY AS use(milli, device)
             CROSS JOIN LATERAL (VALUES (a.bound_at, 1), (coalesce(a.ended_at, 'infinity'), -1)) AS moment(at, sign)
             WHERE a.bound_at IS NOT NULL AND use.milli > 0  -- of several sizes only the last is known
-              AND NOT EXISTS (SELECT FROM witness.done d WHERE d.attempt = a.id AND d.kind = 'resized')),
+              AND NOT EXISTS (SELECT FROM witness.claims was JOIN witness.claims c USING (attempt_id)
+                              WHERE was.attempt_id = a.id AND was.sign < 0 AND c.sign > 0 AND c.id > was.id)),
         used AS (
             SELECT *, sum(milli) OVER (PARTITION BY node_id, device ORDER BY at, milli ROWS UNBOUNDED PRECEDING) AS total
             FROM change)
@@ -145,6 +146,10 @@ CHECKS: Mapping[str, str] = {
     "no operation is under way, and none has a node cordoned": """
         SELECT e.id || ': ' || e.state || ', ' || coalesce(n.id, 'no node') FROM orders e
         LEFT JOIN nodes n ON n.cordoned_by = e.id WHERE e.ended_at IS NULL OR n.id IS NOT NULL""",
+    "a schedule has ordered something at each of its times, unless it says that it did not, and at no other": """
+        SELECT s.schedule || ': ' || count(o.id) || ', not ' || s.to_be_ordered || ' to ' || s.due
+        FROM witness.scheduled s LEFT JOIN orders o ON o.id LIKE s.schedule || '-%'
+        GROUP BY s.schedule, s.to_be_ordered, s.due HAVING count(o.id) NOT BETWEEN s.to_be_ordered AND s.due""",
     "no hold is in force": "SELECT attempt_id FROM holds WHERE ended_at IS NULL",
     "no allocation is left": """
         SELECT attempt_id || ' on ' || node_id || ': ' || phase FROM allocations WHERE phase <> 'released'""",

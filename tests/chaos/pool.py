@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,13 +14,16 @@ import asyncpg
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.store.migrations import upgrade
+from corral import wire
 from corral.api import Cordon, OperationChange
 from corral.client import Conflict, Corral, NotFound, Unreachable
+from corral.schedule import ScheduleSpec
 from corral.wire import Steering
 from tests.chaos import witness
 from tests.chaos.faults import Orders
 from tests.chaos.plan import FLEET, SPEED, policy, queues
-from tests.end_to_end.pools import LivePool, deaths_are_ordered
+from tests.chaos.scheduled import Scheduled
+from tests.end_to_end.pools import LivePool, deaths_are_ordered, looking_into
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import Stack, own_stack
 from worker.embedded import WORKER
@@ -31,6 +35,7 @@ POOL = "chaos"
 WORKERS = (WORKER, "second")
 OF_A_SERVER_THAT_IS_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 GLANCE_SECONDS = 0.3
+ACCOUNTED_WITHIN_SECONDS = PATIENCE_SECONDS / 2
 
 
 async def persistently(call: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -95,24 +100,63 @@ class ChaoticPool:
         order = Cordon(action=action, nodes=tuple(nodes), reason="chaos")
         await persistently(lambda: self.corral.cordon(self.live.simulator, order))
 
-    async def abort_evacuation(self, id: str) -> None:
-        """Abort an evacuation that is not over; asked anew each time, for it may not have begun when it was asked before."""
+    async def abort_operation(self, id: str) -> None:
+        """Abort an evacuation or a roll-out that is not over; one that has not begun never will."""
         change = OperationChange(who="chaos", reason="all is well")
         try:
             await persistently(lambda: self.corral.steer_operation(id, Steering.ABORT, change))
         except (Conflict, NotFound):
             return
 
+    async def terminate(self, workflow: str) -> None:
+        """Take a workflow's process away, as an operator may in Temporal's pages; one that has ended by itself stays so."""
+        try:
+            await persistently(lambda: self.live.temporal.get_workflow_handle(workflow).terminate("chaos"))
+        except NotFound:
+            return
+
+    async def schedule(self, spec: ScheduleSpec) -> None:
+        """Let Temporal order something again and again, until the schedule ends.
+
+        Raises:
+            corral.client.Invalid: it has ended by now.
+        """
+        try:
+            await persistently(lambda: self.corral.schedule(spec))
+        except Conflict:
+            return  # one whose answer was lost is kept
+
+    async def end_schedule(self, id: str) -> Scheduled:
+        """Remove a schedule that has ended, once each of its times is accounted for; answers with what became of them.
+
+        If some never are, with what is so then.
+        """
+        handle = self.live.temporal.get_schedule_handle(wire.schedule_id(id))
+        give_up = time.monotonic() + ACCOUNTED_WITHIN_SECONDS
+        while True:
+            told = Scheduled.of(id, await persistently(handle.describe))
+            (ordered,) = await self.rows("SELECT count(*) AS n FROM orders WHERE id LIKE $1 || '-%'", id)
+            if told.to_be_ordered <= ordered["n"] or time.monotonic() > give_up:
+                break
+            await asyncio.sleep(GLANCE_SECONDS)
+        await persistently(lambda: self.corral.unschedule(id))
+        return told
+
     async def under_way(self) -> list[str]:
-        """The evacuations that are not over."""
+        """The evacuations and roll-outs that are not over."""
         return [row["id"] for row in await self.rows("SELECT id FROM orders WHERE ended_at IS NULL ORDER BY id")]
 
-    async def cancel_reservation(self, id: str) -> None:
-        """Cancel a reservation that is not over."""
-        try:
-            await persistently(lambda: self.corral.cancel_reservation(id, "all is well", key=f"cancel-{id}"))
-        except (Conflict, NotFound):
-            return
+    async def cancel_reservations(self) -> None:
+        """Cancel those that are not over, and can be reached."""
+        for id in await self.kept():
+            try:
+                await persistently(partial(self.corral.cancel_reservation, id, "all is well", key=f"cancel-{id}"))
+            except (Conflict, NotFound):
+                continue
+
+    async def kept(self) -> list[str]:
+        """The reservations that are not over."""
+        return [row["id"] for row in await self.rows("SELECT id FROM reservations WHERE ended_at IS NULL ORDER BY id")]
 
     async def lose(self, nodes: Sequence[str]) -> None:
         """Let nodes be gone."""
@@ -187,10 +231,11 @@ class ChaoticPool:
 async def chaotic_pool(directory: Path) -> AsyncIterator[ChaoticPool]:
     """Servers and two unreliable workers with all their data below a directory, watched by a witness."""
     with deaths_are_ordered():
-        async with own_stack(directory, **_settings(directory)) as stack:
+        async with own_stack(directory, **_settings(directory)) as stack, looking_into(stack.settings) as record:
             await upgrade(stack.settings.database_url)
             temporal = await connect(stack.settings)
-            pool = ChaoticPool(stack, LivePool(stack.settings, stack.supervisor, temporal, Corral(temporal, POOL)))
+            live = LivePool(stack.settings, stack.supervisor, temporal, Corral(temporal, POOL), record)
+            pool = ChaoticPool(stack, live)
             for name in WORKERS:
                 await pool.live.start_worker("-m", "tests.chaos.worker", name=name)
             await witness.install(stack.settings.database_url, pool.provider_file)

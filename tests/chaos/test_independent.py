@@ -116,6 +116,17 @@ CORRUPTIONS: tuple[tuple[str, str], ...] = (
         "no operation is under way, and none has a node cordoned",
         "UPDATE nodes SET cordoned_by = 'seen-emptied' WHERE id = (SELECT min(id) FROM nodes)",
     ),
+    (
+        "a schedule has ordered something at each of its times, unless it says that it did not, and at no other",
+        "INSERT INTO witness.scheduled VALUES ('seen-nightly', 1, 2)",
+    ),
+    (
+        "a schedule has ordered something at each of its times, unless it says that it did not, and at no other",
+        """INSERT INTO witness.scheduled VALUES ('seen-nightly', 1, 1);
+           INSERT INTO orders SELECT (jsonb_populate_record(o, jsonb_build_object('id', again.id))).*
+           FROM orders o, unnest(ARRAY['seen-nightly-20260131-120000', 'seen-nightly-20260131-120010']) AS again (id)
+           WHERE o.id = 'seen-emptied'""",
+    ),
     ("no hold is in force", "UPDATE holds SET ended_at = NULL WHERE attempt_id = 'seen-single.1'"),
     ("no allocation is left", "UPDATE allocations SET phase = 'promised' WHERE attempt_id = 'seen-single.1'"),
     (
@@ -208,7 +219,7 @@ async def record(postgres: PostgresServer, temporal: str) -> AsyncIterator[async
         await eventually(lambda: _is_settled(pool), "everybody was told, and the provider has forgotten everything")
         await pool.supervisor.stop("worker")
         async with witness.connected(pool.settings.database_url) as connection:
-            await witness.testify(connection, pool.temporal, file, ends, ())
+            await witness.testify(connection, pool.temporal, file, ends, (), ())
             yield connection
 
 

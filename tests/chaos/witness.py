@@ -12,12 +12,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from corral import wire
 from corral.api import State
+from tests.chaos.scheduled import Scheduled
+from tests.patience import PATIENCE_SECONDS
 
 SCHEMA = """
 CREATE SCHEMA witness;
 CREATE TABLE witness.submitted (workload text PRIMARY KEY, ends text NOT NULL, may_be_cancelled boolean NOT NULL);
 CREATE TABLE witness.closed (workload text PRIMARY KEY, status text NOT NULL);
 CREATE TABLE witness.done (attempt text NOT NULL, kind text NOT NULL, at double precision NOT NULL, body jsonb NOT NULL);
+CREATE TABLE witness.scheduled (schedule text PRIMARY KEY, to_be_ordered integer NOT NULL, due integer NOT NULL);
 CREATE TABLE witness.left_over (attempt text PRIMARY KEY);
 CREATE TABLE witness.claims (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, attempt_id text NOT NULL, node_id text NOT NULL, sign integer NOT NULL,
@@ -78,7 +81,7 @@ async def install(database_url: str, provider: Path) -> None:
     """Begin to watch: the record, and the simulated provider's file."""
     async with connected(database_url) as connection:
         await connection.execute(SCHEMA)
-    with closing(sqlite3.connect(provider, timeout=10)) as file:
+    with closing(sqlite3.connect(provider, timeout=PATIENCE_SECONDS)) as file:
         file.executescript(REMEMBERED)
 
 
@@ -88,16 +91,22 @@ async def testify(
     provider: Path,
     submitted: Mapping[str, State],
     cancelled: Iterable[str],
+    scheduled: Iterable[Scheduled],
 ) -> None:
-    """Write down what was submitted and how it ends if not cancelled, what became of the workflows, what the provider did."""
+    """Write down what was submitted and how it ends if not cancelled, what became of the workflows, what the provider did.
+
+    And how often schedules had to order something.
+    """
     may_be_cancelled = set(cancelled)
-    await connection.execute("TRUNCATE witness.submitted, witness.closed, witness.done, witness.left_over")
+    await connection.execute("TRUNCATE witness.submitted, witness.closed, witness.done, witness.left_over, witness.scheduled")
     await connection.executemany(
         "INSERT INTO witness.submitted VALUES ($1, $2, $3)",
         [(id, str(ends), id in may_be_cancelled) for id, ends in submitted.items()],
     )
     statuses = [(id, await _status(temporal, id)) for id in submitted]
     await connection.executemany("INSERT INTO witness.closed VALUES ($1, $2)", [row for row in statuses if row[1]])
+    orders = [(each.id, each.to_be_ordered, each.due) for each in scheduled]
+    await connection.executemany("INSERT INTO witness.scheduled VALUES ($1, $2, $3)", orders)
     done, left = _told_by(provider)
     await connection.executemany("INSERT INTO witness.done VALUES ($1, $2, $3, $4)", done)
     await connection.executemany("INSERT INTO witness.left_over VALUES ($1)", left)
@@ -114,7 +123,7 @@ async def _status(temporal: Client, workload: str) -> str | None:
 
 
 def _told_by(provider: Path) -> tuple[list[tuple[str, str, float, str]], list[tuple[str]]]:
-    with closing(sqlite3.connect(provider, timeout=10)) as file:
+    with closing(sqlite3.connect(provider, timeout=PATIENCE_SECONDS)) as file:
         rows = file.execute("SELECT subject, kind, at, body FROM witness").fetchall()
         left = file.execute("SELECT DISTINCT subject FROM change WHERE kind = 'launched'").fetchall()
     told = {"launched", "resized"}

@@ -5,11 +5,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import uvloop
+from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
 
@@ -17,16 +20,25 @@ from activities.answers import AttemptKey, Notice, Standing
 from activities.ports import NO_TRACES, ErrorClass, Event, LaunchSpec, Observation, ProviderError, ProviderSnapshot
 from activities.providers.sim import SimulatedProvider
 from activities.store.postgres import PostgresStore
+from activities.store.rows import Journal
 from corral.api import WorkloadSpec
 from tests.chaos.faults import Fault, Orders
+from tests.chaos.machine_wall import MachineWall
 from worker import fleet_file, wiring
 from worker.__main__ import SWITCH_SECONDS
+from worker.embedded import POSTGRES
 from worker.settings import load_settings
+
+Result = TypeVar("Result")
 
 CUT_SECONDS = 3.0
 SLOW_SECONDS = 4.0
 DELAY_SECONDS = 0.5
 LATE_SECONDS = 1.5
+LOST_SECONDS = 3.0
+WRONG_SECONDS = 5.0
+CLOCK_JUMPS = {Fault.CLOCK_AHEAD: 3_600.0, Fault.CLOCK_BEHIND: -3_600.0}
+"""By how many seconds the wall clock of a worker's machine jumps."""
 
 AGAIN = {
     "admission.admit": Fault.ADMISSION_AGAIN,
@@ -42,10 +54,24 @@ def die_if(orders: Orders, fault: Fault) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def mortal_store(orders: Orders) -> type[PostgresStore]:
-    """The real store; after some of its commits the process dies."""
+def kill_postgres(state_dir: Path) -> None:
+    """End the server as SIGKILL does; whether what is about to be committed will have been, nobody knows."""
+    os.kill(int((state_dir / POSTGRES / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+
+def mortal_store(orders: Orders, state_dir: Path) -> type[PostgresStore]:
+    """The real store; after some of its commits the process dies, and PostgreSQL before some."""
 
     class MortalStore(PostgresStore):
+        async def _write(self, work: Callable[[AsyncConnection, Journal], Awaitable[Result]]) -> tuple[Result, list[Notice]]:
+            async def cut_short(connection: AsyncConnection, journal: Journal) -> Result:
+                result = await work(connection, journal)
+                if journal.workloads and orders.take(Fault.POSTGRES_KILLED_IN_COMMIT):
+                    kill_postgres(state_dir)
+                return result
+
+            return await super()._write(cut_short)
+
         async def round(
             self, specs: Sequence[WorkloadSpec], decide: Callable[..., Any], trigger: str, traces: Mapping[str, str] = NO_TRACES
         ) -> tuple[dict[str, Standing], list[Notice]]:
@@ -75,9 +101,21 @@ def mortal_store(orders: Orders) -> type[PostgresStore]:
     return MortalStore
 
 
+def in_background() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Lets something be done while others go on."""
+    under_way: set[asyncio.Task[None]] = set()
+
+    def later(doing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(doing)
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+    return later
+
+
 def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
     """The simulated provider at the end of a bad line."""
-    under_way: set[asyncio.Task[None]] = set()
+    later = in_background()
 
     class UnreliableProvider(SimulatedProvider):
         _cut_until = 0.0
@@ -94,9 +132,7 @@ def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
         async def renew(self, leases: Mapping[str, datetime | None]) -> frozenset[str]:
             await self._reach()
             if orders.take(Fault.RENEWAL_LATE):
-                again = asyncio.create_task(self._renew_later(leases))
-                under_way.add(again)
-                again.add_done_callback(under_way.discard)
+                later(self._renew_later(leases))
                 raise _unavailable("the renewal is on its way")
             heard = await super().renew(leases)
             if orders.take(Fault.RENEWAL_UNANSWERED):
@@ -108,8 +144,17 @@ def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
             await asyncio.sleep(LATE_SECONDS)
             await super().renew(leases)
 
+        async def _launch_later(self, order: LaunchSpec) -> None:
+            """It arrives after it was tried again, or given up."""
+            await asyncio.sleep(LATE_SECONDS)
+            with suppress(ProviderError):
+                await super().launch(order)
+
         async def launch(self, order: LaunchSpec) -> Observation:
             await self._reach()
+            if orders.take(Fault.LAUNCH_LATE):
+                later(self._launch_later(order))
+                raise _unavailable(f"the launch of {order.attempt_id} is on its way")
             seen = await super().launch(order)
             die_if(orders, Fault.DEATH_AFTER_LAUNCH)
             if orders.take(Fault.LAUNCH_REPEATED):
@@ -131,8 +176,19 @@ def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
             die_if(orders, Fault.DEATH_AFTER_RESIZE)
             if orders.take(Fault.RESIZE_REPEATED):
                 await super().resize(order, notice=notice, at_once=at_once)
+            if orders.take(Fault.NODE_LOST_IN_RESIZE):
+                await self._lose_for_a_while(order.places[-1].node)
             if orders.take(Fault.RESIZE_UNANSWERED):
                 raise _unavailable(f"no answer to another size of {order.attempt_id}")
+
+        async def _lose_for_a_while(self, node: str) -> None:
+            """Whoever heals brings it back if this process dies before it does."""
+            await self.lose_node(node)
+            later(self._recover_later(node))
+
+        async def _recover_later(self, node: str) -> None:
+            await asyncio.sleep(LOST_SECONDS)
+            await self.recover_node(node)
 
         async def release(self, attempt_id: str, epoch: int) -> None:
             await self._reach()
@@ -181,7 +237,7 @@ def _unavailable(why: str) -> ProviderError:
 
 def unreliable_workloads(orders: Orders) -> type[wiring.TemporalWorkloads]:
     """Workflows that are told some things twice, late, or not at the first try."""
-    under_way: set[asyncio.Task[None]] = set()
+    later = in_background()
 
     class UnreliableWorkloads(wiring.TemporalWorkloads):
         async def tell(self, notice: Notice) -> None:
@@ -191,9 +247,7 @@ def unreliable_workloads(orders: Orders) -> type[wiring.TemporalWorkloads]:
             if orders.take(Fault.SIGNAL_REPEATED):
                 await super().tell(notice)
             if orders.take(Fault.SIGNAL_LATE):
-                again = asyncio.create_task(self._tell_later(notice))
-                under_way.add(again)
-                again.add_done_callback(under_way.discard)
+                later(self._tell_later(notice))
             if orders.take(Fault.SIGNAL_UNANSWERED):
                 raise ConnectionError("no answer to the signal")
 
@@ -238,19 +292,34 @@ class _Unheard(ActivityInboundInterceptor):
         return answer
 
 
+async def set_the_clock(orders: Orders, wall: MachineWall) -> None:
+    """Let the clock of this machine jump where that is ordered, and back after a while."""
+    while True:
+        for fault, jump in CLOCK_JUMPS.items():
+            if orders.take(fault):
+                wall.ahead = jump
+                await asyncio.sleep(WRONG_SECONDS)
+                wall.ahead = 0.0
+        await asyncio.sleep(DELAY_SECONDS)
+
+
 async def main() -> None:
     """Work until somebody ends it."""
     settings = load_settings()
     orders = Orders(settings.state_dir / "orders")
+    setting = asyncio.create_task(set_the_clock(orders, MachineWall.installed()))
     replacements: tuple[tuple[Any, str, Any], ...] = (
-        (wiring, PostgresStore.__name__, mortal_store(orders)),
+        (wiring, PostgresStore.__name__, mortal_store(orders, settings.state_dir)),
         (wiring, wiring.TemporalWorkloads.__name__, unreliable_workloads(orders)),
         (wiring, Worker.__name__, forgetful_worker(orders)),
         (fleet_file, SimulatedProvider.__name__, unreliable_provider(orders)),
     )
     for module, name, replacement in replacements:
         setattr(module, name, replacement)
-    await wiring.serve(settings, asyncio.Event())
+    try:
+        await wiring.serve(settings, asyncio.Event())
+    finally:
+        setting.cancel()
 
 
 if __name__ == "__main__":

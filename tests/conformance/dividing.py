@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from corral.api import WHOLE
-from domain.deserved.shares import Claim, divide
+from domain.quota_models.deserved.shares import Claim, divide
 from tests.conformance.cases import Case, Number, Queue
 
 ROUNDING = 1

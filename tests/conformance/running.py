@@ -7,10 +7,10 @@ from datetime import datetime
 
 from corral.api import State
 from domain.decision import Plan, Start, StartAfter
-from domain.fleet import Node, Placement, Room
+from domain.pool.fleet import Node, Placement, Room
+from domain.pool.workload import Active, Waiting
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active, Waiting
 from tests.conformance.cases import Case
 from tests.conformance.translation import Translated, translate
 
@@ -83,7 +83,7 @@ def settled(snapshot: Snapshot, plan: Plan, now: datetime) -> Snapshot:
     active = []
     for each in snapshot.active:
         if each.attempt_id in leaving:
-            waiting[each.id] = Waiting(each.id, each.spec, each.submitted_at, each.epoch)
+            waiting[each.id] = each.back_in_line()
         else:
             active.append(replace(each, placement=reshaped.get(each.attempt_id, each.placement)))
     active += [

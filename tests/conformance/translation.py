@@ -40,9 +40,9 @@ from corral.policy import (
     TierPolicy,
     TopologyProfile,
 )
-from domain.fleet import Health, Node, NodeShare, Placement, Replica, Room
+from domain.pool.fleet import Health, Node, NodeShare, Placement, Replica, Room
+from domain.pool.workload import Active, Waiting
 from domain.snapshot import Snapshot
-from domain.workload import Active, Waiting
 from tests.conformance import cases
 from tests.conformance.cases import Case
 

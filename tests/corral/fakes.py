@@ -33,6 +33,7 @@ from corral.api import (
     OperationNote,
     OperationStatus,
     OrderRecord,
+    PlaceKind,
     ProvisioningStatus,
     QueuePreemption,
     QueueSpec,
@@ -255,6 +256,9 @@ SCHEDULES = [
         who="ada",
         reason="patches",
         next_at=NOON,
+        ordered=3,
+        left_out=2,
+        missed=1,
     )
 ]
 MANDATES = [
@@ -270,6 +274,9 @@ MANDATES = [
         revoked_because="too much",
     )
 ]
+OUT_OF_TURN = EvacuationOrder(
+    id="nightly-now-20260131-120000", kind=PlaceKind.CLUSTER, place="cloud/north/c1", reason="patches", who="ada"
+)
 A_WHAT_IF = WhatIf(
     token="0123456789abcdef",
     surroundings=Surroundings(
@@ -338,6 +345,7 @@ class FakeCorral(Corral):
         self.ends: dict[str, WorkloadResult] = {}
         self.findings: tuple[LintFinding, ...] = ()
         self.foreseen = A_WHAT_IF
+        self.out_of_turn: EvacuationOrder | RolloutOrder = OUT_OF_TURN
         self.events_told: Sequence[WorkloadEvent] = EVENTS
         self._statuses = list(statuses or (A_WAITING_WORKLOAD,))
         self._error = error
@@ -521,6 +529,10 @@ class FakeCorral(Corral):
     async def unschedule(self, id: str) -> list[ScheduleStatus]:
         self._note("unschedule", id)
         return SCHEDULES
+
+    async def order_now(self, id: str, *, who: str, reason: str = "") -> EvacuationOrder | RolloutOrder:
+        self._note("order_now", id, who, reason)
+        return self.out_of_turn
 
     async def mandates(self, limit: int = 100) -> list[MandateStatus]:
         self._note("mandates", limit)

@@ -57,6 +57,7 @@ from tests.corral.fakes import (
     NODES,
     NOON,
     ORDERS,
+    OUT_OF_TURN,
     QUEUES,
     RESERVATIONS,
     RESERVED,
@@ -243,6 +244,31 @@ def test_a_schedule_lasts_as_long_as_it_is_said_to() -> None:
     assert spec.model_copy(update={"until": None}) == NIGHTLY
 
 
+def test_what_a_schedule_orders_is_ordered_out_of_turn_where_nobody_is_hurt_or_that_is_meant() -> None:
+    corral = FakeCorral()
+    asked = ("order_now", "nightly", "ben", "leak")
+    refused = run(corral, "schedule", "trigger", "nightly", "--by", "ben", "--reason", "leak")
+    assert (refused.exit_code, corral.asked) == (2, [asked, ("foresee_evacuation", OUT_OF_TURN)])
+    assert "2 workloads on 2 nodes would have to leave cluster cloud/north/c1" in refused.stderr
+    corral = FakeCorral()
+    done = run(corral, "schedule", "trigger", "nightly", "--by", "ben", "--reason", "leak", "--yes")
+    assert (done.exit_code, corral.asked[-1]) == (0, ("evacuate", OUT_OF_TURN))
+    assert OUT_OF_TURN.id in done.stdout
+
+
+def test_so_is_a_roll_out() -> None:
+    corral = FakeCorral()
+    corral.out_of_turn = EDIT
+    refused = run(corral, "schedule", "trigger", "nightly")
+    assert refused.exit_code == 2
+    assert "nothing was changed: see who with `what-if`, or say --yes" in refused.stderr
+    assert corral.asked[-1] == ("what_if", EDIT.change)
+    assert run(corral, "schedule", "trigger", "nightly", "--yes").exit_code == 0
+    corral.foreseen = A_WHAT_IF.model_copy(update={"effects": ()})
+    assert run(corral, "schedule", "trigger", "nightly").exit_code == 0
+    assert [each for each in corral.asked if each[0] == "roll_out"] == [("roll_out", EDIT)] * 2
+
+
 def test_the_list_has_a_line_for_each_workload_and_cuts_no_id_off() -> None:
     header, waiting, running = run(FakeCorral(), "list").stdout.splitlines()
     assert header.split() == ["ID", "QUEUE", "TIER", "PRIO", "STATE", "SINCE", "WHERE", "REASON"]
@@ -259,6 +285,14 @@ def test_status_is_a_card_of_what_is_known() -> None:
     assert "Where" not in waiting
     assert "cloud/north/c1" in running
     assert "node-1 (1)" in running
+    assert "Does not leave" not in running
+
+
+def test_status_says_which_nodes_an_endpoints_replicas_do_not_leave() -> None:
+    stuck = A_RUNNING_WORKLOAD.model_copy(update={"remnants": {"node-7": 2}})
+    lines = [line.split() for line in run(FakeCorral(stuck), "status", "w").stdout.splitlines()]
+    assert ["Does", "not", "leave", "node-7", "(2)"] in lines
+    assert json.loads(run(FakeCorral(stuck), "status", "w", "-o", "json").stdout)["remnants"] == {"node-7": 2}
 
 
 def test_explain_shows_reason_message_evidence_and_when_that_was_so() -> None:

@@ -181,6 +181,11 @@ def test_aliases_cannot_grow() -> None:
             "<stdin>:3:32: queues[0].quotas[0].nominal: -1 is too small; expected at least 0",
         ),
         (
+            b"queues:\n  - name: a\n    quotas: [{sku: x, nominal: 1, valid_until: 9999-12-31T23:59:59-12:00}]",
+            '<stdin>:3:48: queues[0].quotas[0].valid_until: "9999-12-31T23:59:59-12:00" is not acceptable:'
+            " no calendar goes so far; expected a time in the years 1 to 9999, as UTC has them",
+        ),
+        (
             b"queues:\n  - name: a\n    quotas: [{sku: x, nominal: 1, floor: 2}]",
             "<stdin>:3:14: queues[0].quotas[0]: floor 2 exceeds nominal 1",
         ),

@@ -126,7 +126,11 @@ def test_wrong_usage_asks_nothing(command: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("address", "code", "complaint"),
     [
-        ("127.0.0.1:1", 5, "no Temporal server answers at 127.0.0.1:1; is it running"),
+        (
+            "127.0.0.1:1",
+            5,
+            "no Temporal server answers at 127.0.0.1:1: Connection refused\n  is `make up` running, and are --address",
+        ),
         (":", 2, '--address: ":" is not host:port'),
     ],
 )

@@ -5,11 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE_SECONDS
+
 CORRAL = (sys.executable, "-c", "from corral.cli import main; main()")
 
 
 def corral(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CORRAL, *arguments], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [*CORRAL, *arguments], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
 
 
 def test_output_reaches_a_pipe() -> None:

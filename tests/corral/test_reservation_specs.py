@@ -10,8 +10,8 @@ from corral.reservation import Lending, Purpose, ReservationSpec
 
 
 def a_spec(**fields: Any) -> ReservationSpec:
-    given: dict[str, Any] = {"accelerators": 8, "sku": "h100", "queues": ("owner",)}
-    return ReservationSpec(id="night", start=datetime(2030, 6, 1, tzinfo=UTC), seconds=3600, **(given | fields))
+    given: dict[str, Any] = {"accelerators": 8, "sku": "h100", "queues": ("owner",), "start": datetime(2030, 6, 1, tzinfo=UTC)}
+    return ReservationSpec(id="night", seconds=3600, **(given | fields))
 
 
 def test_what_was_reserved_before_lending_was_a_choice_keeps_its_digest() -> None:
@@ -29,6 +29,8 @@ def test_how_it_is_lent_makes_another_reservation() -> None:
     [
         ({"notice_seconds": 60}, "notice_seconds: it bounds the notice of guests; say lent: until-wanted, or leave it out"),
         ({"lent": "always"}, "Input should be 'until-open' or 'until-wanted'"),
+        ({"start": datetime(9999, 12, 31, 23, 59)}, "expected a year from 1970 to 8999"),
+        ({"start": datetime(1, 1, 1)}, "expected a year from 1970 to 8999"),
         ({"queues": ()}, "capacity: say for whom, by queues, tenants or workloads"),
     ],
 )

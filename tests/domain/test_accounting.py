@@ -4,7 +4,7 @@ from datetime import datetime
 from fractions import Fraction
 
 from corral.api import SlaTier
-from domain.accounting import Interval, IntervalKind, by_tier, gpu_fraction, lost_work
+from domain.quota.accounting import Interval, IntervalKind, by_tier, gpu_fraction, lost_work
 from tests.builders import NOON, seconds
 
 HOUR = NOON + seconds(3600)

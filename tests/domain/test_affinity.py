@@ -7,7 +7,7 @@ import pytest
 
 from corral.api import Affinity, ReplicaGroup, Topology
 from corral.policy import Policy, QuotaModel, Rank
-from domain.fleet import Node
+from domain.pool.fleet import Node
 from domain.round import schedule
 from tests.builders import (
     NOON,

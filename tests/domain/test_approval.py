@@ -4,7 +4,7 @@ import pytest
 
 from corral.api import EvacuationOrder, PlaceKind
 from corral.policy import Approvals
-from domain.approval import why_evacuation, why_not, why_not_approved
+from domain.operations.approval import why_evacuation, why_not, why_not_approved
 from tests.builders import NOON, seconds
 
 

@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from pydantic import ValidationError
 
 from corral.api import Autoscale, DemandSource, ReplicaGroup, WorkloadSpec
 from corral.policy import DisruptionBudget, Limits, Policy, QuotaModel
-from domain.autoscaling import Course, followed
 from domain.decision import Change, Plan
-from domain.parts import counts_of
+from domain.elasticity.autoscaling import Course, followed
+from domain.pool.parts import counts_of, keys_of
+from domain.pool.workload import Active
 from domain.round import schedule
-from domain.workload import Active
 from tests.builders import NOON, a_cohort, a_node, a_queue, a_snapshot, a_workload, by_model, seconds, started
 
 RULES = Autoscale(target=10, minimum=1, most=8)
@@ -173,6 +174,13 @@ def test_endpoints_follow_demand_under_every_quota_model(model: QuotaModel) -> N
 
 
 TRACE = Path(__file__).parents[3] / "shared" / "data" / "genai2026" / "qps.csv"
+
+
+@pytest.mark.parametrize("model", QuotaModel)
+def test_no_replica_is_called_as_one_that_does_not_leave(model: QuotaModel) -> None:
+    grown = replace(an_endpoint(wants=4, has=2), remnants=frozenset({("main", 2), ("main", 4)}))
+    (reshape,) = schedule(a_snapshot([NODE], ALONE, grown, policy=by_model(model)), NOON).reshapes
+    assert keys_of(reshape.placement) == [("main", number) for number in (0, 1, 3, 5)]
 
 
 def real_demand() -> list[tuple[float, float]]:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from corral.api import BudgetSpec, BudgetUnit, QueueSpec, Reason, SlaTier
-from domain.budgets import ONE, spent
 from domain.decision import Plan, Refuse
-from domain.flows import Spell, flows_of
+from domain.pool.workload import Active
+from domain.quota.budgets import ONE, spent
+from domain.quota.flows import Spell, flows_of
 from domain.round import schedule
-from domain.workload import Active
 from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes, seconds, started, why
 
 HOURS = BudgetUnit.ACCELERATOR_HOURS

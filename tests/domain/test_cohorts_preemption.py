@@ -7,8 +7,8 @@ import pytest
 
 from corral.api import QueueSpec, Reason, State
 from domain.decision import Plan, StartAfter
+from domain.pool.workload import Active
 from domain.round import schedule
-from domain.workload import Active
 from tests.builders import (
     NOON,
     AWorkload,

@@ -3,8 +3,8 @@
 from corral.api import Ordering, QueueSpec, Reason
 from corral.policy import FairPreemption, Policy
 from domain.decision import Plan
+from domain.pool.workload import Active
 from domain.round import schedule
-from domain.workload import Active
 from tests.builders import (
     NOON,
     AWorkload,
@@ -91,6 +91,40 @@ def test_a_strict_queue_waits_for_its_first() -> None:
     assert set(started(plan)) == set()
     assert why(plan, "large").reason is Reason.WAITING_FOR_QUOTA
     assert why(plan, "small").reason is Reason.BEHIND_OTHERS_IN_QUEUE
+
+
+# What they are told who ask for the same
+
+
+def test_each_is_told_until_when_nothing_is_stopped_for_it() -> None:
+    queue = a_queue("research", 4, preemption=a_preemption(within="lower-priority"))
+    late = {age: NOON - seconds(age) for age in (20, 10)}
+    works = [
+        a_workload(f"w{age}", gpus=4, priority=1, preemption_delay_seconds=60, submitted_at=at) for age, at in late.items()
+    ]
+    plan = decided([queue], a_runner("r", "research", 4), *works)
+    for age, at in late.items():
+        assert why(plan, f"w{age}").reason is Reason.PREEMPTION_DELAYED
+        assert (at + seconds(60)).isoformat() in why(plan, f"w{age}").message
+
+
+def test_only_who_was_outraced_is_told_so() -> None:
+    queues = [a_queue(name, 4, preemption=a_preemption(reclaim="any")) for name in ("one", "two")]
+    works = [a_workload(f"{name}{n}", queue=name, gpus=4) for name in ("one", "two") for n in range(3)]
+    plan = decided(a_cohort(*queues, a_queue("guest", 0)), a_runner("r", "guest", 8), *works, once=True)
+    assert plan.preempts == (("r.1", "one0"),)
+    told = {each.id: why(plan, each.id).message for each in works if each.id != "one0"}
+    assert [id for id, message in told.items() if "whose turn came first" in message] == ["two0"]
+    assert {id for id, message in told.items() if "its turn has not come" in message} == set(told) - {"two0"}
+
+
+def test_all_of_a_queue_are_told_that_it_has_started_enough() -> None:
+    policy = in_cohorts()
+    limits = policy.limits.model_copy(update={"starts_per_queue_and_round": 1})
+    works = [a_workload(f"w{n}", gpus=1) for n in range(4)]
+    plan = decided([a_queue("research", 4)], *works, policy=policy.model_copy(update={"limits": limits}))
+    assert {why(plan, f"w{n}").reason for n in (1, 2, 3)} == {Reason.ROUND_LIMIT_REACHED}
+    assert plan.unfinished
 
 
 # Fair shares

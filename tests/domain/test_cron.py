@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from domain.cron import BadCron, is_time_of, read, zone_of
+from domain.calendar.cron import BadCron, is_time_of, read, zone_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -27,6 +27,10 @@ BERLIN = ZoneInfo("Europe/Berlin")
         ("30 0 0 * * * *", "2026-11-27T00:00:30", "2026-11-27T00:00:00"),
         ("@daily", "2026-11-27T00:00:00", "2026-11-27T01:00:00"),
         ("@hourly", "2026-11-27T01:00:00", "2026-11-27T01:00:01"),
+        ("@every 8h", "2026-11-27T01:00:00", "2026-11-27T08:00:00"),  # multiples since 1970, which began by UTC
+        ("@every 1h30m", "2026-11-27T02:30:00", "2026-11-27T02:00:00"),
+        ("@every 8h/90m", "2026-11-27T02:30:00", "2026-11-27T01:00:00"),
+        ("@every 1d/25h", "2026-11-27T02:00:00", "2026-11-27T01:00:00"),
     ],
 )
 def test_a_time_is_due_when_clocks_of_the_place_show_it(expression: str, yes: str, no: str) -> None:
@@ -46,7 +50,13 @@ def test_it_is_the_clock_of_the_place_that_counts_and_an_hour_that_comes_twice_i
     ("expression", "problem"),
     [
         ("at dusk", "has not five to seven fields"),
-        ("@every 1h", "has not five to seven fields"),
+        ("@every 1h 30m", "'1h 30m' in '@every 1h 30m' is no length of time; expected whole numbers such as 90s, 1h30m or 7d"),
+        ("@every 1.5h", "is no length of time"),
+        ("@every 8h/", "'' in '@every 8h/' is no length of time"),
+        ("@every -1h", "is no length of time"),
+        ("@every 0s", "expected at least a second and at most a century"),
+        ("@every 9999999999d", "expected at least a second and at most a century"),
+        ("@every", "has not five to seven fields"),
         ("60 * * * *", "'60' is no minute; expected 0 to 59"),
         ("* * 0 * *", "'0' is no day of the month; expected 1 to 31"),
         ("* * * foo *", "'foo' is no month; expected 1 to 12"),

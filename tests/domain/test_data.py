@@ -79,6 +79,13 @@ def test_work_that_says_no_length_is_taken_to_run_as_long_as_the_policy_says() -
     assert start(unsaid, CORPUS, expected_seconds=24 * HOUR).placement.region == "east"
 
 
+def test_work_that_says_that_it_is_over_at_once_shares_the_cost_among_no_more_than_a_second() -> None:
+    little = CORPUS.model_copy(update={"size_gib": 0.1})
+
+    assert start(reader("corpus"), little).placement.region == "east"
+    assert start(reader("corpus", hours=0), little).placement.region == "west"
+
+
 def test_what_needs_no_accelerator_pays_for_none() -> None:
     assert not any(score for _, score in start(reader("corpus", gpus=0), CORPUS).terms)
 

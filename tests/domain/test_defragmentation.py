@@ -9,11 +9,11 @@ import pytest
 from corral.api import CapacityType, Checkpoint, Reason, SlaTier, StopPolicy, Topology
 from corral.policy import Defragmentation, DisruptionBudget, Goals, Limits, Policy, QuotaModel
 from domain.decision import Change, Plan, Reshape, Wait
-from domain.disruption_budgets import ForcedStop
-from domain.fleet import Node, Replica
+from domain.pool.fleet import Node, Replica
+from domain.pool.workload import Active
+from domain.quota.disruption_budgets import ForcedStop
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_snapshot, a_workload, nodes, nodes_of, seconds, started, why
 from tests.properties.situations import carried_out, settled
 

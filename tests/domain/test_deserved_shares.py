@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from corral.api import WHOLE
-from domain.deserved.shares import Claim, divide, divide_tree
+from domain.quota_models.deserved.shares import Claim, divide, divide_tree
 from tests.builders import LONG_AGO
 
 

@@ -4,12 +4,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import pytest
+
 from corral.api import QueueSpec, Reason, ReplicaGroup, SlaTier, State
 from corral.policy import Action, Deserved, Policy, QuotaModel, Rank, TierPolicy
-from domain.decision import Change, Plan, Stop
-from domain.fleet import Node
+from domain.decision import Change, Plan, StartAfter, Stop
+from domain.pool.fleet import Node
+from domain.pool.workload import Active
 from domain.round import schedule
-from domain.workload import Active
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_snapshot, a_workload, nodes_of, seconds, started
 
 EVERYTHING = (Action.ALLOCATE, Action.CONSOLIDATE, Action.RECLAIM, Action.PREEMPT)
@@ -116,6 +118,16 @@ def test_nobody_is_stopped_who_would_be_first_in_line_again() -> None:
     too_large = a_workload("large", queue="two", gpus=3, submitted_at=NOON - seconds(180))
     small = a_workload("small", queue="two", submitted_at=NOON - seconds(120))
     assert not decided([node], two_queues(), owners, extra, mine, too_large, small).preempts
+
+
+@pytest.mark.parametrize(("cap", "promised"), [(10, {"first"}), (19, {"first"}), (20, {"first", "second"})])
+def test_who_needs_more_quota_than_its_own_victims_leave_waits_until_others_have_left(cap: int, promised: set[str]) -> None:
+    large, small = a_node("a", gpus=8), a_node("b", gpus=4)
+    victim = a_workload("victim", gpus=8, tier=SlaTier.BASIC).on((large, 8))
+    other = a_workload("other", gpus=2, tier=SlaTier.BASIC).on((small, 2))
+    first, second = a_workload("first", gpus=6, tier=SlaTier.PREMIUM), a_workload("second", gpus=4)
+    plan = decided([large, small], [a_queue("research", cap, cap=cap)], victim, other, first, second)
+    assert {each.workload_id for each in plan.decisions if isinstance(each, StartAfter)} == promised
 
 
 def test_elastic_work_shrinks_instead_of_being_stopped() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from corral.api import SlaTier
 from corral.policy import Disruption, Policy, Rank
-from domain.effort import Effort
+from domain.preemption.effort import Effort
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from tests.builders import NOON, UNPROMISED, a_queue, a_snapshot, a_workload, nodes, seconds

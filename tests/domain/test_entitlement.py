@@ -7,10 +7,10 @@ from random import Random
 import pytest
 
 from corral.api import ReplicaGroup, SlaTier, Target
-from domain import entitlement
-from domain.entitlement import Entitlement, within_quota
-from domain.quota import QuotaTree
-from domain.workload import Active, Waiting
+from domain.pool.workload import Active, Waiting
+from domain.quota.tree import QuotaTree
+from domain.remembered import entitlement
+from domain.remembered.entitlement import Entitlement, within_quota
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
 
 NODE, A100 = a_node("a", gpus=64), a_node("b", gpus=64, sku="a100")

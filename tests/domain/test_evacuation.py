@@ -3,8 +3,8 @@
 import pytest
 
 from corral.api import EvacuationForecast, EvacuationOrder, PlaceKind, SlaTier
-from domain.evacuation import Resident, foreseen, who_leaves_next
-from domain.workload import Active
+from domain.operations.evacuation import Resident, foreseen, who_leaves_next
+from domain.pool.workload import Active
 from tests.builders import NOON, UNPROMISED, a_node, a_queue, a_snapshot, a_workload
 
 OLD, NEW = a_node("aws/old"), a_node("aws/new", region="us-east")

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from corral.api import Evidence, QueueSpec, Reason, ReplicaGroup, SlaTier, Target
-from domain.explanation import asked
-from domain.fleet import Health
-from domain.request import requests
+from domain.explanation.wording import asked
+from domain.pool.fleet import Health
 from domain.round import schedule
+from domain.worlds.request import requests
 from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes, seconds, why
 
 PLENTY = [a_queue("research", 1000)]
@@ -50,6 +50,15 @@ def test_a_gang_is_told_how_much_of_it_fits_in_one_region() -> None:
     assert (
         explanation.message == "needs 16 whole h100 (8 replicas of 2) in one region; the most free in one is 12 (aws eu-west)"
     )
+
+
+def test_the_evidence_of_a_refusal_says_that_it_looked_at_an_idle_fleet() -> None:
+    fleet = [a_node("busy", used=8), a_node("sick", health=Health.LOST)]
+    explanation = why(schedule(a_snapshot(fleet, PLENTY, a_workload(gpus=8, count=3)), NOON))
+    (found,) = explanation.evidence
+    assert (explanation.reason, found.reason) == (Reason.NO_MATCHING_CAPACITY, Reason.NOT_ENOUGH_FREE_ACCELERATORS)
+    needs = "needs 24 whole h100 (3 replicas of 8) in one region"
+    assert found.example == f"{needs}; the most free in one is 16 (aws eu-west), were every node ready and idle"
 
 
 @pytest.mark.parametrize(

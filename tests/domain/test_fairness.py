@@ -4,8 +4,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from corral.api import QueueSpec
-from domain.fairness import FairShares
-from domain.quota import QuotaTree
+from domain.quota.fairness import FairShares
+from domain.quota.tree import QuotaTree
 from domain.round import schedule
 from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes, started
 

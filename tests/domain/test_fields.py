@@ -7,7 +7,7 @@ import pytest
 from corral.api import BudgetSpec, BudgetUnit, QueueSpec, QuotaSpec, UserLimit
 from corral.cli.policies import PRESETS, read_policy
 from corral.policy import DisruptionBudget, Policy, Preference
-from domain.fields import edited, edits, in_words, of_policy, of_queues, policy_of, queues_of
+from domain.operations.fields import edited, edits, in_words, of_policy, of_queues, policy_of, queues_of
 from tests.builders import NOON, a_queue, a_quota
 
 GRANT = QuotaSpec(sku="h100", nominal=8, valid_from=NOON, valid_until=NOON + timedelta(days=1))

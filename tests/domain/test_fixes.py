@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from corral.api import BudgetSpec, BudgetUnit, Fix, FixKind, QueueSpec, StopPolicy, Target
-from domain.budgets import ONE
-from domain.fixes import cheapest_fixes, explained_now, for_tenant
-from domain.fleet import Health, Node
+from domain.advice.fixes import cheapest_fixes, explained_now, for_tenant
+from domain.pool.fleet import Health, Node
+from domain.pool.workload import Active
+from domain.quota.budgets import ONE
 from domain.round import who_starts
 from domain.snapshot import Snapshot
-from domain.workload import Active
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
 
 HOUR = 3_600
@@ -157,7 +157,7 @@ def test_a_search_that_is_told_to_stop_tries_no_other_round(monkeypatch: pytest.
         tried.append(now)
         return who_starts(snapshot, now)
 
-    monkeypatch.setattr("domain.fixes.who_starts", counted)
+    monkeypatch.setattr("domain.advice.question.who_starts", counted)
     fleet = [a_node(f"n{i}", topology=(("rack", f"r{i}"),)) for i in range(4)]
     running = [a_workload(f"r{i}", gpus=8).on((node, 8)) for i, node in enumerate(fleet)]
     snapshot = a_snapshot(fleet, [a_queue("research", 8)], *running, a_workload("next", gpus=8, count=2, required="rack"))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from domain.fragmentation import IMPOSSIBLE, NO_DEVICE, Demand, Losses, Mix, Need, Needs, Rooms, fragmentation, losses
+from domain.worlds.fragmentation import IMPOSSIBLE, NO_DEVICE, Demand, Losses, Mix, Need, Needs, Rooms, fragmentation, losses
 
 SKUS = ("a100", "t4")
 HALF = Need(500, 4_000, 0)

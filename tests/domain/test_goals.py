@@ -5,7 +5,7 @@ import pytest
 from corral.api import CapacityType, Selection, SlaTier, Target
 from corral.policy import Policy
 from domain.decision import Plan
-from domain.fleet import Placement
+from domain.pool.fleet import Placement
 from domain.round import schedule
 from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, started
 

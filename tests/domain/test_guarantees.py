@@ -9,9 +9,9 @@ import pytest
 from corral.api import QueueSpec, Reason, SlaTier
 from corral.policy import Limits, Policy
 from domain.decision import Plan
-from domain.fleet import Health, Node
+from domain.pool.fleet import Health, Node
+from domain.pool.workload import Active
 from domain.round import schedule
-from domain.workload import Active
 from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes, seconds, why
 
 PREMIUM, STANDARD, BASIC = SlaTier.PREMIUM, SlaTier.STANDARD, SlaTier.BASIC

@@ -7,7 +7,7 @@ import pytest
 from corral.api import Ordering, SlaTier, StopPolicy, Target
 from corral.policy import Goals, Improvement, Limits, Policy
 from domain.decision import Fallback, Method, Plan, Wait
-from domain.fleet import Node
+from domain.pool.fleet import Node
 from domain.round import schedule
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_snapshot, a_workload, nodes_of, seconds, started
 
@@ -84,6 +84,15 @@ def test_who_accepts_two_regions_leaves_the_one_to_who_accepts_no_other() -> Non
     assert quality_of(plan) == (Method.FLOW, 2, 2, None)
     assert plan.quality is not None
     assert (plan.quality.worst_region_before, plan.quality.worst_region_after) == (2.0, 1.0)
+
+
+def test_one_makes_room_on_a_full_node_for_another_that_leaves_a_third() -> None:
+    fleet = [a_node(name, gpus=gpus, region=name[:2], price=1_000_000) for name, gpus in (("eu0", 2), ("eu1", 4), ("us0", 2))]
+    movable = [a_workload(f"w{index}", targets=EITHER) for index in range(3)]
+    workloads = in_turn(*movable, a_workload("here", targets=(EU,)), a_workload("large", gpus=4))
+
+    assert "large" not in started(decided(workloads, fleet, GREEDY))
+    assert nodes_of(started(decided(workloads, fleet))["large"]) == {"eu1": 1}
 
 
 @pytest.mark.parametrize(("tight_price", "both"), [(5_000_000, True), (5_100_000, False)])

@@ -6,8 +6,8 @@ import pytest
 
 from corral.api import CapacityType, Reason, Target
 from corral.policy import Policy
-from domain.law import Case, Law
 from domain.round import schedule
+from domain.worlds.law import Case, Law
 from tests.builders import NOON, a_node, a_queue, a_snapshot, a_workload, started, why
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.leases import REACH_STEPS, BadTerms, Lease, LeaseTerms, Reach, granted, is_fenced, judged
+from domain.pool.leases import REACH_STEPS, BadTerms, Lease, LeaseTerms, Reach, granted, in_doubt, is_fenced, judged
 from tests.builders import NOON
 
 
@@ -137,3 +137,17 @@ def test_nothing_is_started_elsewhere_too_early_whichever_worker_gives_a_lease_a
         assert lease.until is not None
         stops_within = lease.until + TERMS.grace - NOON
         assert not is_fenced(lease, judge + stops_within - seconds(0.001))
+
+
+# A record that was restored
+
+
+def test_a_suspect_cluster_may_have_a_lease_that_a_restored_record_does_not_know() -> None:
+    doubted = in_doubt(after(WELL, 31), at(500), TERMS)
+    assert (doubted.reach, doubted.until, doubted.fenced_at) == (Reach.SUSPECT, at(600), at(615))
+    assert in_doubt(after(WELL, 31), at(-50), TERMS).until == WELL.until, "no lease is taken shorter"
+
+
+def test_what_answers_or_has_no_lease_is_as_a_restored_record_says() -> None:
+    for lease in (WELL, Lease(Reach.SUSPECT, NOON), after(after(WELL, 31), 115)):
+        assert in_doubt(lease, at(500), TERMS) == lease

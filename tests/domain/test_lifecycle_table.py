@@ -6,7 +6,7 @@ import pytest
 
 from corral.api import State
 from corral.wire import Update
-from domain.lifecycle import ALLOWED, objection
+from domain.pool.lifecycle import ALLOWED, objection
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adjusting.md").read_text()
 

@@ -5,25 +5,22 @@ from typing import Any
 
 import pytest
 
-from corral.api import WHOLE, Checkpoint, FixKind, Ordering, Reason, StopPolicy
+from corral.api import WHOLE, Checkpoint, FixKind, Ordering, Reason, ReplicaGroup, StopPolicy
 from corral.policy import Limits, QuotaModel
 from corral.reservation import Lending, MissKind, Purpose
-from domain.bookings import Booking
-from domain.decision import Plan, StartAfter
-from domain.fixes import explained_now
-from domain.fleet import Health
+from domain.advice.fixes import explained_now
+from domain.decision import Change, Plan, StartAfter
+from domain.pool.bookings import Booking
+from domain.pool.fleet import Health, Node
+from domain.pool.workload import Active
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active
 from tests.builders import (
     NOON,
-    AWorkload,
     a_booking,
-    a_cohort,
     a_node,
     a_queue,
     a_snapshot,
-    a_workload,
     by_model,
     nodes,
     nodes_of,
@@ -31,25 +28,14 @@ from tests.builders import (
     started,
     why,
 )
+from tests.domain.owners_and_guests import HOUR, QUEUES, a_guest, an_owner, every_model, on
 from tests.properties.situations import carried_out
 
-QUEUES = a_cohort(a_queue("owner", nominal=64), a_queue("guest", nominal=64))
-HOUR = 3600
-every_model = pytest.mark.parametrize("policy", [by_model(model) for model in QuotaModel], ids=list(QuotaModel))
 
-
-def night(*on: str, id: str = "night", accelerators: int = 8, opens_in: float = -60, **fields: Any) -> Booking:
+def night(*its_nodes: str, id: str = "night", accelerators: int = 8, opens_in: float = -60, **fields: Any) -> Booking:
     """An open window of which what is kept is lent until it is wanted."""
     booking = a_booking(id, accelerators=accelerators, opens_in=opens_in, lent=Lending.UNTIL_WANTED, **fields)
-    return replace(booking, nodes=on, is_open=opens_in <= 0)
-
-
-def a_guest(id: str = "guest", gpus: int = 8, **fields: Any) -> AWorkload:
-    return a_workload(id, queue="guest", gpus=gpus, **fields)
-
-
-def an_owner(id: str = "own", gpus: int = 8, **fields: Any) -> AWorkload:
-    return a_workload(id, queue="owner", gpus=gpus, **fields)
+    return on(booking, *its_nodes, is_open=opens_in <= 0)
 
 
 def told(plan: Plan) -> dict[str, tuple[Reason, str | None]]:
@@ -136,6 +122,68 @@ def test_of_many_guests_only_those_leave_who_are_in_the_way_and_lose_least(polic
     gang = an_owner("gang", gpus=8, count=2)
     plan = schedule(a_snapshot(fleet, QUEUES, *guests, gang, policy=policy, bookings=[booking]), NOON)
     assert set(told(plan)) == {"low.1", "middle.1"}
+
+
+def an_elastic_guest(*places: tuple[Node, int], id: str = "guest", **fields: Any) -> Active:
+    """So many replicas on each node, of one accelerator each; it runs with two."""
+    group = ReplicaGroup(count=sum(count for _, count in places), minimum=2)
+    return a_guest(id, gpus=1, groups=[group], **fields).on(*places)
+
+
+def kept(plan: Plan) -> dict[str, dict[str, int]]:
+    """What guests go on with who give back only a part, by node; all of it for whom they do."""
+    assert all((each.change, each.beneficiary, each.reason) == SHRINKS_FOR_ITS_OWNER for each in plan.reshapes)
+    return {each.attempt_id: nodes_of(each.placement) for each in plan.reshapes}
+
+
+SHRINKS_FOR_ITS_OWNER = (Change.SHRINK, "own", Reason.LOAN_ENDS)
+
+
+@every_model
+def test_an_elastic_guest_gives_back_as_little_as_is_enough_and_runs_on(policy: Any) -> None:
+    fleet, booking = nodes(1), night("n0")
+    guest = an_elastic_guest((fleet[0], 8))
+    plan = schedule(a_snapshot(fleet, QUEUES, guest, an_owner(gpus=5), policy=policy, bookings=[booking]), NOON)
+    assert (told(plan), kept(plan)) == ({}, {"guest.1": {"n0": 3}})
+    assert nodes_of(promised(plan)["own"].placement) == {"n0": 1}
+    (shrunk,) = plan.reshapes
+    its = {device for share in shrunk.placement.shares for replica in share.replicas for device in replica.devices}
+    (owners,) = promised(plan)["own"].placement.shares
+    assert its.isdisjoint(owners.replicas[0].devices)
+
+
+@every_model
+def test_an_elastic_guest_that_would_have_to_give_back_more_than_its_surplus_leaves(policy: Any) -> None:
+    fleet, booking = nodes(1), night("n0")
+    guest = an_elastic_guest((fleet[0], 8))
+    plan = schedule(a_snapshot(fleet, QUEUES, guest, an_owner(gpus=7), policy=policy, bookings=[booking]), NOON)
+    assert (told(plan), kept(plan)) == ({"guest.1": (Reason.LOAN_ENDS, "own")}, {})
+
+
+@every_model
+def test_an_elastic_guest_gives_back_what_it_has_where_somebody_comes(policy: Any) -> None:
+    fleet = nodes(2)
+    guest = an_elastic_guest((fleet[0], 2), (fleet[1], 8))
+    plan = schedule(a_snapshot(fleet, QUEUES, guest, an_owner(), policy=policy, bookings=[night("n1")]), NOON)
+    assert (told(plan), kept(plan)) == ({}, {"guest.1": {"n0": 2}})
+
+
+@every_model
+def test_a_guest_keeps_what_it_has_on_a_node_that_the_pool_has_no_more(policy: Any) -> None:
+    fleet = nodes(2)
+    guest = an_elastic_guest((fleet[0], 2), (fleet[1], 8))
+    before = a_snapshot(fleet, QUEUES, guest, an_owner(), policy=policy, bookings=[night("n1")])
+    plan = schedule(replace(before, nodes=before.nodes[1:]), NOON)
+    assert (told(plan), kept(plan)) == ({}, {"guest.1": {"n0": 2}})
+
+
+@every_model
+def test_of_several_guests_each_gives_back_a_part_or_leaves(policy: Any) -> None:
+    fleet, booking = nodes(2), night("n0", "n1", accelerators=16)
+    elastic, firm = an_elastic_guest((fleet[0], 8), id="elastic", priority=5), a_guest("firm").on((fleet[1], 8))
+    owner = an_owner("own", gpus=6, count=2, minimum=2)
+    plan = schedule(a_snapshot(fleet, QUEUES, elastic, firm, owner, policy=policy, bookings=[booking]), NOON)
+    assert (told(plan), kept(plan)) == ({"firm.1": (Reason.LOAN_ENDS, "own")}, {"elastic.1": {"n0": 2}})
 
 
 @every_model

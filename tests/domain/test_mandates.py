@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from corral.api import PlaceKind
-from corral.schedule import RecurringEvacuation, Revocation, ScheduleSpec
-from domain.cron import BadCron
-from domain.mandates import BadMandate, Mandate, require_signable, why_not_due
+from corral.schedule import MOST_CHARACTERS, RecurringEvacuation, Revocation, ScheduleSpec
+from domain.calendar.cron import BadCron
+from domain.operations.mandates import BadMandate, Mandate, require_signable, why_not_due
 
 NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -18,7 +18,7 @@ LONGEST = 90 * DAY
 def a_schedule(**more: Any) -> ScheduleSpec:
     place = RecurringEvacuation(kind=PlaceKind.CLUSTER, place="sim/eu/eu-1")
     said = {"cron": "0 * * * *", "until": NOW + 30 * DAY, "pool": "main", "reason": "patches", "who": "ada"}
-    return ScheduleSpec(id="patches", evacuate=place, **(said | more))
+    return ScheduleSpec(**({"id": "patches", "evacuate": place} | said | more))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_what_has_no_end_or_is_for_another_pool_cannot_be_signed(more: dict[str,
         require_signable(a_schedule(**more), "main", LONGEST, NOW)
 
 
-@pytest.mark.parametrize("more", [{"cron": "@every 1h"}, {"time_zone": "Mars/Olympus"}])
+@pytest.mark.parametrize("more", [{"cron": "@every hour"}, {"time_zone": "Mars/Olympus"}])
 def test_times_that_nobody_can_tell_cannot_be_signed(more: dict[str, Any]) -> None:
     with pytest.raises(BadCron):
         require_signable(a_schedule(**more), "main", LONGEST, NOW)
@@ -52,6 +52,30 @@ def test_it_may_be_ordered_at_a_time_of_its_schedule_and_soon_after() -> None:
     assert why(NOW) == ""
     assert why(NOW, now=NOW + HOUR) == ""
     assert why(NOW, now=NOW - timedelta(seconds=59)) == "", "clocks differ"
+
+
+def test_an_interval_has_times_as_well() -> None:
+    every = a_schedule(cron="@every 6h")
+    require_signable(every, "main", LONGEST, NOW)
+    assert why(NOW, spec=every) == ""
+    assert "is no time of its schedule (@every 6h UTC)" in why(NOW - HOUR, spec=every)
+    assert "is yet to come" in why(NOW + 6 * HOUR, spec=every)
+
+
+def test_out_of_turn_it_says_how_to_order_it_all_the_same() -> None:
+    for refused in (why(NOW - timedelta(seconds=1)), why(NOW - 2 * HOUR)):
+        assert refused.endswith("; whoever wants it now signs for that: corral schedule trigger patches")
+
+
+def test_what_is_ordered_out_of_turn_is_of_no_time_of_its_schedule_and_in_the_name_of_whoever_orders_it() -> None:
+    spec = a_schedule(id="p" * MOST_CHARACTERS)
+    order = spec.order_now(NOW, who="ben", reason="a leak")
+    assert order.id == f"{spec.id}-now-20300601-120000"
+    assert spec.due_at(order.id) is None
+    assert (order.who, order.reason) == ("ben", "a leak")
+    assert order.model_copy(update={"id": "x", "who": "ada", "reason": "patches"}) == spec.order("x")
+    assert spec.order_now(NOW, who="ben").reason == "patches"
+    assert type(order).model_validate(order.model_dump()) == order
 
 
 @pytest.mark.parametrize(

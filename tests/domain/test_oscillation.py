@@ -10,11 +10,11 @@ from corral.api import CapacityType, QueuePreemption, Reclaim, SlaTier, WithinQu
 from corral.cli.policies import PRESETS, read_policy
 from corral.policy import Policy, QuotaModel
 from domain.decision import Start, StartAfter
-from domain.fleet import Node
 from domain.lint.rules import lint
+from domain.pool.fleet import Node
+from domain.pool.workload import Active, Waiting
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active, Waiting
 from tests.builders import NOON, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes, seconds, started, without_room_of
 
 SPOT = a_node("spot", region="east", capacity_type=CapacityType.SPOT, price=3_000_000)

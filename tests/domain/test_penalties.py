@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from domain.penalties import charged_beyond, charges, is_shown, outstanding, settlement
-from domain.quota import QuotaTree
+from domain.quota.penalties import charged_beyond, charges, is_shown, outstanding, settlement
+from domain.quota.tree import QuotaTree
 from domain.round import schedule
 from tests.builders import NOON, a_cohort, a_node, a_queue, a_snapshot, a_workload, started
 

@@ -9,7 +9,7 @@ import pytest
 from corral.api import CapacityType, Reason, ReplicaGroup, Selection, Target
 from corral.policy import Goals, Policy, QuotaModel
 from domain.decision import Plan, Refuse, Wait
-from domain.fleet import Health, Node
+from domain.pool.fleet import Health, Node
 from domain.round import schedule
 from tests.builders import (
     LONG_AGO,
@@ -94,6 +94,13 @@ def test_a_share_breaks_a_whole_device_only_when_no_broken_one_fits() -> None:
     filling = Policy(goals=Goals(fragmentation=0))
     assert placed(fleet, a_workload(gpus=0.5), policy=filling) == {"broken": 1}
     assert placed(fleet, a_workload(gpus=0.6), policy=filling) == {"nearly-full": 1}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_share_goes_to_a_dearer_node_for_the_sake_of_a_broken_device(count: int) -> None:
+    fleet = [a_node("dear", price=7_000_000, free=[1000, 500]), a_node("cheap", price=1_000_000, gpus=2)]
+    for goals in (Goals(), Goals(fragmentation=0)):
+        assert placed(fleet, a_workload(gpus=0.5, count=count), policy=Policy(goals=goals)) == {"cheap": count}
 
 
 def test_shares_of_one_workload_may_sit_on_one_device() -> None:

@@ -8,9 +8,9 @@ import pytest
 from corral.api import Reason, SlaTier, State
 from corral.policy import Policy, Rank
 from domain.decision import Plan, StartAfter
-from domain.fleet import Node
+from domain.pool.fleet import Node
+from domain.pool.workload import Active
 from domain.round import schedule
-from domain.workload import Active
 from tests.builders import (
     LONG_AGO,
     NOON,
@@ -78,6 +78,15 @@ def test_who_would_borrow_reclaims_from_nobody() -> None:
     cohort = a_cohort(a_queue("owner", 4), a_queue("guest", 0), a_queue("idle", 4))
     guest, greedy = runner("guest", queue="guest"), a_workload(queue="owner", gpus=8)
     assert plan([NODE], guest, greedy, queues=cohort).preempts == ()
+
+
+@pytest.mark.parametrize(("tier", "leave"), [(SlaTier.BASIC, {"filler.1", "guest.1"}), (SlaTier.PREMIUM, set())])
+def test_lower_work_of_the_own_queue_leaves_first_where_the_queue_then_lives_on_its_own(tier: SlaTier, leave: set[str]) -> None:
+    filler = runner("filler", 4, a_node("filler", gpus=4), queue="owner", tier=tier)
+    guest, owner = runner("guest", 4, a_node("guest", gpus=4), queue="guest"), a_workload(queue="owner", gpus=8)
+    fleet = [a_node("filler", gpus=4), a_node("guest", gpus=4), a_node("idle")]
+    cohort = a_cohort(a_queue("owner", 8), a_queue("guest", 0))
+    assert {victim for victim, _ in plan(fleet, filler, guest, owner, queues=cohort, policy=UNPROMISED).preempts} == leave
 
 
 def test_a_queue_within_its_nominal_is_not_touched() -> None:
@@ -292,3 +301,25 @@ def test_what_work_with_notice_still_has_counts_for_the_cap_of_its_queue(cap: in
     assert ("other" in started(plan)) is starts
     leaving = a_snapshot(fleet, [queue], victim.stopping(), other)
     assert ("other" in started(schedule(leaving, NOON))) is (cap >= 12)
+
+
+@pytest.mark.parametrize(("cap", "starts"), [(10, False), (17, False), (18, True)])
+def test_who_needs_more_quota_than_its_own_victims_leave_waits_until_others_have_left(cap: int, starts: bool) -> None:
+    large, small = a_node("a", gpus=8), a_node("b", gpus=4)
+    queue = a_queue("research", cap, cap=cap)
+    victim, other = runner("victim", 8, large, tier=SlaTier.BASIC), runner("other", 2, small, tier=SlaTier.BASIC)
+    first, second = a_workload("first", gpus=6, tier=SlaTier.PREMIUM), a_workload("second", gpus=4)
+    outcome = schedule(a_snapshot([large, small], [queue], victim, other, first, second), NOON)
+    assert outcome.preempts == (("victim.1", "first"), ("other.1", "second"))[: 1 + starts]
+    if not starts:
+        assert why(outcome, "second").reason is Reason.QUEUE_CAP_REACHED
+    gone = schedule(a_snapshot([large, small], [queue], first.on((large, 6)), other, second), NOON)
+    assert promise(gone, "second")
+
+
+def test_who_takes_no_more_quota_than_its_own_victims_leave_waits_for_nobody_else() -> None:
+    fleet, queue = [a_node("a", gpus=8), a_node("b", gpus=8)], a_queue("research", 16, cap=16)
+    victims = [runner(f"low-{node.id}", 8, node, tier=SlaTier.BASIC) for node in fleet]
+    urgent = [a_workload(id, gpus=8, tier=SlaTier.PREMIUM) for id in ("one", "two")]
+    outcome = schedule(a_snapshot(fleet, [queue], *victims, *urgent), NOON)
+    assert len(outcome.preempts) == 2

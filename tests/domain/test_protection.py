@@ -9,12 +9,12 @@ import pytest
 
 from corral.api import QueueSpec, Reason, SlaTier, Target
 from corral.policy import DisruptionBudget, Limits, Policy
-from domain.accounting import Interval, IntervalKind
-from domain.disruption_budgets import ForcedStop
+from domain.disruption.protection import minimum_runtime
 from domain.facts import Facts
-from domain.protection import minimum_runtime
+from domain.pool.workload import Active
+from domain.quota.accounting import Interval, IntervalKind
+from domain.quota.disruption_budgets import ForcedStop
 from domain.round import schedule
-from domain.workload import Active
 from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes, seconds, why
 
 NODE = a_node("a")

@@ -7,9 +7,9 @@ from typing import Any
 from corral.api import Autoscale, Explanation, Reason, SlaTier, Target
 from corral.policy import Growth, NodePoolLimits, Policy
 from domain.decision import Refuse, Wait
-from domain.fleet import Health, Node
-from domain.nodepools import Course, NodePool, Provisioning, Spell, back_off, followed, planned
-from domain.provisioning import FleetPlan, fleet_plan
+from domain.elasticity.provisioning import FleetPlan, fleet_plan
+from domain.pool.fleet import Health, Node
+from domain.pool.nodepools import Course, NodePool, Provisioning, Spell, back_off, followed, planned
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from tests.builders import NOON, a_booking, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds

@@ -4,7 +4,8 @@ import pytest
 
 from corral.api import QueueSpec, QueueTree, Reason
 from corral.policy import QuotaModel
-from domain.quota import NOT_BORROWING, QuotaError, QuotaTree, Usage, check_tree
+from domain.quota.tree import QuotaError, QuotaTree, check_tree
+from domain.quota.usage import NOT_BORROWING, Usage
 from domain.round import schedule
 from tests.builders import (
     NOON,

@@ -7,10 +7,10 @@ import pytest
 from corral.api import Ordering, QueueSpec, Reason, SlaTier, StopPolicy
 from corral.policy import Limits, Policy, Rank
 from domain.facts import Facts
-from domain.fleet import Node
-from domain.ranking import Line
+from domain.pool.fleet import Node
+from domain.quota_models.ranking import Line
 from domain.round import schedule
-from domain.world import World
+from domain.worlds.world import World
 from tests.builders import (
     LONG_AGO,
     NOON,

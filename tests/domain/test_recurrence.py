@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from corral.reservation import ReservationSpec
-from domain.recurrence import BadRecurrence, first_window, next_window
+from domain.calendar.recurrence import BadRecurrence, first_window, next_window
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

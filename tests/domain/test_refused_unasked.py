@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from corral.api import ReplicaGroup, Target
 from domain.facts import Facts
-from domain.fleet import Health, Node
-from domain.openings import best_candidate, fits_somewhere, open_ranks
-from domain.world import World
+from domain.pool.fleet import Health, Node
+from domain.quota_models.openings import best_candidate, fits_somewhere, open_ranks
+from domain.worlds.world import World
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload
 
 SMALL, LARGE = a_node("small", gpus=2, region="eu"), a_node("large", gpus=8, region="us")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from corral.api import SlaTier, State
 from corral.reservation import Purpose
 from domain.decision import Keep
-from domain.reprieve import reprieved
+from domain.pool.workload import Active
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active
+from domain.steps.reprieve import reprieved
 from tests.builders import NOON, a_booking, a_node, a_queue, a_snapshot, a_workload
 
 NODE = a_node("a")

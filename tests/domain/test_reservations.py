@@ -7,41 +7,26 @@ from typing import Any
 import pytest
 
 from corral.api import WHOLE, Checkpoint, FixKind, Reason, State
-from corral.policy import QuotaModel
 from corral.reservation import Purpose
-from domain.bookings import Booking
+from domain.advice.fixes import explained_now
 from domain.decision import Plan
-from domain.fixes import explained_now
-from domain.fleet import Health
+from domain.pool.bookings import Booking
+from domain.pool.fleet import Health
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from tests.builders import (
     NOON,
     a_booking,
-    a_cohort,
     a_node,
     a_queue,
     a_snapshot,
     a_workload,
-    by_model,
     nodes,
     seconds,
     started,
     why,
 )
-
-QUEUES = a_cohort(a_queue("owner", nominal=64), a_queue("guest", nominal=64))
-MODELS = [by_model(model) for model in QuotaModel]
-HOUR = 3600
-every_model = pytest.mark.parametrize("policy", MODELS, ids=list(QuotaModel))
-
-
-def a_guest(**fields: Any) -> Any:
-    return a_workload("guest-1", queue="guest", gpus=8, **fields)
-
-
-def opened(booking: Booking, *on: str) -> Booking:
-    return replace(booking, nodes=on, is_open=True)
+from tests.domain.owners_and_guests import HOUR, QUEUES, a_guest, an_owner, every_model, on, opened
 
 
 def settled_bookings(plan: Plan) -> dict[str, Booking]:
@@ -55,16 +40,16 @@ def told(plan: Plan) -> dict[str, Reason]:
 @every_model
 def test_what_is_kept_in_an_open_window_is_used_by_those_it_is_for_alone(policy: Any) -> None:
     night = opened(a_booking(opens_in=-60), "n0")
-    guest, owner = a_guest(), a_workload("owner-1", queue="owner", gpus=8)
+    guest, owner = a_guest(), an_owner()
     plan = schedule(a_snapshot(nodes(1), QUEUES, guest, owner, policy=policy, bookings=[night]), NOON)
-    assert list(started(plan)) == ["owner-1"]
+    assert list(started(plan)) == ["own"]
     alone = schedule(a_snapshot(nodes(1), QUEUES, guest, policy=policy, bookings=[night]), NOON)
     assert not started(alone)
 
 
 def test_who_waits_because_of_a_reservation_is_told_of_it_and_when_it_ends() -> None:
     plan = schedule(a_snapshot(nodes(1), QUEUES, a_guest(), bookings=[opened(a_booking(opens_in=-60), "n0")]), NOON)
-    explanation = why(plan, "guest-1")
+    explanation = why(plan, "guest")
     assert explanation.reason is Reason.KEPT_FOR_OTHERS
     window = "reservation night from 2030-06-01 11:59 UTC until 2030-06-01 12:59 UTC"
     assert explanation.message == f"1 node is kept for {window} (h100 in aws eu-west)"
@@ -72,14 +57,14 @@ def test_who_waits_because_of_a_reservation_is_told_of_it_and_when_it_ends() -> 
 
 def test_who_could_not_leave_in_time_is_told_to_whom_nodes_are_lent() -> None:
     plan = schedule(a_snapshot(nodes(2), QUEUES, a_guest(preemptible=False), bookings=[a_booking(accelerators=16)]), NOON)
-    message = why(plan, "guest-1").message
+    message = why(plan, "guest").message
     assert message.startswith("2 nodes are kept for reservation night from 2030-06-01 13:00 UTC")
     assert message.endswith("until then lent to work that ends before, or that may be preempted and has some time left")
 
 
 def test_to_wait_until_the_window_is_over_and_to_be_preemptible_are_offered_as_fixes() -> None:
     snapshot = a_snapshot(nodes(1), QUEUES, a_guest(preemptible=False), bookings=[a_booking()])
-    explanation = explained_now("guest-1", snapshot, NOON)
+    explanation = explained_now("guest", snapshot, NOON)
     assert explanation is not None
     fixes = {fix.kind: fix for fix in explanation.fixes}
     assert fixes[FixKind.WAIT].wait_seconds == 2 * HOUR
@@ -107,16 +92,16 @@ def test_before_it_opens_capacity_is_lent_to_what_is_gone_in_time(policy: Any, l
 @every_model
 def test_what_is_lent_is_taken_back_by_notice_its_grace_before_the_opening(policy: Any) -> None:
     guest = a_guest(checkpoint=Checkpoint(grace_seconds=300)).on((a_node("n0"), 8))
-    snapshot = a_snapshot(nodes(1), QUEUES, guest, policy=policy, bookings=[replace(a_booking(), nodes=("n0",))])
+    snapshot = a_snapshot(nodes(1), QUEUES, guest, policy=policy, bookings=[on(a_booking(), "n0")])
     early = schedule(snapshot, NOON + seconds(HOUR - 361))
     assert not told(early)
     assert early.look_at == NOON + seconds(HOUR - 360), "then there is something to do, though nothing else happens"
-    assert told(schedule(snapshot, NOON + seconds(HOUR - 360))) == {"guest-1.1": Reason.RESERVATION_OPENS}
+    assert told(schedule(snapshot, NOON + seconds(HOUR - 360))) == {"guest.1": Reason.RESERVATION_OPENS}
 
 
 def test_what_is_over_in_time_is_not_told_to_leave() -> None:
     guest = a_guest(maximum_runtime_seconds=2 * HOUR).on((a_node("n0"), 8), started_at=NOON - seconds(2 * HOUR - 60))
-    booking = replace(a_booking(opens_in=200), nodes=("n0",))
+    booking = on(a_booking(opens_in=200), "n0")
     assert not told(schedule(a_snapshot(nodes(1), QUEUES, guest, bookings=[booking]), NOON))
 
 
@@ -131,7 +116,7 @@ def test_who_it_is_for_stays_on_its_nodes() -> None:
 def test_tenants_and_named_workloads_may_be_meant_too() -> None:
     for booking in (
         a_booking(opens_in=-60, queues=(), tenants=("acme",)),
-        a_booking(opens_in=-60, queues=(), workloads=("guest-1",)),
+        a_booking(opens_in=-60, queues=(), workloads=("guest",)),
     ):
         snapshot = a_snapshot(nodes(1), QUEUES, a_guest(tenant="acme"), bookings=[opened(booking, "n0")])
         assert started(schedule(snapshot, NOON))
@@ -142,16 +127,23 @@ def test_nodes_are_chosen_where_least_has_to_leave_and_in_one_region() -> None:
         *(a_node(f"a{index}", region="eu") for index in range(2)),
         *(a_node(f"b{index}", region="us") for index in range(3)),
     ]
-    busy = a_workload("busy", queue="guest", gpus=8, count=2).on((fleet[2], 8), (fleet[3], 8))
+    busy = a_guest("busy", count=2).on((fleet[2], 8), (fleet[3], 8))
     plan = schedule(a_snapshot(fleet, QUEUES, busy, bookings=[a_booking(accelerators=16)]), NOON)
     assert settled_bookings(plan)["night"].nodes == ("a0", "a1")
     wide = schedule(a_snapshot(fleet, QUEUES, busy, bookings=[a_booking(accelerators=24)]), NOON)
     assert settled_bookings(wide)["night"].nodes == ("b0", "b1", "b2"), "in one region, though two have work that must leave"
 
 
+def test_no_node_is_kept_that_a_reservation_can_do_without() -> None:
+    fleet = [a_node("n0", gpus=2), a_node("n1", gpus=8)]
+    large, small = a_booking("large", 8), a_booking("small", 2, booked_at=NOON)
+    kept = settled_bookings(schedule(a_snapshot(fleet, QUEUES, bookings=[large, small]), NOON))
+    assert (kept["large"].nodes, kept["small"].nodes, kept["small"].missing) == (("n1",), ("n0",), 0)
+
+
 def test_what_was_chosen_stays_chosen_until_somebody_would_have_to_leave() -> None:
     guest = a_guest().on((a_node("n1"), 8))
-    booking = replace(a_booking(), nodes=("n1",))
+    booking = on(a_booking(), "n1")
     snapshot = a_snapshot(nodes(2), QUEUES, guest, bookings=[booking])
     assert "night" not in settled_bookings(schedule(snapshot, NOON))
     late = schedule(snapshot, NOON + seconds(HOUR - 90))
@@ -167,7 +159,7 @@ def test_a_node_that_fails_is_replaced() -> None:
 
 
 def test_a_later_reservation_takes_nothing_from_an_earlier_one() -> None:
-    first = replace(a_booking("first"), nodes=("n0",))
+    first = on(a_booking("first"), "n0")
     second = a_booking("second", opens_in=1800, booked_at=NOON)
     after = settled_bookings(schedule(a_snapshot(nodes(1), QUEUES, bookings=[second, first]), NOON))
     assert "first" not in after
@@ -193,7 +185,7 @@ def test_capacity_that_is_not_there_at_the_opening_is_a_miss_with_its_cause() ->
 
 def test_work_that_has_notice_and_has_not_left_is_missing_too() -> None:
     leaving = a_guest().on((a_node("n0"), 8), preempted=True, state=State.STOPPING)
-    booking = replace(a_booking(), nodes=("n0",))
+    booking = on(a_booking(), "n0")
     snapshot = a_snapshot(nodes(1), QUEUES, leaving, bookings=[booking])
     assert settled_bookings(schedule(snapshot, NOON + seconds(HOUR)))["night"].missing == 8 * WHOLE
     gone = a_snapshot(nodes(1), QUEUES, bookings=[booking])
@@ -246,15 +238,15 @@ def test_work_is_evacuated_before_maintenance_and_before_a_block_ends(preemptibl
     by_window = a_snapshot(nodes(1), QUEUES, guest, bookings=[upkeep])
     by_block = a_snapshot(ending, QUEUES, guest)
     for snapshot in (by_window, by_block):
-        assert told(schedule(snapshot, NOON)) == {"guest-1.1": Reason.NODE_CLOSES}
+        assert told(schedule(snapshot, NOON)) == {"guest.1": Reason.NODE_CLOSES}
 
 
 def test_a_block_that_ends_takes_only_what_is_over_before() -> None:
     ending = [a_node("n0", available_until=NOON + seconds(HOUR))]
     assert started(schedule(a_snapshot(ending, QUEUES, a_guest(maximum_runtime_seconds=1800)), NOON))
     refused = schedule(a_snapshot(ending, QUEUES, a_guest(preemptible=False)), NOON)
-    assert why(refused, "guest-1").reason is Reason.KEPT_FOR_OTHERS
-    assert "the end of its block" in why(refused, "guest-1").message
+    assert why(refused, "guest").reason is Reason.KEPT_FOR_OTHERS
+    assert "the end of its block" in why(refused, "guest").message
 
 
 def test_a_reservation_avoids_nodes_whose_block_ends_within_its_window_and_nodes_in_maintenance() -> None:

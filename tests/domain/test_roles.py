@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.roles import NEEDS, About, Grant, Role, refusal
+from domain.operations.roles import NEEDS, About, Grant, Role, refusal
 
 PAGE = (Path(__file__).parents[2] / "docs" / "securing.md").read_text()
 OURS = About("workload/w1", [["research", "science"]], submitter="ada")

@@ -8,10 +8,10 @@ import pytest
 from corral.api import QueueTree, SlaTier
 from corral.policy import Approvals, Policy
 from corral.rollout import Change, EffectKind, WhatIf
-from domain.approval import why_rollout
-from domain.fleet import Health
-from domain.quota import QuotaError
-from domain.rollout import what_changed, what_if
+from domain.operations.approval import why_rollout
+from domain.operations.rollout import what_changed, what_if
+from domain.pool.fleet import Health
+from domain.quota.tree import QuotaError
 from domain.snapshot import Snapshot
 from tests.builders import NOON, UNPROMISED, a_cohort, a_node, a_queue, a_snapshot, a_workload
 

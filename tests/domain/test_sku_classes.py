@@ -4,7 +4,8 @@ import pytest
 
 from corral.api import QueueSpec, Reason, Target
 from corral.policy import Limits, Policy
-from domain.quota import QuotaTree, Usage
+from domain.quota.tree import QuotaTree
+from domain.quota.usage import Usage
 from domain.round import schedule
 from tests.builders import NOON, a_cohort, a_node, a_queue, a_quota, a_snapshot, a_workload, why
 

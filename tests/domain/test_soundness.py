@@ -1,9 +1,9 @@
 """What a quota tree promises and cannot keep."""
 
 from corral.api import QueueSpec
-from domain.fleet import Health, Node
-from domain.quota import QuotaTree
-from domain.soundness import healthy_capacity, warnings
+from domain.pool.fleet import Health, Node
+from domain.quota.soundness import healthy_capacity, warnings
+from domain.quota.tree import QuotaTree
 from tests.builders import NOON, a_cohort, a_node, a_queue, a_quota, nodes, seconds
 
 

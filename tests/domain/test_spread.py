@@ -9,12 +9,12 @@ import pytest
 
 from corral.api import FixKind, Reason, ReplicaGroup, Spread, Topology
 from corral.policy import Disruption, Exactness, Goals, Policy, QuotaModel, Rank, TopologyProfile
+from domain.advice.fixes import cheapest_fixes
+from domain.advice.whatif import followed
 from domain.decision import Plan
-from domain.fixes import cheapest_fixes
-from domain.fleet import Node, Placement
+from domain.pool.fleet import Node, Placement
+from domain.pool.workload import Active
 from domain.round import schedule
-from domain.whatif import followed
-from domain.workload import Active
 from tests.builders import (
     NOON,
     UNPROMISED,

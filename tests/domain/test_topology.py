@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from corral.api import Reason, ReplicaGroup, Target, Topology
+from corral.api import Reason, ReplicaGroup, Spread, Target, Topology
 from corral.policy import Goals, Policy, TopologyProfile
-from domain.fleet import Node
-from domain.placement import Layout, lay_out
-from domain.quota import QuotaTree
-from domain.request import Gang
+from domain.placement.layout import Layout, lay_out
+from domain.placement.topology import levels_of
+from domain.pool.fleet import Node
+from domain.quota.tree import QuotaTree
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.topology import levels_of
-from domain.world import World
+from domain.worlds.request import Gang
+from domain.worlds.world import World
 from tests.builders import NOON, UNPROMISED, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload, nodes, started, why
 
 BEST_FIT, MIXED, BALANCED = TopologyProfile.BEST_FIT, TopologyProfile.MIXED, TopologyProfile.BALANCED
@@ -112,6 +112,15 @@ def test_levels_of_nodes_that_do_not_say_all_of_them_are_put_in_one_order() -> N
     assert spread(fleet, a_group(12, required="zone", preferred="block"))["main"].keys() == {"a", "b"}
 
 
+def test_nodes_that_do_not_say_a_wider_level_share_the_narrower_ones_that_they_say() -> None:
+    elsewhere = a_node("c", gpus=1, topology=(("region", "eu"), ("rack", "r2")))
+    fleet = [*(a_node(name, gpus=1, topology=(("rack", "r1"),)) for name in ("a", "b")), elsewhere]
+    assert spread(fleet, a_group(2, required="rack")) == {"main": {"a": 1, "b": 1}}
+    apart = ReplicaGroup(count=2, topology=Topology(spread=Spread(level="rack", maximum=1)))
+    assert "c" in spread(fleet, apart)["main"]
+    assert layout_of(fleet[:2], apart) is None
+
+
 # Preference
 
 
@@ -165,6 +174,11 @@ def test_the_last_slice_may_be_smaller_than_the_others() -> None:
     assert sorted(spread(fleet, a_group(6, slice_level="rack", slice_size=4))["main"].values()) == [2, 4]
 
 
+def test_a_smaller_last_slice_needs_no_room_for_a_whole_one() -> None:
+    fleet = a_fleet({"b1": {"r1": [4], "r2": [2]}})
+    assert spread(fleet, a_group(6, slice_level="rack", slice_size=4)) == {"main": {"b1-r1-0": 4, "b1-r2-0": 2}}
+
+
 def test_slices_wider_than_the_domain_that_must_hold_them_fit_nowhere() -> None:
     assert layout_of(a_fleet({"b1": {"r1": [8]}}), a_group(2, required="rack", slice_level="block", slice_size=2)) is None
 
@@ -183,6 +197,19 @@ def test_colocated_groups_share_the_domain() -> None:
     leader = a_group(1, name="leader", required="rack", colocate="pair")
     placed = spread(fleet, leader, a_group(2, name="workers", gpus=2, required="rack", colocate="pair"))
     assert {node[:5] for spots in placed.values() for node in spots} == {"b1-r2"}
+
+
+def test_a_group_without_a_topology_shares_that_of_the_group_it_is_colocated_with() -> None:
+    fleet = a_fleet({"b1": {"r1": [2], "r2": [4, 3]}})
+    helper = a_group(2, name="helper", colocate="pair")
+    placed = spread(fleet, helper, a_group(4, name="workers", required="rack", colocate="pair"))
+    assert {node[:5] for spots in placed.values() for node in spots} == {"b1-r2"}
+    assert (
+        layout_of(
+            fleet, a_group(4, name="helper", colocate="pair"), a_group(4, name="workers", required="rack", colocate="pair")
+        )
+        is None
+    )
 
 
 def test_the_leader_sits_where_it_costs_the_workers_least() -> None:
@@ -220,6 +247,18 @@ def test_a_group_that_must_sit_together_is_not_crowded_out_by_one_given_before_i
     assert placed == {"anywhere": {"b1-r2-0": 3}, "together": {"b1-r1-0": 4}}
     placed = spread(fleet, a_group(4, name="anywhere", preferred="block"), a_group(3, name="together", required="node"))
     assert placed["together"] == {"b1-r2-0": 3}
+
+
+def test_groups_that_fit_in_one_way_alone_find_it() -> None:
+    fleet = [a_node("a", gpus=4, cpu_milli=2), a_node("b", gpus=2, cpu_milli=4)]
+    hungry, plain = a_group(1, gpus=2, name="hungry", cpu_milli=4), a_group(2, gpus=2, name="plain", cpu_milli=1)
+    assert spread(fleet, plain, hungry) == {"plain": {"a": 2}, "hungry": {"b": 1}}
+    small = [a_node("a", free=(600, 500), cpu_milli=100), a_node("b", free=(500,), cpu_milli=0)]
+    half, more = (
+        ReplicaGroup(name="half", count=2, accelerators=0.5),
+        ReplicaGroup(name="more", accelerators=0.6, cpu_milli=100),
+    )
+    assert spread(small, half, more) == {"half": {"a": 1, "b": 1}, "more": {"a": 1}}
 
 
 def test_each_group_grows_as_far_as_its_domain_allows() -> None:
@@ -356,6 +395,17 @@ def test_a_gang_starts_with_its_fewest_replicas_over_all_groups() -> None:
             Reason.NO_MATCHING_CAPACITY,
             "asks for 4 whole h100 2 at a time in one island; its nodes know no such level, but block, rack;"
             " correct the required level",
+        ),
+        (
+            ReplicaGroup(accelerators=8, nodes={"node": ("b2-r2-0",)}),
+            Reason.NOT_ENOUGH_FREE_ACCELERATORS,
+            "needs 8 whole h100 on one node; the most free in one is 0 (aws eu-west)",
+        ),
+        (
+            a_group(3, gpus=0, cpu_milli=60_000, required="rack"),
+            Reason.NO_MATCHING_CAPACITY,
+            "asks for 3 replicas without accelerators in one rack; the largest has room for 2 of 3 replicas when idle"
+            " (aws eu-west); ask for less, or require a wider level",
         ),
         (
             ReplicaGroup(nodes={"rack": ("r9",)}),

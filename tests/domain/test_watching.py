@@ -7,9 +7,9 @@ import pytest
 from corral.api import QueueTree, SlaTier
 from corral.policy import Policy
 from corral.rollout import Change, Conditions, Readings, RolloutState
-from domain.accounting import Interval, IntervalKind
-from domain.disruption_budgets import ForcedStop
-from domain.watching import Blame, Reign, breach, excused, objection, readings
+from domain.operations.watching import Blame, Reign, breach, excused, objection, readings
+from domain.quota.accounting import Interval, IntervalKind
+from domain.quota.disruption_budgets import ForcedStop
 from tests.builders import LONG_AGO, NOON, UNPROMISED, a_node, a_queue, a_snapshot, a_workload, seconds
 
 NODE = a_node("aws/a")

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from domain.fleet import NodeShare, Placement, Replica, Room
-from domain.quota import QuotaTree
-from domain.world import World
+from domain.pool.fleet import NodeShare, Placement, Replica, Room
+from domain.quota.tree import QuotaTree
+from domain.worlds.world import World
 from tests.builders import LONG_AGO, a_node, a_queue, a_quota, a_snapshot, a_workload
 
 CPU, GPU = a_node("cpu", gpus=4, sku="a100"), a_node("gpu", gpus=8, sku="h100")

@@ -4,7 +4,7 @@ from typing import Any
 
 from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
 from tests.end_to_end.loads import a_workload, behaving
-from tests.end_to_end.pools import LivePool, eventually, oversubscribed, patiently
+from tests.end_to_end.pools import LivePool, eventually, oversubscribed
 
 FOR_EVER = 1e6
 LONG_GRACE = 3_600
@@ -27,15 +27,6 @@ def an_urgent(id: str, sku: str = "l4") -> WorkloadSpec:
     return whole_node(id, sku, tier=SlaTier.PREMIUM, parameters=behaving(40))
 
 
-async def died_after(pool: LivePool, step: str) -> None:
-    """Until the worker has died at a step."""
-
-    async def look() -> bool:
-        return (pool.settings.state_dir / f"died-after-{step}").exists()
-
-    await eventually(look, f"the worker dies after {step}")
-
-
 async def until_simulated(pool: LivePool, attempt: str, phase: str) -> None:
     """Until an attempt is in a phase at its provider, whatever the record says."""
 
@@ -54,7 +45,7 @@ async def is_in_order(pool: LivePool) -> None:
 
 async def ends(pool: LivePool, workload: str, epoch: int) -> None:
     """Let work come to its end that would heed nobody for long."""
-    await patiently(lambda: pool.corral.cancel(workload, key="over"))
+    await pool.corral.cancel(workload, key="over")
     world = await pool.second_simulator()
     await world.release(f"{workload}.{epoch}", epoch)
     await world.aclose()
@@ -79,3 +70,9 @@ async def until_state(pool: LivePool, workload: str, *states: State) -> None:
         return await state_of(pool, workload) in states
 
     await eventually(look, f"{workload} is {' or '.join(states)}")
+
+
+async def page_with(pool: LivePool, workload: str, words: str) -> str | None:
+    """What operators read on the page of the workload's workflow, once it has these words."""
+    page: str = (await pool.handle(workload).query("__temporal_workflow_metadata")).current_details
+    return page if words in page else None

@@ -20,22 +20,23 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.worker import Interceptor
 
 from activities.providers.sim import SimulatedProvider
-from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from corral import wire
 from corral.api import QueueTree, State, WorkloadStatus
-from corral.client import Corral, Unreachable
+from corral.client import Corral
 from corral.policy import Policy, Rank
+from tests.end_to_end.asking import PatientCorral
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import PostgresServer
 from worker import supervision
 from worker.embedded import worker_child
 from worker.fleet_file import SimulatedEntry, read_fleet
+from worker.keeping import start_singletons
 from worker.observing.traces import UNTRACED, Traces
 from worker.settings import Settings
 from worker.supervision import Child, Supervisor
 from worker.temporal_server import connect
-from worker.wiring import assembled, start_singletons, working
+from worker.wiring import assembled, working
 
 SPEED = 100
 """How much faster than the wall's the time of these pools runs."""
@@ -57,15 +58,6 @@ async def eventually(look: Callable[[], Awaitable[Found | None]], what: str, wit
     return found
 
 
-async def patiently(ask: Callable[[], Awaitable[Found]]) -> Found:
-    """Ask again, in the same words, while no worker answers."""
-    while True:
-        try:
-            return await ask()
-        except Unreachable:
-            continue
-
-
 @dataclass(frozen=True)
 class LivePool:
     """A pool whose worker is a process of its own. Nothing of it is replaced by anything simpler."""
@@ -74,6 +66,7 @@ class LivePool:
     supervisor: Supervisor
     temporal: Client
     corral: Corral
+    record: asyncpg.Pool
 
     @property
     def simulator(self) -> str:
@@ -106,11 +99,7 @@ class LivePool:
 
     async def rows(self, query: str, *arguments: object) -> list[Any]:
         """What the record says, asked without Corral's own code."""
-        connection = await asyncpg.connect(self.settings.database_url.replace("+asyncpg", ""))
-        try:
-            return list(await connection.fetch(query, *arguments))
-        finally:
-            await connection.close()
+        return list(await self.record.fetch(query, *arguments))
 
     async def value(self, query: str, *arguments: object) -> Any:
         """The only value of the only row."""
@@ -129,7 +118,7 @@ class LivePool:
             return bool(row and row[0]["state"] in states)
 
         await eventually(look, f"{workload} is {' or '.join(states)}")
-        return await patiently(lambda: self.corral.status(workload))
+        return await self.corral.status(workload)
 
     async def attempts(self, workload: str) -> list[Any]:
         """The workload's attempts, first to last."""
@@ -180,7 +169,7 @@ class LivePool:
 
     def remember_launches(self) -> None:
         """Have the simulator's file itself keep every launch, also of what is forgotten later."""
-        with closing(sqlite3.connect(self._records, timeout=10)) as file:
+        with closing(sqlite3.connect(self._records, timeout=PATIENCE_SECONDS)) as file:
             file.executescript(
                 "CREATE TABLE IF NOT EXISTS launches (attempt TEXT, body TEXT);"
                 "CREATE TRIGGER IF NOT EXISTS remember AFTER INSERT ON change WHEN new.kind = 'launched'"
@@ -190,7 +179,7 @@ class LivePool:
     def launches(self) -> dict[str, list[dict[str, Any]]]:
         """Every launch that was ever recorded, by attempt."""
         found: dict[str, list[dict[str, Any]]] = {}
-        with closing(sqlite3.connect(self._records, timeout=10)) as file:
+        with closing(sqlite3.connect(self._records, timeout=PATIENCE_SECONDS)) as file:
             for attempt, body in file.execute("SELECT attempt, body FROM launches"):
                 found.setdefault(attempt, []).append(json.loads(body))
         return found
@@ -215,7 +204,7 @@ async def working_here(
         working(settings, client, parts, [*traces.interceptors, *interceptors]),
     ):
         await pool.corral.apply_queues(QUEUES)
-        await start_singletons(client, settings, parts.providers)
+        await start_singletons(client, settings.pool, parts.providers)
         all_seen = "SELECT count(*) = 0 FROM providers WHERE seen_at IS NULL"
         await eventually(lambda: pool.value(all_seen), "all providers are seen")
         yield
@@ -349,6 +338,11 @@ def deaths_are_ordered() -> Iterator[None]:
         yield
 
 
+def looking_into(settings: Settings) -> asyncpg.Pool:
+    """Connections to a pool's record that are kept: to open one costs ten times as much as to ask, and tests ask often."""
+    return asyncpg.create_pool(settings.database_url.replace("+asyncpg", ""), min_size=0, max_size=4)
+
+
 @asynccontextmanager
 async def running_pool(
     postgres: PostgresServer, temporal: str, pool: str, also: Mapping[str, Any] = NOTHING, **chosen: Any
@@ -357,14 +351,13 @@ async def running_pool(
 
     `chosen` is for `pool_settings`; `also` are other settings.
     """
-    url = await postgres.create_database()
-    await upgrade(url)
+    url = await postgres.create_record()
     with tempfile.TemporaryDirectory(prefix="corral-") as temporary:
         given = pool_settings(Path(temporary), pool, **chosen)
         settings = Settings.model_validate(given | {"temporal_address": temporal, "database_url": url} | dict(also))
-        async with Supervisor(settings.state_dir) as supervisor:
+        async with Supervisor(settings.state_dir) as supervisor, looking_into(settings) as record:
             client = await connect(settings)
-            live = LivePool(settings, supervisor, client, Corral(client, pool))
+            live = LivePool(settings, supervisor, client, PatientCorral(client, pool), record)
             try:
                 yield live
             except AssertionError:

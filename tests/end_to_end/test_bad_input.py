@@ -16,6 +16,7 @@ from corral import wire
 from corral.api import QueueTree, Reason, State, WorkloadResult
 from corral.client import Invalid
 from tests.end_to_end.pools import LivePool
+from tests.patience import PATIENCE_SECONDS
 
 A_MEGABYTE = "x" * 2**20
 
@@ -37,7 +38,7 @@ async def started_by_anybody(pool: LivePool, workload: str, *arguments: Any) -> 
         task_queue=wire.pool_task_queue(pool.settings.pool),
         result_type=WorkloadResult,
     )
-    result: WorkloadResult = await asyncio.wait_for(handle.result(), 60)
+    result: WorkloadResult = await asyncio.wait_for(handle.result(), PATIENCE_SECONDS)
     assert (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED
     return result
 
@@ -84,6 +85,19 @@ async def test_a_spec_that_is_none_is_refused(pool: LivePool, workload: str) -> 
 @pytest.mark.usefixtures("untouched")
 async def test_no_spec_at_all_is_refused(pool: LivePool) -> None:
     assert (await started_by_anybody(pool, "without")).state is State.REFUSED
+
+
+@pytest.mark.usefixtures("untouched")
+async def test_work_whose_workflow_would_never_hear_of_it_is_refused(pool: LivePool) -> None:
+    handle = await pool.temporal.start_workflow(
+        wire.LIFECYCLE,
+        spec_of("misnamed"),
+        id="misnamed",
+        task_queue=wire.pool_task_queue(pool.settings.pool),
+        result_type=WorkloadResult,
+    )
+    result: WorkloadResult = await asyncio.wait_for(handle.result(), PATIENCE_SECONDS)
+    assert (result.state, "start it as 'workload/misnamed'" in result.message) == (State.REFUSED, True)
 
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], Reason, str]] = {

@@ -13,7 +13,7 @@ FOR_EVER = 1e6
 
 
 async def test_held_work_stops_with_its_work_saved_and_goes_on_when_released(pool: LivePool) -> None:
-    await pool.corral.submit(a_workload("pausing", parameters=behaving(1_500)))
+    await pool.corral.submit(a_workload("pausing", parameters=behaving(FOR_EVER)))
     await pool.until("pausing", State.RUNNING)
 
     await pool.corral.hold("pausing", "the results look odd")
@@ -21,8 +21,9 @@ async def test_held_work_stops_with_its_work_saved_and_goes_on_when_released(poo
     assert await pool.has_nothing_of("pausing")
     await pool.corral.release("pausing")
 
-    assert (await pool.corral.wait("pausing")).state is State.SUCCEEDED
-    assert [attempt["outcome"] for attempt in await pool.attempts("pausing")] == ["suspended", "finished"]
+    await pool.until("pausing", State.RUNNING)
+    assert [attempt["outcome"] for attempt in await pool.attempts("pausing")] == ["suspended", None]
+    await pool.corral.cancel("pausing")
 
 
 async def test_a_held_workload_waits_in_no_line(pool: LivePool) -> None:
@@ -121,15 +122,17 @@ async def test_a_drained_node_empties_itself_and_comes_back(pool: LivePool) -> N
 
 async def test_a_cordoned_node_keeps_what_it_runs(pool: LivePool) -> None:
     on_l4 = {"targets": (Target(skus=("l4",)),), "groups": (ReplicaGroup(accelerators=1),)}
-    await pool.corral.submit(a_workload("staying", parameters=behaving(200), **on_l4))
+    await pool.corral.submit(a_workload("staying", parameters=behaving(FOR_EVER), **on_l4))
     status = await pool.until("staying", State.RUNNING)
     assert status.where
     await pool.corral.cordon(pool.simulator, Cordon(action="cordon", nodes=tuple(status.where.nodes), reason="looks ill"))
     await pool.corral.submit(a_workload("outside", **on_l4))
-    assert (await pool.corral.wait("staying")).state is State.SUCCEEDED
-    assert (await pool.corral.status("outside")).state is State.WAITING
+    await pool.until("outside", State.WAITING)
     await pool.corral.cordon(pool.simulator, Cordon(action="uncordon", nodes=tuple(status.where.nodes), reason="was not"))
     assert (await pool.corral.wait("outside")).state is State.SUCCEEDED
+    (attempt,) = await pool.attempts("staying")
+    assert (attempt["ended_at"], attempt["notice"]) == (None, 0)
+    await pool.corral.cancel("staying")
 
 
 async def test_nodes_that_are_not_there_are_named(pool: LivePool) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from corral.api import Checkpoint, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
+from tests.end_to_end.faulty_worker import dying_after, has_died_after
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, oversubscribed, running_pool
 from tests.servers import PostgresServer
@@ -20,7 +21,7 @@ async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePoo
     """A pool whose worker dies once, when it has committed a move."""
     with deaths_are_ordered():
         async with running_pool(postgres, temporal, "scattered", speed=SLOWLY, reconcile_seconds=PATIENTLY) as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "reshape")
+            await pool.start_worker(*dying_after("reshape"))
             pool.remember_launches()
             await pool.corral.apply_queues(QUEUES)
             yield pool
@@ -51,7 +52,7 @@ async def test_two_halves_come_together_and_low_work_that_needs_a_whole_node_run
     await pool.corral.submit(small("whole-node", **whole))
     await pool.until("whole-node", State.SUCCEEDED)
 
-    assert (pool.settings.state_dir / "died-after-reshape").exists()
+    assert has_died_after(pool.settings.state_dir, "reshape")
     moved = [id for id in ids[1:] if [row["outcome"] for row in await pool.attempts(id)] == ["migrated", None]]
     assert len(moved) == 1, "one of them moves, the other one stays"
     told = {event.kind: event.message for event in await pool.corral.events(moved[0])}

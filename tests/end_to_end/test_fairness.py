@@ -14,7 +14,7 @@ from corral import wire
 from tests.end_to_end.loads import a_workload
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool, working_here
 from tests.servers import PostgresServer
-from worker.wiring import start_singletons
+from worker.keeping import start_singletons
 
 BURST = 150
 AT_ONCE = 40
@@ -71,7 +71,7 @@ async def test_whoever_comes_after_a_burst_of_its_own_tenant_is_taken_after_it(i
 
 async def test_the_planner_waits_behind_no_burst(idle: LivePool) -> None:
     burst = await pile_up(idle, "busy", "loud", BURST)
-    await start_singletons(idle.temporal, idle.settings, {})
+    await start_singletons(idle.temporal, idle.settings.pool, ())
     order = await order_of(idle, burst)
     planner = await first_taken(idle, wire.rounds_workflow_id(idle.settings.pool))
     assert planner < await first_taken(idle, wire.workload_workflow_id(order[2 * AT_ONCE]))

@@ -8,9 +8,11 @@ import pytest
 
 from corral.api import DeliveryState, NodePoolStatus, QuotaSpec, ReplicaGroup, State
 from corral.policy import Growth
-from tests.end_to_end.leaving import FOR_EVER, died_after, is_in_order, whole_node
+from tests.end_to_end.faulty_worker import died_after, dying_after
+from tests.end_to_end.leaving import FOR_EVER, is_in_order, whole_node
 from tests.end_to_end.loads import behaving
-from tests.end_to_end.pools import QUEUES, WITHOUT_PROMISES, LivePool, deaths_are_ordered, eventually, patiently, running_pool
+from tests.end_to_end.pools import QUEUES, WITHOUT_PROMISES, LivePool, deaths_are_ordered, eventually, running_pool
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import PostgresServer
 
 RULES = Growth(dollars_per_hour=1.0, up_window_seconds=5, down_window_seconds=60, give_up_seconds=30_000)
@@ -21,7 +23,7 @@ async def growing(postgres: PostgresServer, temporal: str) -> AsyncIterator[Live
     """A pool whose worker dies once, when its provider has taken the first order."""
     with deaths_are_ordered():
         async with running_pool(postgres, temporal, "growing", also={"growth_seconds": 0.5}) as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "provision")
+            await pool.start_worker(*dying_after("provision"))
             pool.remember_launches()
             cells = next(queue for queue in QUEUES.queues if queue.name == "cells")
             more = tuple(QuotaSpec(sku=sku, nominal=100) for sku in ("gh200", "gb300"))
@@ -32,13 +34,13 @@ async def growing(postgres: PostgresServer, temporal: str) -> AsyncIterator[Live
 
 
 async def of(pool: LivePool, name: str) -> NodePoolStatus:
-    (found,) = [each for each in await patiently(pool.corral.node_pools) if each.id == f"{pool.simulator}/{name}"]
+    (found,) = [each for each in await pool.corral.node_pools() if each.id == f"{pool.simulator}/{name}"]
     return found
 
 
 def ordered(pool: LivePool) -> list[str]:
     """Every order that the simulated provider ever took."""
-    with closing(sqlite3.connect(pool.directory / f"{pool.simulator}.sqlite", timeout=10)) as file:
+    with closing(sqlite3.connect(pool.directory / f"{pool.simulator}.sqlite", timeout=PATIENCE_SECONDS)) as file:
         return [subject for (subject,) in file.execute("SELECT subject FROM change WHERE kind = 'ordered'")]
 
 
@@ -52,7 +54,7 @@ async def test_nodes_come_once_though_the_worker_dies_and_leave_when_nobody_uses
 
     burst = f"{pool.simulator}/burst"
     assert ordered(pool) == [f"{burst}-1"]
-    (order,) = await patiently(pool.corral.provisionings)
+    (order,) = await pool.corral.provisionings()
     assert (order.nodes, order.why) == (2, "for growing-gang")
     assert (await of(pool, "burst")).nodes == 2
 
@@ -68,14 +70,14 @@ async def test_nodes_come_once_though_the_worker_dies_and_leave_when_nobody_uses
         return not nodes and (await of(pool, "burst")).nodes == 0
 
     await eventually(all_are_gone, "the nodes are given back")
-    (order,) = await patiently(pool.corral.provisionings)
+    (order,) = await pool.corral.provisionings()
     assert (order.state, order.arrived) == (DeliveryState.ARRIVED, 2)
     await is_in_order(pool)
 
 
 async def test_a_pool_whose_provider_has_nothing_left_is_asked_again_later(growing: LivePool) -> None:
     pool = growing
-    await patiently(lambda: pool.corral.submit(whole_node("growing-in-vain", "gb300", parameters=behaving(10))))
+    await pool.corral.submit(whole_node("growing-in-vain", "gb300", parameters=behaving(10)))
 
     async def is_paused() -> bool:
         return (await of(pool, "scarce")).paused_until is not None

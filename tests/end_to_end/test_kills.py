@@ -10,9 +10,18 @@ import pytest
 
 from activities.store.migrations import upgrade
 from corral.api import State, WorkloadResult
-from corral.client import Corral
+from tests.end_to_end.asking import PatientCorral
 from tests.end_to_end.loads import a_mixed_load
-from tests.end_to_end.pools import QUEUES, LivePool, eventually, oversubscribed, pool_settings, processes_under, started_twice
+from tests.end_to_end.pools import (
+    QUEUES,
+    LivePool,
+    eventually,
+    looking_into,
+    oversubscribed,
+    pool_settings,
+    processes_under,
+    started_twice,
+)
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import own_stack
 from worker.embedded import POSTGRES, TEMPORAL, WORKER
@@ -34,10 +43,12 @@ async def aftermath() -> AsyncIterator[Aftermath]:
     """Three mixed loads, and in the midst of each something killed that cannot prepare for it."""
     with tempfile.TemporaryDirectory(prefix="corral-") as temporary:
         directory = Path(temporary)
-        async with own_stack(directory, **pool_settings(directory, "killed", lost_answer=0.2)) as stack:
+        settings = pool_settings(directory, "killed", lost_answer=0.2)
+        async with own_stack(directory, **settings) as stack, looking_into(stack.settings) as record:
             await upgrade(stack.settings.database_url)
             temporal = await connect(stack.settings)
-            pool = LivePool(stack.settings, stack.supervisor, temporal, Corral(temporal, stack.settings.pool))
+            corral = PatientCorral(temporal, stack.settings.pool)
+            pool = LivePool(stack.settings, stack.supervisor, temporal, corral, record)
             await stack.start_worker()
             pool.remember_launches()
             await pool.corral.apply_queues(QUEUES)

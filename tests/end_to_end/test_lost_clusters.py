@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from corral.api import ClusterStatus, ReplicaGroup, State
-from tests.end_to_end.leaving import died_after, is_in_order, until_state
+from tests.end_to_end.faulty_worker import died_after, dying_after
+from tests.end_to_end.leaving import is_in_order, until_state
 from tests.end_to_end.loads import a_gang
-from tests.end_to_end.pools import QUEUES, SPEED, LivePool, deaths_are_ordered, eventually, patiently, running_pool
+from tests.end_to_end.pools import QUEUES, SPEED, LivePool, deaths_are_ordered, eventually, running_pool
 from tests.servers import PostgresServer
 
 GANG = "gang-released"
@@ -41,14 +42,14 @@ async def pool(postgres: PostgresServer, temporal: str, tmp_path: Path) -> Async
     }
     with deaths_are_ordered():
         async with running_pool(postgres, temporal, "cut", {"fleet_file": fleet, **leases}) as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *STEPS)
+            await pool.start_worker(*dying_after(*STEPS))
             pool.remember_launches()
             await pool.corral.apply_queues(QUEUES)
             yield pool
 
 
 async def the_cluster(pool: LivePool) -> ClusterStatus:
-    return next(each for each in await patiently(pool.corral.clusters) if each.cluster == "e1")
+    return next(each for each in await pool.corral.clusters() if each.cluster == "e1")
 
 
 async def until_cluster(pool: LivePool, *states: str) -> None:
@@ -94,9 +95,9 @@ async def test_a_gang_goes_on_elsewhere_when_its_cluster_is_lost_and_the_cluster
     assert (await pool.simulated_now()) == {f"{GANG}.2": "running"}
     states = [note.state for note in (await the_cluster(pool)).trail]
     assert states == ["suspect", "lost", "returned", "reachable"]
-    await patiently(lambda: pool.corral.submit(a_gang("another-gang", 100)))
+    await pool.corral.submit(a_gang("another-gang", 100))
     await until_state(pool, "another-gang", State.SUCCEEDED)
     assert (await pool.attempts("another-gang"))[0]["cluster"] == "e1", "its capacity is used again"
-    await patiently(lambda: pool.corral.cancel(GANG, key="over"))
+    await pool.corral.cancel(GANG, key="over")
     await until_state(pool, GANG, State.CANCELLED)
     await is_in_order(pool)

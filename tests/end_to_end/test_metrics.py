@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from corral.api import SlaTier, State
 from tests.end_to_end.loads import a_gang, a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
+from tests.patience import PATIENCE_SECONDS
+from tests.ports import free_port
 from tests.servers import PostgresServer
-from worker.embedded import free_port
 from worker.observing.meanings import POOL_COUNTERS, POOL_GAUGES, WORKER
 from worker.observing.metrics import PREFIX
 from worker.settings import LOOPBACK
@@ -47,7 +48,7 @@ async def scraped(address: str | None) -> dict[str, Metric]:
     """What Prometheus reads at an address, by name."""
 
     def read() -> str:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE_SECONDS) as answer:
             body: bytes = answer.read()
             return body.decode()
 

@@ -1,5 +1,6 @@
 """Evacuations and roll-outs on a live pool come to their ends, though the worker dies right after a step of theirs."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,9 +10,10 @@ from corral.api import Checkpoint, EvacuationOrder, EvacuationState, OperationCh
 from corral.client import Conflict, NotFound
 from corral.rollout import Change, Conditions, RolloutOrder, RolloutState
 from corral.wire import Steering, evacuation_workflow_id
-from tests.end_to_end.leaving import FOR_EVER, died_after, ends, is_in_order, until_state, whole_node
+from tests.end_to_end.faulty_worker import died_after, dying_after
+from tests.end_to_end.leaving import FOR_EVER, ends, is_in_order, until_state, whole_node
 from tests.end_to_end.loads import behaving
-from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, patiently, running_pool
+from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, running_pool
 from tests.servers import PostgresServer
 
 DEATHS = ("evacuate", "begun", "taken-back", "steered")
@@ -23,7 +25,7 @@ async def emptied(postgres: PostgresServer, temporal: str) -> AsyncIterator[Live
     """A pool whose worker dies once after each of some steps: of an evacuation, and of roll-outs."""
     with deaths_are_ordered():
         async with running_pool(postgres, temporal, "emptied") as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *DEATHS)
+            await pool.start_worker(*dying_after(*DEATHS))
             pool.remember_launches()
             await pool.corral.apply_queues(QUEUES)
             yield pool
@@ -41,7 +43,7 @@ async def node_of(pool: LivePool, workload: str) -> str:
 
 
 async def health(pool: LivePool, node: str) -> str:
-    (found,) = [each for each in await patiently(pool.corral.nodes) if each.id == node]
+    (found,) = [each for each in await pool.corral.nodes() if each.id == node]
     return found.health
 
 
@@ -57,7 +59,7 @@ async def test_it_is_done_though_the_worker_dies_in_the_midst(emptied: LivePool)
     assert (await pool.corral.evacuate(order)).created
     await died_after(pool, "evacuate")
 
-    assert not (await patiently(lambda: pool.corral.evacuate(order))).created
+    assert not (await pool.corral.evacuate(order)).created
     status = await pool.corral.evacuated(order.id)
     assert (status.state, status.told, status.left) == (EvacuationState.DONE, 1, 0)
     await until_state(pool, "emptied-moves", State.RUNNING)
@@ -108,7 +110,7 @@ async def test_at_its_deadline_it_says_who_is_left(emptied: LivePool) -> None:
     await ends(pool, "emptied-late", 1)
 
 
-async def test_one_whose_workflow_was_terminated_goes_on_when_it_is_ordered_again(emptied: LivePool) -> None:
+async def test_one_whose_workflow_was_terminated_goes_on_by_itself(emptied: LivePool) -> None:
     pool = emptied
     stubborn = {"parameters": behaving(FOR_EVER, ignore_notice="true"), "checkpoint": Checkpoint(grace_seconds=3_600)}
     await pool.corral.submit(whole_node("emptied-again", "t4", 2, **stubborn))
@@ -116,11 +118,13 @@ async def test_one_whose_workflow_was_terminated_goes_on_when_it_is_ordered_agai
     order = an_order("again", await node_of(pool, "emptied-again"))
     await pool.corral.evacuate(order)
     await until_state(pool, "emptied-again", State.STOPPING)
+    waits = asyncio.create_task(pool.corral.evacuated("again"))
     await pool.temporal.get_workflow_handle(evacuation_workflow_id("again")).terminate("a test asks for it")
-
-    assert (await pool.corral.evacuate(order)).created
+    with pytest.raises(Conflict, match="moving"):
+        await pool.corral.steer_operation("again", Steering.APPROVE, ENOUGH)
+    assert not (await pool.corral.evacuate(order)).created
     await ends(pool, "emptied-again", 1)
-    status = await pool.corral.evacuated("again")
+    status = await waits
     assert (status.state, status.told) == (EvacuationState.DONE, 1)
     assert [note.state for note in status.trail] == [EvacuationState.MOVING, EvacuationState.DONE]
 
@@ -139,9 +143,9 @@ async def test_a_place_that_is_not_there_is_said_to_be_none(emptied: LivePool) -
 
 async def rolls_out(pool: LivePool, id: str, **more: Any) -> RolloutOrder:
     """Begin to roll out a policy that differs from the one in force by its name alone, on the token of a what-if."""
-    (record,) = await patiently(lambda: pool.corral.policies(1))
+    (record,) = await pool.corral.policies(1)
     change = Change(policy=record.policy.model_copy(update={"name": id}))
-    token = (await patiently(lambda: pool.corral.what_if(change))).token
+    token = (await pool.corral.what_if(change)).token
     order = RolloutOrder(id=id, change=change, token=token, reason="a quiet night", who="ada", **more)
     assert (await pool.corral.roll_out(order)).created
     await eventually(lambda: is_in_force(pool, id), f"{id} is in force")
@@ -150,7 +154,7 @@ async def rolls_out(pool: LivePool, id: str, **more: Any) -> RolloutOrder:
 
 async def names(pool: LivePool) -> list[str]:
     """The policies that were in force, the one that is first."""
-    return [record.policy.name for record in await patiently(lambda: pool.corral.policies(100))]
+    return [record.policy.name for record in await pool.corral.policies(100)]
 
 
 async def test_a_policy_is_in_force_once_though_the_worker_dies_when_it_has_applied_it(emptied: LivePool) -> None:
@@ -184,7 +188,7 @@ async def test_it_is_taken_back_once_though_the_worker_dies_when_it_has_seen_the
 async def test_aborted_it_is_taken_back_once_though_the_worker_dies_then(emptied: LivePool) -> None:
     pool, (before, *_) = emptied, await names(emptied)
     await rolls_out(pool, "calm-steered", watch_seconds=86_400)
-    status = await patiently(lambda: pool.corral.steer_operation("calm-steered", Steering.ABORT, ENOUGH, key="once"))
+    status = await pool.corral.steer_operation("calm-steered", Steering.ABORT, ENOUGH, key="once")
     await died_after(pool, "steered")
     assert (status.state, status.trail[-1].who) == (RolloutState.ABORTED, "ben")
     assert (await pool.corral.rolled_out("calm-steered")).state is RolloutState.ABORTED

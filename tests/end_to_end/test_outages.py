@@ -13,9 +13,9 @@ from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from corral import wire
 from corral.api import QueueSpec, QueueTree, State
-from corral.client import Corral
+from tests.end_to_end.asking import PatientCorral
 from tests.end_to_end.loads import a_process, a_workload, behaving
-from tests.end_to_end.pools import QUEUES, LivePool, eventually, patiently, pool_settings
+from tests.end_to_end.pools import QUEUES, LivePool, eventually, looking_into, pool_settings
 from tests.servers import own_stack
 from worker.embedded import POSTGRES, TEMPORAL, WORKER, postgres_child, temporal_child
 from worker.temporal_server import connect
@@ -29,10 +29,12 @@ async def pool() -> AsyncIterator[LivePool]:
     """A pool whose servers these tests may stop, one after the other."""
     with tempfile.TemporaryDirectory(prefix="corral-") as temporary:
         directory = Path(temporary)
-        async with own_stack(directory, **pool_settings(directory, "outages")) as stack:
+        settings = pool_settings(directory, "outages")
+        async with own_stack(directory, **settings) as stack, looking_into(stack.settings) as record:
             await upgrade(stack.settings.database_url)
             temporal = await connect(stack.settings)
-            pool = LivePool(stack.settings, stack.supervisor, temporal, Corral(temporal, stack.settings.pool))
+            corral = PatientCorral(temporal, stack.settings.pool)
+            pool = LivePool(stack.settings, stack.supervisor, temporal, corral, record)
             await pool.start_worker()
             pool.remember_launches()
             await pool.corral.apply_queues(QUEUES)
@@ -40,13 +42,13 @@ async def pool() -> AsyncIterator[LivePool]:
 
 
 async def test_what_is_submitted_while_postgres_is_away_waits_for_it(pool: LivePool) -> None:
-    await pool.corral.submit(a_workload("before", parameters=behaving(100)))
+    await pool.corral.submit(a_workload("before", parameters=behaving(1_000)))
     await pool.until("before", State.RUNNING)
     await pool.supervisor.stop(POSTGRES)
     submitted = [f"meanwhile-{n}" for n in range(10)]
     for workload in (*submitted, "unwanted", "withdrawn"):
         assert (await pool.corral.submit(a_workload(workload))).created
-    cancelling = asyncio.create_task(patiently(lambda: pool.corral.cancel("unwanted", key="unwanted")))
+    cancelling = asyncio.create_task(pool.corral.cancel("unwanted", key="unwanted"))
     await pool.handle("withdrawn").cancel()
 
     async def is_seen_trying() -> bool:

@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 
 from corral.api import Resize, State
+from tests.end_to_end.faulty_worker import died_after, dying_after
 from tests.end_to_end.leaving import (
     LONG_GRACE,
     a_victim,
     an_urgent,
-    died_after,
     ends,
     is_in_order,
     says,
@@ -18,7 +18,7 @@ from tests.end_to_end.leaving import (
     until_simulated,
     until_state,
 )
-from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, patiently, running_pool
+from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, running_pool
 from tests.servers import PostgresServer
 
 SLOWLY = 20
@@ -36,7 +36,7 @@ async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePoo
     """A pool whose worker dies once at each step."""
     with deaths_are_ordered():
         async with running_pool(postgres, temporal, "saga", speed=SLOWLY, reconcile_seconds=PATIENTLY) as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *COMPENSATIONS, *WAY_OUT)
+            await pool.start_worker(*dying_after(*COMPENSATIONS, *WAY_OUT))
             pool.remember_launches()
             await pool.corral.apply_queues(QUEUES)
             yield pool
@@ -53,7 +53,7 @@ async def test_a_victim_runs_on_when_its_beneficiary_is_cancelled_whenever_the_w
         await died_after(pool, step)
     await until_simulated(pool, f"{victim}.1", "stopping")
 
-    await patiently(lambda: pool.corral.cancel(urgent, key="not-needed"))
+    await pool.corral.cancel(urgent, key="not-needed")
     await died_after(pool, step)
 
     await eventually(lambda: says(pool, victim, "kept"), "the provider has taken the notice back")
@@ -76,6 +76,7 @@ async def test_a_victim_runs_on_when_its_beneficiary_does_not_want_the_room_any_
 ) -> None:
     victim, urgent = f"victim-of-{how}er", f"{how}er"
     await pool.corral.submit(a_victim(victim))
+    await until_state(pool, victim, State.RUNNING)
     await pool.corral.submit(an_urgent(urgent))
     await until_simulated(pool, f"{victim}.1", "stopping")
     if how == "hold":
@@ -102,8 +103,8 @@ async def test_who_says_that_it_is_saved_leaves_at_once_whenever_the_worker_dies
     if step == "noticed":
         await died_after(pool, step)
 
-    await patiently(lambda: pool.corral.checkpointed(victim, key="saved"))
-    await patiently(lambda: pool.corral.checkpointed(victim, key="saved"))
+    await pool.corral.checkpointed(victim, key="saved")
+    await pool.corral.checkpointed(victim, key="saved")
     await died_after(pool, step)
 
     await until_state(pool, urgent, State.SUCCEEDED)

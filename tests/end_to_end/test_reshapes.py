@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from corral.api import Checkpoint, QueueTree, ReplicaGroup, State, Target, WorkloadSpec
+from tests.end_to_end.faulty_worker import died_after, dying_after
 from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import LivePool, deaths_are_ordered, eventually, oversubscribed, running_pool
 from tests.servers import PostgresServer
@@ -55,14 +56,10 @@ async def pool(postgres: PostgresServer, temporal: str) -> AsyncIterator[LivePoo
     with deaths_are_ordered():
         chosen: dict[str, Any] = {"speed": SLOWLY, "reconcile_seconds": PATIENTLY, "policy": "kai-like"}
         async with running_pool(postgres, temporal, "reshaped", **chosen) as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", "reshape", "settle", "stop", "spare")
+            await pool.start_worker(*dying_after("reshape", "settle", "stop", "spare"))
             pool.remember_launches()
             await pool.corral.apply_queues(DIVIDED)
             yield pool
-
-
-async def died_after(pool: LivePool, step: str) -> bool:
-    return (pool.settings.state_dir / f"died-after-{step}").exists()
 
 
 async def sizes(pool: LivePool, workload: str) -> list[tuple[str | None, int]]:
@@ -83,7 +80,7 @@ async def test_an_elastic_workload_makes_room_for_an_owner_and_grows_again(pool:
     await pool.corral.submit(an_elastic(elastic, sku))
     await pool.until(elastic, State.RUNNING)
     await pool.corral.submit(owner(owned, sku, 2, parameters=behaving(FOR_EVER)))
-    await eventually(lambda: died_after(pool, step), f"the worker dies after {step}")
+    await died_after(pool, step)
 
     await pool.until(owned, State.RUNNING)
     await eventually(lambda: goes_on_with(pool, elastic, 2), f"{elastic} goes on with two replicas")
@@ -114,7 +111,7 @@ async def test_what_was_to_shrink_keeps_its_size_when_whoever_needed_room_is_gon
     assert (await pool.corral.status("elastic-spare")).next_where is not None
 
     await pool.corral.cancel("owner-gone")
-    await eventually(lambda: died_after(pool, "spare"), "the worker dies after it has let the work stay")
+    await died_after(pool, "spare")
 
     await eventually(lambda: is_kept(pool, "elastic-spare"), "the provider has taken the notice back")
     assert await sizes(pool, "elastic-spare") == [(None, 4)]
@@ -143,7 +140,7 @@ async def test_work_moves_together_so_that_a_whole_node_is_free(pool: LivePool) 
     await pool.until("gone", State.CANCELLED)
 
     await pool.corral.submit(owner("whole", "v100", 4, parameters=behaving(20)))
-    await eventually(lambda: died_after(pool, "stop"), "the worker dies after giving notice")
+    await died_after(pool, "stop")
     await pool.until("whole", State.SUCCEEDED)
 
     moved = [id for id in ("one-stop", "two-stop") if (await sizes(pool, id))[0] == ("migrated", 1)]

@@ -1,6 +1,6 @@
 """Roles on a live pool: what a principal signs passes the worker's own guard into the record, or is refused there."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,11 +10,13 @@ from temporalio.client import ScheduleActionExecutionStartWorkflow
 
 from corral.api import EvacuationOrder, EvacuationState, OperationChange, PlaceKind, State
 from corral.client import Conflict, Corral, Forbidden, Invalid, NotFound
+from corral.rollout import RolloutOrder
 from corral.schedule import RecurringRollout, Revocation, ScheduleSpec
 from corral.signing import Signer, new_keys
 from corral.wire import Steering, schedule_id
+from tests.end_to_end.asking import PatientCorral
 from tests.end_to_end.loads import a_workload, behaving
-from tests.end_to_end.pools import QUEUES, LivePool, eventually, patiently, running_pool
+from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
 from tests.servers import PostgresServer
 
 GRANTS = {
@@ -31,7 +33,7 @@ class Ruled:
     """A pool that has principals, and the client of each."""
 
     pool: LivePool
-    clients: dict[str, Corral]
+    clients: Mapping[str, Corral]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,9 @@ async def ruled(postgres: PostgresServer, temporal: str, tmp_path_factory: pytes
     file.write_text(principals({who: public for who, (_, public) in keys.items()}))
     async with running_pool(postgres, temporal, "ruled", {"principals_file": Path(file)}) as pool:
         await pool.start_worker()
-        clients = {who: Corral.signing(pool.temporal, Signer(who, private), "ruled") for who, (private, _) in keys.items()}
+        clients = {
+            who: PatientCorral.signing(pool.temporal, Signer(who, private), "ruled") for who, (private, _) in keys.items()
+        }
         await clients["ops"].apply_queues(QUEUES)
         all_seen = "SELECT count(*) > 0 AND bool_and(seen_at IS NOT NULL) FROM providers"
         await eventually(lambda: pool.value(all_seen), "all providers are seen")
@@ -56,7 +60,7 @@ def principals(keys: dict[str, str]) -> str:
 
 async def test_work_is_submitted_and_changed_by_those_who_may(ruled: Ruled) -> None:
     pool, ada, ben = ruled.pool, ruled.clients["ada"], ruled.clients["ben"]
-    await ada.submit(a_workload("ruled-runs", parameters=behaving(10_000)))
+    await ada.submit(a_workload("ruled-runs", parameters=behaving(1e6)))
     await pool.until("ruled-runs", State.RUNNING)
     with pytest.raises(Forbidden, match="'ada' may not do this to workload/ruled-runs: it needs the role 'own' on queue cells"):
         await ada.reprioritize("ruled-runs", 5)
@@ -92,7 +96,7 @@ async def test_an_operation_is_approved_by_another_principal_and_not_by_another_
     await ops.evacuate(EvacuationOrder(id="ruled-storm", kind=PlaceKind.REGION, place=place, reason="storm", who="ops"))
 
     async def awaits_approval() -> bool:
-        known = await patiently(ops.operations)
+        known = await ops.operations()
         return any(each.id == "ruled-storm" and each.state == EvacuationState.AWAITING for each in known)
 
     await eventually(awaits_approval, "the evacuation awaits approval")
@@ -119,17 +123,35 @@ async def test_what_a_signed_schedule_orders_is_done_until_its_mandate_is_revoke
     assert created.mandate is not None
 
     async def is_ordered() -> bool:
-        return any(each.id.startswith("ruled-quota-") and each.state == "done" for each in await patiently(ops.operations))
+        return any(each.id.startswith("ruled-quota-") and each.state == "done" for each in await ops.operations())
 
     await eventually(is_ordered, "an operation was ordered at a time of the schedule")
     rows = await pool.rows("SELECT principal, command, mandate, due_at FROM signed_orders WHERE mandate IS NOT NULL")
     assert {(row[0], row[1], row[2]) for row in rows} == {("ops", "roll-out", created.mandate)}
     assert len({row[3] for row in rows}) == len(rows), "once for each time"
+    await is_ordered_out_of_turn(ruled)
     await chief.revoke(Revocation(mandate=created.mandate, who="chief", reason="enough"))
     await eventually(lambda: is_refused_by_now(ruled, "it was revoked at"), "the next time is refused")
     await chief.unschedule("ruled-quota")
     (mandate,) = await ops.mandates()
     assert (mandate.principal, mandate.revoked_by, mandate.revoked_because) == ("ops", "chief", "enough")
+
+
+async def is_ordered_out_of_turn(ruled: Ruled) -> None:
+    """Whoever operates orders what the schedule does in their own name; nobody else may."""
+    order = await ruled.clients["chief"].order_now("ruled-quota", who="chief")
+    assert isinstance(order, RolloutOrder)
+    with pytest.raises(Forbidden, match="'ben' may not do this to rollout/ruled-quota-now-"):
+        await begun_and_ended(ruled.clients["ben"], order.model_copy(update={"id": "ruled-quota-now-by-ben"}))
+    await begun_and_ended(ruled.clients["chief"], order)
+    query = "SELECT principal, mandate FROM signed_orders WHERE subject = $1"
+    (row,) = await ruled.pool.rows(query, f"rollout/{order.id}")
+    assert tuple(row) == ("chief", None)
+
+
+async def begun_and_ended(corral: Corral, order: RolloutOrder) -> None:
+    await corral.roll_out(order)
+    await corral.rolled_out(order.id)
 
 
 def each_second(until: datetime | None) -> ScheduleSpec:

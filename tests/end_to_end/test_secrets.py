@@ -6,20 +6,23 @@ import json
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from corral import wire
 from corral.api import State
 from corral.client import Conflict, Corral, CorralError, Unreachable
 from corral.tls import tls_of
 from tests.certificates import Authority, Pair
+from tests.end_to_end.leaving import page_with
 from tests.end_to_end.loads import a_workload, behaving
-from tests.end_to_end.pools import QUEUES, LivePool, running_pool
+from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
+from tests.http2 import Requests
 from tests.servers import PostgresServer
 from worker.settings import LOOPBACK, PREFIX, Settings
 
@@ -64,10 +67,9 @@ async def test_with_keys_temporal_cannot_be_read_and_all_goes_on_as_ever(sealed:
     await sealed.until("secret", State.SUSPENDED)
     await sealed.corral.release("secret")
     await sealed.until("secret", State.RUNNING)
+    await eventually(lambda: page_with(sealed, "secret", "**running**"), "the page says so")
     with pytest.raises(Conflict, match="running"):
         await sealed.corral.release("secret")
-    metadata = await sealed.handle("secret").query("__temporal_workflow_metadata")
-    assert "**running**" in metadata.current_details
     await sealed.corral.cancel("secret")
     assert (await sealed.corral.wait("secret")).state is State.CANCELLED
     history = await stored(sealed, "secret")
@@ -87,8 +89,11 @@ async def test_who_has_no_key_is_told_so(sealed: LivePool, temporal: str) -> Non
 
 
 @asynccontextmanager
-async def behind_tls(backend: str, authority: Authority) -> AsyncIterator[str]:
-    """The address of a proxy that shows a certificate, wants one, and passes on to a server without TLS."""
+async def behind_tls(backend: str, authority: Authority, calls: list[Mapping[str, str]] | None = None) -> AsyncIterator[str]:
+    """The address of a proxy that shows a certificate, wants one, and passes on to a server without TLS.
+
+    It adds the headers of all calls that it passes on to `calls`.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     pair = authority.vouches_for(SERVER)
     context.load_cert_chain(pair.certificate, pair.key)
@@ -99,17 +104,24 @@ async def behind_tls(backend: str, authority: Authority) -> AsyncIterator[str]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         behind, to_behind = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(pump(reader, to_behind), pump(behind, writer), return_exceptions=True)
+        requests = Requests()
+
+        def note(chunk: bytes) -> None:
+            if calls is not None:
+                calls.extend(requests.read(chunk))
+
+        await asyncio.gather(pump(reader, to_behind, note), pump(behind, writer, lambda _: None), return_exceptions=True)
 
     server = await asyncio.start_server(serve, LOOPBACK, 0, ssl=context)
     yield f"{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
     server.close()
 
 
-async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[bytes], None]) -> None:
     """Pass on what comes until nothing more does."""
     try:
         while chunk := await reader.read(65_536):
+            note(chunk)
             writer.write(chunk)
             await writer.drain()
     finally:
@@ -131,31 +143,68 @@ async def test_worker_service_and_command_line_work_through_tls_with_certificate
 ) -> None:
     authority = Authority(tmp_path)
     me = authority.vouches_for("me")
-    given = settings_for(authority, me) | {"temporal_api_key": "open-says-me", "payload_keys": KEYS}
-    async with behind_tls(temporal, authority) as address, running_pool(postgres, address, "remote", given) as pool:
+    given = settings_for(authority, me) | {"temporal_api_key": "the-worker", "payload_keys": KEYS}
+    calls = list[Mapping[str, str]]()
+    async with behind_tls(temporal, authority, calls) as address, running_pool(postgres, address, "remote", given) as pool:
         await pool.start_worker()
         await pool.corral.apply_queues(QUEUES)
         shown = tls_of(authority=authority.file, certificate=me.certificate, key=me.key, server_name=SERVER)
-        service = await Corral.connect(address, pool="remote", tls=shown, api_key="open-says-me", payload_keys=KEYS)
+        service = await Corral.connect(address, pool="remote", tls=shown, api_key="a-service", payload_keys=KEYS)
         await service.submit(with_secret("remote", parameters={}))
         assert (await service.wait("remote")).state is State.SUCCEEDED
-        assert (
-            json.loads(await told_by_command("status", "remote", "-o", "json", settings=pool.settings))["state"] == "succeeded"
-        )
+        as_somebody = pool.settings.model_copy(update={"temporal_api_key": SecretStr("a-person")})
+        told = await told_by_command("status", "remote", "-o", "json", settings=as_somebody)
+        assert json.loads(told)["state"] == "succeeded"
         history = await stored(pool, "remote")
         assert b"binary/encrypted" in history
         assert b"sesame" not in history
+    assert {call.get("authorization") for call in calls} == {"Bearer the-worker", "Bearer a-service", "Bearer a-person"}
+    assert by_key(calls, "PollWorkflowTaskQueue") == by_key(calls, "PollActivityTaskQueue") == {"the-worker"}
+    assert "a-service" in by_key(calls, "StartWorkflowExecution")
+
+
+def by_key(calls: Sequence[Mapping[str, str]], method: str) -> set[str]:
+    """The API keys with which a method was called."""
+    its = [call for call in calls if call[":path"].endswith(f"/{method}")]
+    return {call["authorization"].removeprefix("Bearer ") for call in its}
+
+
+async def test_an_api_key_is_not_sent_in_the_clear_nor_is_anything_else(tmp_path: Path) -> None:
+    came = list[bytes]()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(await reader.read(65_536))
+        writer.close()
+
+    server = await asyncio.start_server(take, LOOPBACK, 0)
+    address = f"{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+    with pytest.raises(ValueError, match="it must not travel in the clear"):
+        await Corral.connect(address, api_key="open-says-me")
+    with pytest.raises(ValidationError, match="must not travel in the clear"):
+        Settings(temporal_address=address, temporal_api_key="open-says-me")
+    process = await a_command("--address", address, "--api-key", "open-says-me", "list", environment=os.environ)
+    _, complaint = await process.communicate()
+    assert (process.returncode, b"--api-key: --tls is expected beside it" in complaint) == (2, True)
+    assert came == []
+    with pytest.raises(Unreachable):
+        await Corral.connect(address)
+    assert came, "this is what comes where nothing is secret"
+    server.close()
 
 
 async def told_by_command(*command: str, settings: Settings) -> bytes:
     """What `corral` says in a process of its own, whose environment has these settings alone."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | settings.environment()
-    run = (sys.executable, "-c", "from corral.cli import main; main()", *command)
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*run, stdout=pipe, stderr=pipe, env=environment)
+    process = await a_command(*command, environment=environment)
     told, complaint = await process.communicate()
     assert process.returncode == 0, complaint.decode()
     return told
+
+
+async def a_command(*command: str, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+    run = (sys.executable, "-c", "from corral.cli import main; main()", *command)
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*run, stdout=pipe, stderr=pipe, env=environment)
 
 
 @pytest.mark.parametrize("stranger", ["shows nothing", "trusts another authority", "dials another name"])

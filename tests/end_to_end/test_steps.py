@@ -34,9 +34,11 @@ from corral.client import Corral
 from corral.policy import Growth
 from corral.reservation import ReservationAnswer, ReservationSpec, ReservationState
 from corral.wire import Steering
-from tests.end_to_end.leaving import FOR_EVER, died_after, ends, is_in_order, until_state, whole_node
+from tests.end_to_end.faulty_worker import died_after, dying_after
+from tests.end_to_end.leaving import FOR_EVER, ends, is_in_order, until_state, whole_node
 from tests.end_to_end.loads import a_workload, behaving
-from tests.end_to_end.pools import QUEUES, WITHOUT_PROMISES, LivePool, deaths_are_ordered, eventually, patiently, running_pool
+from tests.end_to_end.pools import QUEUES, WITHOUT_PROMISES, LivePool, deaths_are_ordered, eventually, running_pool
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import PostgresServer
 
 KEY = "asked-once"
@@ -67,8 +69,16 @@ DEATHS = (
 """The steps that come together, death by death."""
 
 ALSO = OperationChange(who="ben", reason="a test asks for it")
-RULES = Growth(dollars_per_hour=1.0, up_window_seconds=5, down_window_seconds=60, give_up_seconds=300_000)
-"""Of the fleet's growth; nothing that comes late for a worker's death is given up."""
+LATE = 300_000
+RULES = Growth(
+    dollars_per_hour=1.0,
+    up_window_seconds=5,
+    down_window_seconds=60,
+    give_up_seconds=LATE,
+    back_off_seconds=LATE,
+    longest_back_off_seconds=LATE,
+)
+"""Of the fleet's growth; nothing that comes late for a worker's death is given up, and nothing that failed tried again."""
 
 
 @dataclass
@@ -86,7 +96,7 @@ async def told(postgres: PostgresServer, temporal: str) -> AsyncIterator[Told]:
     """A pool in which the worker has died after each step of all stories."""
     with deaths_are_ordered():
         async with running_pool(postgres, temporal, "stepwise", also={"growth_seconds": 0.5}) as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", *("+".join(steps) for steps in DEATHS))
+            await pool.start_worker(*dying_after(*("+".join(steps) for steps in DEATHS)))
             pool.remember_launches()
             cells = next(queue for queue in QUEUES.queues if queue.name == "cells")
             more = tuple(QuotaSpec(sku=sku, nominal=100) for sku in ("gh200", "gb300"))
@@ -108,7 +118,7 @@ async def work_is_changed(told: Told) -> None:
             changes.create_task(one_is_changed(told, verb))
     await died_after(told.pool, "closed")
     limited = a_workload("runs-asked-expire", parameters=behaving(FOR_EVER), maximum_runtime_seconds=50)
-    await patiently(lambda: told.pool.corral.submit(limited))
+    await told.pool.corral.submit(limited)
     await until_state(told.pool, limited.id, State.FAILED)
 
 
@@ -116,11 +126,11 @@ async def one_is_changed(told: Told, verb: str) -> None:
     pool, workload = told.pool, f"waits-asked-{verb}"
     endpoint = {"autoscale": Autoscale(target=10, most=3), "groups": (ReplicaGroup(minimum=1),)}
     more: dict[str, Any] = endpoint if verb == "demand" else {}
-    await patiently(lambda: pool.corral.submit(a_workload(workload, queue="closed", maximum_runtime_seconds=60, **more)))
+    await pool.corral.submit(a_workload(workload, queue="closed", maximum_runtime_seconds=60, **more))
     await until_state(pool, workload, State.WAITING)
     if verb == "release":
-        await patiently(lambda: pool.corral.hold(workload, key="before"))
-    told.changed[verb] = await patiently(lambda: CHANGES[verb](pool.corral, workload))
+        await pool.corral.hold(workload, key="before")
+    told.changed[verb] = await CHANGES[verb](pool.corral, workload)
 
 
 def a_window(pool: LivePool, id: str, opens_in: int, seconds: int) -> ReservationSpec:
@@ -131,20 +141,25 @@ def a_window(pool: LivePool, id: str, opens_in: int, seconds: int) -> Reservatio
 
 
 async def a_window_is_kept(told: Told) -> None:
-    """A window opens, ends later than it had to, and is given up."""
+    """A window opens, ends later than it had to, and is given up.
+
+    It is written down when the first death is over: the round in which it opens answers nobody, and work that others change
+    until then may need an answer of that round.
+    """
     pool, corral = told.pool, told.pool.corral
-    spec = a_window(pool, "stepwise-kept", 100, 80_000)
-    await patiently(lambda: corral.reserve(spec))
+    await died_after(pool, "reserved")
+    spec = a_window(pool, "stepwise-kept", 1, 80_000)
+    await corral.reserve(spec)
     await died_after(pool, "opened")
-    told.longer.append(await patiently(lambda: corral.extend_reservation(spec.id, 600, key=KEY)))
-    told.longer.append(await patiently(lambda: corral.extend_reservation(spec.id, 600, key=KEY)))
-    await patiently(lambda: corral.cancel_reservation(spec.id, key=KEY))
+    told.longer.append(await corral.extend_reservation(spec.id, 600, key=KEY))
+    told.longer.append(await corral.extend_reservation(spec.id, 600, key=KEY))
+    await corral.cancel_reservation(spec.id, key=KEY)
 
 
 async def another_window_closes(told: Told) -> None:
     """A window that is written down long before it opens, however slow the worker is, comes to its end."""
     spec = a_window(told.pool, "stepwise-short", 6_000, 200)
-    await patiently(lambda: told.pool.corral.reserve(spec))
+    await told.pool.corral.reserve(spec)
     await died_after(told.pool, "closed")
 
 
@@ -153,16 +168,16 @@ async def a_node_is_emptied(told: Told) -> None:
     pool = told.pool
     stubborn: dict[str, Any] = {"parameters": behaving(FOR_EVER, ignore_notice="true")}
     stubborn |= {"checkpoint": Checkpoint(grace_seconds=LONG_GRACE)}
-    await patiently(lambda: pool.corral.submit(whole_node("stepwise-stays", "v100", **stubborn)))
+    await pool.corral.submit(whole_node("stepwise-stays", "v100", **stubborn))
     await until_state(pool, "stepwise-stays", State.RUNNING)
     node = await pool.value("SELECT node_id FROM allocations WHERE attempt_id = 'stepwise-stays.1'")
     order = EvacuationOrder(
         id="stepwise-emptied", kind=PlaceKind.NODE, place=node, reason="new firmware", who="ada", deadline_seconds=LONG_GRACE
     )
-    await patiently(lambda: pool.corral.evacuate(order))
+    await pool.corral.evacuate(order)
     await died_after(pool, "evacuate-note")
     for verb in (Steering.PAUSE, Steering.RESUME, Steering.ABORT):
-        await patiently(lambda verb=verb: pool.corral.steer_operation(order.id, verb, ALSO, key=KEY))  # type: ignore[misc]
+        await pool.corral.steer_operation(order.id, verb, ALSO, key=KEY)
     told.emptied = await pool.corral.evacuated(order.id)
 
 
@@ -170,21 +185,20 @@ async def the_fleet_grows(told: Told) -> None:
     """Nodes are ordered for a gang and given back after it; and ordered for work for which there are none."""
     pool = told.pool
     gang = (ReplicaGroup(count=2, accelerators=4),)
-    await patiently(
-        lambda: pool.corral.submit(whole_node("stepwise-gang", "gh200", groups=gang, parameters=behaving(FOR_EVER)))
-    )
+    await pool.corral.submit(whole_node("stepwise-gang", "gh200", groups=gang, parameters=behaving(FOR_EVER)))
+    await died_after(pool, "taken")
     await until_state(pool, "stepwise-gang", State.RUNNING)
-    await patiently(lambda: pool.corral.cancel("stepwise-gang", key=KEY))
+    await pool.corral.cancel("stepwise-gang", key=KEY)
     await died_after(pool, "given-back")
-    await patiently(lambda: pool.corral.submit(whole_node("stepwise-in-vain", "gb300", parameters=behaving(10))))
+    await pool.corral.submit(whole_node("stepwise-in-vain", "gb300", parameters=behaving(10)))
     await died_after(pool, "refused")
-    await patiently(lambda: pool.corral.cancel("stepwise-in-vain", key=KEY))
+    await pool.corral.cancel("stepwise-in-vain", key=KEY)
 
 
 @pytest.mark.parametrize("verb", CHANGES)
 async def test_a_change_is_done_once_and_answered_twice(told: Told, verb: str) -> None:
     workload = f"waits-asked-{verb}"
-    assert await patiently(lambda: CHANGES[verb](told.pool.corral, workload)) == told.changed[verb]
+    assert await CHANGES[verb](told.pool.corral, workload) == told.changed[verb]
     done = await told.pool.rows("SELECT key FROM operations WHERE about = $1", f"{workload}:{verb}")
     assert [row["key"] for row in done] == [f"{workload}:{verb}:{verb}/{KEY}"]
 
@@ -224,7 +238,7 @@ async def test_a_node_is_given_back_and_notice_given_once(told: Told) -> None:
 
 async def test_nodes_are_ordered_once_and_all_given_back(told: Told) -> None:
     burst, scarce = (f"{told.pool.simulator}/{name}-1" for name in ("burst", "scarce"))
-    with closing(sqlite3.connect(told.pool.directory / f"{told.pool.simulator}.sqlite", timeout=10)) as file:
+    with closing(sqlite3.connect(told.pool.directory / f"{told.pool.simulator}.sqlite", timeout=PATIENCE_SECONDS)) as file:
         ordered = [subject for (subject,) in file.execute("SELECT subject FROM change WHERE kind = 'ordered'")]
     assert ordered == [burst]
     orders = {order.id: order for order in await told.pool.corral.provisionings()}

@@ -25,7 +25,7 @@ async def test_it_is_found_by_state_queue_and_sku_and_says_where_it_runs(pool: L
     assert await description.static_summary() == "visible: 1 accelerators in 1 replicas, standard, queue cells"
     metadata = await pool.handle("visible").query("__temporal_workflow_metadata")
     details = metadata.current_details
-    assert "**running** on 1 a100 in east/e1 (shared-sim)" in details
+    assert f"**running** on 1 a100 in east/e1 ({pool.simulator})" in details
 
     await pool.corral.cancel("visible")
     await pool.until_closed(["visible"])

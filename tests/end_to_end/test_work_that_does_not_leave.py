@@ -1,25 +1,31 @@
 """Victims that do not stop, and providers that do not answer: nobody waits for ever, nothing runs twice, and people see why.
 
 In each pool the simulated provider has one fault, and the worker dies right after it has written down that a step took too
-long.
+long. What happens in the pools is told at the same time: nearly all of it is waiting.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from corral.api import Reason, State
+from domain.pool.lifecycle import SUSPECT
+from tests.end_to_end.faulty_worker import died_after, dying_after
 from tests.end_to_end.leaving import (
     a_victim,
     an_urgent,
-    died_after,
     is_in_order,
+    page_with,
+    says,
     until_simulated,
     until_state,
     whole_node,
 )
 from tests.end_to_end.loads import behaving
-from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, patiently, running_pool
+from tests.end_to_end.pools import QUEUES, LivePool, deaths_are_ordered, eventually, running_pool
 from tests.servers import PostgresServer
 
 SPEED = 40
@@ -34,17 +40,16 @@ BRIEFLY_BESIDE = 3_000
 @asynccontextmanager
 async def a_pool(postgres: PostgresServer, temporal: str, fault: str, step: str) -> AsyncIterator[LivePool]:
     """A pool whose simulated provider has this fault with all attempts, and whose worker dies after this step."""
-    with deaths_are_ordered():
-        chosen: dict[str, Any] = {"speed": SPEED, "faults": f", {fault}: 1", "stop_seconds": STOP_SECONDS}
-        async with running_pool(postgres, temporal, fault, **chosen) as pool:
-            await pool.start_worker("-m", "tests.end_to_end.faulty_worker", step)
-            pool.remember_launches()
-            await pool.corral.apply_queues(QUEUES)
-            yield pool
+    chosen: dict[str, Any] = {"speed": SPEED, "faults": f", {fault}: 1", "stop_seconds": STOP_SECONDS}
+    async with running_pool(postgres, temporal, fault, **chosen) as pool:
+        await pool.start_worker(*dying_after(step))
+        pool.remember_launches()
+        await pool.corral.apply_queues(QUEUES)
+        yield pool
 
 
 async def health(pool: LivePool, node: str) -> tuple[str, str]:
-    (found,) = [each for each in await patiently(pool.corral.nodes) if each.id == node]
+    (found,) = [each for each in await pool.corral.nodes() if each.id == node]
     return found.health, found.reason
 
 
@@ -60,7 +65,7 @@ async def ran(pool: LivePool, workload: str) -> list[tuple[str, str | None, bool
     ]
 
 
-async def test_a_stubborn_victim_is_stopped_by_force_and_its_beneficiary_runs(postgres: PostgresServer, temporal: str) -> None:
+async def a_stubborn_victim(postgres: PostgresServer, temporal: str) -> None:
     async with a_pool(postgres, temporal, "stubborn", "forced") as pool:
         await pool.corral.submit(a_victim("victim-forced", grace=GRACE))
         await until_state(pool, "victim-forced", State.RUNNING)
@@ -70,7 +75,8 @@ async def test_a_stubborn_victim_is_stopped_by_force_and_its_beneficiary_runs(po
         (first, *_) = await pool.attempts("victim-forced")
         assert (first["outcome"], first["reason"]) == ("preempted", "released")
         assert (first["ended_at"] - first["stop_at"]).total_seconds() >= GRACE + STOP_SECONDS, "no grace was cut short"
-        assert len(await pool.attempts("urgent-stubborn")) == 1
+        given_up = [step for step in SUSPECT if await says(pool, "victim-forced", step)]
+        assert len(await pool.attempts("urgent-stubborn")) == 1 + len(given_up), "another one only where a worker came too late"
         await is_in_order(pool)
 
 
@@ -85,14 +91,14 @@ async def two_nodes_taken(pool: LivePool, fault: str) -> None:
     await pool.corral.submit(an_urgent(f"urgent-{fault}", "v100"))
 
 
-async def test_whoever_waited_for_a_victim_that_is_stuck_runs_elsewhere(postgres: PostgresServer, temporal: str) -> None:
+async def a_victim_that_is_stuck(postgres: PostgresServer, temporal: str) -> None:
     async with a_pool(postgres, temporal, "stuck", "stuck") as pool:
         await two_nodes_taken(pool, "stuck")
         node = await node_of(pool, "victim-stuck.1")
         await died_after(pool, "stuck")
         await until_state(pool, "urgent-stuck", State.WAITING)
 
-        why = await patiently(lambda: pool.corral.explain("victim-stuck"))
+        why = await pool.corral.explain("victim-stuck")
         assert why is not None
         assert why.reason is Reason.DOES_NOT_STOP
         assert why.message.startswith("it was stopped by force and is still there")
@@ -114,9 +120,7 @@ async def test_whoever_waited_for_a_victim_that_is_stuck_runs_elsewhere(postgres
         await is_in_order(pool)
 
 
-async def test_whoever_waited_for_a_provider_that_is_silent_runs_elsewhere_and_the_victim_on(
-    postgres: PostgresServer, temporal: str
-) -> None:
+async def a_provider_that_is_silent(postgres: PostgresServer, temporal: str) -> None:
     async with a_pool(postgres, temporal, "silent", "silent") as pool:
         await two_nodes_taken(pool, "silent")
         node = await node_of(pool, "victim-silent.1")
@@ -141,7 +145,33 @@ async def is_kept(pool: LivePool, workload: str) -> bool:
     return bool(await pool.rows("SELECT 1 FROM events WHERE workload_id = $1 AND message LIKE '%is taken back%'", workload))
 
 
-async def page_with(pool: LivePool, workload: str, words: str) -> str | None:
-    """What operators read on the page of the workload's workflow, once it has these words."""
-    page: str = (await pool.handle(workload).query("__temporal_workflow_metadata")).current_details
-    return page if words in page else None
+STORIES: Mapping[str, Callable[[PostgresServer, str], Coroutine[Any, Any, None]]] = {
+    "stubborn": a_stubborn_victim,
+    "stuck": a_victim_that_is_stuck,
+    "silent": a_provider_that_is_silent,
+}
+
+
+@pytest.fixture(scope="module")
+async def told(postgres: PostgresServer, temporal: str) -> AsyncIterator[Mapping[str, asyncio.Task[None]]]:
+    """All stories, each of which has begun."""
+    with deaths_are_ordered():
+        told = {fault: asyncio.create_task(story(postgres, temporal)) for fault, story in STORIES.items()}
+        yield told
+        for story in told.values():
+            story.cancel()
+        await asyncio.gather(*told.values(), return_exceptions=True)
+
+
+async def test_a_stubborn_victim_is_stopped_by_force_and_its_beneficiary_runs(told: Mapping[str, asyncio.Task[None]]) -> None:
+    await told["stubborn"]
+
+
+async def test_whoever_waited_for_a_victim_that_is_stuck_runs_elsewhere(told: Mapping[str, asyncio.Task[None]]) -> None:
+    await told["stuck"]
+
+
+async def test_whoever_waited_for_a_provider_that_is_silent_runs_elsewhere_and_the_victim_on(
+    told: Mapping[str, asyncio.Task[None]],
+) -> None:
+    await told["silent"]

@@ -4,7 +4,7 @@ from dataclasses import replace
 from random import Random
 
 from corral.policy import QuotaModel
-from domain.fleet import Health
+from domain.pool.fleet import Health
 from domain.snapshot import Snapshot
 from tests.builders import by_model
 

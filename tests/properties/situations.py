@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from corral.api import WHOLE, Affinity, CapacityType, Dataset, QueueSpec, SlaTier, Spread, State, Target
 from corral.policy import Disruption, Exactness, Policy, Rank
 from domain.decision import Plan, Start, StartAfter
-from domain.fleet import Health, Node, Placement, Room
+from domain.pool.fleet import Health, Node, Placement, Room
+from domain.pool.workload import Active, Waiting
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active, Waiting
 from tests.builders import (
     LONG_AGO,
     NOON,
@@ -238,7 +238,7 @@ def settled(snapshot: Snapshot, plan: Plan) -> Snapshot:
     """The world when all that was promised has run for a day, and all that was stopped waits again."""
     after = carried_out(snapshot, plan)
     staying = [replace(active, state=State.RUNNING, started_at=LONG_AGO) for active in after.active if not active.preempted]
-    back = [Waiting(each.id, each.spec, each.submitted_at, each.epoch) for each in after.active if each.preempted]
+    back = [each.back_in_line() for each in after.active if each.preempted]
     nodes = [replace(node, free=node.total) for node in snapshot.nodes]
     return replace(a_snapshot(nodes, snapshot.queues, *staying, policy=snapshot.policy), waiting=(*after.waiting, *back))
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import SlaTier
-from domain.accounting import Interval, IntervalKind, by_tier, gpu_fraction
+from domain.quota.accounting import Interval, IntervalKind, by_tier, gpu_fraction
 from tests.builders import NOON, seconds
 from tests.properties.situations import STABLE
 

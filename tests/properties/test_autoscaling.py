@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import Autoscale
-from domain.autoscaling import Course, followed
+from domain.elasticity.autoscaling import Course, followed
 from tests.builders import NOON
 
 demands = st.floats(0, 200, allow_nan=False)

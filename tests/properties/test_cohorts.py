@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from corral.api import BorrowWithinCohort, Fungibility, Ordering, QueuePreemption, QueueSpec, Reclaim, Search, WithinQueue
 from corral.policy import Cohorts, FairPreemption, Policy, QuotaModel, Rank
 from domain.decision import Plan, Start, StartAfter
-from domain.quota import DominantShare, QuotaTree, Usage
+from domain.pool.workload import Active
+from domain.quota.tree import QuotaTree
+from domain.quota.usage import DominantShare, Usage
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active
-from domain.world import World
+from domain.worlds.world import World
 from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, seconds
 from tests.properties.situations import STABLE, carried_out, check_room, settled, worlds
 from tests.properties.test_round import shuffled

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from corral.api import WHOLE, Checkpoint, SlaTier, State
 from corral.policy import Defragmentation, DisruptionBudget, Goals, Limits, Policy
 from domain.decision import Plan
-from domain.disruption_budgets import ForcedStop
 from domain.facts import Facts
-from domain.fleet import Node, NodeShare, Room
-from domain.fragments import slots_on
-from domain.request import Shape
+from domain.improvement.fragments import slots_on
+from domain.placement.sieve import capacities
+from domain.pool.fleet import Node, NodeShare, Room
+from domain.pool.workload import Active, Waiting
+from domain.quota.disruption_budgets import ForcedStop
 from domain.round import schedule
-from domain.sieve import capacities
 from domain.snapshot import Snapshot
-from domain.workload import Active, Waiting
-from domain.world import World
+from domain.worlds.request import Shape
+from domain.worlds.world import World
 from tests.builders import NOON, a_node, a_queue, a_snapshot, a_workload, seconds
 from tests.properties.situations import STABLE, carried_out, check_room
 from tests.properties.test_round import shuffled
@@ -97,13 +97,19 @@ def gone_on(snapshot: Snapshot, plan: Plan) -> Snapshot:
         for active in during.active
         if not active.preempted
     )
-    stops = [
+    fleet = [replace(node, free=node.total) for node in snapshot.nodes]
+    ended = a_snapshot(
+        fleet, snapshot.queues, *staying, policy=snapshot.policy, stops=[*snapshot.stops, *stops_of(snapshot, plan)]
+    )
+    return replace(ended, waiting=during.waiting)
+
+
+def stops_of(snapshot: Snapshot, plan: Plan) -> list[ForcedStop]:
+    """What is on record once the plan is committed."""
+    return [
         ForcedStop(each.attempt_id, each.id, each.spec.queue, each.spec.tier, NOON - seconds(1), cost(each))
         for each in moves_of(snapshot, plan)
     ]
-    fleet = [replace(node, free=node.total) for node in snapshot.nodes]
-    ended = a_snapshot(fleet, snapshot.queues, *staying, policy=snapshot.policy, stops=[*snapshot.stops, *stops])
-    return replace(ended, waiting=during.waiting)
 
 
 def cost(active: Active) -> int:
@@ -184,7 +190,7 @@ def test_moves_keep_within_all_bounds(snapshot: Snapshot) -> None:
 @given(scattered())
 def test_a_second_round_moves_nothing_that_the_first_did_not_have_to_leave_to_it(snapshot: Snapshot) -> None:
     plan = schedule(snapshot, NOON)
-    during = carried_out(snapshot, plan)
+    during = replace(carried_out(snapshot, plan), stops=(*snapshot.stops, *stops_of(snapshot, plan)))
     again = schedule(during, NOON)
     under_way = len(plan.reshapes) + len(again.reshapes)
     assert under_way <= max(len(plan.reshapes), snapshot.policy.goals.defragmentation.moves_at_once)

@@ -11,7 +11,7 @@ from domain.decision import Change, Plan, Start, StartAfter
 from domain.facts import Facts
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.world import World
+from domain.worlds.world import World
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_snapshot, a_workload, seconds
 from tests.conformance.running import settled
 from tests.properties.situations import STABLE, is_within, left_of

@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 
 from corral.api import WHOLE, SlaTier, State
 from corral.policy import Disruption, Exactness, Policy, Rank
-from domain.bid import Bid
-from domain.choices import Choices, choices
 from domain.decision import Method, StartAfter
-from domain.disruption import Cost, Means, Steps, cost_of, remainders
-from domain.effort import Effort
+from domain.disruption.means import Cost, Means, Steps, cost_of, remainders
 from domain.facts import Facts
-from domain.feasibility import offers, sift
-from domain.fleet import Node
-from domain.openings import best_candidate
-from domain.preemption import cheapest, least_cost
-from domain.request import requests
+from domain.placement.feasibility import offers, sift
+from domain.pool.fleet import Node
+from domain.pool.workload import Active
+from domain.preemption.bid import Bid
+from domain.preemption.choices import Choices, choices
+from domain.preemption.effort import Effort
+from domain.preemption.make_room import cheapest, least_cost
+from domain.quota_models.openings import Ranks, best_candidate
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active
-from domain.world import World, with_charges
+from domain.worlds.request import requests
+from domain.worlds.world import World, with_charges
 from tests.builders import NOON, a_cohort, a_node, a_queue, a_snapshot, a_workload, seconds
 from tests.properties.situations import STABLE, carried_out
 
@@ -79,7 +79,7 @@ def bids(snapshot: Snapshot) -> list[tuple[Bid, Facts]]:
     world = World.of(snapshot, facts.tree)
     (workload,) = snapshot.waiting
     (request,) = requests(workload)
-    if best_candidate([(request,)], world) is not None:
+    if best_candidate(Ranks([[request]]), world) is not None:
         return []
     found = (
         Bid.of(offer.request.at_minimum(), offer.supply, offer.classes, world, world, facts)

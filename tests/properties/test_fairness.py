@@ -7,8 +7,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.fairness import Claim, FairShares, fill, worn
-from domain.quota import QuotaTree
+from domain.quota.fairness import Claim, FairShares, fill, worn
+from domain.quota.tree import QuotaTree
 from tests.builders import NOON, a_cohort, a_queue
 from tests.properties.situations import STABLE
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from corral.api import Fix, QueueSpec, QuotaSpec, StopPolicy, WorkloadTerms
+from domain.advice.fixes import cheapest_fixes
 from domain.decision import Start, StartAfter, Wait
-from domain.fixes import cheapest_fixes
-from domain.fleet import Health
+from domain.pool.fleet import Health
+from domain.pool.workload import Active
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active
 from tests.builders import NOON, seconds
 from tests.properties.situations import left_of, worlds
 
-ENOUGH = 1_000
+ENOUGH = 400
 """Waiting workloads that are asked about."""
 
 
@@ -82,7 +82,7 @@ def told() -> Counter[str]:
     """How many workloads were asked about, had a fix, and started once the first was followed."""
     told: Counter[str] = Counter()
 
-    @settings(derandomize=True, deadline=None, max_examples=1_500, database=None, suppress_health_check=list(HealthCheck))
+    @settings(derandomize=True, deadline=None, max_examples=600, database=None, suppress_health_check=list(HealthCheck))
     @given(worlds)
     def ask(snapshot: Snapshot) -> None:
         if told["asked"] >= ENOUGH:
@@ -99,6 +99,7 @@ def told() -> Counter[str]:
     return told
 
 
-def test_the_first_fix_starts_the_workload(told: Counter[str]) -> None:
+def test_nearly_all_who_wait_have_a_fix_and_each_starts_its_workload(told: Counter[str]) -> None:
     assert told["asked"] >= ENOUGH
-    assert told["true"] >= 0.95 * told["asked"], told
+    assert told["fixed"] >= 0.95 * told["asked"], told
+    assert told["true"] == told["fixed"], told

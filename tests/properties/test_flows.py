@@ -7,8 +7,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.accounting import MILLISECOND
-from domain.flows import (
+from domain.quota.accounting import MILLISECOND
+from domain.quota.flows import (
     HOUR,
     WEIGHT_OF_NOW,
     Flow,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import WHOLE
-from domain.fleet import Room
-from domain.fragmentation import (
+from domain.pool.fleet import Room
+from domain.worlds.fragmentation import (
     COUNTED_PERCENT,
     IMPOSSIBLE,
     LEVELS,

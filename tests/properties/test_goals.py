@@ -7,8 +7,8 @@ from hypothesis import given, settings
 
 from corral.api import CapacityType, Topology, WorkloadTerms
 from corral.policy import Goal, Goals, Policy, QuotaModel
+from domain.placement.scoring import millionths
 from domain.round import schedule
-from domain.scoring import millionths
 from domain.snapshot import Snapshot
 from tests.builders import NOON
 from tests.properties.situations import STABLE, snapshots

@@ -11,12 +11,12 @@ from corral.api import SlaTier, Target
 from corral.policy import Goals, Improvement, Policy, QuotaModel, Rank
 from domain.decision import Fallback, Method, Plan, Quality
 from domain.facts import Facts
-from domain.fleet import Node, Placement
-from domain.quota import QuotaTree
-from domain.ranking import Line
+from domain.pool.fleet import Node, Placement
+from domain.quota.tree import QuotaTree
+from domain.quota_models.ranking import Line
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.world import World
+from domain.worlds.world import World
 from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes_of, seconds, started
 from tests.properties.situations import STABLE, carried_out, check_room, worlds
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import QueueSpec
-from domain.fields import Edits, Fields, edited, edits, of_queues, queues_of
-from domain.layers import Layers, edited_by_hand, laid, settled, without
+from domain.operations.fields import Edits, Fields, edited, edits, of_queues, queues_of
+from domain.operations.layers import Layers, edited_by_hand, laid, settled, without
 from tests.properties.situations import QUEUES, STABLE, queues
 
 BY_HAND = ""

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from corral.api import BudgetSpec, BudgetUnit, UserLimit
 from corral.policy import Limits, Policy
-from domain.budgets import ONE
-from domain.quota import QuotaTree
+from domain.quota.budgets import ONE
+from domain.quota.tree import QuotaTree
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.world import World
+from domain.worlds.world import World
 from tests.builders import NOON, a_cohort, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
 from tests.properties.situations import STABLE, carried_out
 

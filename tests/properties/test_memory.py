@@ -11,20 +11,24 @@ from hypothesis import strategies as st
 from corral.api import BudgetSpec, BudgetUnit, Explanation, Ordering, SlaTier, Target
 from corral.policy import Policy
 from corral.reservation import Lending
-from domain import entitlement, herd, lanes
-from domain.beginning import Beginning
-from domain.budgets import ONE
 from domain.decision import Wait
-from domain.entitlement import Entitlement, within_quota
-from domain.explanation import is_same
+from domain.explanation.answers import is_same
 from domain.facts import Facts
 from domain.isolation import schedule_around
-from domain.memory import Memory
-from domain.quota import QuotaTree
+from domain.pool.stock import NodeRoom
+from domain.pool.versions import Crowd, Versions
+from domain.pool.workload import Waiting
+from domain.preemption import herd
+from domain.quota.budgets import ONE
+from domain.quota.tree import QuotaTree
+from domain.remembered import entitlement, lanes
+from domain.remembered.beginning import Beginning
+from domain.remembered.entitlement import Entitlement, within_quota
+from domain.remembered.memory import KINDS_EACH, Memory
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.versions import Crowd, Versions
-from domain.workload import Waiting
+from domain.worlds import outlook
+from domain.worlds.outlook import IdleFleet
 from tests.benchmarks.pools import Size, a_pool
 from tests.benchmarks.turnover import a_little_later, carried_out
 from tests.builders import LONG_AGO, NOON, a_booking, a_node, a_queue, a_snapshot, a_workload, seconds
@@ -109,9 +113,7 @@ def test_between_worlds_that_have_nothing_to_do_with_each_other(snapshots: list[
     check(snapshots)
 
 
-@pytest.mark.parametrize("large", [herd.LARGE, 0])
-def test_while_a_pool_lives_on_its_own_decisions(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(herd, "LARGE", large)
+def check_while_it_lives() -> None:
     snapshot, memory, now = a_pool(Size(500, waiting=80)), Memory(), NOON
     for number in range(ROUNDS):
         plan = schedule(snapshot, now, memory=memory)
@@ -119,6 +121,28 @@ def test_while_a_pool_lives_on_its_own_decisions(large: int, monkeypatch: pytest
         after = carried_out(snapshot, plan, now)
         now += seconds(30)
         snapshot = a_little_later(after, now, Random(number), f"n{number}")
+
+
+@pytest.mark.parametrize("large", [herd.LARGE, 0])
+def test_while_a_pool_lives_on_its_own_decisions(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(herd, "LARGE", large)
+    check_while_it_lives()
+
+
+def test_while_the_states_of_its_nodes_are_numbered_anew_in_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlook, "MOST_STATES", 0)
+    check_while_it_lives()
+
+
+def test_states_of_nodes_are_numbered_anew_where_there_have_been_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlook, "MOST_STATES", 2)
+    nodes = [a_node(f"n{used}", used=used) for used in range(3)]
+    fleet = IdleFleet.of(nodes)
+    states = fleet.states(with_memory=False)
+    assert [states.of(NodeRoom.of(node, node.free)) for node in (*nodes[:2], nodes[0])] == [0, 1, 0]
+    assert fleet.states(with_memory=False) is states
+    assert states.of(NodeRoom.of(nodes[2], nodes[2].free)) == 2
+    assert len(fleet.states(with_memory=False)) == 0
 
 
 def test_when_work_leaves_a_node_that_takes_few_replicas_and_frees_nothing_else() -> None:
@@ -169,6 +193,18 @@ def test_work_comes_to_be_alike_when_all_its_targets_have_opened() -> None:
         facts = Facts.of(pool, NOON + seconds(later), memory)
         kinds.append(len({facts.kind(workload) for workload in pool.waiting}))
     assert kinds == [2, 1]
+
+
+@pytest.mark.parametrize("waiting", [1, 10])
+def test_kinds_of_who_has_gone_are_forgotten_where_few_wait(waiting: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("domain.remembered.memory.FEW_KINDS", 8)
+    kept, most, per_round = Memory(), max(8, KINDS_EACH * waiting), []
+    for number in range(20):
+        work = [a_workload(f"w{number}-{each}", gpus=1, priority=10 * number + each) for each in range(waiting)]
+        pool, now = a_snapshot([a_node("a", used=8)], [a_queue("research", 8)], *work), NOON + seconds(number)
+        assert schedule(pool, now, memory=kept) == schedule(pool, now)
+        per_round.append(max(len(kept.kinds), len(kept.turn_kinds)))
+    assert most - waiting < max(per_round) <= most + waiting
 
 
 def test_when_nodes_come_to_be_kept_for_a_reservation() -> None:

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.facts import Facts
-from domain.headroom import stop_cost
-from domain.memory import Memory
-from domain.muster import Columns, are_stoppable, costs_of_a_stop, tiers_run_as
+from domain.pool.standing import TIERS
+from domain.quota.headroom import stop_cost
+from domain.remembered.memory import Memory
+from domain.remembered.muster import Columns, are_stoppable, costs_of_a_stop, tiers_run_as
 from domain.snapshot import Snapshot
-from domain.standing import TIERS
 from tests.builders import NOON, seconds
 from tests.properties.changes import a_change
 from tests.properties.situations import STABLE, worlds

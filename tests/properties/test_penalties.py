@@ -5,8 +5,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.penalties import Entry, charged_beyond, charges, outstanding, settlement
-from domain.quota import QuotaTree
+from domain.quota.penalties import Entry, charged_beyond, charges, outstanding, settlement
+from domain.quota.tree import QuotaTree
 from tests.builders import NOON, a_cohort, a_queue
 from tests.properties.situations import STABLE
 

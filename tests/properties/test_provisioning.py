@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from corral.api import SlaTier, Target
 from corral.policy import Growth, NodePoolLimits, Policy
-from domain.fleet import Health, Node
-from domain.nodepools import MILLION, Course, NodePool, Provisioning, hourly_cost, planned
-from domain.provisioning import FleetPlan, fleet_plan
+from domain.elasticity.provisioning import FleetPlan, fleet_plan
+from domain.pool.fleet import Health, Node
+from domain.pool.nodepools import MILLION, Course, NodePool, Provisioning, hourly_cost, planned
+from domain.pool.workload import Active
 from domain.round import schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
 from tests.properties.situations import STABLE, settled
 

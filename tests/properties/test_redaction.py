@@ -7,11 +7,11 @@ from hypothesis import given
 
 from corral.api import QueueSpec
 from corral.policy import QuotaModel
+from domain.advice.fixes import cheapest_fixes, for_tenant
 from domain.decision import Refuse, Wait
-from domain.fixes import cheapest_fixes, for_tenant
+from domain.pool.workload import Active, Waiting
 from domain.round import QUOTA_MODELS, schedule
 from domain.snapshot import Snapshot
-from domain.workload import Active, Waiting
 from tests.builders import NOON, a_workload
 from tests.properties.situations import STABLE, worlds
 

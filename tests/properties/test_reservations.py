@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from corral.policy import QuotaModel
 from corral.reservation import Lending, Purpose
-from domain.bookings import Booking, Engagement, engagements
-from domain.claimant import Claimant
+from domain.calendar.reservations import settled
 from domain.decision import Plan, Start, StartAfter
-from domain.fleet import Placement
-from domain.reservations import settled
+from domain.pool.bookings import Booking, Engagement, engagements
+from domain.pool.claimant import Claimant
+from domain.pool.fleet import Placement
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from tests.builders import LONG_AGO, NOON, a_booking, by_model, seconds

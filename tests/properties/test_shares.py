@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import WHOLE
-from domain.deserved.shares import Claim, divide
+from domain.quota_models.deserved.shares import Claim, divide
 from tests.builders import LONG_AGO
 
 amounts = st.one_of(st.integers(0, 20).map(lambda number: number * WHOLE), st.integers(0, 20 * WHOLE))

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from corral.api import Topology
 from corral.policy import TopologyProfile
-from domain import sieve
-from domain.fleet import Room
-from domain.placement import has_room, lay_out, why_no_room
-from domain.request import NO_TERMS, Gang, Shape, Terms
-from domain.stock import Atlas, NodeRoom, Stock, Stocks
+from domain.placement import sieve
+from domain.placement.layout import has_room, lay_out, why_no_room
+from domain.pool.fleet import Room
+from domain.pool.stock import Atlas, NodeRoom, Stock, Stocks
+from domain.worlds.request import NO_TERMS, Gang, Shape, Terms
 from tests.builders import a_node
 from tests.properties.situations import STABLE
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from corral.api import ReplicaGroup, Spread, Topology
 from corral.policy import TopologyProfile
-from domain.fleet import Node, Room
-from domain.placement import Layout, lay_out
-from domain.quota import QuotaTree
-from domain.request import Gang
-from domain.topology import spread_of
-from domain.world import Nodes, World
+from domain.placement.layout import Layout, lay_out
+from domain.placement.topology import spread_of
+from domain.pool.fleet import Node, Room
+from domain.quota.tree import QuotaTree
+from domain.worlds.request import Gang
+from domain.worlds.world import Nodes, World
 from tests.builders import NOON, a_node, a_queue, a_snapshot
 from tests.properties.situations import STABLE, is_within
 
@@ -145,7 +145,7 @@ def test_units_sit_in_one_domain_and_their_slices_too(fleet: list[Node], gang: G
     layout = lay_out(gang, nodes_of(fleet), profile)
     if layout is None:
         return
-    for unit in gang.units(each_alone=profile is not TopologyProfile.BEST_FIT):
+    for unit in gang.units(each_alone=profile.ranks_unconstrained):
         together = [node for shape in unit.shapes for node in homes(layout, fleet, shape.name)]
         if level := unit.topology.required:
             assert all(node.domain(level) for node in together)
@@ -158,7 +158,7 @@ def test_units_sit_in_one_domain_and_their_slices_too(fleet: list[Node], gang: G
 @given(fleets(), gangs, profiles)
 def test_no_domain_has_more_of_a_group_than_the_spread_allows(fleet: list[Node], gang: Gang, profile: TopologyProfile) -> None:
     layout = lay_out(gang, nodes_of(fleet), profile)
-    for unit in gang.units(each_alone=profile is not TopologyProfile.BEST_FIT) if layout else ():
+    for unit in gang.units(each_alone=profile.ranks_unconstrained) if layout else ():
         for shape in unit.shapes:
             asked = spread_of(unit.topology if len(unit.shapes) == 1 else shape.terms.topology or unit.topology, shape)
             found = homes(layout, fleet, shape.name) if layout else []

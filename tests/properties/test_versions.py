@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.roll import Roll
-from domain.versions import Crowd, Versions
+from domain.pool.roll import Roll
+from domain.pool.versions import Crowd, Versions
 from tests.properties.situations import STABLE
 
 changes = st.dictionaries(st.sampled_from("abcd"), st.none() | st.integers(0, 3).map(lambda number: (number,)), max_size=3)

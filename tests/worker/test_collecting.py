@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from worker.collecting import SHORTEST_PAUSE_SECONDS, give_back, keep_collecting, pause_after
+from worker.collecting import BLOCKS_PER_SECOND, SHORTEST_PAUSE_SECONDS, give_back, keep_collecting, pause_after
 
 PIECE = 8_192
 """Bytes: too large for the interpreter's own arenas, and too small for the C library to map each by itself."""
@@ -52,9 +52,25 @@ async def test_what_was_old_when_it_ended_is_gone_after_a_while() -> None:
     assert there == [2, 1, 0]
 
 
-@pytest.mark.parametrize(("objects", "pause"), [(100, SHORTEST_PAUSE_SECONDS), (300_000, 60.0)])
-def test_where_much_is_kept_it_is_looked_through_more_seldom(objects: int, pause: float) -> None:
-    assert pause_after(objects) == pause
+@pytest.mark.parametrize(("blocks", "pause"), [(-100, SHORTEST_PAUSE_SECONDS), (100, SHORTEST_PAUSE_SECONDS), (780_000, 60.0)])
+def test_where_much_is_kept_it_is_looked_through_more_seldom(blocks: int, pause: float) -> None:
+    assert pause_after(blocks) == pause
+
+
+async def test_what_is_kept_is_what_has_come_since_the_beginning() -> None:
+    kept: list[object] = []
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) > 1:
+            raise Enough
+        kept.extend([number] for number in range(100_000))
+
+    with pytest.raises(Enough):
+        await keep_collecting(pause)
+    assert pauses[0] == SHORTEST_PAUSE_SECONDS
+    assert pauses[1] >= len(kept) / BLOCKS_PER_SECOND
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc can be told to give memory back")

@@ -15,8 +15,9 @@ from temporalio.client import Client
 
 from corral import wire
 from tests.patience import PATIENCE_SECONDS
+from tests.ports import free_port
 from tests.servers import PostgresServer, Stack, own_stack
-from worker.embedded import POSTGRES, TEMPORAL, free_port, postgres_child, require_free_port, temporal_child
+from worker.embedded import POSTGRES, TEMPORAL, postgres_child, require_free_port, temporal_child
 from worker.settings import LOOPBACK, Settings, embedded_database_url
 from worker.supervision import CannotStart, Supervisor
 from worker.temporal_server import is_polled, is_ready
@@ -80,6 +81,12 @@ async def test_a_killed_postgres_comes_back_with_its_data_though_a_backend_was_b
     await stack.kill(POSTGRES)
     await asyncio.gather(busy, return_exceptions=True)
     assert await run_sql(stack.settings, "SELECT answer FROM kept") == 42
+
+
+async def test_a_killed_postgres_comes_back_though_somebody_has_closed_the_folders_above_it(stack: Stack) -> None:
+    stack.settings.state_dir.chmod(0o700)
+    await stack.kill(POSTGRES)
+    assert await run_sql(stack.settings, "SELECT 1") == 1
 
 
 async def test_a_killed_temporal_comes_back_with_its_workflows(stack: Stack) -> None:

@@ -9,7 +9,7 @@ from corral.cli.documents import parse_documents, read_documents
 from corral.policy import Policy
 from corral.reservation import ReservationSpec
 from corral.schedule import ScheduleSpec
-from domain.scoring import TERMS
+from domain.placement.scoring import TERMS
 from worker.fleet_file import EXAMPLES, FleetFile, SimulatedEntry, read_fleet
 
 KINDS: dict[str, type[Model]] = {

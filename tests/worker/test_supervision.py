@@ -2,27 +2,43 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from worker import supervision
+from worker.embedded import postgres_child
 from worker.supervision import CannotStart, Child, Supervisor
 
-FOREVER = "import time; print('up', flush=True); time.sleep(600)"
+FOREVER = "import os, time; print('up', os.getpid(), flush=True); time.sleep(600)"
 FRAGILE = """
-import pathlib, sys, time
-print("up", flush=True)
+import os, pathlib, sys, time
+print("up", os.getpid(), flush=True)
 while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)
 sys.exit(3)
 """
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("up", os.getpid(), flush=True)
+time.sleep(600)
+"""
+LACKS_A_PORT = """
+import os, pathlib, sys, time
+tries = pathlib.Path(sys.argv[1])
+with tries.open("a") as notes: notes.write("x")
+if tries.stat().st_size <= int(sys.argv[2]): sys.exit("bind: Address already in use")
+print("up", os.getpid(), flush=True)
+time.sleep(600)
+"""
 NOTES_ITS_END = """
-import pathlib, signal, sys, time
+import os, pathlib, signal, sys, time
 def end(*_):
     with pathlib.Path(sys.argv[1]).open("a") as notes: notes.write(sys.argv[2] + " ")
     sys.exit()
 signal.signal(signal.SIGTERM, end)
-print("up", flush=True)
+print("up", os.getpid(), flush=True)
 time.sleep(600)
 """
 
@@ -32,9 +48,8 @@ def a_child(directory: Path, program: str, *arguments: str, name: str = "child",
     log = directory / f"{name}.log"
 
     async def wrote_up(pid: int) -> bool:
-        return log.exists() and log.read_text().count("up") > earlier.setdefault(pid, len(earlier))
+        return log.exists() and f"up {pid}\n" in log.read_text()
 
-    earlier: dict[int, int] = {}
     return Child(name, (sys.executable, "-c", program, *arguments), log, wrote_up, stop_seconds=stop_seconds)
 
 
@@ -58,7 +73,7 @@ async def test_a_child_that_dies_again_and_again_is_given_up(tmp_path: Path) -> 
         await supervisor.start(a_child(tmp_path, FRAGILE, str(tmp_path / "over")))
         first = supervisor.pid("child")
         (tmp_path / "over").touch()
-        given_up = r"child stopped 5 times within a minute, lastly by exit code 3 \(see .*child.log\)"
+        given_up = r"child stopped 5 times within a minute, lastly by exit code 3: up [0-9]+ \(see .*child.log\)"
         with pytest.raises(CannotStart, match=given_up):
             await supervisor.serve()
         with pytest.raises(CannotStart, match=given_up):
@@ -69,6 +84,56 @@ async def test_a_child_that_ends_at_once_is_refused_with_its_last_words(tmp_path
     async with Supervisor(tmp_path, silent) as supervisor:
         with pytest.raises(CannotStart, match=r"child did not start: out of luck \(see .*child.log\)"):
             await supervisor.start(a_child(tmp_path, "print('out of luck'); exit(1)"), a_child(tmp_path, FOREVER, name="other"))
+
+
+A_FULL_DISK = """
+2026-11-27 19:18:28.420 UTC [9510] FATAL:  the database system is not yet accepting connections
+2026-11-27 19:18:28.515 UTC [9507] FATAL:  could not write to file "pg_wal/xlogtemp.9507": No space left on device
+2026-11-27 19:18:28.517 UTC [9495] LOG:  startup process (PID 9507) exited with exit code 1
+2026-11-27 19:18:28.520 UTC [9521] FATAL:  the database system is shutting down
+2026-11-27 19:18:28.522 UTC [9495] LOG:  database system is shut down
+"""
+
+
+def a_postgres_that(program: str, directory: Path) -> Child:
+    """Ends as PostgreSQL would, and says why in its way."""
+
+    async def never(_: int) -> bool:
+        return False
+
+    return replace(a_child(directory, program), ready=never, complains=postgres_child(directory, 1).complains)
+
+
+async def test_a_postgres_that_ends_is_refused_with_what_it_ended_for(tmp_path: Path) -> None:
+    child = a_postgres_that(f"print({A_FULL_DISK!r}); exit(1)", tmp_path)
+    async with Supervisor(tmp_path, silent) as supervisor:
+        with pytest.raises(CannotStart, match=r"child did not start: .* could not write to file .*: No space left on device"):
+            await supervisor.start(child)
+
+
+async def test_what_an_earlier_start_has_complained_about_is_not_told_of_a_later_one(tmp_path: Path) -> None:
+    child = a_postgres_that("exit(1)", tmp_path)
+    child.log.write_text(A_FULL_DISK)
+    async with Supervisor(tmp_path, silent) as supervisor:
+        with pytest.raises(CannotStart, match="child did not start: it wrote nothing"):
+            await supervisor.start(child)
+
+
+async def test_a_server_that_lost_a_port_to_another_is_started_again(tmp_path: Path) -> None:
+    async with Supervisor(tmp_path, silent) as supervisor:
+        await supervisor.start(a_child(tmp_path, LACKS_A_PORT, str(tmp_path / "tries"), "2"))
+        os.kill(supervisor.pid("child"), 0)
+    assert (tmp_path / "tries").read_text() == "xxx"
+
+
+async def test_a_server_whose_port_stays_taken_is_refused_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "PORT_AGAIN_AFTER_SECONDS", (0.0, 0.0))
+    async with Supervisor(tmp_path, silent) as supervisor:
+        with pytest.raises(CannotStart, match="child did not start: bind: Address already in use"):
+            await supervisor.start(a_child(tmp_path, LACKS_A_PORT, str(tmp_path / "tries"), "9"))
+    assert (tmp_path / "tries").read_text() == "xxx"
 
 
 async def test_children_stop_in_good_order_the_latest_first(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from activities.ports import NotAllowed, Store
 from activities.reserving import Reserving
 from corral import wire
 from corral.reservation import ReservationAnswer, ReservationSpec, ReservationState
-from domain.recurrence import first_window, next_window
+from domain.calendar.recurrence import first_window, next_window
 
 Now = Callable[[], Awaitable[datetime]]
 

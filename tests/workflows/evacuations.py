@@ -12,9 +12,17 @@ from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 from corral import wire
-from corral.api import EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange, PlaceKind
+from corral.api import (
+    EvacuationOrder,
+    EvacuationState,
+    EvacuationStatus,
+    OperationChange,
+    OperationKind,
+    OperationStatus,
+    PlaceKind,
+)
 from corral.wire import Steering
-from domain.evacuation import objection
+from domain.operations.evacuation import objection
 from tests.builders import NOON
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows.scenarios import ends_cancelled
@@ -83,17 +91,33 @@ class Place:
         return status
 
     @activity.defn(name="evacuating.steer")
-    async def steer(self, id: str, verb: Steering, change: OperationChange, key: str) -> EvacuationStatus:
+    async def steer(
+        self, id: str, verb: Steering, change: OperationChange, key: str, order: EvacuationOrder | None = None
+    ) -> EvacuationStatus:
         if self.now is not None and (this_call() in self.taken or (verb, key) in self.taken):
             return self.now
         self.taken.add(this_call())
         self.calls.append(verb)
+        if self.now is None and verb is Steering.ABORT and order == self.order:
+            self.taken.add((verb, key))
+            return self.becomes(EvacuationState.ABORTED)
         if self.now is None:
             raise ApplicationError(id, type=wire.Failure.NOT_FOUND, non_retryable=True)
         if problem := objection(verb, id, self.now.state):
             raise told_not_allowed(problem)
         self.taken.add((verb, key))
         return self.now if self.now.state is AFTER[verb] else self.becomes(AFTER[verb], self.now.left)
+
+    @activity.defn(name=wire.Inquiry.OPERATIONS)
+    async def operations(self, id: str, limit: int) -> list[OperationStatus]:
+        if self.now is None:
+            return []
+        said = self.now.model_dump(include={"state", "version", "began_at", "ended_at", "trail"})
+        order = {"id": id, "who": self.order.who, "reason": self.order.reason, "subject": self.order.place}
+        kind, message = OperationKind.EVACUATION, f"{self.now.left} are left"
+        return [
+            OperationStatus.model_validate({**said, **order, "kind": kind, "due_at": self.now.deadline, "message": message})
+        ]
 
     async def begins(self, stage: Stage) -> WorkflowHandle[Any, EvacuationStatus]:
         return await stage.client.start_workflow(

@@ -6,9 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import (
+    Client,
+    Interceptor,
+    OutboundInterceptor,
+    StartWorkflowUpdateInput,
+    WorkflowHandle,
+    WorkflowUpdateHandle,
+)
+from temporalio.service import RPCError
 
 from corral import wire
+from corral.api import Cordon, NodeStatus
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows.stage import open_stage, this_call
 
@@ -27,6 +36,9 @@ class Watched:
     said: dict[object, str] = field(default_factory=dict)
     """What each call that keeps leases answered; the next one answers when there are other words."""
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    cordoned: list[Cordon] = field(default_factory=list)
+    may_answer: asyncio.Event | None = None
+    """What it is told to do about nodes is answered once this is set."""
 
     @activity.defn(name="inventory.watch")
     async def watch(self, provider: str, seconds: float) -> int:
@@ -48,10 +60,40 @@ class Watched:
             raise
         return self.said.setdefault(this_call(), self.words)
 
+    @activity.defn(name="inventory.cordon")
+    async def cordon(self, provider: str, order: Cordon, request: str) -> list[NodeStatus]:
+        self.cordoned.append(order)
+        if self.may_answer is not None:
+            await self.may_answer.wait()
+        return []
+
     async def begins(self, client: Client) -> WorkflowHandle[Any, Any]:
         return await client.start_workflow(
             wire.PROVIDER, PROVIDER, id=wire.provider_workflow_id(PROVIDER), task_queue=wire.pool_task_queue(PROVIDER)
         )
+
+
+class Refusals(Interceptor):
+    """Sees whether an update has found nobody who could take it."""
+
+    def __init__(self) -> None:
+        self.has_come = asyncio.Event()
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _SeesRefusals(next, self.has_come)
+
+
+class _SeesRefusals(OutboundInterceptor):
+    def __init__(self, next: OutboundInterceptor, has_come: asyncio.Event) -> None:
+        super().__init__(next)
+        self._has_come = has_come
+
+    async def start_workflow_update(self, input: StartWorkflowUpdateInput) -> WorkflowUpdateHandle[Any]:
+        try:
+            return await super().start_workflow_update(input)
+        except RPCError:
+            self._has_come.set()
+            raise
 
 
 async def _heartbeating(seconds: float) -> None:

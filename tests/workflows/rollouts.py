@@ -19,7 +19,7 @@ from corral.policy import Policy
 from corral.rollout import Change, Readings, RolloutOrder, RolloutState, RolloutStatus
 from corral.schedule import RecurringRollout, ScheduleSpec
 from corral.wire import Steering
-from domain.watching import objection
+from domain.operations.watching import objection
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows.scenarios import ends_cancelled
 from tests.workflows.stage import Stage, open_stage, this_call, told_not_allowed
@@ -60,12 +60,16 @@ class Desk:
     """Calls that met no trouble."""
     steered: set[tuple[Steering, str]] = field(default_factory=set)
     """What was done by which request."""
+    cannot_begin: bool = False
+    """As in an outage that only beginning meets."""
     gate: asyncio.Event | None = None
     """Until which beginning takes, once it has been done."""
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     @activity.defn(name="rolling_out.begin")
     async def begin(self, order: RolloutOrder) -> RolloutStatus:
+        if self.cannot_begin:
+            raise ConnectionError("no record")
         if self._is_new("begin"):
             self.orders.append(order)
         if self.status is None:
@@ -92,12 +96,15 @@ class Desk:
         return await self._told()
 
     @activity.defn(name="rolling_out.steer")
-    async def steer(self, id: str, verb: Steering, change: OperationChange, key: str) -> RolloutStatus:
+    async def steer(
+        self, id: str, verb: Steering, change: OperationChange, key: str, order: RolloutOrder | None = None
+    ) -> RolloutStatus:
         if not self._is_new(verb) or (verb, key) in self.steered:
             return await self._told()
-        if self.status is None:
+        is_called_off = self.status is None and verb is Steering.ABORT and order == self.order
+        if self.status is None and not is_called_off:
             raise ApplicationError(id, type=wire.Failure.NOT_FOUND, non_retryable=True)
-        if problem := objection(verb, id, self.status.state):
+        if not is_called_off and (problem := objection(verb, id, self._known().state)):
             raise told_not_allowed(problem)
         self.steered.add((verb, key))
         ends = {Steering.APPROVE: RolloutState.WATCHING, Steering.REJECT: RolloutState.REJECTED}

@@ -27,7 +27,8 @@ from corral.api import (
     Told,
     ToldDemand,
 )
-from domain.lifecycle import Leave
+from corral.client import Corral
+from domain.pool.lifecycle import Leave
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows.stage import Record, Stage, a_record
 
@@ -260,6 +261,32 @@ async def ends_its_first_run_when_that_is_long(stage: Stage) -> tuple[Record, Wo
     return record, stage.client.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
 
 
+async def begins_anew(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Runs, is in no record any more, is told to look there, is admitted once more, finishes."""
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    record.now = None
+    await Corral(stage.client, stage.name).wake(record.id)
+    await until_state(record, State.RUNNING)
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, handle
+
+
+async def begins_anew_as_it_is_bound(stage: Stage) -> tuple[Record, WorkflowHandle[Any, Any]]:
+    """Is bound when the record does not know it any more, is admitted once more, finishes."""
+    record = a_record(gates={"bind": asyncio.Event()})
+    handle = await stage.begins(record)
+    await record.until("bind")
+    record.now = None
+    record.gates["bind"].set()
+    await until_state(record, State.RUNNING)
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    return record, handle
+
+
 HASTY_SCENARIOS: dict[str, Scenario] = {scenario.__name__: scenario for scenario in (ends_its_first_run_when_that_is_long,)}
 """Those that need a server which wants every history begun anew after a few events."""
 
@@ -282,6 +309,8 @@ SCENARIOS: dict[str, Scenario] = {
         is_given_other_targets_and_more_time,
         is_told_without_an_answer,
         goes_on_in_a_new_run,
+        begins_anew,
+        begins_anew_as_it_is_bound,
     )
 }
 

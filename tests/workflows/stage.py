@@ -25,7 +25,7 @@ from activities.answers import Adjusted, Adjustment, AdmissionOrder, AttemptKey,
 from activities.liveness import staying_alive
 from corral import wire
 from corral.api import Acknowledgement, Model, Outcome, Reason, State, WorkloadResult
-from domain.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, Leave, objection
+from domain.pool.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, Leave, objection
 from tests.activities.store.pool import a_spec
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import running_temporal
@@ -140,7 +140,7 @@ class Stage:
     async def look(self, workload: str) -> Standing | None:
         record = self.records[workload]
         await record.step("look")
-        return record.standing()
+        return record.standing() if record.now else None
 
     @activity.defn(name="adjusting.apply")
     async def apply(self, verb: str, asked: Adjustment) -> Adjusted:
@@ -178,6 +178,8 @@ class Stage:
         await record.step("bind")
         if record.now and record.now.state is State.STARTING and record.now.epoch == key.epoch:
             record.becomes(record.bound_as)
+        if record.now is None:
+            raise ApplicationError(key.workload, type=wire.Failure.NOT_FOUND, non_retryable=True)
         return record.standing()
 
     @activity.defn(name="placement.stop")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
@@ -28,10 +29,10 @@ from corral.api import (
     ToldDemand,
     WakeUp,
 )
-from domain.lifecycle import ALLOWED, LIVE, objection
+from domain.pool.lifecycle import ALLOWED, LIVE, objection
 from tests.workflows.scenarios import until_calls, until_shown, until_state
 from tests.workflows.stage import Record, Stage, a_record
-from workflows.contracts import HandOver
+from workflows.contracts import HandOver, Signal
 
 CHANGES: Mapping[str, Model] = {
     wire.Update.CANCEL: Cancel(),
@@ -121,6 +122,37 @@ async def test_who_is_woken_looks_at_the_record_at_once(stage: Stage) -> None:
     assert record.calls == ["admit", "look", "bind"]
     await stage.tells(record.becomes(State.SUCCEEDED))
     await handle.result()
+
+
+TOO_LITTLE_OR_TOO_MUCH = [
+    (name, arguments)
+    for name in (Signal.STANDING, wire.Telling.DEMAND, wire.Telling.CHECKPOINTED)
+    for arguments in ([], ["more"], [{"key": "twice"}, {"key": "twice"}], [None, None, None])
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), TOO_LITTLE_OR_TOO_MUCH)
+async def test_a_signal_that_makes_no_sense_is_dropped_and_stops_nothing(stage: Stage, name: str, arguments: list[Any]) -> None:
+    record = a_record(State.WAITING)
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.WAITING)
+    await handle.signal(name, args=arguments)
+    assert (await stage.asks(record, wire.Update.CANCEL, Cancel())).message == "done: cancel"
+    assert (await handle.result()).state is State.CANCELLED
+    assert record.calls == ["admit", "cancel"]
+
+
+@pytest.mark.parametrize("verb", CHANGES)
+@pytest.mark.parametrize("arguments", [[], [{}, {}]])
+async def test_an_update_that_makes_no_sense_is_refused_and_stops_nothing(
+    stage: Stage, verb: str, arguments: list[Any]
+) -> None:
+    record = a_record(State.WAITING)
+    handle = await stage.begins(record)
+    with pytest.raises(WorkflowUpdateFailedError):
+        await handle.execute_update(verb, args=arguments)
+    assert (await stage.asks(record, wire.Update.CANCEL, Cancel())).message == "done: cancel"
+    assert (await handle.result()).state is State.CANCELLED
 
 
 # Queries

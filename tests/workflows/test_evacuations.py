@@ -4,6 +4,7 @@ import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
 from corral.api import EvacuationState
+from corral.client import Corral
 from corral.wire import Steering
 from tests.workflows.evacuations import BEN, EVACUATIONS, Place, until_told
 from tests.workflows.scenarios import ends_cancelled
@@ -50,6 +51,32 @@ async def test_cancelled_during_an_outage_it_is_aborted_and_ends_as_cancelled(st
         await ends_cancelled(handle)
     assert place.now is not None
     assert place.now.state is EvacuationState.ABORTED
+
+
+async def test_aborted_during_an_outage_before_it_has_begun_it_never_does(stage: Stage) -> None:
+    """A client's abort reaches what no record knows of yet."""
+    place = Place(troubles=[ConnectionError("no record")] * 1_000)
+    async with open_stage(stage.client, place.keep_moving, place.steer, place.operations, name=place.order.id) as own:
+        handle = await place.begins(own)
+        told = await Corral(own.client, own.name).steer_operation(place.order.id, Steering.ABORT, BEN)
+        place.troubles.clear()
+        status = await handle.result()
+    assert (told.state, status.state, place.calls.count(Steering.ABORT)) == (
+        EvacuationState.ABORTED,
+        EvacuationState.ABORTED,
+        1,
+    )
+    assert (status.version, status.told) == (1, 0)
+
+
+async def test_cancelled_before_it_has_begun_it_never_does(stage: Stage) -> None:
+    place = Place(troubles=[ConnectionError("no record")] * 1_000)
+    async with open_stage(stage.client, place.keep_moving, place.steer, name=place.order.id) as own:
+        handle = await place.begins(own)
+        await handle.cancel()
+        await ends_cancelled(handle)
+    assert place.now is not None
+    assert (place.now.state, place.now.version) == (EvacuationState.ABORTED, 1)
 
 
 async def test_a_change_without_a_reason_is_refused(stage: Stage) -> None:

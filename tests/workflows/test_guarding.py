@@ -44,11 +44,12 @@ from corral.rollout import Change, RolloutOrder
 from corral.schedule import RecurringEvacuation, Revocation, ScheduleSpec
 from corral.signing import HEADER, BadClaim, Command, Signer, begun, due, mandated, new_keys, read_claim, updated, verify
 from corral.wire import Steering
-from domain.mandates import Mandate, Occasion
-from domain.roles import NEEDS
+from domain.operations.mandates import Mandate, Occasion
+from domain.operations.roles import NEEDS
 from tests.activities.store.pool import a_spec
 from tests.workflows.scenarios import until_shown
 from tests.workflows.stage import Stage, a_record, open_stage
+from worker.clock import this_machines_wall
 from worker.guarding import CHANGES, Guard, Guarded, asked_of
 from worker.principals import Principals, PrincipalsFile
 from workflows.steering import BY_ITSELF, CANCELLED
@@ -106,7 +107,7 @@ def orders() -> Orders:
 
 @pytest.fixture
 def guard(file: Path, orders: Orders) -> Guard:
-    return Guard(PrincipalsFile(file).now, orders, HOUR, lambda: NOW)
+    return Guard(PrincipalsFile(file).now, orders, HOUR, lambda: datetime.fromtimestamp(NOW, UTC))
 
 
 def signed(who: str, key: tuple[str, str], command: Command = CANCEL, *, at: float = NOW) -> Payload:
@@ -274,6 +275,7 @@ SAME: list[tuple[str, Sequence[Any], Command | None]] = [
     ("inventory.cordon", ["aws", NODES, "k"], updated("cordon", "provider/aws", "k", NODES)),
     ("evacuating.keep_moving", [EVACUATION, 0, 1.0], begun(wire.EVACUATION, "evacuation/e1", EVACUATION.digest)),
     ("evacuating.steer", ["e1", Steering.PAUSE, BECAUSE, "k"], updated("pause", "evacuation/e1", "k", BECAUSE)),
+    ("evacuating.steer", ["e1", Steering.ABORT, BECAUSE, "k", EVACUATION], updated("abort", "evacuation/e1", "k", BECAUSE)),
     ("rolling_out.begin", [ROLLOUT], begun(wire.ROLLOUT, "rollout/o1", ROLLOUT.digest)),
     ("rolling_out.steer", ["o1", Steering.APPROVE, BECAUSE, "k"], updated("approve", "rollout/o1", "k", BECAUSE)),
     ("rolling_out.steer", ["o1", Steering.ABORT, BECAUSE, "k"], updated("abort", "rollout/o1", "k", BECAUSE)),
@@ -306,6 +308,7 @@ def test_every_command_of_the_table_is_guarded() -> None:
         ("reserving.cancel", [ReservationChange("r1", "workflow-cancelled")]),
         ("evacuating.steer", ["e1", Steering.ABORT, CANCELLED, BY_ITSELF]),
         ("rolling_out.steer", ["o1", Steering.ABORT, CANCELLED, BY_ITSELF]),
+        ("rolling_out.steer", ["o1", Steering.ABORT, CANCELLED, BY_ITSELF, ROLLOUT]),
         ("inquiry.status", ["w1"]),
         ("admission.admit", [AdmissionOrder("w1", {"id": 7})]),
     ],
@@ -326,6 +329,18 @@ def signed_schedule(orders: Orders) -> Payload:
     return signed("ops", OPS, command, at=NOW - 24 * HOUR)
 
 
+def out_of_turn(order: EvacuationOrder | RolloutOrder) -> Command:
+    assert isinstance(order, EvacuationOrder)
+    return begun(wire.EVACUATION, wire.evacuation_workflow_id(order.id), order.digest)
+
+
+async def test_what_a_schedule_orders_is_done_out_of_turn_for_whoever_signs_that_and_may(guard: Guard, orders: Orders) -> None:
+    command = out_of_turn(HOURLY.order_now(LAST_HOUR + timedelta(minutes=7), who="ops"))
+    assert "it needs the role 'operate'" in await told(guard, command, signed("ada", ADA, command))
+    assert await told(guard, command, signed("ops", OPS, command)) == ""
+    assert (("ops", command) in orders.given, orders.occasions) == (True, [])
+
+
 async def test_what_a_signed_schedule_orders_at_its_time_is_done_for_whoever_signed_it(
     guard: Guard, orders: Orders, signed_schedule: Payload
 ) -> None:
@@ -344,6 +359,7 @@ async def test_what_a_signed_schedule_orders_at_its_time_is_done_for_whoever_sig
         (due(HOURLY.model_copy(update={"reason": "other"}), LAST_HOUR), "what is asked is not what was signed"),
         (due(HOURLY.model_copy(update={"id": "other"}), LAST_HOUR), "what is asked is not what was signed"),
         (begun(wire.EVACUATION, "evacuation/storm", "x"), "what is asked is not what was signed"),
+        (out_of_turn(HOURLY.order_now(LAST_HOUR, who="ops")), "what is asked is not what was signed"),
         (begun(wire.LIFECYCLE, "workload/w1", "x"), "what is asked is not what was signed"),
         (CANCEL, "what is asked is not what was signed"),
     ],
@@ -421,7 +437,7 @@ def test_nobody_may_anything_by_an_empty_file() -> None:
 
 @pytest.fixture
 async def guarded_stage(skipping: WorkflowEnvironment, file: Path, orders: Orders) -> AsyncIterator[Stage]:
-    guard = Guard(PrincipalsFile(file).now, orders, HOUR)
+    guard = Guard(PrincipalsFile(file).now, orders, HOUR, this_machines_wall)
     async with open_stage(skipping.client, name="guarded", interceptors=[Guarded(guard)]) as stage:
         yield stage
 

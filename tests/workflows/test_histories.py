@@ -62,7 +62,7 @@ async def test_a_planner_of_millions_of_rounds_has_short_runs(skipping_alone: Wo
 
 
 async def test_a_provider_is_watched_in_short_runs(skipping_alone: WorkflowEnvironment) -> None:
-    runs = await a_provider_is_watched(skipping_alone.client, stretches=1_500)
+    runs = await a_provider_is_watched(skipping_alone.client, stretches=800)
     assert len(runs) > 2
     assert are_short(runs)
 
@@ -80,7 +80,7 @@ async def test_a_place_is_emptied_in_short_runs_however_much_happens(skipping_al
 
 
 async def test_a_roll_out_is_watched_in_short_runs_and_looked_at_each_time(skipping: WorkflowEnvironment) -> None:
-    desk, runs = await a_rollout_is_watched(skipping, looks=800)
+    desk, runs = await a_rollout_is_watched(skipping, looks=500)
     assert len(runs) > 1
     assert are_short(runs)
     assert desk.calls.count("advance") == sum(run.steps for run in runs)

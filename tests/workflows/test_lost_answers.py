@@ -1,7 +1,9 @@
-"""Changes whose first answer was lost, while the workload ended by them."""
+"""Changes whose first answer was lost, while what they are about ended by them, or did not."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,9 +13,13 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from corral import wire
-from corral.api import Acknowledgement, State
+from corral.api import Acknowledgement, Cordon, State
 from corral.client import Corral, NotFound
-from tests.workflows.scenarios import until_state
+from corral.reservation import ReservationState
+from tests.workflows.providers import PROVIDER, Watched
+from tests.workflows.reservation_scenarios import a_fast_book
+from tests.workflows.reservation_scenarios import a_spec as a_reservation
+from tests.workflows.scenarios import until_accepted, until_state
 from tests.workflows.stage import a_record, open_stage
 
 CANCELLED = Acknowledgement(state=State.CANCELLED, message="done: cancel")
@@ -41,6 +47,51 @@ class _Dropping(OutboundInterceptor):
         self._ours.dropped.add(input.update_id)
         await self._ours.on_drop(input.id)
         raise RPCError("the update was dropped", RPCStatusCode.FAILED_PRECONDITION, b"")
+
+
+async def it_ends_otherwise(_: str) -> None:
+    """Nothing was done of what was dropped."""
+
+
+async def test_what_is_asked_of_a_provider_and_was_dropped_is_asked_again(temporal: str) -> None:
+    drops, provider = DropsTheFirst(it_ends_otherwise), Watched()
+    client = await Client.connect(temporal, data_converter=pydantic_data_converter, interceptors=[drops])
+    async with open_stage(client, provider.watch, provider.keep, provider.cordon, name=PROVIDER):
+        handle = await provider.begins(client)
+        order = Cordon(action="drain", nodes=("node-1",), reason="its fan is loud")
+        assert await Corral(client).cordon(PROVIDER, order, key="k") == []
+        assert (drops.dropped, provider.cordoned) == ({"k"}, [order])
+        await handle.terminate("the test is over")
+
+
+async def test_what_is_asked_of_a_reservation_and_was_dropped_is_asked_again(temporal: str) -> None:
+    drops, book = DropsTheFirst(it_ends_otherwise), a_fast_book()
+    client = await Client.connect(temporal, data_converter=pydantic_data_converter, interceptors=[drops])
+    async with open_stage(client, *book.activities, name="dropping"):
+        corral, spec = Corral(client, "dropping"), await a_reservation(book, opens_in=timedelta(days=300))
+        assert (await corral.reserve(spec)).state is ReservationState.PLANNED
+        assert (await corral.cancel_reservation(spec.id, key="k")).state is ReservationState.CANCELLED
+        assert drops.dropped == {None, "cancel/k"}
+
+
+async def test_what_ends_while_it_is_asked_for_something_has_ended(temporal: str) -> None:
+    trouble = {"reprioritize": [ConnectionError("no record")] * 3}  # so that it becomes an ordinary activity
+    record = a_record(State.WAITING, troubles=trouble, gates={"reprioritize": asyncio.Event()})
+
+    @activity.defn(name=wire.Inquiry.CHANGE)
+    async def change(workload: str, verb: str, key: str) -> list[Acknowledgement]:
+        return []
+
+    client = await Client.connect(temporal, data_converter=pydantic_data_converter)
+    async with open_stage(client, change, name="ending") as stage:
+        handle = await stage.begins(record)
+        await until_state(record, State.WAITING)
+        asked = asyncio.create_task(Corral(client, "ending").reprioritize(record.id, 3))
+        await until_accepted(handle)
+        await handle.terminate("by mistake")
+        record.gates["reprioritize"].set()
+        with pytest.raises(NotFound, match="that has not ended"):
+            await asked
 
 
 async def test_a_cancellation_that_was_done_is_no_failure(temporal: str) -> None:

@@ -21,7 +21,7 @@ from tests.workflows.record import EVERY, HISTORIES
 from tests.workflows.stage import RUNNER
 from worker.wiring import WORKFLOWS
 from workflows.reservation import ReservationLifecycle
-from workflows.workload import LEAVES_WHEN_LONG, WorkloadLifecycle
+from workflows.workload import BEGINS_ANEW, LEAVES_WHEN_LONG, WorkloadLifecycle
 
 RECORDED = sorted(path.stem for path in HISTORIES.glob("*.json"))
 
@@ -79,10 +79,16 @@ def test_every_message_to_a_workflow_of_each_kind_has_been_recorded(kind: type) 
     assert seen == expected, "see docs/changing-workflows.md for how to record one"
 
 
-def test_every_patch_has_been_recorded() -> None:
-    patch = LEAVES_WHEN_LONG.encode()
-    marked = {name for name in RECORDED if any(patch in event.SerializeToString() for event in recorded(name).events)}
-    assert marked == {"ends_its_first_run_when_that_is_long"}
+@pytest.mark.parametrize(
+    ("patch", "names"),
+    [
+        (LEAVES_WHEN_LONG, {"ends_its_first_run_when_that_is_long"}),
+        (BEGINS_ANEW, {"begins_anew", "begins_anew_as_it_is_bound"}),
+    ],
+)
+def test_every_patch_has_been_recorded(patch: str, names: set[str]) -> None:
+    marked = {name for name in RECORDED if any(patch.encode() in event.SerializeToString() for event in recorded(name).events)}
+    assert marked == names
 
 
 # A change that breaks what runs

@@ -44,6 +44,21 @@ async def test_a_window_opens_and_closes_by_itself(skipping: WorkflowEnvironment
     assert (await handle.result()).state is ReservationState.ENDED
 
 
+async def test_one_whose_workflow_has_an_id_by_which_nobody_finds_it_is_refused(
+    skipping: WorkflowEnvironment, book: Book
+) -> None:
+    spec = (await a_reservation("misnamed", book)).model_dump(mode="json")
+    handle = await skipping.client.start_workflow(
+        wire.RESERVATION, spec, id="misnamed", task_queue=wire.pool_task_queue(POOL), result_type=ReservationAnswer
+    )
+    answer = await handle.result()
+    assert (answer.state, answer.message.partition("; ")[2]) == (
+        ReservationState.REFUSED,
+        "start it as 'reservation/misnamed'",
+    )
+    assert "misnamed" not in book.standings
+
+
 async def test_a_year_of_mornings_opens_at_nine_by_the_clocks_of_its_place(skipping: WorkflowEnvironment, book: Book) -> None:
     first = (await book.now()).astimezone(BERLIN).replace(hour=9, minute=0, second=0, microsecond=0) + timedelta(days=1)
     until = (first + timedelta(days=365)).strftime("%Y%m%d")

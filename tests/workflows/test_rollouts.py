@@ -96,6 +96,16 @@ async def test_what_its_state_does_not_allow_is_refused_before_it_is_in_the_hist
         await handle.execute_update(Steering.ABORT, BEN)
 
 
+async def test_aborted_during_an_outage_before_it_has_begun_it_never_does(stage: Stage) -> None:
+    desk = Desk(cannot_begin=True)
+    async with open_stage(stage.client, *desk.activities, name=desk.order.id) as own:
+        handle = await desk.begins(own)
+        await handle.execute_update(Steering.ABORT, BEN)
+        desk.cannot_begin = False
+        status = await handle.result()
+    assert [note.state for note in status.trail] == [RolloutState.ABORTED]
+
+
 async def test_cancelled_while_it_begins_it_is_undone_once_it_has_begun(stage: Stage) -> None:
     desk = Desk(gate=asyncio.Event())
     async with open_stage(stage.client, *desk.activities, name=desk.order.id) as own:

@@ -1,6 +1,7 @@
 """Schedules on a real server: what they order, one at a time, and how they are kept."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,10 +22,11 @@ from corral import wire
 from corral.api import PlaceKind
 from corral.client import Conflict, Corral, Invalid, NotFound
 from corral.policy import Policy
-from corral.rollout import RolloutState
+from corral.rollout import RolloutOrder, RolloutState
 from corral.schedule import MandateStatus, RecurringEvacuation, RecurringRollout, Revocation, ScheduleSpec
 from corral.signing import HEADER, Signer, mandated, new_keys, read_claim
 from corral.wire import Steering
+from domain.calendar.cron import is_time_of
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows.rollouts import BEN, Desk, until_told
 from tests.workflows.stage import Stage, open_stage
@@ -54,6 +56,7 @@ class Mandates:
     refuses: str = ""
     signed: list[ScheduleSpec] = field(default_factory=list)
     revoked: list[str | None] = field(default_factory=list)
+    listed: list[MandateStatus] = field(default_factory=list)
 
     @activity.defn(name=wire.Inquiry.MANDATE)
     async def mandate(self, spec: ScheduleSpec) -> list[MandateStatus]:
@@ -66,6 +69,10 @@ class Mandates:
     async def revoke(self, order: Revocation) -> list[MandateStatus]:
         self.revoked.append(order.schedule)
         return []
+
+    @activity.defn(name=wire.Inquiry.MANDATES)
+    async def mandates(self, limit: int) -> list[MandateStatus]:
+        return self.listed[:limit]
 
 
 @pytest.fixture
@@ -82,7 +89,7 @@ def mandates() -> Mandates:
 async def desk(stage: Stage, mandates: Mandates) -> AsyncIterator[Desk]:
     """A record behind the workers of the pool."""
     desk = Desk(watched=60, looks=60)
-    async with open_stage(stage.client, *desk.activities, mandates.mandate, mandates.revoke, name=POOL):
+    async with open_stage(stage.client, *desk.activities, mandates.mandate, mandates.revoke, mandates.mandates, name=POOL):
         yield desk
 
 
@@ -96,8 +103,9 @@ async def test_it_is_listed_with_its_next_time_until_it_is_removed(corral: Corra
         return [each.id for each in await corral.schedules()] == ["nightly"]
 
     await until(is_listed)
-    with pytest.raises(Conflict, match="there is a schedule 'nightly' already"):
-        await corral.schedule(spec)
+    assert (await corral.schedule(spec))[0].id == "nightly"
+    with pytest.raises(Conflict, match="id: 'nightly' belongs to another schedule"):
+        await corral.schedule(a_schedule("nightly", reason="another"))
     assert (await corral.unschedule("nightly"))[0].subject == created.subject
     with pytest.raises(NotFound, match="there is no schedule 'nightly'"):
         await corral.unschedule("nightly")
@@ -117,6 +125,7 @@ async def test_whoever_signs_presents_that_each_time_and_it_is_revoked_with_the_
     assert known.schedule.action.headers is not None
     assert read_claim(known.schedule.action.headers[HEADER]).command == mandated(signed)
     assert known.schedule.spec.end_at == spec.until
+    assert known.schedule.policy.catchup_window == timedelta(days=1)
     await corral.unschedule("signed")
     assert mandates.revoked == ["signed"]
 
@@ -131,6 +140,16 @@ async def test_a_schedule_that_cannot_be_signed_is_not_kept(corral: Corral, mand
         await corral.schedule(a_schedule("elsewhere", pool="other"))
 
 
+async def test_a_schedule_that_stays_though_it_cannot_be_signed_again_was_there_before(
+    corral: Corral, mandates: Mandates
+) -> None:
+    await corral.schedule(a_schedule("kept"))
+    mandates.refuses = "until: say until when"
+    with pytest.raises(Invalid, match="until: say until when"):
+        await corral.schedule(a_schedule("kept"))
+    assert (await corral.unschedule("kept"))[0].id == "kept"
+
+
 async def test_what_is_ordered_is_for_the_time_at_which_it_was_due(corral: Corral, desk: Desk, stage: Stage) -> None:
     await corral.schedule(a_schedule("late", cron="0 20 * * *", time_zone="UTC"))
     handle = stage.client.get_schedule_handle(wire.schedule_id("late"))
@@ -139,6 +158,50 @@ async def test_what_is_ordered_is_for_the_time_at_which_it_was_due(corral: Corra
     await asyncio.wait_for(desk.begun.wait(), PATIENCE_SECONDS)
     assert [order.id for order in desk.orders] == ["late-20260601-200000"]
     await corral.unschedule("late")
+
+
+async def test_what_it_orders_can_be_ordered_out_of_turn(corral: Corral) -> None:
+    await corral.schedule(a_schedule("by-hand"))
+    order = await corral.order_now("by-hand", who="ben", reason="cannot wait")
+    assert isinstance(order, RolloutOrder)
+    assert re.fullmatch(r"by-hand-now-[0-9]{8}-[0-9]{6}", order.id)
+    assert (order.who, order.reason, order.change.policy) == ("ben", "cannot wait", Policy(name="quiet"))
+    await corral.unschedule("by-hand")
+    with pytest.raises(NotFound, match="there is no schedule 'by-hand'"):
+        await corral.order_now("by-hand", who="ben")
+
+
+async def test_whoever_signs_gets_to_sign_only_what_was_signed_for_the_schedule(
+    corral: Corral, mandates: Mandates, stage: Stage
+) -> None:
+    spec = a_schedule("vouched", until=datetime(2099, 1, 1, tzinfo=UTC), pool=POOL)
+    signing = Corral.signing(stage.client, Signer("ada", new_keys()[0]), POOL)
+    await signing.schedule(spec)
+    for wrong in ([], [a_mandate(a_schedule("vouched", pool=POOL))], [a_mandate(spec, revoked_at=datetime.now(UTC))]):
+        mandates.listed = wrong
+        with pytest.raises(Conflict, match="vouched: no mandate that is in force says what Temporal has as this schedule"):
+            await signing.order_now("vouched", who="ada")
+    mandates.listed = [a_mandate(spec)]
+    assert (await signing.order_now("vouched", who="ada")).reason == "night"
+    with pytest.raises(NotFound, match="there is no schedule 'vouched'"):
+        await Corral(stage.client, "another").order_now("vouched", who="ada")
+    await corral.unschedule("vouched")
+
+
+def a_mandate(spec: ScheduleSpec, **more: Any) -> MandateStatus:
+    signed = {"principal": "ada", "signed_at": datetime.now(UTC), "until": datetime(2099, 1, 1, tzinfo=UTC)}
+    return MandateStatus(id=spec.mandate, schedule=spec.id, subject=spec.subject, **(signed | more))
+
+
+@pytest.mark.parametrize(
+    "cron", ["0 20 * * 1-5", "5/20 3 * 2,7 *", "@weekly", "@every 8h", "@every 1h30m/20m", "@every 3d/25h"]
+)
+async def test_temporal_orders_it_at_the_times_that_mandates_are_for(corral: Corral, stage: Stage, cron: str) -> None:
+    await corral.schedule(a_schedule("timely", cron=cron))
+    known = await stage.client.get_schedule_handle(wire.schedule_id("timely")).describe()
+    assert len(known.info.next_action_times) > 1
+    assert all(is_time_of(cron, "Europe/Berlin", due_at) for due_at in known.info.next_action_times)
+    await corral.unschedule("timely")
 
 
 async def test_times_that_temporal_does_not_take_are_told(corral: Corral) -> None:
@@ -173,7 +236,9 @@ async def test_each_time_an_operation_of_its_own_is_ordered_and_none_while_the_l
         return not (await handle.describe()).info.running_actions
 
     await until(is_idle)
-    assert (await corral.unschedule("twice"))[0].last_at is not None
+    (ended,) = await corral.unschedule("twice")
+    assert ended.last_at is not None
+    assert (ended.ordered, ended.left_out, ended.missed) == (1, 1, 0)
     assert (await rollout.describe()).status is WorkflowExecutionStatus.COMPLETED
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from temporalio.api.enums.v1 import EventType
@@ -23,14 +24,16 @@ from corral.api import (
     WorkloadResult,
     WorkloadStatus,
 )
-from corral.client import Corral
-from domain.lifecycle import Leave
+from corral.client import Corral, Unreachable, errors
+from domain.pool.lifecycle import Leave
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows import scenarios
 from tests.workflows.scenarios import ends_cancelled, until_accepted, until_calls, until_page, until_shown, until_state
 from tests.workflows.stage import Stage, a_record, a_record_in_admission, open_stage
 
 MOST_EVENTS_OF_A_PLAIN_LIFE = 18
+TRIES_IN_THE_WORKER = 3
+"""After so many a step is an ordinary activity."""
 
 
 async def test_a_plain_life_is_short(stage: Stage) -> None:
@@ -73,6 +76,34 @@ async def test_what_has_to_leave_and_is_saved_is_stopped_a_second_time_without_a
 async def test_what_changes_its_size_as_it_runs_is_told_so_and_forced_where_replicas_do_not_leave(stage: Stage) -> None:
     record, _ = await scenarios.is_resized_as_it_runs(stage)
     assert record.calls == ["admit", "bind", "stop", "stop"]
+
+
+async def test_what_is_to_grow_is_told_so_once_others_have_left_the_room(stage: Stage) -> None:
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    wider = {"next_place": "8 h100 in eu/eu-1 (stage)"}
+    await stage.tells(record.becomes(State.RESIZING, leave=Leave.WAITING, **wider))
+    await until_calls(record, ["admit", "bind", "stop"])
+    await until_page(handle, "on its way out: waiting")
+    await stage.tells(record.becomes(State.RESIZING, notice=1, leave=Leave.ORDERED, **wider))
+    await until_calls(record, ["admit", "bind", "stop", "stop"])
+    await stage.tells(record.becomes(State.RUNNING, notice=0, leave=None))
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    assert record.calls == ["admit", "bind", "stop", "stop"]
+
+
+async def test_what_waits_for_room_to_grow_and_may_not_is_told_nothing(stage: Stage) -> None:
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    await stage.tells(record.becomes(State.RESIZING, leave=Leave.WAITING, next_place="8 h100 in eu/eu-1 (stage)"))
+    await until_calls(record, ["admit", "bind", "stop"])
+    await stage.tells(record.becomes(State.RUNNING, leave=None))
+    await stage.tells(record.becomes(State.SUCCEEDED, exit_code=0))
+    await handle.result()
+    assert record.calls == ["admit", "bind", "stop"]
 
 
 async def test_an_operator_reads_on_its_page_that_work_does_not_stop(stage: Stage) -> None:
@@ -367,6 +398,22 @@ async def test_a_change_that_is_under_way_is_answered_when_the_workflow_is_cance
     assert (await asked).message in {"done: reprioritize"}
 
 
+async def test_a_change_that_outlasts_the_workload_of_a_cancelled_workflow_is_answered(stage: Stage) -> None:
+    trouble = {"reprioritize": [ConnectionError("no record")] * 3}  # so that it becomes an ordinary activity
+    record = a_record(stopped_as=State.CANCELLED, troubles=trouble, gates={"reprioritize": asyncio.Event()})
+    handle = await stage.begins(record)
+    await until_state(record, State.RUNNING)
+    asked = asyncio.create_task(stage.asks(record, "reprioritize", Reprioritize(priority=3)))
+    await record.until("reprioritize")
+    await handle.cancel()
+    await until_page(handle, "**cancelled**")
+    record.gates["reprioritize"].set()
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await asked
+    assert "reprioritize: workload" in str(refused.value.cause)
+    await ends_cancelled(handle)
+
+
 # Outages
 
 
@@ -482,6 +529,58 @@ async def test_nothing_that_many_ask_and_tell_at_once_is_lost_between_runs(hasty
     assert latest.run_id != first.first_execution_run_id
     await hasty_stage.tells(record.becomes(State.SUCCEEDED))
     assert (await first.result()).state is State.SUCCEEDED
+
+
+async def test_who_asks_for_what_a_server_keeps_from_being_done_is_told_why(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, corral = a_record(State.WAITING), Corral(stage.client, stage.name)
+    await stage.begins(record)
+    await until_shown(stage, record, State.WAITING)
+    trouble = ApplicationError("PostgreSQL could not be used: no room", type=wire.Failure.UNAVAILABLE)
+    record.troubles["hold"] = [trouble] * 1_000
+    asking = asyncio.create_task(corral.hold(record.id, key="once"))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while record.calls.count("hold") <= TRIES_IN_THE_WORKER + 1:  # noqa: ASYNC110  a record in memory sets no event
+            await asyncio.sleep(0.01)
+    monkeypatch.setattr(errors, "ANSWER_WITHIN", timedelta(seconds=1))
+    with pytest.raises(Unreachable, match=r"could not answer within 1 s: PostgreSQL could not be used: no room$"):
+        await corral.hold(record.id, key="once")
+    record.troubles.clear()
+    await asking
+    await stage.asks(record, "cancel", Cancel())
+    assert [done for done in record.done if done.startswith("hold")] == ["hold:hold/once"]
+
+
+# A record that is older than its workflows
+
+
+async def test_work_that_the_record_does_not_know_any_more_is_admitted_once_more(stage: Stage) -> None:
+    record, handle = await scenarios.begins_anew(stage)
+    assert record.calls == ["admit", "bind", "look", "admit", "bind"]
+    assert (await handle.result()).state is State.SUCCEEDED
+
+
+async def test_work_that_the_record_does_not_know_when_it_is_bound_is_admitted_once_more(stage: Stage) -> None:
+    record, handle = await scenarios.begins_anew_as_it_is_bound(stage)
+    assert record.calls == ["admit", "bind", "look", "admit", "bind"]
+    assert (await handle.result()).state is State.SUCCEEDED
+
+
+async def test_work_that_was_admitted_once_more_is_given_the_same_notice_as_before(stage: Stage) -> None:
+    record = a_record()
+    handle = await stage.begins(record)
+    await until_shown(stage, record, State.RUNNING)
+    await stage.tells(record.becomes(State.STOPPING, notice=1))
+    await record.until("stop")
+    record.now = None
+    await Corral(stage.client, stage.name).wake(record.id)
+    await until_state(record, State.RUNNING)
+    await until_shown(stage, record, State.RUNNING)
+    await stage.tells(record.becomes(State.STOPPING, notice=1))
+    await until_calls(record, ["admit", "bind", "stop", "look", "admit", "bind", "stop"])
+    await stage.tells(record.becomes(State.SUCCEEDED))
+    await handle.result()
 
 
 # Questions

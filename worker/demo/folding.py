@@ -9,8 +9,8 @@ from functools import cached_property
 from activities.store.rows import AttemptRow, WorkloadRow, place_of
 from corral.api import WHOLE, Outcome, QueueSpec, SlaTier, State
 from corral.policy import Policy
-from domain.accounting import IntervalKind, by_tier
-from domain.lifecycle import RESHAPED
+from domain.pool.lifecycle import RESHAPED
+from domain.quota.accounting import IntervalKind, by_tier
 from worker.demo import measures
 from worker.demo.driver import Course
 from worker.demo.measures import Stretch

@@ -71,7 +71,8 @@ class Lines:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_EVERY_SECONDS
             states = ", ".join(f"{number} {state}" for state, number in _present(glimpse))
-            self.say(f"{glimpse.at:%H:%M:%S}  {submitted} submitted, {glimpse.ended} ended; {states}")
+            counted = f"{glimpse.at:%H:%M:%S}  {submitted} submitted, {glimpse.ended} ended"
+            self.say(f"{counted}; {states}" if states else counted)
 
 
 class Picture:

@@ -16,7 +16,7 @@ from activities.store.rows import AttemptRow, WorkloadRow
 from activities.store.snapshots import read_queues
 from corral.api import FleetStatus, QueueSpec, QueueStatus, RoundStatus, State, WorkloadEvent
 from corral.policy import PolicyRecord
-from domain.accounting import Interval
+from domain.quota.accounting import Interval
 from worker.clock import PoolClock
 
 NEWS = 8

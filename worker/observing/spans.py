@@ -1,6 +1,5 @@
 """Spans of OpenTelemetry: of workflows and activities, of rounds, and of what workflows are told of these."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
+    Span,
     SpanContext,
     SpanKind,
     get_current_span,
@@ -25,7 +25,7 @@ from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from activities.answers import Notice
-from activities.store.steps import RoundTimes
+from activities.store.steps import RoundSpan, RoundTimes
 from corral import wire
 from worker.observing.subjects import subject_of_activity
 from worker.observing.traces import Traces
@@ -66,23 +66,9 @@ class Spans(Traces):
         parent = span.parent if isinstance(span, ReadableSpan) else None
         return written(parent) if parent is not None else None
 
-    def round(self, times: RoundTimes, concerned: Sequence[str]) -> str | None:
-        """Record a round as a trace of its own that links to so many of those whom it concerned; none where it is not kept."""
-        now = time.time_ns()
-        span = self._tracer.start_span(
-            f"Round:{times.trigger}",
-            Context(),
-            links=[Link(read(trace)) for trace in concerned[:MOST_LINKS]],
-            attributes={
-                "corral.round.tries": times.tries,
-                "corral.round.traces": len(concerned),
-                "corral.round.traces_not_linked": max(0, len(concerned) - MOST_LINKS),
-            },
-            start_time=now - round(times.seconds * 1e9),
-        )
-        span.end(now)
-        place = span.get_span_context()
-        return written(place) if place.trace_flags.sampled else None
+    def round(self, trigger: str) -> RoundSpan:
+        """Begin a trace of its own for a round; one that is never ended is not recorded."""
+        return _Round(self._tracer.start_span(f"Round:{trigger}", Context()))
 
     @contextmanager
     def telling(self, notice: Notice) -> Iterator[None]:
@@ -99,6 +85,27 @@ class Spans(Traces):
             [Link(read(notice.round))] if notice.round else [],
         ):
             yield
+
+
+class _Round(RoundSpan):
+    """Links to the traces of those whom the round concerned, which nobody knows before its end."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        context = span.get_span_context()
+        self.place = written(context) if context.trace_flags.sampled else None
+
+    def end(self, times: RoundTimes, concerned: Sequence[str]) -> None:
+        for trace in concerned[:MOST_LINKS]:
+            self._span.add_link(read(trace))
+        self._span.set_attributes(
+            {
+                "corral.round.tries": times.tries,
+                "corral.round.traces": len(concerned),
+                "corral.round.traces_not_linked": max(0, len(concerned) - MOST_LINKS),
+            }
+        )
+        self._span.end()
 
 
 def written(span: SpanContext) -> str:

@@ -7,7 +7,7 @@ from temporalio.client import Client
 from temporalio.worker import Interceptor
 
 from activities.answers import Notice
-from activities.store.steps import RoundTimes
+from activities.store.steps import RoundSpan
 from worker.settings import Settings
 
 
@@ -25,9 +25,9 @@ class Traces:
         """The trace of the workload whose activity runs where this is called, if it was submitted in one that is kept."""
         return None
 
-    def round(self, times: RoundTimes, concerned: Sequence[str]) -> str | None:
-        """Record a round that has just been committed, given the traces of whom it concerned; answers with its span, if any."""
-        return None
+    def round(self, trigger: str) -> RoundSpan:
+        """Begin the span of a round."""
+        return RoundSpan()
 
     def telling(self, notice: Notice) -> AbstractContextManager[object]:
         """Record, in the trace of the workload, that its workflow is told while the context lasts."""

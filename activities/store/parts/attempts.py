@@ -1,18 +1,18 @@
 """Attempts: from the hold over what providers tell of them to their end."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import AttemptKey, Notice, OpenAttempt, Standing
-from activities.ports import LaunchSpec, Observation
-from activities.store import attempts, leaving, resizing, tables
+from activities.ports import LaunchSpec, Observation, StopOrder
+from activities.store import attempts, leaving, remnants, resizing, tables
 from activities.store.accounts import note_capacity
+from activities.store.housekeeping import housekeeping_due
 from activities.store.parts.transactions import Transactions, reading, telling, writing
 from activities.store.rows import Journal
-from activities.store.snapshots import housekeeping_due
 
 
 class Attempts(Transactions):
@@ -105,8 +105,13 @@ class Attempts(Transactions):
                 for row in await connection.execute(query)
             ]
 
+    async def remnants_due(self, provider: str, older_than_seconds: float) -> list[StopOrder]:
+        """What a provider is to be told again: to stop replicas by force that did not leave some (wall) time ago."""
+        async with self._engine.connect() as connection:
+            return await remnants.orders_due(connection, provider, self._ago(older_than_seconds))
+
     async def _clusters_of_open(self, connection: AsyncConnection, provider: str) -> dict[str, frozenset[str]]:
-        rooms, nodes, columns = tables.allocations.c, tables.nodes.c, tables.attempts.c
+        rooms, nodes, columns = tables.rooms.c, tables.nodes.c, tables.attempts.c
         query = (
             select(rooms.attempt_id, func.array_agg((nodes.region + "/" + nodes.cluster).distinct()).label("clusters"))
             .join(tables.nodes, nodes.id == rooms.node_id)
@@ -119,9 +124,12 @@ class Attempts(Transactions):
     async def stops_due(self, provider: str, older_than_seconds: float) -> list[AttemptKey]:
         """Attempts at a provider that were to stop some (wall) time ago, and have not been observed gone."""
         columns = tables.attempts.c
-        before = self._clock.now() - timedelta(seconds=older_than_seconds / self._clock.wall_seconds(1))
         query = select(columns.workload_id, columns.epoch).where(
-            columns.provider == provider, columns.ended_at.is_(None), columns.stop_at < before
+            columns.provider == provider, columns.ended_at.is_(None), columns.stop_at < self._ago(older_than_seconds)
         )
         async with self._engine.connect() as connection:
             return [AttemptKey(row.workload_id, row.epoch) for row in await connection.execute(query)]
+
+    def _ago(self, wall_seconds: float) -> datetime:
+        """The pool's time so many seconds of the wall ago."""
+        return self._clock.now() - timedelta(seconds=wall_seconds / self._clock.wall_seconds(1))

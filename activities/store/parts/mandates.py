@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.store import mandates
 from activities.store.parts.transactions import Transactions
 from corral.schedule import MandateStatus, Revocation, ScheduleSpec
-from domain.mandates import Mandate, require_signable
+from domain.operations.mandates import Mandate, require_signable
 
 
 class Mandates(Transactions):
@@ -17,8 +17,8 @@ class Mandates(Transactions):
         """Write down what was signed for a schedule, once; `now` is by the clock of the wall.
 
         Raises:
-            domain.mandates.BadMandate: the policy in force, or this pool, does not allow it; or nobody could tell its end.
-            domain.cron.BadCron: nobody could tell its times.
+            domain.operations.mandates.BadMandate: the policy in force, or this pool, does not allow it, or its end is unknown.
+            domain.calendar.cron.BadCron: nobody could tell its times.
             activities.ports.NotAllowed: it was revoked.
         """
         async with self._engine.begin() as connection:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Notice
 from activities.store import evacuations, orders, rollouts
-from activities.store.parts.transactions import Transactions, reading, writing
+from activities.store.parts.transactions import Transactions, reading, telling, writing
 from activities.store.rows import Journal
 from corral.api import EvacuationOrder, EvacuationStatus, OperationChange
 from corral.rollout import Change, RolloutOrder, RolloutState, RolloutStatus, WhatIf
@@ -25,6 +25,7 @@ class Operations(Transactions):
 
     evacuations = reading(evacuations.evacuations)
     operations = reading(orders.operations)
+    orders_under_way = reading(orders.under_way)
 
     async def evacuate(self, order: EvacuationOrder) -> tuple[EvacuationStatus, list[Notice]]:
         """Take an evacuation as far as it may go now, and note where that is.
@@ -34,33 +35,53 @@ class Operations(Transactions):
             activities.ports.NotAllowed: the id belongs to another operation.
         """
 
-        async def cordon(connection: AsyncConnection, journal: Journal) -> None:
-            policy = await self._policies.in_force(connection)
-            if await evacuations.begin(connection, journal, order, policy.approvals):
-                await self._supply_changed(connection, journal)
+        await self.close_place(order)
+        notices = await self.tell_who_leaves_next(order)
+        return await self.note_what_is_left(order), notices
 
-        async def tell(connection: AsyncConnection, journal: Journal) -> None:
-            if await evacuations.tell_next(connection, journal, order):
-                await self._note_change(connection)
+    @writing
+    async def close_place(self, connection: AsyncConnection, journal: Journal, order: EvacuationOrder) -> None:
+        """Write an evacuation down and let nothing new go to its place."""
+        policy = await self._policies.in_force(connection)
+        if await evacuations.begin(connection, journal, order, policy.approvals):
+            await self._supply_changed(connection, journal)
 
-        async def note(connection: AsyncConnection, journal: Journal) -> EvacuationStatus:
-            return await evacuations.note_progress(connection, journal, order)
+    @telling
+    async def tell_who_leaves_next(self, connection: AsyncConnection, journal: Journal, order: EvacuationOrder) -> None:
+        """Tell as many workloads to leave as may be under way besides those that are."""
+        if await evacuations.tell_next(connection, journal, order):
+            await self._note_change(connection)
 
-        await self._write(cordon)
-        _, notices = await self._write(tell)
-        return (await self._write(note))[0], notices
+    @writing
+    async def note_what_is_left(
+        self, connection: AsyncConnection, journal: Journal, order: EvacuationOrder
+    ) -> EvacuationStatus:
+        """Write down how far an evacuation is, and its end where it has come."""
+        return await evacuations.note_progress(connection, journal, order)
 
     @writing
     async def steer_evacuation(
-        self, connection: AsyncConnection, journal: Journal, id: str, verb: Steering, change: OperationChange, key: str
+        self,
+        connection: AsyncConnection,
+        journal: Journal,
+        id: str,
+        verb: Steering,
+        change: OperationChange,
+        key: str,
+        order: EvacuationOrder | None = None,
     ) -> EvacuationStatus:
         """Pause, resume, abort, approve or reject an evacuation, once a key.
+
+        Given the order, one that has not begun is written down as aborted, whoever begins it later.
 
         Raises:
             LookupError: there is no such evacuation.
             activities.ports.NotAllowed: it is over, or its state or the person does not allow it.
         """
         policy = await self._policies.in_force(connection)
+        if order is not None and verb is Steering.ABORT:
+            assert order.id == id, "it is that order's"
+            await evacuations.call_off(connection, journal, order, change)
         status = await evacuations.steer(connection, journal, id, verb, change, policy.approvals, key)
         await self._supply_changed(connection, journal)
         return status
@@ -86,14 +107,25 @@ class Operations(Transactions):
         """
         return await self._rolling_out(lambda world: rollouts.advance(world, id))
 
-    async def steer_rollout(self, id: str, verb: Steering, change: OperationChange, key: str) -> RolloutStatus:
+    async def steer_rollout(
+        self, id: str, verb: Steering, change: OperationChange, key: str, order: RolloutOrder | None = None
+    ) -> RolloutStatus:
         """Approve, reject or abort a roll-out, once a key; to ask for what is so already changes nothing.
+
+        Given the order, one that has not begun is written down as aborted, whoever begins it later.
 
         Raises:
             LookupError: there is no such roll-out.
             activities.ports.NotAllowed: it is over, or its state or the person does not allow it.
         """
-        return await self._rolling_out(lambda world: rollouts.steer(world, id, verb, change, key))
+
+        async def step(world: rollouts.World) -> Row[Any]:
+            if order is not None and verb is Steering.ABORT:
+                assert order.id == id, "it is that order's"
+                await rollouts.call_off(world, order, change)
+            return await rollouts.steer(world, id, verb, change, key)
+
+        return await self._rolling_out(step)
 
     async def _rolling_out(self, step: Callable[[rollouts.World], Awaitable[Row[Any]]]) -> RolloutStatus:
         async def work(connection: AsyncConnection, snapshot: Snapshot, now: datetime) -> RolloutStatus:

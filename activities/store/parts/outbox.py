@@ -29,11 +29,11 @@ class Outbox(Transactions):
         columns, trace = tables.outbox.c, tables.workloads.c.trace
         age = func.make_interval(0, 0, 0, 0, 0, 0, older_than_seconds)
         query = (
-            select(columns.id, columns.notice, trace)
+            select(columns.id, columns.notice, trace, columns.round)
             .join(tables.workloads)
             .where(columns.delivered.is_(None), columns.written < func.clock_timestamp() - age)
             .order_by(columns.id)
             .limit(limit)
         )
         async with self._engine.connect() as connection:
-            return [Notice(row.id, from_json(row.notice), row.trace) for row in await connection.execute(query)]
+            return [Notice(row.id, from_json(row.notice), row.trace, row.round) for row in await connection.execute(query)]

@@ -1,7 +1,6 @@
 """Reservations: booked, taken from window to window, changed, and listed."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,7 +20,7 @@ class Reservations(Transactions):
         """Write a reservation, once; one whose windows are all over stands refused.
 
         Raises:
-            domain.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
+            domain.calendar.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
             activities.ports.NotAllowed: the id is taken by another one.
             LookupError: it names a queue, a node or a cluster that there is not.
         """
@@ -64,11 +63,11 @@ class Reservations(Transactions):
         async with self._engine.connect() as connection:
             return await reservations.statuses(connection, self._clock.now(), reservation)
 
-    async def unclosed_reservations(self, seconds: float) -> list[ReservationSpec]:
-        """Those whose window was over so many seconds (of the wall) ago, and that no workflow has taken any further."""
-        before = self._clock.now() - timedelta(seconds=seconds / self._clock.wall_seconds(1))
+    async def reservations_to_keep(self, after: str, limit: int) -> list[ReservationSpec]:
+        """Some of those that are not over, by their ids, from the next after that one on."""
         async with self._engine.connect() as connection:
-            return [booking.spec for booking in await reservations.read_bookings(connection) if booking.closes_at < before]
+            bookings = await reservations.read_bookings(connection)
+        return sorted((booking.spec for booking in bookings if booking.id > after), key=lambda spec: spec.id)[:limit]
 
     async def _reserving(self, work: Callable[[AsyncConnection, Journal], Awaitable[Result]]) -> Result:
         """Do something about a reservation, and let a round look at what that means."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -15,7 +16,7 @@ from activities.store.parts.transactions import Transactions, again_on_conflict
 from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.rows import Journal, WorkloadRow, open_attempts, standing_of
 from activities.store.snapshots import has_work, read_pool
-from activities.store.steps import RoundTimes, Steps, pass_over, untraced
+from activities.store.steps import RoundSpan, RoundTimes, Steps, pass_over, untraced
 from activities.thinking import Thinker
 from corral.api import Reason, RoundStatus, State, WorkloadSpec
 from corral.policy import Policy
@@ -38,8 +39,8 @@ class Rounds(Transactions):
         """Milliseconds that each step of the last round took."""
         self.on_round: Callable[[RoundTimes], None] = pass_over
         """Hears of every round that is committed here."""
-        self.trace_round: Callable[[RoundTimes, Sequence[str]], str | None] = untraced
-        """Records the span of a committed round, given the traces of those whom it concerned; answers with its traceparent."""
+        self.trace_round: Callable[[str], RoundSpan] = untraced
+        """Begins the span of a round, which is recorded when it has been committed and concerned somebody who is traced."""
 
     async def round(
         self, specs: Sequence[WorkloadSpec], decide: Decide, trigger: str, traces: Mapping[str, str] = NO_TRACES
@@ -51,18 +52,20 @@ class Rounds(Transactions):
         are decided about. Whatever else the process does goes on while it decides.
         """
         async with self._turn:
-            times, began = RoundTimes(trigger), time.perf_counter()
-            standings, notices, concerned = await again_on_conflict(lambda: self._round(specs, decide, times, traces))
+            times, span, began = RoundTimes(trigger), self.trace_round(trigger), time.perf_counter()
+            once = partial(self._round, specs, decide, times, traces, span.place)
+            standings, notices, concerned = await again_on_conflict(once)
             times.seconds = time.perf_counter() - began
+            if concerned:
+                span.end(times, concerned)
         self.on_round(times)
-        span = self.trace_round(times, concerned) if concerned else None
-        return standings, [replace(notice, round=span) for notice in notices] if span else notices
+        return standings, notices
 
     async def _round(
-        self, specs: Sequence[WorkloadSpec], decide: Decide, times: RoundTimes, traces: Mapping[str, str]
+        self, specs: Sequence[WorkloadSpec], decide: Decide, times: RoundTimes, traces: Mapping[str, str], place: str | None
     ) -> tuple[dict[str, Standing], list[Notice], list[str]]:
         """The same, once; answers also with the traces of those who arrived in it and of those whom it has news for."""
-        journal, steps = self._journal(), Steps()
+        journal, steps = replace(self._journal(), round=place), Steps()
         times.tries += 1
         async with self._snapshot_transaction() as connection:
             with steps.step("register"):

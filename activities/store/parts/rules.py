@@ -10,8 +10,8 @@ from activities.store.rows import Journal
 from activities.store.snapshots import read_queues
 from corral.api import Catalogue, DatasetStatus, OperationKind, QueueStatus, QueueTree
 from corral.policy import PolicyAnswer, PolicyOrder, PolicyRecord
-from domain.fields import of_policy, of_queues
 from domain.lint.change import what_speaks_against
+from domain.operations.fields import of_policy, of_queues
 from domain.snapshot import Snapshot
 
 
@@ -25,7 +25,7 @@ class Rules(Transactions):
         """Make the queues what the tree says.
 
         Raises:
-            domain.quota.QuotaError: the tree contradicts itself or the policy in force; nothing was changed.
+            domain.quota.tree.QuotaError: the tree contradicts itself or the policy in force; nothing was changed.
         """
         # First, for it keeps roll-outs away until this is committed: what is edited is what is in force.
         await self._note_change(connection)

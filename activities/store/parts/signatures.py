@@ -3,7 +3,7 @@
 from activities.store import signed_orders
 from activities.store.parts.transactions import Transactions, reading
 from corral.signing import Command
-from domain.mandates import Occasion
+from domain.operations.mandates import Occasion
 
 
 class Signatures(Transactions):

@@ -12,7 +12,7 @@ from activities.store.accounts import note_capacity
 from activities.store.parts.transactions import Transactions, reading, writing
 from activities.store.rows import Journal
 from corral.api import Cordon, LostCluster, NodeStatus
-from domain.leases import LeaseTerms
+from domain.pool.leases import LeaseTerms
 
 
 class Supply(Transactions):

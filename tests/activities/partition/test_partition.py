@@ -28,7 +28,7 @@ from activities.placement import Placement
 from activities.ports import ProviderError
 from activities.store.postgres import PostgresStore
 from corral.api import QueueTree, ReplicaGroup, State, Target, WorkloadSpec
-from domain.leases import LeaseTerms
+from domain.pool.leases import LeaseTerms
 from tests.activities.fakes import FakeWorkloads
 from tests.activities.partition.agent import SlowClock
 from tests.activities.partition.namespaces import Namespace, a_namespace
@@ -38,7 +38,7 @@ from tests.activities.providers.worlds import stop_all
 from tests.activities.store.pool import Pool
 from tests.builders import UNPROMISED, a_queue
 from tests.patience import PATIENCE_SECONDS
-from worker.embedded import free_port
+from tests.ports import free_port
 
 LEASE, GRACE, SKEW, SUSPECT = 8.0, 1.0, 0.5, 1.2
 STEP_SECONDS = 0.1
@@ -124,7 +124,7 @@ async def an_agent(
             while not await _listens(host, port):  # noqa: ASYNC110 - it happens in another process
                 await asyncio.sleep(0.05)
         yield port
-        direct = RemoteProvider(cluster, port, host)
+        direct = RemoteProvider(cluster, port, host, PATIENCE_SECONDS)
         await stop_all(direct)
         await direct.aclose()
     finally:

@@ -39,8 +39,9 @@ class RemoteProvider:
 
     capabilities = Capability.GANG | Capability.SIGNAL
 
-    def __init__(self, name: str, port: int, host: str = "127.0.0.1") -> None:
+    def __init__(self, name: str, port: int, host: str = "127.0.0.1", answer_seconds: float = ANSWER_SECONDS) -> None:
         self.name = name
+        self._answer_seconds = answer_seconds
         self._host = host
         self._port = port
         self._numbers = count()
@@ -90,7 +91,7 @@ class RemoteProvider:
         number = next(self._numbers)
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(self._answer_seconds):
                 writer = await self._open()
                 writer.write(framed(pickle.dumps((number, name, arguments, named))))
                 await writer.drain()

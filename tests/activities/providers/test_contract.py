@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from activities.ports import Beat, ErrorClass, Event, LaunchSpec, Observation, Phase, Provider, ProviderError, ReplicaPlace
-from domain.fleet import Replica
+from domain.pool.fleet import Replica
 from tests.activities.providers.worlds import DEVICES, World, ended, seen, told, until
 from tests.end_to_end.pools import processes_under
 from tests.patience import PATIENCE_SECONDS
@@ -93,7 +93,7 @@ async def test_preempted_work_leaves_within_its_grace(world: World) -> None:
 
 
 async def test_work_that_ignores_its_notice_is_stopped_when_its_grace_is_over(world: World) -> None:
-    await world.provider.launch(world.order(ignores_notice=True))
+    await world.launch_deaf(world.order(ignores_notice=True))
     running = await seen(world.provider, "attempt-1", Phase.RUNNING)
 
     await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=1)
@@ -105,7 +105,7 @@ async def test_work_that_ignores_its_notice_is_stopped_when_its_grace_is_over(wo
 
 
 async def test_a_second_notice_does_not_prolong_the_grace(world: World) -> None:
-    await world.provider.launch(world.order(ignores_notice=True))
+    await world.launch_deaf(world.order(ignores_notice=True))
     await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=1)
     await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=300)
 
@@ -113,7 +113,7 @@ async def test_a_second_notice_does_not_prolong_the_grace(world: World) -> None:
 
 
 async def test_work_whose_notice_is_taken_back_runs_on_to_its_own_end(world: World) -> None:
-    await world.provider.launch(world.order(ignores_notice=True, seconds=2))
+    await world.launch_deaf(world.order(ignores_notice=True, seconds=2))
     await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=1)
     stopping = await seen(world.provider, "attempt-1", Phase.STOPPING)
 
@@ -134,7 +134,7 @@ async def test_a_notice_that_arrives_after_it_was_taken_back_changes_nothing(wor
 
 
 async def test_a_later_notice_counts_though_an_earlier_one_was_taken_back(world: World) -> None:
-    await world.provider.launch(world.order(ignores_notice=True))
+    await world.launch_deaf(world.order(ignores_notice=True))
     await world.provider.preempt("attempt-1", 1, notice=1, signal="SIGTERM", grace_seconds=300)
     await world.provider.keep("attempt-1", 1, notice=1)
     await seen(world.provider, "attempt-1", Phase.RUNNING)
@@ -173,8 +173,15 @@ def sized(world: World, replicas: int, **details: Any) -> LaunchSpec:
 
 async def running(world: World, replicas: int, **details: Any) -> Observation:
     """Launch so many replicas, and wait until they run."""
-    await world.provider.launch(sized(world, replicas, **details))
+    launch = world.launch_deaf if details.get("ignores_notice") else world.provider.launch
+    await launch(sized(world, replicas, **details))
     return await seen(world.provider, "attempt-1", Phase.RUNNING)
+
+
+def beside_the_second(world: World) -> LaunchSpec:
+    """The first replica and a third one: none of them where the second is."""
+    first, _, third = sized(world, 3).places
+    return replace(sized(world, 3), places=(first, third))
 
 
 async def is_resized(world: World, notice: int) -> Observation:
@@ -232,6 +239,37 @@ async def test_that_they_are_stopped_at_once_may_be_all_that_it_is_told(world: W
     await running(world, 2, ignores_notice=True)
     await world.provider.resize(replace(sized(world, 1), grace_seconds=300), notice=1, at_once=True)
     assert (await is_resized(world, 1)).phase is Phase.RUNNING
+
+
+async def test_a_replica_that_does_not_leave_holds_up_no_later_size_and_keeps_what_it_has(world: World) -> None:
+    await running(world, 2, ignores_notice=True)
+    await world.provider.resize(replace(sized(world, 1), grace_seconds=300), notice=1)
+    await world.provider.resize(beside_the_second(world), notice=2)
+
+    assert (await is_resized(world, 2)).remains == {1}
+    for device in (1, 2):
+        another = world.order(f"beside-{device}", workload="another", devices=(device,))
+        assert await refusal(world.provider, another) is ErrorClass.NO_CAPACITY
+    await world.provider.resize(sized(world, 1), notice=3)
+    assert (await is_resized(world, 3)).remains == {1}
+    await world.provider.launch(world.order("attempt-2", workload="another", devices=(2,)))
+    again = world.open_again()
+    assert (await again.status(["attempt-1"]))["attempt-1"].remains == {1}
+    await again.aclose()
+
+
+async def test_what_did_not_leave_in_time_is_seen_when_it_has_left(world: World) -> None:
+    await running(world, 2, ignores_notice=True)
+    await world.provider.resize(sized(world, 1), notice=1)
+    await world.provider.resize(beside_the_second(world), notice=2)
+    await is_resized(world, 2)
+
+    async def has_left() -> bool:
+        return not (await world.provider.status(["attempt-1"]))["attempt-1"].remains
+
+    await until(has_left)
+    assert (await is_resized(world, 2)).phase is Phase.RUNNING
+    await world.provider.launch(world.order("attempt-2", workload="another", devices=(1,)))
 
 
 async def test_nobody_is_stopped_at_once_by_a_notice_that_is_taken_back(world: World) -> None:
@@ -315,7 +353,7 @@ async def test_a_new_worker_finds_the_size_that_was_reached(world: World) -> Non
 
 
 async def test_a_released_attempt_stops_and_never_starts_again(world: World) -> None:
-    await world.provider.launch(world.order(ignores_notice=True))
+    await world.launch_deaf(world.order(ignores_notice=True))
 
     await world.provider.release("attempt-1", 1)
     await world.provider.release("attempt-1", 1)
@@ -465,7 +503,7 @@ async def test_a_watch_ends_when_the_provider_is_closed(world: World) -> None:
 
 async def test_what_runs_in_a_cluster_stops_by_itself_when_its_lease_is_over(world: World, tmp_path: Path) -> None:
     """Also what ignores signals, and though nobody calls its provider meanwhile."""
-    await world.provider.launch(world.order(ignores_notice=True))
+    await world.launch_deaf(world.order(ignores_notice=True))
     await seen(world.provider, "attempt-1", Phase.RUNNING)
     over = await world.leases(0.5)
     await world.provider.aclose()

@@ -3,19 +3,23 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import replace
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
 from activities.ports import ErrorClass, LaunchSpec, Phase, ProviderError, ReplicaPlace
+from activities.providers import local_runner
 from activities.providers.local import LocalNode, LocalProvider
 from activities.providers.local_attempts import file_name
-from domain.fleet import Replica
+from domain.pool.fleet import Replica
 from tests.activities.providers.worlds import DEVICES, FastClock, an_order, ended, stop_all, until
 
 
@@ -230,6 +234,40 @@ async def test_what_hides_is_gone_before_an_attempt_is_lost_whose_supervisor_die
     assert not daemon.is_running()
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_work_whose_directory_is_deleted_has_ended_when_it_is_released(
+    tmp_path: Path, provider: LocalProvider, *, is_known: bool
+) -> None:
+    await provider.launch(a_script(HIDES.format(tmp_path), replicas=2))
+    daemons = [await hidden(tmp_path, replica) for replica in range(2)]
+    shutil.rmtree(tmp_path / "attempts" / file_name("attempt-1"))
+    asked = provider if is_known else a_provider(tmp_path)
+    assert (await asked.snapshot()).attempts == ()
+
+    await asked.release("attempt-1", 1)
+
+    assert not any(daemon.is_running() for daemon in daemons)
+    assert not processes_of(tmp_path)
+    with pytest.raises(ProviderError) as refused:
+        await asked.launch(a_script("exit 0"))
+    assert refused.value.kind is ErrorClass.FENCED
+
+
+async def test_what_is_left_of_a_deleted_directory_hides_no_other_work(tmp_path: Path, provider: LocalProvider) -> None:
+    await provider.launch(a_script("exit 0"))
+    remnant = tmp_path / "attempts" / file_name("attempt-2")
+    remnant.mkdir()
+    (remnant / "lock").touch()
+    (remnant / "claimed").touch()
+    opened = a_provider(tmp_path)
+    await ended(opened, "attempt-1")
+
+    assert [seen.attempt_id for seen in (await opened.snapshot()).attempts] == ["attempt-1"]
+
+    await opened.release("attempt-2", 1)
+    assert not remnant.exists()
+
+
 async def test_the_worker_has_no_zombies(tmp_path: Path, provider: LocalProvider) -> None:
     await provider.launch(a_script("exit 0"))
     await ended(provider, "attempt-1")
@@ -320,3 +358,82 @@ async def _has_no_zombies() -> bool:
 async def _says(directory: Path, word: str) -> bool:
     path = directory / "attempts" / file_name("attempt-1") / "main-0.out"
     return path.exists() and word in path.read_text()
+
+
+# The clock of the machine
+
+
+@pytest.fixture
+def wall_is_set(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """To tell work that starts from now on of a wall clock from which the machine's has jumped by so many seconds."""
+    real = time.time
+
+    def be_set(by: float) -> None:
+        monkeypatch.setattr(time, "time", lambda: real() - by)
+
+    return be_set
+
+
+async def leased(provider: LocalProvider, clock: FastClock, seconds: float) -> None:
+    assert await provider.renew({"local/local": clock.now() + timedelta(seconds=seconds)}) == {"local/local"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a clock that nobody sets and that says since when it goes")
+@pytest.mark.parametrize("by", [36_000, -36_000])
+async def test_a_wall_clock_that_is_set_neither_ends_nor_prolongs_a_lease(
+    tmp_path: Path, provider: LocalProvider, wall_is_set: Callable[[float], None], by: float
+) -> None:
+    clock = FastClock()
+    wall_is_set(by)
+    await leased(provider, clock, 3_600)
+    ends = tmp_path / "ends"
+    await provider.launch(a_script(f"until [ -e {ends} ]; do sleep 0.05; done"))
+    order = local_runner.read(tmp_path / "attempts" / file_name("attempt-1"), local_runner.ORDER)
+    wall_is_set(0)
+
+    assert 0 < local_runner.lease_left(order) <= 3_600
+    assert abs(local_runner.pool_time(order["anchor"]) - clock.now().timestamp()) < 3_600
+    ends.touch()
+    assert (await ended(provider, "attempt-1")).phase is Phase.SUCCEEDED
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="likewise")
+async def test_a_wall_clock_that_is_set_back_keeps_nothing_alive(
+    provider: LocalProvider, wall_is_set: Callable[[float], None]
+) -> None:
+    clock = FastClock()
+    wall_is_set(-36_000)
+    await provider.launch(a_script("sleep 600"))
+    await leased(provider, clock, 0.3)
+
+    end = await ended(provider, "attempt-1")
+    assert (end.phase, end.reason) == (Phase.LOST, local_runner.LEASE_IS_OVER)
+
+
+async def test_after_a_new_start_of_the_machine_there_is_only_its_wall_clock(tmp_path: Path, provider: LocalProvider) -> None:
+    await leased(provider, FastClock(), 3_600)
+    lease = local_runner.read(tmp_path, local_runner.LEASE)
+    before = lease["anchor"] | {"boot": "another", "steady": 1e9}
+    assert abs(local_runner.pool_time(before) - time.time()) < 600
+
+
+@dataclass
+class SetClock(FastClock):
+    """The pool's time, which can be set."""
+
+    ahead: float = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.ahead)
+
+
+async def test_a_lease_that_is_sent_again_lasts_as_long_as_the_pools_clock_says_now(tmp_path: Path) -> None:
+    clock = SetClock()
+    provider, over = a_provider(tmp_path, clock), clock.now() + timedelta(seconds=600)
+    await provider.launch(a_script("exit 0"))
+    order = local_runner.read(tmp_path / "attempts" / file_name("attempt-1"), local_runner.ORDER)
+    for ahead, least, most in ((0, 0, 600), (-3_600, 3_600, 4_200)):
+        clock.ahead = ahead
+        await provider.renew({"local/local": over})
+        assert least < local_runner.lease_left(order) <= most
+    await provider.aclose()

@@ -425,6 +425,25 @@ async def test_a_stuck_attempt_goes_on_to_its_own_end_and_its_devices_stay_taken
     assert (await look(provider)).phase is Phase.SUCCEEDED
 
 
+async def test_with_a_node_only_those_replicas_go_that_do_not_leave_it(tmp_path: Path, clock: HandClock) -> None:
+    provider = a_simulation(tmp_path, clock, SimulatedFaults(stuck=1))
+    order = an_order(seconds=3_000)
+    (place,) = order.places[:1]
+    both = (place, replace(place, node=first_node(1), replica=replace(place.replica, index=1)))
+    await provider.launch(replace(order, places=both))
+    for at_once in (False, True):
+        await provider.resize(replace(order, places=both[:1]), notice=1, at_once=at_once)
+    clock.move(100)
+    assert (await look(provider)).resized == 0
+
+    await provider.lose_node(first_node(1))
+
+    seen = await look(provider)
+    assert (seen.phase, seen.resized) == (Phase.RUNNING, 1)
+    await provider.lose_node(first_node(0))
+    assert (await look(provider)).phase is Phase.LOST
+
+
 async def test_nothing_is_done_about_an_attempt_that_the_provider_is_silent_about(tmp_path: Path, clock: HandClock) -> None:
     provider = a_simulation(tmp_path, clock, SimulatedFaults(silent=1))
     await provider.launch(an_order(seconds=300))

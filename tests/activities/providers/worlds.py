@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from time import time
 
@@ -12,7 +13,7 @@ from activities.ports import OVER, Event, LaunchSpec, Observation, Phase, Provid
 from activities.providers.local import LocalNode, LocalProvider
 from activities.providers.sim import SimulatedProvider
 from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedFaults, SimulatedFleet, SimulatedRegion
-from domain.fleet import Replica
+from domain.pool.fleet import Replica
 from tests.patience import PATIENCE_SECONDS
 
 DEVICES = 4
@@ -52,6 +53,10 @@ class HandClock:
         self.seconds += seconds
 
 
+DEAF = "deaf-"
+"""How files begin by which processes say that they ignore notices from now on."""
+
+
 def a_fleet(nodes: int = 2) -> SimulatedFleet:
     """One cluster in one region."""
     shape = NodeShape(sku="h100", count=nodes, accelerators=DEVICES, nodes_per_rack=1)
@@ -77,7 +82,7 @@ def an_order(  # one default for each thing that a test may care about
     **parameters: str,
 ) -> LaunchSpec:
     """One replica that runs for `seconds`, told to a simulator by parameters and to a machine by a command."""
-    trap = "trap '' TERM; " if ignores_notice else ""
+    trap = f"trap '' TERM; : > $CORRAL_DIRECTORY/{DEAF}$CORRAL_REPLICA; " if ignores_notice else ""
     return LaunchSpec(
         attempt_id=attempt,
         workload_id=workload,
@@ -104,6 +109,17 @@ class World:
     open_again: Callable[[], Provider]
     place: str
     clock: FastClock
+    deaf: Callable[[], float] = lambda: inf
+    """How many replicas are known to ignore notices by now."""
+
+    async def launch_deaf(self, order: LaunchSpec) -> None:
+        """Launch work that ignores its notices, and wait until it does: a process is there before it can."""
+        await self.provider.launch(order)
+
+        async def are_deaf() -> bool:
+            return self.deaf() >= len(order.places)
+
+        await until(are_deaf)
 
     async def leases(self, seconds: float) -> datetime:
         """The node's cluster has a lease of so many seconds from now on; answers with its end."""
@@ -136,7 +152,10 @@ async def local(directory: Path) -> AsyncIterator[World]:
     def open_again() -> Provider:
         return LocalProvider(directory, LocalNode(accelerators=DEVICES), clock)
 
-    world = World(open_again(), "local", open_again, "local/local", clock)
+    def deaf() -> int:
+        return len(list(directory.glob(f"**/{DEAF}*")))
+
+    world = World(open_again(), "local", open_again, "local/local", clock, deaf)
     try:
         yield world
     finally:

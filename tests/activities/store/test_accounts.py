@@ -9,7 +9,7 @@ from activities.ports import Phase
 from activities.store.accounts import FLEET, AccountBook
 from corral.api import BudgetSpec, BudgetUnit, QueueSpec, QueueTree, Reason, State
 from corral.policy import Fairness, Policy, Rank
-from domain.flows import Flows, Spell, flows_of
+from domain.quota.flows import Flows, Spell, flows_of
 from tests.activities.store.pool import Pool, a_spec, a_view, noon
 from tests.builders import a_queue
 

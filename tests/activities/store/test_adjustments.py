@@ -9,7 +9,7 @@ from activities.answers import Adjustment
 from activities.ports import NotAllowed, Phase
 from activities.store.adjustments import REMEMBERED
 from corral.api import Autoscale, CapacityType, Outcome, SlaTier, State, Target
-from domain.lifecycle import ALLOWED, LIVE
+from domain.pool.lifecycle import ALLOWED, LIVE
 from tests.activities.store.pool import Pool, a_spec, a_view
 
 STORED = [state for state in State if state is not State.SUBMITTED]

@@ -14,7 +14,7 @@ from activities.advice import FRESH_FOR, Advisor
 from activities.inquiry import Inquiry
 from activities.rounds import Rounds
 from corral.api import Fix, FixKind
-from domain.fixes import GoOn
+from domain.advice.question import GoOn
 from domain.snapshot import Snapshot
 from tests.activities.fakes import Crew
 from tests.activities.store.pool import Pool, a_spec, a_view

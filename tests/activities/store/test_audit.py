@@ -12,13 +12,18 @@ from activities.store.audit import RULES, audit
 from corral.api import SlaTier
 from corral.reservation import ReservationSpec
 from domain.decision import Change, Plan, Reshape
-from domain.leases import LeaseTerms
+from domain.pool.leases import LeaseTerms
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view, noon
 from tests.builders import a_queue
 from tests.servers import PostgresServer
 
 HOUR = timedelta(hours=1)
+
+REMNANT = "INSERT INTO remnants (attempt_id, notice, node_id, uses, cpu_milli, memory_mib, replicas, since)"
+NOTHING = "SELECT attempt_id, -1, node_id, '{}', 0, 0, '[]', now()"
+ITSELF = NOTHING.replace("'[]'", "replicas")
+SUSPECT = "; UPDATE nodes SET suspect = 'why' WHERE id IN (SELECT node_id FROM remnants)"
 
 BREACHES: dict[str, tuple[str, ...]] = {
     "what a node has in use is the sum of what is claimed on it": (
@@ -126,6 +131,12 @@ BREACHES: dict[str, tuple[str, ...]] = {
     "a node is suspect as long as work on it does not leave, and no longer": (
         "UPDATE attempts SET leave = 'stuck' WHERE id = 'moves.1'",
         "UPDATE nodes SET suspect = 'why not' WHERE id = (SELECT node_id FROM allocations WHERE attempt_id = 'runs.1')",
+        f"{REMNANT} {NOTHING} FROM allocations WHERE attempt_id = 'runs.1'",
+    ),
+    "what does not leave is of an open attempt that was told to be without it, and is none of its replicas": (
+        f"{REMNANT} {NOTHING} FROM allocations WHERE attempt_id = 'done.1'{SUSPECT}",
+        f"{REMNANT} {NOTHING} FROM allocations WHERE attempt_id = 'runs.1'{SUSPECT}; UPDATE remnants SET notice = 9",
+        f"{REMNANT} {ITSELF} FROM allocations WHERE attempt_id = 'runs.1'{SUSPECT}",
     ),
     "what is kept in an open window is used by those it is for, but for what a miss tells of": (
         "UPDATE reservations SET spec = spec || '{\"workloads\": []}' WHERE id = 'night'",

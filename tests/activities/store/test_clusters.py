@@ -10,7 +10,7 @@ from activities.store.clusters import judge
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal
 from corral.api import LostCluster, State
-from domain.leases import LeaseTerms
+from domain.pool.leases import LeaseTerms
 from tests.activities.store.pool import POOL, PROVIDER, Pool, a_spec, a_view
 from tests.activities.store.test_audit import make_busy
 from tests.patience import PATIENCE_SECONDS

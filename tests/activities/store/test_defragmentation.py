@@ -8,8 +8,8 @@ from activities.ports import Phase
 from corral.api import Checkpoint, Outcome, SlaTier, State
 from corral.policy import Defragmentation, DisruptionBudget, Goals, Limits, Policy
 from domain.decision import Plan, Start
-from domain.disruption_budgets import ForcedStop
-from domain.fleet import NodeShare, Placement, Replica, Room
+from domain.pool.fleet import NodeShare, Placement, Replica, Room
+from domain.quota.disruption_budgets import ForcedStop
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import UNPROMISED
 

@@ -63,14 +63,6 @@ async def test_a_change_of_size_in_place_is_no_disruption(pool: Pool) -> None:
     assert (snapshot.stops, [active.preemptions for active in snapshot.active]) == ((), [0])
 
 
-async def test_where_its_provider_lets_it_start_anew_it_has_the_room_that_was_kept_for_it(pool: Pool) -> None:
-    await runs_as_endpoint(pool)
-    await becomes(pool, 3)
-    await pool.ends("w", Phase.CANCELLED)
-    assert (await pool.state("w"), await replicas(pool)) == (State.RESERVED, 3)
-    assert await pool.findings() == {}
-
-
 @pytest.mark.parametrize(("size", "then", "keeps"), [(1, 3, 3), (3, 1, 3)])
 async def test_who_cancels_it_while_it_changes_has_all_of_it_stopped(pool: Pool, size: int, then: int, keeps: int) -> None:
     await runs_as_endpoint(pool)

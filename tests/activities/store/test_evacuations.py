@@ -43,6 +43,33 @@ async def three_run(pool: Pool) -> None:
     await pool.gets(*(a_view(f"n{number}") for number in (1, 2, 3)), a_view("m1", cluster="eu-2"))
 
 
+async def test_one_that_is_called_off_before_it_begins_never_does(pool: Pool) -> None:
+    """A step of it that was on its way comes late."""
+    await three_run(pool)
+    order = an_order()
+    status = await pool.store.steer_evacuation("heat", Steering.ABORT, HEAT, "once", order)
+    assert (status.state, status.trail[-1].who, status.told) == (EvacuationState.ABORTED, "ben", 0)
+    assert await advances(pool, order) == status
+    assert set((await health(pool)).values()) == {"ready"}
+    assert set(await pool.states(*SlaTier)) == {State.RUNNING}
+    assert await pool.store.steer_evacuation("heat", Steering.ABORT, HEAT, "once", order) == status
+
+
+async def test_one_that_has_begun_is_aborted_by_its_order_as_by_its_id(pool: Pool) -> None:
+    await three_run(pool)
+    await advances(pool, an_order())
+    status = await pool.store.steer_evacuation("heat", Steering.ABORT, HEAT, "once", an_order())
+    assert [note.state for note in status.trail] == [EvacuationState.MOVING, EvacuationState.ABORTED]
+    with pytest.raises(NotAllowed, match="belongs to another operation"):
+        await pool.store.steer_evacuation("heat", Steering.ABORT, HEAT, "again", an_order(place="aws/eu/eu-2"))
+
+
+async def test_only_an_abort_calls_off_what_has_not_begun(pool: Pool) -> None:
+    await three_run(pool)
+    with pytest.raises(LookupError, match="there is no evacuation 'heat'"):
+        await pool.store.steer_evacuation("heat", Steering.PAUSE, HEAT, "once", an_order())
+
+
 async def test_the_lowest_tier_leaves_first_and_no_more_at_a_time_than_may(pool: Pool) -> None:
     await three_run(pool)
     status = await advances(pool, an_order(at_once=2))

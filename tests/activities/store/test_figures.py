@@ -11,8 +11,8 @@ from activities.store import tables
 from activities.store.figures import Figures
 from activities.store.past import interval_of
 from corral.api import SlaTier
-from domain.accounting import by_tier
-from domain.headroom import CONTROL_WINDOW
+from domain.quota.accounting import by_tier
+from domain.quota.headroom import CONTROL_WINDOW
 from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view
 from tests.builders import a_cohort, a_queue
 

@@ -11,8 +11,8 @@ from activities.answers import FleetStep, StepKind
 from activities.ports import Delivery, NodePoolView, NodeView, ProvisioningView, ProvisionOrder
 from corral.api import DeliveryState, Reason, State
 from corral.policy import Growth, PolicyOrder
-from domain.nodepools import Course
-from domain.provisioning import FleetPlan, fleet_plan
+from domain.elasticity.provisioning import FleetPlan, fleet_plan
+from domain.pool.nodepools import Course
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view
 

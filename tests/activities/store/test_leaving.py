@@ -5,7 +5,7 @@ import pytest
 from activities.ports import Phase
 from corral.api import Outcome, Reason, SlaTier, State, WorkloadSpec
 from corral.policy import Policy
-from domain.lifecycle import Leave
+from domain.pool.lifecycle import Leave
 from tests.activities.store.pool import Pool, a_spec, a_view
 
 GRACE, STEP = 30, Policy().stop_seconds

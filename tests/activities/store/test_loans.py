@@ -6,7 +6,7 @@ from typing import Any
 from activities.answers import ReservationChange
 from activities.inquiry import Inquiry
 from activities.ports import Phase
-from corral.api import Checkpoint, Outcome, Reason, State
+from corral.api import Autoscale, Checkpoint, Outcome, Reason, State
 from corral.policy import DisruptionBudget, Limits, Policy, PolicyOrder
 from corral.reservation import Lending, MissKind, ReservationSpec, ReservationState, ReservationStatus
 from tests.activities.store.pool import Pool, a_spec, a_view, noon
@@ -109,6 +109,61 @@ async def test_the_end_of_a_loan_is_no_preemption(pool: Pool) -> None:
     await pool.ends("guest", Phase.CANCELLED)
     assert (await pool.snapshot()).stops == ()
     assert [row["preemptions"] for row in await pool.sql("SELECT preemptions FROM workloads WHERE id = 'guest'")] == [0]
+
+
+async def lends_to_an_elastic_guest(pool: Pool, **fields: Any) -> None:
+    """The window is open, and `guest` runs on what is kept with eight replicas, of which it needs two."""
+    await pool.gets(a_view(), queues=QUEUES)
+    await pool.store.reserve(a_reservation())
+    await pool.plan()
+    grace = Checkpoint(grace_seconds=30)
+    await pool.arrive(a_spec("guest", queue="guest", gpus=1, count=8, minimum=2, checkpoint=grace, **fields))
+    await pool.runs("guest")
+    await pool.plan()
+
+
+async def test_an_endpoint_gives_back_a_part_as_it_runs_to_who_comes_for_it(pool: Pool) -> None:
+    await lends_to_an_elastic_guest(pool, autoscale=Autoscale(target=10, minimum=2, most=8))
+    pool.clock.move(100)
+    assert (await pool.arrive(a_spec("own", gpus=5, queue="owner")))["own"].state is State.RESERVING
+    assert await pool.state("guest") is State.RESIZING
+    assert "kept for reservation night" in next(
+        event.message for event in await pool.store.events("guest", 0) if event.kind == "shrink"
+    )
+    told = await pool.store.stop_order(await pool.key("guest"))
+    assert told is not None
+    assert told.resized is not None
+    assert len(told.resized.places) == 3
+    await pool.seen(await pool.observation("guest", Phase.RUNNING, resized=told.notice))
+    assert await pool.states("guest", "own") == [State.RUNNING, State.RESERVED]
+    assert ((await pool.key("guest")).epoch, (await pool.snapshot()).stops) == (1, ())
+    await pool.plan()
+    assert ((await known(pool)).lent, (await known(pool)).misses) == (3, ())
+    await pool.ends("guest", Phase.FAILED)
+    (ended,) = await pool.sql("SELECT reason FROM attempts WHERE id = 'guest.1'")
+    assert ended["reason"] == ""
+    assert not await pool.findings()
+
+
+async def test_elastic_training_goes_on_smaller_where_it_gives_back_a_part_and_no_budget_counts_that(pool: Pool) -> None:
+    budget = DisruptionBudget(stops=0)
+    await pool.store.apply_policy(PolicyOrder(policy=Policy(limits=Limits(disruption_budgets=(budget,)))))
+    await lends_to_an_elastic_guest(pool)
+    await pool.arrive(a_spec("own", gpus=5, queue="owner"))
+    assert await pool.states("guest", "own") == [State.STOPPING, State.RESERVING]
+    await pool.ends("guest", Phase.CANCELLED)
+    assert await pool.states("guest", "own") == [State.RESERVED, State.RESERVED]
+    assert (await pool.outcomes("guest"), await pool.used(), (await pool.snapshot()).stops) == ([Outcome.RESIZED], 8_000, ())
+    assert not await pool.findings()
+
+
+async def test_an_elastic_guest_keeps_all_when_who_came_goes_away_again(pool: Pool) -> None:
+    await lends_to_an_elastic_guest(pool)
+    await pool.arrive(a_spec("own", gpus=5, queue="owner"))
+    await pool.adjusts("cancel", "own")
+    await pool.plan()
+    assert (await pool.state("guest"), await pool.used()) == (State.RUNNING, 8_000)
+    assert not await pool.findings()
 
 
 async def test_when_a_reservation_is_cancelled_its_guest_runs_on_and_nothing_more_is_counted(pool: Pool) -> None:

@@ -10,7 +10,7 @@ from corral.api import PlaceKind
 from corral.policy import PolicyOrder
 from corral.schedule import RecurringEvacuation, Revocation, ScheduleSpec
 from corral.signing import due, mandated
-from domain.mandates import BadMandate, Occasion
+from domain.operations.mandates import BadMandate, Occasion
 from tests.activities.store.pool import POOL, Pool
 
 NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)

@@ -16,7 +16,7 @@ from activities.store.changes import Kept, Moment
 from activities.store.postgres import PostgresStore
 from corral.api import SlaTier, State
 from domain.decision import Plan
-from domain.headroom import CONTROL_WINDOW
+from domain.quota.headroom import CONTROL_WINDOW
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import NOON, a_queue, seconds

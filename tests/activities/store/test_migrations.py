@@ -37,7 +37,7 @@ async def test_going_back_to_nothing_and_forth_again_works(database_url: str) ->
     assert await _on(database_url, _names) == ({"alembic_version"}, [])
     await migrations.upgrade(database_url)
     known = {"alembic_version", *tables.metadata.tables}
-    functions = ["count_claim", "count_edit", "count_removal", "mark_change", "sum", "sum_up"]
+    functions = ["count_claim", "count_edit", "count_remnant", "count_removal", "mark_change", "sum", "sum_up"]
     assert await _on(database_url, _names) == (known, [f"corral_{name}" for name in functions])
     assert await _on(database_url, _differences) == []
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from activities.ports import Phase
 from corral.api import SlaTier, State
-from domain.accounting import account, gpu_fraction
 from domain.decision import Plan
-from domain.headroom import CONTROL_WINDOW
+from domain.quota.accounting import account, gpu_fraction
+from domain.quota.headroom import CONTROL_WINDOW
 from domain.round import schedule
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view

@@ -4,7 +4,7 @@ import pytest
 
 from corral.api import CapacityType, QueueTree, State
 from corral.policy import Constraints, Places, Policy, PolicyOrder, Scope
-from domain.quota import QuotaError
+from domain.quota.tree import QuotaError
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import UNPROMISED, a_queue
 

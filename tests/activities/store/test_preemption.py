@@ -1,6 +1,7 @@
 """Preemption in the record: who leaves gets notice, and what they free belongs to whom they leave for."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -8,12 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.deciding import Decider
 from activities.ports import Observation, Phase
-from activities.store import attempts, snapshots
+from activities.store import attempts, housekeeping
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal
-from corral.api import Outcome, QueueTree, Reason, SlaTier, State, StopPolicy, WorkloadSpec
+from corral.api import Cordon, Outcome, QueueTree, Reason, SlaTier, State, StopPolicy, WorkloadSpec
 from corral.policy import Limits, Policy
-from tests.activities.store.pool import POOL, Pool, a_spec, a_view, by_workload
+from tests.activities.store.pool import POOL, PROVIDER, Pool, a_spec, a_view, by_workload
 from tests.builders import UNPROMISED, a_queue
 
 
@@ -223,6 +224,60 @@ async def test_a_kept_promise_has_its_full_time_to_be_bound(pool: Pool) -> None:
     assert await pool.state("urgent") is State.RESERVED
 
 
+@pytest.mark.parametrize(
+    ("turn", "why"),
+    [
+        ("cordon", "expired: its place was held on {n1}, which is cordoned: new firmware"),
+        ("unready", "expired: its place was held on {n1}, which is not ready"),
+        ("gone", "expired: its place was held on {n1}, which is not ready"),
+    ],
+)
+async def test_a_promise_on_a_node_that_takes_nothing_new_is_given_back_for_a_place_elsewhere(
+    pool: Pool, turn: str, why: str
+) -> None:
+    await a_victim_leaving(pool)
+    await turns(pool, turn)
+    notices = by_workload(await pool.store.keep_house())
+    assert notices["urgent"].state is State.WAITING
+    assert (await pool.store.events("urgent", 0))[-1].message == why.format(n1=f"{PROVIDER}/n1")
+    assert await pool.phases("urgent") == {"n1": "released"}
+    assert await pool.state("victim") is State.STOPPING, "whether somebody else needs it to go is for the next round to say"
+    assert await pool.store.keep_house() == []
+    await pool.gets(a_view("n2"))
+    await pool.plan()
+    assert (await pool.state("urgent"), await pool.state("victim")) == (State.RESERVED, State.RUNNING)
+    assert await pool.findings() == {}
+
+
+async def turns(pool: Pool, turn: str) -> None:
+    """The only node takes nothing new from now on."""
+    if turn == "cordon":
+        await pool.store.cordon(PROVIDER, Cordon(action="cordon", nodes=("n1",), reason="new firmware"), key="firmware")
+    else:
+        views = [] if turn == "gone" else [replace(a_view(), ready=False)]
+        await pool.store.write_nodes(PROVIDER, views, complete=True)
+
+
+async def test_a_gang_gives_back_all_of_a_place_of_which_a_part_takes_nothing_new(pool: Pool) -> None:
+    await pool.gets(a_view("n1"), a_view("n2"))
+    await pool.arrive(a_spec("gang", count=2))
+    assert await pool.state("gang") is State.RESERVED
+    await turns(pool, "cordon")
+    assert by_workload(await pool.store.keep_house())["gang"].state is State.WAITING
+    assert await pool.phases("gang") == {"n1": "released", "n2": "released"}
+    assert await pool.findings() == {}
+
+
+@pytest.mark.parametrize("turn", ["cordon", "unready"])
+async def test_what_is_bound_runs_on_where_nothing_new_goes(pool: Pool, turn: str) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("train"))
+    await pool.binds("train")
+    await turns(pool, turn)
+    assert await pool.store.keep_house() == []
+    assert await pool.state("train") is State.STARTING
+
+
 async def test_a_bound_hold_does_not_expire(pool: Pool) -> None:
     await pool.gets(a_view())
     await pool.arrive(a_spec("train"))
@@ -232,8 +287,8 @@ async def test_a_bound_hold_does_not_expire(pool: Pool) -> None:
 
 
 async def test_housekeeping_spares_who_is_bound_in_the_meantime(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def due_until_somebody_binds(connection: AsyncConnection, now: datetime) -> dict[str, snapshots.Departure]:
-        due = await snapshots.housekeeping_due(connection, now)
+    async def due_until_somebody_binds(connection: AsyncConnection, now: datetime) -> dict[str, housekeeping.Departure]:
+        due = await housekeeping.housekeeping_due(connection, now)
         await pool.binds(*due)
         return due
 

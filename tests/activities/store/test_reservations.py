@@ -13,9 +13,9 @@ from activities.answers import ReservationChange
 from activities.deciding import Decider
 from activities.ports import NotAllowed, Phase
 from corral.api import Checkpoint, Outcome, Reason, State
-from corral.reservation import Purpose, ReservationSpec, ReservationState, ReservationStatus
+from corral.reservation import MissKind, Purpose, ReservationSpec, ReservationState, ReservationStatus
+from domain.calendar.recurrence import BadRecurrence
 from domain.decision import Plan
-from domain.recurrence import BadRecurrence
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view, noon
 from tests.builders import a_queue
@@ -111,6 +111,52 @@ async def test_a_window_that_nobody_planned_for_is_a_miss_too(pool: Pool) -> Non
     standing = await pool.store.advance_reservation("night")
     assert (standing.state, standing.windows) == (ReservationState.PLANNED, 3)
     assert [miss.opens_at for miss in (await known(pool)).misses] == [noon(HOUR), noon(25 * HOUR)]
+
+
+async def test_a_window_that_opens_late_because_nobody_planned_is_a_miss_until_then(pool: Pool) -> None:
+    await pool.gets(a_view(), queues=QUEUES)
+    await pool.store.reserve(a_reservation())
+    await pool.plan()
+    pool.clock.move(HOUR + 600)
+    await pool.plan()
+    (miss,) = (await known(pool)).misses
+    assert (miss.kind, miss.missing, miss.at, miss.made_good_at) == (
+        MissKind.NOT_PLANNED,
+        8,
+        noon(HOUR + 600),
+        noon(HOUR + 600),
+    )
+    assert miss.cause == "no round was decided before 2030-06-01T13:10:00Z"
+    pool.clock.move(60)
+    await pool.plan()
+    assert (await known(pool)).misses == (miss,)
+
+
+async def test_a_window_that_is_late_and_short_has_one_miss_until_all_has_come(pool: Pool) -> None:
+    await pool.gets(a_view(), queues=QUEUES)
+    await pool.arrive(a_spec("stays", queue="guest", preemptible=False))
+    await pool.runs("stays")
+    await pool.store.reserve(a_reservation())
+    pool.clock.move(HOUR + 600)
+    await pool.plan()
+    (miss,) = (await known(pool)).misses
+    assert (miss.kind, miss.made_good_at) == (MissKind.NOT_PLANNED, None)
+    pool.clock.move(60)
+    await pool.ends("stays")
+    await pool.plan()
+    assert [miss.made_good_at for miss in (await known(pool)).misses] == [noon(HOUR + 660)]
+
+
+@pytest.mark.parametrize("opens_in", [HOUR, -600])
+async def test_a_window_that_opens_on_time_is_no_miss_nor_is_one_that_was_reserved_when_it_had_begun(
+    pool: Pool, opens_in: float
+) -> None:
+    await pool.gets(a_view(), queues=QUEUES)
+    await pool.store.reserve(a_reservation(opens_in=opens_in))
+    await pool.plan()
+    pool.clock.move(max(0, opens_in) + 5)
+    await pool.plan()
+    assert ((await known(pool)).state, (await known(pool)).misses) == (ReservationState.OPEN, ())
 
 
 async def test_windows_follow_each_other_by_the_clocks_of_the_time_zone(pool: Pool) -> None:

@@ -9,7 +9,7 @@ from activities.ports import Phase
 from corral.api import Outcome, Reason, SlaTier, State
 from corral.policy import Policy
 from domain.decision import Change, Method, Plan, Proof, Reshape, Start, StartAfter, Stop
-from domain.fleet import NodeShare, Placement, Replica, Room
+from domain.pool.fleet import NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import a_queue
@@ -445,3 +445,18 @@ async def test_an_array_shrinks_and_counts_only_tasks_that_finished(pool: Pool) 
     status = await pool.store.status("sweep")
     assert status is not None
     assert (status.state, status.tasks_done) == (State.WAITING, 1)
+
+
+async def test_when_its_node_is_lost_while_it_shrinks_both_go_elsewhere(pool: Pool) -> None:
+    """It has left as it was ordered to; nobody can begin in the room that was kept there, and the holds of it end."""
+    await train_shrinks(pool)
+    await pool.ends("train", Phase.LOST)
+    assert (await pool.outcomes("train"), await pool.findings()) == ([Outcome.RESIZED], {})
+    await pool.gets(a_view("n2"), a_view("n3"))
+    pool.clock.move(pool.policy.hold_seconds)
+    await pool.store.keep_house()
+    await pool.plan()
+    assert await pool.states("train", "owner") == [State.RESERVED, State.RESERVED]
+    assert {*await pool.phases("train"), *await pool.phases("owner")} == {"n2", "n3"}
+    await pool.runs("train", "owner")
+    assert (await pool.states("train", "owner"), await pool.findings()) == ([State.RUNNING, State.RUNNING], {})

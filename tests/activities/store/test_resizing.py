@@ -4,42 +4,29 @@ import pytest
 
 from activities.ports import Phase
 from corral.api import EvacuationOrder, Outcome, PlaceKind, Reason, SlaTier, State
-from corral.policy import DisruptionBudget, Limits, Policy, QuotaModel
-from domain.lifecycle import Leave
-from tests.activities.store.endpoints import RULES, becomes, is_resized, order, replicas, runs_as_endpoint, tells
+from corral.policy import DisruptionBudget, Limits, QuotaModel
+from domain.pool.lifecycle import Leave
+from tests.activities.store.endpoints import (
+    GRACE,
+    RULES,
+    STEP,
+    answers_again,
+    becomes,
+    falls_silent,
+    health,
+    is_forced,
+    is_resized,
+    order,
+    passes,
+    replicas,
+    runs_as_endpoint,
+    runs_with,
+    shrinks,
+    tells,
+)
 from tests.activities.store.pool import Pool, a_spec, a_view
 
-GRACE, STEP = 30, Policy().stop_seconds
 EVACUATION = EvacuationOrder(id="empty-n1", kind=PlaceKind.NODE, place="aws/n1", reason="too hot", who="ada", at_once=1)
-
-
-async def shrinks(pool: Pool) -> None:
-    """`w` runs with three replicas and is to go on with one; its provider knows, and the grace of the two others runs."""
-    await runs_as_endpoint(pool)
-    await becomes(pool, 3)
-    await is_resized(pool)
-    await becomes(pool, 1, after=400)
-    await pool.store.noticed(await pool.key("w"), (await order(pool)).notice)
-
-
-async def passes(pool: Pool, seconds: float) -> None:
-    pool.clock.move(seconds)
-    await pool.store.keep_house()
-
-
-async def is_forced(pool: Pool) -> None:
-    await shrinks(pool)
-    await passes(pool, GRACE + STEP + 1)
-
-
-async def is_stuck(pool: Pool) -> None:
-    await is_forced(pool)
-    await passes(pool, STEP + 1)
-
-
-async def health(pool: Pool, node: str = "n1") -> tuple[str, str]:
-    (found,) = [each for each in await pool.store.nodes() if each.id == f"aws/{node}"]
-    return found.health, found.reason
 
 
 async def test_it_is_called_resizing_and_says_what_it_goes_on_with(pool: Pool) -> None:
@@ -107,18 +94,21 @@ async def test_replicas_that_do_not_leave_are_forced_and_the_others_serve(pool: 
     assert await pool.findings() == {}
 
 
-async def test_replicas_that_force_does_not_end_keep_what_they_have_and_it_says_so(pool: Pool) -> None:
-    await is_stuck(pool)
-    standing = await pool.standing("w")
-    assert (standing.state, standing.leave, standing.epoch) == (State.RESIZING, Leave.STUCK, 1)
-    assert "stopped by force and are still there" in standing.message
-    kind, why = await health(pool)
-    assert (kind, why.startswith("attempt w.1 does not leave")) == ("suspect", True)
-    assert await replicas(pool) == 3
-    await passes(pool, 10_000)
-    assert (await pool.state("w"), await pool.findings()) == (State.RESIZING, {})
+async def test_where_its_cluster_does_not_answer_for_a_while_it_has_its_new_size_after_that(pool: Pool) -> None:
+    await shrinks(pool)
+    ordered = await order(pool)
+    await falls_silent(pool)
+    assert await order(pool) == ordered
+    await answers_again(pool)
     await is_resized(pool)
-    assert (await pool.state("w"), await replicas(pool), (await health(pool))[0]) == (State.RUNNING, 1, "ready")
+    assert (await pool.state("w"), await replicas(pool)) == (State.RUNNING, 1)
+    assert await pool.findings() == {}
+
+
+async def test_where_its_cluster_does_not_answer_it_can_be_told_to_leave_as_a_whole(pool: Pool) -> None:
+    await shrinks(pool)
+    await falls_silent(pool)
+    assert (await pool.adjusts("expire", "w")).standing.state is State.STOPPING
     assert await pool.findings() == {}
 
 
@@ -140,30 +130,14 @@ async def test_only_nodes_are_suspect_on_which_somebody_does_not_leave(pool: Poo
 
 
 async def test_who_was_to_have_their_room_does_not_wait_for_what_is_stuck(pool: Pool) -> None:
-    await runs_as_endpoint(pool)
-    await pool.adjusts("resize", "w", count=6)
-    await pool.plan()
-    await is_resized(pool)
+    await runs_with(pool, 6)
     pool.clock.move(1_000)
     await pool.arrive(a_spec("urgent", gpus=6, tier=SlaTier.PREMIUM))
     assert await pool.states("w", "urgent") == [State.RESIZING, State.RESERVING]
     await pool.store.noticed(await pool.key("w"), (await order(pool)).notice)
     await passes(pool, GRACE + STEP + 1)
     await passes(pool, STEP + 1)
-    assert await pool.states("w", "urgent") == [State.RESIZING, State.WAITING]
-    assert await pool.findings() == {}
-
-
-@pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.SUSPENDED])
-async def test_what_is_stuck_and_is_to_end_has_its_whole_grace_first(pool: Pool, outcome: Outcome) -> None:
-    await is_stuck(pool)
-    await pool.adjusts("cancel" if outcome is Outcome.CANCELLED else "hold", "w")
-    told = await order(pool)
-    assert (await pool.state("w"), told.leave, told.resized) == (State.STOPPING, Leave.ORDERED, None)
-    assert await replicas(pool) == 3
-    assert await pool.findings() == {}
-    await pool.ends("w", Phase.CANCELLED)
-    assert (await pool.outcomes("w"), (await health(pool))[0]) == ([outcome], "ready")
+    assert await pool.states("w", "urgent") == [State.RUNNING, State.WAITING]
     assert await pool.findings() == {}
 
 
@@ -216,6 +190,88 @@ async def test_where_others_have_the_room_by_now_it_is_not_told_to_take_it(pool:
     await pool.sql("UPDATE nodes SET device_use = array_fill(1000, ARRAY[8])")
     told = await order(pool)
     assert (told.resized, told.why_anew) == (None, "others have the room by now")
+
+
+async def test_it_grows_on_other_nodes_as_it_runs(pool: Pool) -> None:
+    await pool.gets(*(a_view(node, gpus=1) for node in ("n1", "n2", "n3")))
+    await pool.arrive(a_spec("w", gpus=1, minimum=0, autoscale=RULES))
+    await pool.runs("w")
+    await becomes(pool, 3)
+    told = await order(pool)
+    assert told.resized is not None
+    assert (told.why_anew, len(told.resized.places)) == ("", 3)
+
+
+@pytest.mark.parametrize("change", [5, 2])
+@pytest.mark.parametrize(
+    ("phase", "outcome", "state"),
+    [
+        (Phase.FAILED, Outcome.FAILED, State.WAITING),
+        (Phase.SUCCEEDED, Outcome.FINISHED, State.SUCCEEDED),
+        (Phase.LOST, Outcome.LOST, State.WAITING),
+        (Phase.CANCELLED, Outcome.LOST, State.WAITING),
+    ],
+)
+async def test_what_ends_while_it_changes_its_size_has_ended_as_it_did(
+    pool: Pool, change: int, phase: Phase, outcome: Outcome, state: State
+) -> None:
+    await runs_with(pool, 4, retries=3)
+    await becomes(pool, change, after=400)
+    pool.clock.move(100)
+    await pool.ends("w", phase)
+    assert (await pool.outcomes("w"), await pool.state("w"), await replicas(pool)) == ([outcome], state, 0)
+    (row,) = await pool.sql("SELECT failures, preemptions, epoch FROM workloads WHERE id = 'w'")
+    assert tuple(row.values()) == (outcome is Outcome.FAILED, 0, 1)
+    (ended,) = await pool.sql("SELECT stop_at, stop_as, leave, lost_milli_seconds FROM attempts WHERE id = 'w.1'")
+    assert (ended["stop_at"], ended["stop_as"], ended["leave"]) == (None, None, None)
+    assert ended["lost_milli_seconds"] == (4_000 * 520 if outcome is Outcome.LOST else 0), "nothing was ever saved"
+    assert [event.kind for event in await pool.store.events("w", 0)][-2:] == ["interrupted", state]
+    assert (await pool.snapshot()).stops == (), "nobody stopped it"
+    assert await pool.findings() == {}
+
+
+async def test_what_failed_while_it_changed_its_size_backs_off_and_comes_back_in_that_size(pool: Pool) -> None:
+    await runs_with(pool, 4, retries=3)
+    await becomes(pool, 2, after=400)
+    await pool.ends("w", Phase.FAILED)
+    assert (await pool.intervals("w"))[-1][0] == "backing-off"
+    pool.clock.move(100)
+    await pool.plan()
+    assert (await pool.state("w"), await replicas(pool), (await pool.key("w")).epoch) == (State.RESERVED, 2, 2)
+
+
+async def test_who_was_to_have_its_room_has_it_when_it_fails_instead(pool: Pool) -> None:
+    await runs_with(pool, 6)
+    await pool.arrive(a_spec("urgent", gpus=6, tier=SlaTier.PREMIUM))
+    assert await pool.states("w", "urgent") == [State.RESIZING, State.RESERVING]
+    await pool.ends("w", Phase.FAILED)
+    assert await pool.states("w", "urgent") == [State.FAILED, State.RESERVED]
+    assert await pool.findings() == {}
+
+
+async def test_who_was_to_have_its_room_has_it_when_it_is_smaller(pool: Pool) -> None:
+    await runs_with(pool, 6)
+    await pool.arrive(a_spec("urgent", gpus=6, tier=SlaTier.PREMIUM))
+    await is_resized(pool)
+    assert await pool.states("w", "urgent") == [State.RUNNING, State.RESERVED]
+    assert await pool.findings() == {}
+
+
+async def test_what_had_its_new_size_before_it_ended_is_told_in_that_order(pool: Pool) -> None:
+    await runs_with(pool, 4, retries=3)
+    await becomes(pool, 2, after=400)
+    await pool.ends("w", Phase.FAILED, resized=(await order(pool)).notice)
+    assert [event.kind for event in await pool.store.events("w", 0)][-2:] == ["running", "waiting"]
+    (ended,) = await pool.sql("SELECT replicas, outcome FROM attempts WHERE id = 'w.1'")
+    assert tuple(ended.values()) == (2, "failed")
+    assert (await replicas(pool), await pool.findings()) == (0, {})
+
+
+async def test_what_is_lost_soon_after_a_change_of_its_size_was_not_preempted(pool: Pool) -> None:
+    await runs_with(pool, 4)
+    pool.clock.move(1)
+    await pool.ends("w", Phase.LOST)
+    assert await pool.outcomes("w") == [Outcome.LOST]
 
 
 async def test_demand_may_end_it_while_it_changes_its_size(pool: Pool) -> None:

@@ -14,7 +14,7 @@ from corral.policy import Approvals, Policy, PolicyOrder
 from corral.rollout import Change, Conditions, RolloutOrder, RolloutState, RolloutStatus, WhatIf
 from corral.signing import begun, updated
 from corral.wire import Steering
-from domain.rollout import what_if
+from domain.operations.rollout import what_if
 from tests.activities.store.pool import Pool, a_spec, a_view, is_signed
 from tests.builders import UNPROMISED, a_queue, a_quota
 
@@ -99,6 +99,18 @@ async def test_it_is_applied_on_the_world_of_its_token_and_done_when_it_was_watc
     pool.clock.move(1)
     assert told(await advances(pool)) == (RolloutState.DONE, "no condition was breached")
     assert await in_force(pool) == ["eu", "default"]
+
+
+async def test_one_that_is_called_off_before_it_begins_never_does(pool: Pool) -> None:
+    """A step of it that was on its way comes late."""
+    await one_runs(pool)
+    order = an_order(token=(await asks(pool)).token)
+    status = await pool.store.steer_rollout("eu-only", Steering.ABORT, BEN, "once", order)
+    assert (*told(status), status.trail[-1].who) == (RolloutState.ABORTED, "looks good", "ben")
+    assert await pool.another_store().begin_rollout(order) == status
+    assert await in_force(pool) == ["default"]
+    with pytest.raises(NotAllowed, match="belongs to another operation"):
+        await pool.store.steer_rollout("eu-only", Steering.ABORT, BEN, "again", an_order(NO_A100))
 
 
 async def test_a_step_that_is_done_again_changes_nothing(pool: Pool) -> None:

@@ -14,7 +14,7 @@ from activities.store.postgres import PostgresStore
 from corral.api import QueueTree, Reason, SlaTier, State
 from corral.policy import Limits, Policy
 from domain.decision import Plan, Start
-from domain.fleet import NodeShare, Placement, Replica, Room
+from domain.pool.fleet import NodeShare, Placement, Replica, Room
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import UNPROMISED, a_queue, a_quota

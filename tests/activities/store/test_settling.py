@@ -8,9 +8,9 @@ import pytest
 from activities.answers import AttemptKey
 from activities.ports import Phase
 from corral.api import Outcome, Reason, SlaTier, State
-from domain.accounting import Interval, IntervalKind, gpu_fraction
 from domain.decision import Plan
-from domain.lifecycle import Leave
+from domain.pool.lifecycle import Leave
+from domain.quota.accounting import Interval, IntervalKind, gpu_fraction
 from tests.activities.store.pool import Pool, a_spec, a_view, noon
 
 

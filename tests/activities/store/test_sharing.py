@@ -18,9 +18,9 @@ from corral.api import (
     WorkloadTerms,
 )
 from domain.decision import Plan
-from domain.outlook import needs_of
-from domain.request import form
-from domain.workload import Waiting
+from domain.pool.workload import Waiting
+from domain.worlds.outlook import needs_of
+from domain.worlds.request import form
 from tests.activities.store.pool import Pool, a_view
 from tests.builders import NOON, a_queue
 

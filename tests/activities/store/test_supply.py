@@ -28,7 +28,7 @@ from corral.api import (
 )
 from corral.policy import Limits, Policy, QuotaModel
 from domain.decision import Plan
-from domain.quota import QuotaError
+from domain.quota.tree import QuotaError
 from domain.snapshot import Snapshot
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.builders import NOON, UNPROMISED, a_queue, a_quota

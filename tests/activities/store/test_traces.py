@@ -7,23 +7,33 @@ import pytest
 
 from activities.answers import Notice
 from activities.deciding import Decider
-from activities.store.steps import RoundTimes
+from activities.store.steps import RoundSpan, RoundTimes
 from tests.activities.store.pool import Pool, a_spec, a_view
 
-FIRST, SECOND, ROUND = "00-first-01", "00-second-01", "00-round-01"
+FIRST, SECOND = "00-first-01", "00-second-01"
 
 
 @dataclass
 class RoundsSeen:
-    """Remembers whom rounds concerned; the span of each is the same."""
+    """Remembers whom rounds concerned; their spans are numbered from 1."""
 
     concerned: list[Sequence[str]] = field(default_factory=list)
+    begun: int = 0
 
-    def __call__(self, times: RoundTimes, traces: Sequence[str]) -> str:
+    def __call__(self, trigger: str) -> RoundSpan:
+        self.begun += 1
+        return RoundSeen(self, f"00-round-{self.begun}")
+
+
+@dataclass
+class RoundSeen(RoundSpan):
+    rounds: RoundsSeen
+    place: str | None
+
+    def end(self, times: RoundTimes, concerned: Sequence[str]) -> None:
         assert times.tries == 1
         assert times.seconds > 0
-        self.concerned.append(traces)
-        return ROUND
+        self.rounds.concerned.append(concerned)
 
 
 @pytest.fixture
@@ -57,7 +67,7 @@ async def test_news_bear_the_workloads_trace_and_the_round_that_decided(pool: Po
 
     (notice,) = await plans(pool)
 
-    assert (notice.standing.workload, notice.trace, notice.round) == ("waits", SECOND, ROUND)
+    assert (notice.standing.workload, notice.trace, notice.round) == ("waits", SECOND, "00-round-3")
     assert seen.concerned == [[FIRST], [SECOND], [SECOND]]
 
 
@@ -75,7 +85,22 @@ async def test_what_was_not_delivered_is_told_in_the_trace_as_well(pool: Pool, s
     await pool.runs("first", "untraced")
     notices = await pool.store.undelivered(0)
     assert {notice.standing.workload: notice.trace for notice in notices} == {"first": FIRST, "untraced": None}
-    assert {notice.round for notice in notices} == {None}
+    assert {notice.round for notice in notices} == {None}, "no round decided that they run"
+
+
+async def test_what_a_round_decided_is_told_again_with_the_same_link_by_whichever_worker(pool: Pool, seen: RoundsSeen) -> None:
+    await submits(pool, {"first": FIRST})
+    await submits(pool, {"waits": SECOND, "untraced": None}, gpus=4)
+    await pool.adjusts("cancel", "first")
+    told = await plans(pool)
+
+    again = {notice.id: notice for notice in await pool.another_store().undelivered(0)}
+
+    assert [again[notice.id] for notice in told] == told
+    assert {notice.standing.workload: (notice.trace, notice.round) for notice in told} == {
+        "waits": (SECOND, "00-round-3"),
+        "untraced": (None, None),
+    }
 
 
 async def test_submitted_again_a_workload_keeps_its_first_trace_and_concerns_no_round(pool: Pool, seen: RoundsSeen) -> None:

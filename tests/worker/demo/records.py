@@ -7,7 +7,7 @@ from typing import Any
 
 from activities.store.rows import AttemptRow, WorkloadRow
 from corral.api import WHOLE, FleetStatus, Outcome, QueueSpec, QueueTree, QuotaSpec, RoundStatus, SlaTier, State
-from domain.accounting import Interval, IntervalKind
+from domain.quota.accounting import Interval, IntervalKind
 from tests.builders import NOON, a_workload
 from worker.demo.driver import Course, Done
 from worker.demo.folding import Run

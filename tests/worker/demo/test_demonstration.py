@@ -9,10 +9,10 @@ from rich.console import Console
 from activities.providers.local import LocalNode
 from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedRegion
 from corral.api import QueueSpec, QueueTree, QuotaSpec, ReplicaGroup, SlaTier, State, Target, WorkloadSpec
+from tests.ports import free_port
 from worker.demo.report import Report
 from worker.demo.run import demo_settings, demonstrate
 from worker.demo.scenario import Arrival, Deed, Scenario, Verb
-from worker.embedded import free_port
 from worker.fleet_file import FleetFile, LocalEntry, SimulatedEntry
 from worker.settings import Settings
 from worker.supervision import CannotStart, Supervisor

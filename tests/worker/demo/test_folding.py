@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from corral.api import Outcome, Reason, SlaTier, State
-from domain.accounting import IntervalKind
+from domain.quota.accounting import IntervalKind
 from tests.worker.demo.records import a_round, a_row, a_run, an_attempt, intervals, minute
 from worker.demo.driver import Done
 from worker.demo.folding import report

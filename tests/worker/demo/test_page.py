@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from corral.api import Outcome, Reason, SlaTier, State
-from domain.accounting import IntervalKind
+from domain.quota.accounting import IntervalKind
 from tests.worker.demo.records import a_row, a_run, an_attempt, intervals, minute
 from worker.demo.charts import charts
 from worker.demo.folding import report

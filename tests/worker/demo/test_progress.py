@@ -1,6 +1,7 @@
 """Progress: whatever happens can be shown, on a terminal and elsewhere."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -62,6 +63,12 @@ def test_lines_are_written_now_and_then() -> None:
     assert "run the workloads ..." in shown.getvalue()
     assert "24 submitted, 8 ended" in shown.getvalue()
     assert "25 submitted" not in shown.getvalue()
+
+
+def test_before_anything_was_submitted_a_line_ends_with_the_counts() -> None:
+    shown = io.StringIO()
+    Lines(Console(file=shown, width=140)).show(replace(GLIMPSE, states={}), submitted=0)
+    assert shown.getvalue().endswith("0 submitted, 0 ended\n")
 
 
 @pytest.mark.parametrize(("is_terminal", "kind"), [(True, Picture), (False, Lines)])

@@ -1,6 +1,7 @@
 """What is recorded of rounds and of telling workflows, and how it is tied to the traces of workloads."""
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -64,16 +65,18 @@ def a_notice(trace: str | None, round: str | None = None) -> Notice:
 
 
 def test_a_round_is_a_trace_of_its_own_that_links_to_those_whom_it_concerned(recorded: Recorded) -> None:
-    place = recorded.spans.round(RoundTimes("planner", tries=2, seconds=0.25), [SUBMITTED, a_trace(7)])
+    round = recorded.spans.round("planner")
+    between = time.time_ns()
+    round.end(RoundTimes("planner", tries=2), [SUBMITTED, a_trace(7)])
 
     span = recorded.only
     assert (span.name, span.parent) == ("Round:planner", None)
     assert linked(span) == [SUBMITTED, a_trace(7)]
     assert span.context is not None
-    assert place == written(span.context)
+    assert round.place == written(span.context)
     assert span.end_time is not None
     assert span.start_time is not None
-    assert span.end_time - span.start_time == 250_000_000
+    assert span.start_time <= between <= span.end_time
     assert dict(span.attributes or {}) == {
         "corral.round.tries": 2,
         "corral.round.traces": 2,
@@ -84,7 +87,7 @@ def test_a_round_is_a_trace_of_its_own_that_links_to_those_whom_it_concerned(rec
 def test_a_round_about_many_links_to_the_first_and_says_how_many_are_left_out(recorded: Recorded) -> None:
     traces = [a_trace(number) for number in range(1, 2_001)]
 
-    recorded.spans.round(RoundTimes("planner"), traces)
+    recorded.spans.round("planner").end(RoundTimes("planner"), traces)
 
     assert linked(recorded.only) == traces[:MOST_LINKS]
     assert recorded.only.dropped_links == 0
@@ -95,7 +98,9 @@ def test_a_round_about_many_links_to_the_first_and_says_how_many_are_left_out(re
 
 def test_of_rounds_no_more_is_kept_than_the_settings_say() -> None:
     recorded = recording(Settings(traces_ratio=0))
-    assert recorded.spans.round(RoundTimes("planner"), [SUBMITTED]) is None
+    round = recorded.spans.round("planner")
+    round.end(RoundTimes("planner"), [SUBMITTED])
+    assert round.place is None
     assert recorded.finished.get_finished_spans() == ()
 
 
@@ -111,7 +116,13 @@ def test_a_workload_is_told_in_its_own_trace_whichever_the_worker_is_in(recorded
     assert (told.attributes or {})["corral.workload"] == "train"
 
 
-def test_what_is_told_again_later_has_the_trace_and_no_round(recorded: Recorded) -> None:
+def test_a_round_that_concerned_no_trace_is_not_recorded(recorded: Recorded) -> None:
+    recorded.spans.round("planner")
+    recorded.spans.round("admission").end(RoundTimes("admission"), [SUBMITTED])
+    assert recorded.only.name == "Round:admission"
+
+
+def test_what_no_round_decided_has_the_trace_and_no_link(recorded: Recorded) -> None:
     with recorded.spans.telling(a_notice(SUBMITTED)):
         pass
     assert (recorded.only.parent, recorded.only.links) == (read(SUBMITTED), ())

@@ -1,0 +1,1 @@
+"""The calendar: windows that recur, by the clocks of a place, and what is kept for them."""

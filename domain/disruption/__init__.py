@@ -1,0 +1,1 @@
+"""Disruption: who may be disturbed, by which means, and what that costs."""

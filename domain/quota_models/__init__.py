@@ -1,0 +1,1 @@
+"""Quota models: whose turn it is, and what it comes to."""

@@ -1,0 +1,258 @@
+"""Rank: whose turn it is, lexicographic and not scriptable."""
+
+from collections.abc import Collection, Container, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush, merge
+from operator import is_
+from typing import NamedTuple
+
+from corral.api import Ordering
+from domain.facts import Facts
+from domain.pool.fleet import Amount
+from domain.pool.standing import TIERS
+from domain.pool.workload import Waiting, open_from
+from domain.quota.usage import ShareKey, Usage, Use
+from domain.remembered.lanes import Backlog, Lane, age
+from domain.worlds.request import form
+
+Rank = tuple[int, bool, tuple[ShareKey, ...], int, datetime, str]
+"""The order of `semantics.md` 1: tier, quota band, fair share, priority (aged), age, id. The least goes first."""
+
+Uses = tuple[Use | None, ...]
+"""What the nodes from a queue to below its root use of everything."""
+
+Place = tuple[int, int, datetime, str]
+"""The order inside a queue that starts its work strictly in turn: tier, priority (aged), age, id."""
+
+
+class Line:
+    """Everybody who waits, always led by whose turn it is in the world as it has become; it lives inside one pass.
+
+    Workloads of one kind stand in one lane, the oldest in front, and only the first of a lane is ranked. A start makes a
+    queue's rank worse and never better, so that only whoever leads needs to be looked at again.
+    """
+
+    def __init__(self, waiting: Collection[Waiting], usage: Usage, facts: Facts) -> None:
+        self._facts, self._seen = facts, _Seen(facts)
+        self._strict: dict[str, _Lane] = {}
+        self._led: dict[str, _Lane] = {}
+        self._backlog = facts.backlog(waiting)
+        self._heap = [(self._rank(lane, usage), lane) for lane in self._lanes()]
+        heapify(self._heap)
+
+    def next(self, usage: Usage) -> Waiting | None:
+        """Whose turn it is now, or none when nobody is left. Of a strict queue the next one only follows after `step`."""
+        while self._heap:
+            rank, lane = heappop(self._heap)
+            if lane.first is None:
+                continue
+            if (now := self._rank(lane, usage)) <= rank:
+                workload = lane.step()
+                self._led[workload.id] = lane
+                if lane.first is not None and not lane.is_strict:
+                    heappush(self._heap, (self._rank(lane, usage), lane))
+                return workload
+            heappush(self._heap, (now, lane))
+        return None
+
+    def step(self, queue: str, usage: Usage) -> None:
+        """Let the next of a strict queue come forward."""
+        lane = self._strict.get(queue)
+        if lane is not None and lane.first is not None:
+            heappush(self._heap, (self._rank(lane, usage), lane))
+
+    def pass_over(self, workload: Waiting) -> None:
+        """Let nobody have a turn who is like one that had its own. In a strict queue nobody is passed over."""
+        lane = self._led[workload.id]
+        if not lane.is_strict:
+            lane.end()
+
+    def is_strict(self, workload: Waiting) -> bool:
+        """Whether its queue starts its work strictly in turn."""
+        return self._led[workload.id].is_strict
+
+    def again(self, usage: Usage) -> None:
+        """Rank everybody anew: somebody gave quota back."""
+        self._heap = [(self._rank(lane, usage), lane) for _, lane in self._heap if lane.first is not None]
+        heapify(self._heap)
+
+    def left(self) -> list[Waiting]:
+        """The first of every kind of those who had no turn, queue by queue in their order: all are in strict ones."""
+        return [first for lane in self._strict.values() for first in lane.first_of_kinds(self._led)]
+
+    def _lanes(self) -> Iterable["_Lane"]:
+        strict: dict[str, list[Lane]] = {}
+        backlog = self._backlog
+        for lane in sorted(backlog.lanes, key=lambda lane: age(backlog.first(lane))):
+            queue = lane.members[0].spec.queue
+            if _is_strict(queue, self._facts):
+                strict.setdefault(queue, []).append(lane)
+            else:
+                yield _Lane(queue, [lane], backlog, self._facts)
+        for queue, lanes in strict.items():
+            self._strict[queue] = _Lane(queue, lanes, backlog, self._facts, is_strict=True)
+            yield self._strict[queue]
+
+    def _rank(self, lane: "_Lane", usage: Usage) -> Rank:
+        """The rank of a lane's first workload, remembered while neither that nor what its queue uses changes."""
+        standing, first = self._seen.standing(lane.queue, usage), lane.head
+        if lane.ranked is None or lane.ranked[0] is not first or lane.ranked[1] is not standing:
+            lane.ranked = first, standing, self._ranked(lane, standing, usage)
+        return lane.ranked[2]
+
+    def _ranked(self, lane: "_Lane", standing: "_Standing", usage: Usage) -> Rank:
+        tier, priority, submitted_at, id = lane.place
+        is_within = lane.queue not in self._facts.tree.overspent and any(
+            standing.is_within(wish, usage) for wish in lane.wishes(self._facts)
+        )
+        return tier, not is_within, standing.share(usage, is_within=is_within), priority, submitted_at, id
+
+
+@dataclass(slots=True, eq=False)
+class _Standing:
+    """How a queue stands while it, and those above it but its root, use the same; what follows from that is worked out once."""
+
+    queue: str
+    uses: Uses
+    facts: Facts
+    keys: dict[tuple[bool, float], ShareKey]
+    """One key for all that are equal, by what mostly decides: the same object is told to be equal at a glance."""
+    _borrowed: dict[str, Amount] = field(default_factory=dict)
+    _shares: dict[bool, tuple[ShareKey, ...]] = field(default_factory=dict)
+
+    def is_within(self, wish: "_Wish", usage: Usage) -> bool:
+        """Whether the wish would let the queue live on its own for one of the SKUs."""
+        return not wish.milli or any(self._has_borrowed(sku, usage) + wish.milli <= 0 for sku in wish.skus)
+
+    def _has_borrowed(self, sku: str, usage: Usage) -> Amount:
+        if (known := self._borrowed.get(sku)) is None:
+            known = self._borrowed[sku] = usage.borrowed(self.queue, sku)
+        return known
+
+    def share(self, usage: Usage, *, is_within: bool) -> tuple[ShareKey, ...]:
+        """How much of its fair surplus the queue has."""
+        if (known := self._shares.get(is_within)) is None:
+            known = self._shares[is_within] = self._share(usage, is_within=is_within)
+        return known
+
+    def _share(self, usage: Usage, *, is_within: bool) -> tuple[ShareKey, ...]:
+        if self.queue not in usage.tree.paths:
+            return ()
+        keys = [share.key for share in self.facts.fair.of_queue(self.queue, usage, is_within=is_within)]
+        alike = [self.keys.setdefault(key[:2], key) for key in keys]
+        return tuple([known if known == key else key for key, known in zip(keys, alike, strict=True)])
+
+
+class _Seen:
+    """How each queue was last seen to stand: the same object for as long as that is so."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts, tree = facts, facts.tree
+        names = sorted({name for _, name in tree.standings})
+        self._keys = {
+            queue: [(node, name) for node in (path[:-1] or path) for name in names if (node, name) in tree.standings]
+            for queue, path in tree.paths.items()
+        }
+        self._usage: Usage | None = None
+        self._now: dict[str, _Standing] = {}
+        self._last: dict[str, _Standing] = {}
+        self._keys_of_shares: dict[tuple[bool, float], ShareKey] = {}
+
+    def standing(self, queue: str, usage: Usage) -> _Standing:
+        """How the queue stands now."""
+        if usage is not self._usage:
+            self._usage, self._now = usage, {}
+        if (known := self._now.get(queue)) is None:
+            get, last = usage.uses.get, self._last.get(queue)
+            uses = tuple([get(key) for key in self._keys.get(queue, ())])
+            is_same = last is not None and all(map(is_, uses, last.uses))
+            known = last if last is not None and is_same else _Standing(queue, uses, self._facts, self._keys_of_shares)
+            self._now[queue] = self._last[queue] = known
+        return known
+
+
+class _Wish(NamedTuple):
+    """What a request that is open needs at least, in thousandths, and on which SKUs."""
+
+    skus: tuple[str, ...]
+    milli: Amount
+
+
+class _Lane:
+    """Workloads that have their turns one after the other; of a strict queue all that wait in it, whatever they ask for.
+
+    Of a kind all have one tier and one priority, so that they go by age, whatever waiting adds to that.
+    """
+
+    def __init__(self, queue: str, lanes: list[Lane], backlog: Backlog, facts: Facts, *, is_strict: bool = False) -> None:
+        self.queue, self.is_strict = queue, is_strict
+        self._lanes, self._backlog, self._facts = lanes, backlog, facts
+        every = map(backlog.of, lanes)
+        self._line = merge(*every, key=self._key) if is_strict else backlog.of(lanes[0])
+        self.first: Waiting | None = next(self._line, None)
+        self.ranked: tuple[Waiting, _Standing, Rank] | None = None
+        self._placed: tuple[Waiting, Place] | None = None
+        self._asked: tuple[Waiting, list[_Wish]] | None = None
+
+    @property
+    def head(self) -> Waiting:
+        """The first, where there is one."""
+        assert self.first is not None
+        return self.first
+
+    @property
+    def place(self) -> Place:
+        """The place of the first, whatever its queue uses."""
+        if self._placed is None or self._placed[0] is not self.first:
+            self._placed = self.head, self._key(self.head)
+        return self._placed[1]
+
+    def step(self) -> Waiting:
+        """Let the first go; tells who it was."""
+        first, self.first = self.head, next(self._line, None)
+        return first
+
+    def end(self) -> None:
+        """Let everybody go."""
+        self._line, self.first = iter(()), None
+
+    def first_of_kinds(self, but: Container[str]) -> list[Waiting]:
+        """The first of every kind but for these workloads."""
+        every = ((workload for workload in self._backlog.of(lane) if workload.id not in but) for lane in self._lanes)
+        return sorted((first for each in every if (first := next(each, None)) is not None), key=self._key)
+
+    def wishes(self, facts: Facts) -> list[_Wish]:
+        """What its first workload may have by now; of a kind all ask for the same, and it opens to them at once."""
+        first = self.head
+        if self._asked is None or (self.is_strict and self._asked[0] is not first):
+            came = first.submitted_at
+            opened = [wish for wish in form(first).wishes if open_from(came, wish.target.after_seconds) <= facts.now]
+            self._asked = first, [_Wish(each.target.skus or facts.tree.skus, each.gang.minimum_milli) for each in opened]
+        return self._asked[1]
+
+    def __lt__(self, other: "_Lane") -> bool:
+        """Ranks are never equal, for they end with an id."""
+        return self.head.id < other.head.id
+
+    def _key(self, workload: Waiting) -> Place:
+        return _place(workload, self._facts)
+
+
+def _is_strict(queue: str, facts: Facts) -> bool:
+    return queue in facts.queues and facts.queues[queue].ordering is Ordering.STRICT_FIFO
+
+
+def _place(workload: Waiting, facts: Facts) -> Place:
+    return TIERS.index(facts.tree.tier(workload.spec)), -aged_priority(workload, facts), workload.submitted_at, workload.id
+
+
+def aged_priority(workload: Waiting, facts: Facts) -> int:
+    """The priority with what waiting has added to it, so that nobody waits for ever behind a stream of higher priority.
+
+    It orders turns only. Who may be stopped for whom is decided by the priority itself: work that was stopped keeps its age,
+    and would take its turn back at once.
+    """
+    step = facts.policy.rank.ageing_seconds_per_priority
+    waited = max(timedelta(), facts.now - workload.submitted_at)
+    return workload.spec.priority + (waited // timedelta(seconds=step) if step else 0)

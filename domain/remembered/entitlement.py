@@ -1,0 +1,336 @@
+"""Entitlement: which work of a queue its nominal quota covers; the rest is over quota, entitled to nothing."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from heapq import heappop, heappush
+from itertools import chain, repeat
+from operator import itemgetter
+from typing import NamedTuple
+
+from domain.pool.fleet import Amount
+from domain.pool.roll import Roll
+from domain.pool.standing import Standing, standing
+from domain.pool.versions import Versions
+from domain.pool.workload import ALWAYS, Active, Waiting, open_from
+from domain.quota.accounting import entitled_milli
+from domain.quota.tree import QuotaTree
+from domain.snapshot import Snapshot
+from domain.worlds.request import form
+
+Demand = Waiting | Active
+
+Precedence = tuple[Standing, float, str, bool]
+
+Taken = Sequence[tuple[str, Amount]]
+"""By SKU."""
+
+BLOCK = 64
+"""Of a queue's line, which is looked at anew where something changes; more than twice as many are parted."""
+
+
+class Coverage(NamedTuple):
+    """What nominal quota covers, by workload id: thousandths, where it is any, and of whom nothing is covered.
+
+    Work of queues of which nothing can be covered is in neither. `misjudged` are those of whom the record says the other,
+    and `turned` those of whom this is not what it was.
+    """
+
+    covered: Mapping[str, Amount]
+    over: Versions[bool]
+    misjudged: frozenset[str]
+    turned: frozenset[str]
+
+
+class Entitlement:
+    """Thousandths that the nominal quota of its queue covers, by workload; see docs/decisions/over-quota.md.
+
+    Nominal goes to the work of a queue by tier, priority and age, whether it runs or waits: what waits is promised as much
+    as what runs. A gang is covered with its minimum or not at all, and what it has beyond its minimum as far as that goes.
+    Nothing is covered of a queue that is beyond a soft budget.
+
+    It remembers the queues between rounds, and looks again at where the work or the rows of one have changed, and no further
+    than that makes a difference.
+    """
+
+    def __init__(self) -> None:
+        self._roll = Roll[Demand]()
+        self._lines: dict[str, _Line] = {}
+        self._covered: dict[str, Amount] = {}
+        self._over = Versions[bool]()
+        self._record = Versions[bool]()
+        self._misjudged: set[str] = set()
+
+    def take(self, snapshot: Snapshot, tree: QuotaTree, now: datetime) -> Coverage:
+        """What is covered now."""
+        news: dict[str, Amount | None] = {}
+        turnover = self._roll.take(_latest(snapshot.active), snapshot.waiting, snapshot.bystanders)
+        for demand in turnover.gone:
+            self._lines[demand.spec.queue].leave(demand)
+            news[demand.id] = None
+        for queue, come in _by_queue(turnover.come).items():
+            self._lines.setdefault(queue, _Line()).join(come, now)
+        for queue, line in self._lines.items():
+            news.update(line.news(_Own.of(queue, tree), now))
+        for workload, milli in news.items():
+            if milli:
+                self._covered[workload] = milli
+            else:
+                self._covered.pop(workload, None)
+        over = self._over.with_({workload: True if milli == 0 else None for workload, milli in news.items()})
+        self._compare(over, snapshot.over_quota)
+        return Coverage(dict(self._covered), over, frozenset(self._misjudged), frozenset(news))
+
+    def _compare(self, over: Versions[bool], record: Versions[bool]) -> None:
+        """Know of whom the record says the other; only looks at what is different there or here."""
+        there, here = record.since(self._record), over.since(self._over)
+        known = there is None or here is None
+        for workload in {*over, *record, *self._misjudged} if known else {*(there or ()), *(here or ())}:
+            if (workload in over) != (workload in record):
+                self._misjudged.add(workload)
+            else:
+                self._misjudged.discard(workload)
+        self._over, self._record = over, record
+
+
+def within_quota(snapshot: Snapshot, tree: QuotaTree, now: datetime) -> dict[str, Amount]:
+    """What is covered, by workload id, for one round alone; work of queues of which nothing is covered is left out."""
+    coverage = Entitlement().take(snapshot, tree, now)
+    return {**dict.fromkeys(coverage.over, 0), **coverage.covered}
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What a queue owns: the names of its rows that bound each SKU, and the nominal under every name."""
+
+    rows: Mapping[str, Sequence[str]]
+    nominal: Mapping[str, Amount]
+
+    @classmethod
+    def of(cls, queue: str, tree: QuotaTree) -> "_Own | None":
+        """What is worth asking for; none for a queue that is unknown, or beyond a soft budget."""
+        if queue not in tree.paths or queue in tree.overspent:
+            return None
+        rows = {sku: tree.rows(queue, sku) for sku in tree.skus}
+        return cls(rows, {name: tree.standings[queue, name].quota.nominal for names in rows.values() for name in names})
+
+
+class _Holding(NamedTuple):
+    """What an attempt has, by SKU, and how much of that must be covered for any of it to be."""
+
+    id: str
+    has: tuple[tuple[str, Amount], ...]
+    enough: Amount
+
+    def taken(self, left: "_Left", now: datetime) -> Taken:
+        """What is covered of it; nothing is where too little is left."""
+        taken = [(sku, min(milli, left.of(sku))) for sku, milli in self.has]
+        return taken if sum([milli for _, milli in taken]) >= self.enough else []
+
+
+class _Wanting(NamedTuple):
+    """What waiting work may have, at the very least: under each target from when on, which SKUs (none: any), and how much."""
+
+    id: str
+    wants: tuple[tuple[datetime, tuple[str, ...], Amount], ...]
+
+    def taken(self, left: "_Left", now: datetime) -> Taken:
+        """The minimum of the first target that is open and for which there is enough."""
+        for opens_at, skus, least in self.wants:
+            if opens_at <= now:
+                for sku in skus or left.rows:
+                    if 0 < least <= left.of(sku):
+                        return [(sku, least)]
+        return []
+
+
+def _ask(demand: Demand) -> _Holding | _Wanting:
+    if isinstance(demand, Active):
+        return _Holding(demand.id, tuple(demand.placement.by_sku.items()), min(demand.milli, entitled_milli(demand.spec)))
+    asked, came = form(demand), demand.submitted_at
+    opening = [open_from(came, delay) for delay in asked.delays] if asked.delays else repeat(ALWAYS)
+    skus = [wish.target.skus for wish in asked.wishes]
+    return _Wanting(demand.id, tuple(zip(opening, skus, asked.minimums, strict=False)))
+
+
+class _Left:
+    """What is left of what a queue owns, by the names of its rows."""
+
+    def __init__(self, own: _Own) -> None:
+        self.rows, self._left = own.rows, dict(own.nominal)
+        self.is_used_up = not any(self._left.values())
+
+    @property
+    def amounts(self) -> Mapping[str, Amount]:
+        """As it is now."""
+        return dict(self._left)
+
+    def become(self, amounts: Mapping[str, Amount]) -> None:
+        """Be what was once left."""
+        self._left = dict(amounts)
+        self.is_used_up = not any(self._left.values())
+
+    def of(self, sku: str) -> Amount:
+        """How much of a SKU."""
+        rows = self.rows.get(sku, ())
+        return self._left[rows[0]] if len(rows) == 1 else min([self._left[name] for name in rows], default=0)
+
+    def take(self, taken: Taken) -> Amount:
+        """Take this away; tells how much it is."""
+        total = 0
+        for sku, milli in taken:
+            total += milli
+            for name in self.rows.get(sku, ()):
+                self._left[name] -= milli
+        if total:
+            self.is_used_up = not any(self._left.values())
+        return total
+
+
+@dataclass(slots=True)
+class _Block:
+    """Some of a line that follow each other, with what was covered of each, and with what was left before and after them."""
+
+    order: list[Precedence]
+    asks: list[_Holding | _Wanting]
+    covered: list[Amount | None]
+    before: Mapping[str, Amount] | None = None
+    """None where it has to be looked at anew."""
+    after: Mapping[str, Amount] = field(default_factory=dict)
+
+    def insert(self, come: Sequence[tuple[Precedence, _Holding | _Wanting]]) -> None:
+        """Some more."""
+        here = zip(self.order, self.asks, self.covered, strict=True)
+        every = sorted(chain(here, ((key, ask, None) for key, ask in come)), key=itemgetter(0))
+        self.order, self.asks = [key for key, _, _ in every], [ask for _, ask, _ in every]
+        self.covered = [milli for _, _, milli in every]
+
+    def remove(self, key: Precedence) -> None:
+        """One less."""
+        place = bisect_left(self.order, key)
+        del self.order[place], self.asks[place], self.covered[place]
+
+    def parted(self) -> "list[_Block]":
+        """Give what is too much for one to others, which follow it."""
+        if len(self.order) <= 2 * BLOCK:
+            return []
+        cuts = [slice(at, at + BLOCK) for at in range(BLOCK, len(self.order), BLOCK)]
+        others = [_Block(self.order[cut], self.asks[cut], self.covered[cut]) for cut in cuts]
+        del self.order[BLOCK:], self.asks[BLOCK:], self.covered[BLOCK:]
+        return others
+
+    def cover(self, left: _Left, now: datetime) -> Iterator[tuple[str, Amount]]:
+        """Give them of what is left; tells of whom it is not what it was."""
+        self.before = left.amounts
+        for place, ask in enumerate(self.asks):
+            milli = 0 if left.is_used_up else left.take(ask.taken(left, now))
+            if milli != self.covered[place]:
+                self.covered[place] = milli
+                yield ask.id, milli
+        self.after = left.amounts
+
+
+class _Line:
+    """The work of one queue, in the order in which nominal goes to it."""
+
+    def __init__(self) -> None:
+        self._blocks = [_Block([], [], [])]
+        self._stale: dict[int, _Block] = {}
+        """Those that have to be looked at anew, by object."""
+        self._openings: list[tuple[datetime, Precedence]] = []
+        """When some of it may ask for more than it did, and which; the next one first."""
+        self._own: _Own | None = None
+
+    def join(self, demands: Iterable[Demand], now: datetime) -> None:
+        """Some more; what they may ask for by now is looked at all the same."""
+        come: dict[int, list[tuple[Precedence, _Holding | _Wanting]]] = {}
+        for demand in demands:
+            key, ask = _precedence(demand), _ask(demand)
+            come.setdefault(self._place(key), []).append((key, ask))
+            if isinstance(ask, _Wanting):
+                for opens_at, _, _ in ask.wants:
+                    if opens_at > now:
+                        heappush(self._openings, (opens_at, key))
+        for place, those in sorted(come.items(), reverse=True):
+            block = self._look_again(place)
+            block.insert(those)
+            others = block.parted()
+            self._blocks[place + 1 : place + 1] = others
+            self._stale.update((id(other), other) for other in others)
+
+    def leave(self, demand: Demand) -> None:
+        """One less."""
+        block = self._look_again(place := self._place(key := _precedence(demand)))
+        block.remove(key)
+        if not block.order and len(self._blocks) > 1:
+            del self._blocks[place], self._stale[id(block)]
+            if place < len(self._blocks):
+                self._look_again(place)
+
+    def news(self, own: _Own | None, now: datetime) -> Mapping[str, Amount | None]:
+        """What is covered of each, where that is another amount than it was; none where nothing is owned."""
+        while self._openings and self._openings[0][0] <= now:
+            self._look_again(self._place(heappop(self._openings)[1]))
+        before, self._own = self._own, own
+        if own is None:
+            return {} if before is None else self._uncovered()
+        if own != before:
+            for place in range(len(self._blocks)):
+                self._look_again(place)
+        return self._covered_anew(own, now)
+
+    def _covered_anew(self, own: _Own, now: datetime) -> Mapping[str, Amount | None]:
+        """Look at every stale block, and at those behind it for as long as another amount is left than was."""
+        news, left, next_place = dict[str, Amount | None](), _Left(own), 0
+        for place in sorted(self._place_of(block) for block in self._stale.values()):
+            if place >= next_place:
+                left.become(self._blocks[place - 1].after if place else own.nominal)
+                for next_place in range(place, len(self._blocks)):
+                    if self._blocks[next_place].before == left.amounts:
+                        break
+                    news.update(self._blocks[next_place].cover(left, now))
+        self._stale = {}
+        return news
+
+    def _uncovered(self) -> Mapping[str, None]:
+        for block in self._blocks:
+            block.covered, block.before = [None] * len(block.asks), None
+        return dict.fromkeys(ask.id for block in self._blocks for ask in block.asks)
+
+    def _look_again(self, place: int) -> _Block:
+        block = self._blocks[place]
+        block.before = None
+        self._stale[id(block)] = block
+        return block
+
+    def _place_of(self, block: _Block) -> int:
+        return self._place(block.order[0]) if block.order else 0
+
+    def _place(self, key: Precedence) -> int:
+        """Of the block to which one belongs."""
+        if len(self._blocks) == 1:
+            return 0
+        return max(0, bisect_right(self._blocks, key, key=lambda block: block.order[0]) - 1)
+
+
+def _precedence(demand: Demand) -> Precedence:
+    tier, priority = standing(demand.spec.tier, demand.spec.priority)
+    return (-tier, -priority), demand.submitted_at.timestamp(), demand.id, isinstance(demand, Active)
+
+
+def _by_queue(demands: Iterable[Demand]) -> Mapping[str, Sequence[Demand]]:
+    found: dict[str, list[Demand]] = {}
+    for demand in demands:
+        found.setdefault(demand.spec.queue, []).append(demand)
+    return found
+
+
+def _latest(active: Sequence[Active]) -> Iterable[Active]:
+    """Of work that goes on in another shape, what it will have counts."""
+    latest = {each.id: each for each in active}
+    if len(latest) < len(active):
+        for each in active:
+            if each.epoch > latest[each.id].epoch:
+                latest[each.id] = each
+    return latest.values()

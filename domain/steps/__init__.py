@@ -1,0 +1,1 @@
+"""Steps of a round beside the turns."""

@@ -1,0 +1,121 @@
+"""Keeping: what is not over has a workflow, whoever has ended that; and a worker outlives the servers' absence."""
+
+import logging
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, cast
+
+import pytest
+from temporalio.client import Client
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from activities.store.migrations import Unusable, upgrade
+from activities.store.postgres import PostgresStore
+from corral import wire
+from corral.api import EvacuationOrder, OperationChange, PlaceKind
+from corral.policy import Policy
+from corral.reservation import ReservationSpec
+from corral.rollout import Change, RolloutOrder
+from corral.wire import Steering
+from tests.activities.store.pool import POOL, Pool, a_spec, a_view, noon
+from tests.ports import free_port
+from worker import keeping
+from worker.keeping import Keeper
+from worker.settings import Settings, embedded_database_url
+
+SINGLETONS = [wire.rounds_workflow_id(POOL), wire.growth_workflow_id(POOL)]
+ENOUGH = OperationChange(who="ben", reason="not needed any more")
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    """A pool with a node, and work on it."""
+    await upgrade(database_url)
+    pool = Pool.at(database_url)
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("training"))
+    await pool.runs("training")
+    yield pool
+    await pool.engine.dispose()
+
+
+class Starts:
+    """The part of a Temporal client that starts workflows, and remembers which; `over` have ended as they should."""
+
+    def __init__(self, over: Iterable[str] = ()) -> None:
+        self.ids: list[str] = []
+        self._over = set(over)
+
+    async def start_workflow(self, workflow: str, *_: object, id: str, **__: Any) -> None:
+        if id in self._over:
+            raise WorkflowAlreadyStartedError(id, workflow)
+        self.ids.append(id)
+
+
+def a_keeper(starts: Starts, store: PostgresStore) -> Keeper:
+    return Keeper(cast(Client, starts), POOL, store, ())
+
+
+def an_evacuation(id: str) -> EvacuationOrder:
+    return EvacuationOrder(id=id, kind=PlaceKind.NODE, place="aws/n1", reason="storm", who="ada", at_once=1)
+
+
+def a_reservation(id: str) -> ReservationSpec:
+    return ReservationSpec(id=id, start=noon(3600), seconds=60, accelerators=1, sku="h100", queues=("research",))
+
+
+async def has_ordered(pool: Pool) -> None:
+    """An evacuation and a roll-out, two of each, of which one is over."""
+    await pool.store.record_policy("at first")
+    for id in ("over", "storm"):
+        await pool.store.evacuate(an_evacuation(id))
+        change = Change(policy=Policy(name=id))
+        order = RolloutOrder(id=f"{id}-roll-out", change=change, reason="better", who="ada", watch_seconds=600)
+        await pool.store.begin_rollout(order)
+    await pool.store.steer_evacuation("over", Steering.ABORT, ENOUGH, "enough")
+    await pool.store.steer_rollout("over-roll-out", Steering.ABORT, ENOUGH, "enough")
+
+
+async def test_operations_that_are_not_over_have_a_workflow(pool: Pool) -> None:
+    await has_ordered(pool)
+    starts = Starts()
+    await a_keeper(starts, pool.store).look()
+    under_way = [wire.evacuation_workflow_id("storm"), wire.rollout_workflow_id("storm-roll-out")]
+    assert starts.ids == [*SINGLETONS, *under_way]
+
+
+async def test_what_ends_in_the_meantime_is_not_begun_again_and_keeps_nobody_else_waiting(pool: Pool) -> None:
+    await has_ordered(pool)
+    starts = Starts(over=[wire.evacuation_workflow_id("storm")])
+    await a_keeper(starts, pool.store).look()
+    assert starts.ids == [*SINGLETONS, wire.rollout_workflow_id("storm-roll-out")]
+
+
+async def test_of_many_reservations_some_are_looked_at_each_time(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "RESERVATIONS_AT_ONCE", 2)
+    for id in ("a", "b", "c", "over"):
+        await pool.store.reserve(a_reservation(id))
+    await pool.store.cancel_reservation("over")
+    starts = Starts()
+    keeper = a_keeper(starts, pool.store)
+    for _ in range(3):
+        await keeper.look()
+    assert [id for id in starts.ids if id not in SINGLETONS] == [wire.reservation_workflow_id(id) for id in "abcab"]
+
+
+async def test_a_worker_stops_when_the_record_does_not_take_it_any_more(pool: Pool) -> None:
+    keeper = a_keeper(Starts(), pool.store)
+    await pool.sql("UPDATE alembic_version SET version_num = '9999'")
+    await keeper.look()
+    await pool.sql("UPDATE compatibility SET version = '9999'")
+    with pytest.raises(Unusable, match="takes workers of version 9999 or newer"):
+        await keeper.look()
+
+
+async def test_a_worker_outlives_a_database_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    settings, starts = Settings(), Starts()
+    store = PostgresStore.connect(embedded_database_url(free_port(), "nobody"), settings.clock(), POOL)
+    with caplog.at_level(logging.WARNING):
+        await a_keeper(starts, store).look()
+    await store.aclose()
+    assert starts.ids == SINGLETONS
+    assert "could not make sure" in caplog.text
