@@ -145,14 +145,15 @@ class WorkloadLifecycle:
             await workflow.wait_condition(
                 lambda: call.done() or self._now.epoch != epoch or self._now.state not in meant_for or self._is_long
             )
-            if call.done():
-                await self._learn_from(call)
-                return True
-            return self._now.epoch != epoch or self._now.state not in meant_for
-        finally:
-            if not call.done():
-                call.cancel()
-                await asyncio.gather(call, return_exceptions=True)
+        except asyncio.CancelledError:
+            await _give_up(call)
+            raise
+        if call.done():
+            await self._learn_from(call)
+            return True
+        is_over = self._now.epoch != epoch or self._now.state not in meant_for
+        await _give_up(call)
+        return is_over
 
     async def _news(self) -> bool:
         """Wait until the workload stands differently; where its time is limited, until that is over."""
@@ -395,8 +396,10 @@ class WorkloadLifecycle:
         assert update is not None, "changes are asked for by updates"
         try:
             adjusted = await self._adjust(verb, Adjustment(self._workload, key=update.id, **asked))
-        finally:
+        except Exception:  # not `finally`: what a stopped worker leaves is closed outside of its workflow
             self._measure()
+            raise
+        self._measure()
         return Acknowledgement(state=adjusted.standing.state, message=adjusted.message)
 
     async def _adjust(self, verb: str, asked: Adjustment) -> Adjusted:
@@ -456,6 +459,11 @@ class WorkloadLifecycle:
     def next_wake_up(self) -> WakeUp | None:
         """When the workflow next does something by itself; none where it waits for others alone."""
         return self._wakes
+
+
+async def _give_up(call: "asyncio.Task[Standing]") -> None:
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
 
 
 def _is_not_found(error: ActivityError) -> bool:
