@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Interceptor, PollerBehaviorSimpleMaximum, UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -81,6 +84,14 @@ EVERY_BEAT = HEARTBEAT / BEATS
 worker, or a server, that is late by the last fifth would have the call made a second time beside the first.
 """
 DESCRIBE_AT_ONCE = 10
+GO_ON = frozenset(
+    {
+        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING,
+        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_PAUSED,
+        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW,
+    }
+)
+"""What a workflow is by its latest run while it goes on: that may have been left for another one as it was described."""
 RENEWALS_BEFORE_SUSPICION = 3
 KEEP_EVERY_SECONDS = 15.0
 
@@ -114,13 +125,15 @@ class TemporalWorkloads:
         return ended
 
     async def _has_ended(self, workload: str) -> bool:
+        latest = WorkflowExecution(workflow_id=wire.workload_workflow_id(workload))
+        request = DescribeWorkflowExecutionRequest(namespace=self._client.namespace, execution=latest)
         try:
-            description = await self._client.get_workflow_handle(wire.workload_workflow_id(workload)).describe()
+            described = await self._client.workflow_service.describe_workflow_execution(request, retry=True)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return True
             raise
-        return description.status is not WorkflowExecutionStatus.RUNNING
+        return described.workflow_execution_info.status not in GO_ON
 
 
 @dataclass(frozen=True)
