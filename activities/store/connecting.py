@@ -1,17 +1,74 @@
 """Connections to the record: used again and again, until their server is gone or takes no writes any more."""
 
+import socket
+from typing import Any
+
+import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 READ_ONLY = "25006"
 
+CONNECTED_WITHIN_SECONDS = 20.0
+SILENT_SECONDS = 20
+"""After so long without a sign of life from the other machine a connection is over."""
+PROBES = 3
+
+PROBE_SECONDS = SILENT_SECONDS // (PROBES + 1)
+IDLE_IN_TRANSACTION_SECONDS = 600
+"""No call of a workflow takes longer: whoever says nothing for so long in a transaction is frozen, and has rows locked."""
+
+HERE = {
+    "TCP_KEEPIDLE": PROBE_SECONDS,
+    "TCP_KEEPALIVE": PROBE_SECONDS,  # what others than Linux call it
+    "TCP_KEEPINTVL": PROBE_SECONDS,
+    "TCP_KEEPCNT": PROBES,
+    "TCP_USER_TIMEOUT": SILENT_SECONDS * 1000,
+}
+"""Options by which this system looks whether the server's machine is there, as far as it knows them."""
+
+THERE = {
+    "tcp_keepalives_idle": str(PROBE_SECONDS),
+    "tcp_keepalives_interval": str(PROBE_SECONDS),
+    "tcp_keepalives_count": str(PROBES),
+    "tcp_user_timeout": f"{SILENT_SECONDS}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS}s",
+}
+"""What the server does about a session whose machine is gone, lest nobody gets the rows that it has locked."""
+
+
+class Watched(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that ends when the machine at its other end is gone without a word, or cannot be reached.
+
+    By itself it would wait for an answer for ever, and whoever writes next for it. It is the systems at both ends that tell
+    each other that they are there: a statement may take as long as it needs.
+    """
+
+    def __init__(self, protocol: Any, transport: Any, *more: Any) -> None:
+        super().__init__(protocol, transport, *more)
+        end = transport.get_extra_info("socket")
+        if end is None or end.family not in {socket.AF_INET, socket.AF_INET6}:
+            return
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in HERE.items():
+            if (option := getattr(socket, name, None)) is not None:
+                end.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def listen_at(url: str) -> asyncpg.Connection:
+    """A connection of its own, for what the server tells unasked; the address as asyncpg wants it."""
+    return await asyncpg.connect(url, connection_class=Watched, timeout=CONNECTED_WITHIN_SECONDS)
+
 
 def connections_to(url: str) -> AsyncEngine:
     """A few connections to the database at a URL of the form `postgresql+asyncpg://user@host:port/name`."""
     # The connection that was used last knows most statements: few connections, and each with room for all of them.
     room_for_statements = {"prepared_statement_cache_size": 500}
-    engine = create_async_engine(url, pool_size=8, max_overflow=4, pool_use_lifo=True, connect_args=room_for_statements)
+    watched = {"connection_class": Watched, "timeout": CONNECTED_WITHIN_SECONDS, "server_settings": THERE}
+    engine = create_async_engine(
+        url, pool_size=8, max_overflow=4, pool_use_lifo=True, connect_args={**room_for_statements, **watched}
+    )
     event.listen(engine.sync_engine, "handle_error", _leave_what_takes_no_writes)
     return engine
 

@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-import asyncpg
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.ports import Clock
 from activities.store import audit, fleet, migrations
-from activities.store.connecting import connections_to
+from activities.store.connecting import connections_to, listen_at
 from activities.store.figures import FigureReader, Figures
 from activities.store.parts.attempts import Attempts
 from activities.store.parts.forgetting import Forgetting
@@ -87,7 +86,7 @@ class PostgresStore(
                 woken.set()
 
         url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        connection = await asyncpg.connect(url)
+        connection = await listen_at(url)
         try:
             connection.add_termination_listener(lambda _: woken.set())
             await connection.add_listener(fleet.CHANNEL, wake)

@@ -1,12 +1,15 @@
-"""A record that takes no writes for a while, or ends its connections, is used again as soon as it can be."""
+"""A record that takes no writes for a while, or ends its connections, is used again as soon as it can be; silence ends too."""
 
+import socket
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from activities.store.connecting import SILENT_SECONDS, connections_to, listen_at
 from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from tests.activities.store.pool import POOL, HandClock
@@ -54,3 +57,40 @@ async def test_connections_that_were_ended_are_noticed_once(store: PostgresStore
         await store.register_provider("aws", "sim")
     assert noticed.value.connection_invalidated
     await store.register_provider("aws", "sim")
+
+
+async def test_a_server_whose_machine_is_gone_without_a_word_is_not_waited_for(database_url: str) -> None:
+    engine = connections_to(database_url)
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        assert raw.driver_connection is not None
+        assert seconds_of_silence(raw.driver_connection) <= SILENT_SECONDS
+    await engine.dispose()
+    listening = await listen_at(database_url.replace("+asyncpg", ""))
+    assert seconds_of_silence(listening) <= SILENT_SECONDS
+    await listening.close()
+
+
+async def test_the_rows_of_a_worker_whose_machine_is_gone_without_a_word_are_not_locked_for_ever(database_url: str) -> None:
+    engine = connections_to(database_url)
+    async with engine.connect() as connection:
+        names = ("idle", "interval", "count")
+        idle, interval, count = [
+            int((await connection.execute(text(f"SHOW tcp_keepalives_{name}"))).scalar_one()) for name in names
+        ]
+        frozen = (await connection.execute(text("SHOW idle_in_transaction_session_timeout"))).scalar_one()
+    assert 0 < idle + interval * count <= SILENT_SECONDS
+    assert frozen != "0"
+    await engine.dispose()
+
+
+def seconds_of_silence(connection: asyncpg.Connection) -> int:
+    """After how many of them the system ends a connection at whose other end nobody is, or infinitely many."""
+    end = connection._transport.get_extra_info("socket")
+    if not end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        return 10**9
+    idle, interval, count = [
+        int(end.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)))
+        for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+    ]
+    return idle + interval * count
