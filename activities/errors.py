@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from temporalio.exceptions import ApplicationError
 
-from activities.ports import ErrorClass, NotAllowed, ProviderError
+from activities.ports import ErrorClass, NotAllowed, NotFound, ProviderError
 from corral.wire import Failure
 from domain.calendar.cron import BadCron
 from domain.operations.mandates import BadMandate
@@ -13,7 +13,7 @@ from domain.quota.tree import QuotaError
 
 FINAL: dict[type[Exception], Failure] = {
     NotAllowed: Failure.NOT_ALLOWED,
-    LookupError: Failure.NOT_FOUND,
+    NotFound: Failure.NOT_FOUND,
     QuotaError: Failure.INVALID,
     BadCron: Failure.INVALID,
     BadMandate: Failure.INVALID,

@@ -8,7 +8,7 @@ from temporalio import activity
 from activities.courier import Courier
 from activities.errors import final_failures
 from activities.liveness import staying_alive, this_call
-from activities.ports import Store
+from activities.ports import NotFound, Store
 from corral.api import EvacuationForecast, EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange
 from corral.wire import Inquiry, Steering
 from domain.operations.evacuation import foreseen
@@ -66,5 +66,5 @@ class Evacuating:
         forecast = await asyncio.to_thread(foreseen, order, snapshot, now)
         with final_failures():
             if forecast is None:
-                raise LookupError(f"place: there is no {order.kind} {order.place!r}; `corral fleet nodes` lists what there is")
+                raise NotFound(f"place: there is no {order.kind} {order.place!r}; `corral fleet nodes` lists what there is")
             return forecast

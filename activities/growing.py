@@ -10,7 +10,7 @@ from temporalio import activity
 from activities.answers import FleetStep, StepKind
 from activities.errors import final_failures, is_refusal
 from activities.liveness import staying_alive
-from activities.ports import Provider, ProviderError, Provisioner, Store, as_provisioner
+from activities.ports import NotFound, Provider, ProviderError, Provisioner, Store, as_provisioner
 from domain.elasticity.provisioning import FleetPlan, fleet_plan
 from domain.pool.nodepools import Course
 from domain.snapshot import Snapshot
@@ -49,9 +49,9 @@ class Growing:
 
         Whoever died before the answer was written down leaves an order that is asked for again by the same id.
         """
-        with final_failures():
-            if (provider := as_provisioner(self._providers[step.provider])) is None:
-                raise LookupError(f"provider {step.provider!r} cannot add nodes or take them away")
+        if (provider := as_provisioner(self._providers[step.provider])) is None:
+            with final_failures():
+                raise NotFound(f"provider {step.provider!r} cannot add nodes or take them away")
         match step.kind:
             case StepKind.ASK:
                 return await self._ask(provider, step.subjects[0])

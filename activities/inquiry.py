@@ -6,7 +6,7 @@ from temporalio import activity
 
 from activities.advice import searched
 from activities.errors import final_failures
-from activities.ports import Store
+from activities.ports import NotFound, Store
 from corral.api import (
     Acknowledgement,
     Catalogue,
@@ -51,7 +51,7 @@ class Inquiry:
         with final_failures():
             status = await self._store.status(workload)
             if status is None:
-                raise LookupError(f"there is no workload {workload!r}")
+                raise NotFound(f"there is no workload {workload!r}")
             return status
 
     @activity.defn(name=Name.EXPLAIN)
@@ -164,7 +164,7 @@ class Inquiry:
         with final_failures():
             found = await self._store.reservations(reservation)
             if reservation is not None and not found:
-                raise LookupError(f"there is no reservation {reservation!r}; `corral reservation list` lists them")
+                raise NotFound(f"there is no reservation {reservation!r}; `corral reservation list` lists them")
             return found
 
     @activity.defn(name=Name.ORDERS)

@@ -19,6 +19,7 @@ from activities.ports import (
     ErrorClass,
     Event,
     NodeView,
+    NotFound,
     Observation,
     Phase,
     Provider,
@@ -60,8 +61,7 @@ class Inventory:
     @activity.defn(name="inventory.watch")
     async def watch(self, provider: str, seconds: float) -> int:
         """Write down what a provider does, for a while; answers with the number of its events."""
-        with final_failures():
-            source = self._providers[provider]
+        source = self._providers[provider]
         loop = asyncio.get_running_loop()
         over, compare_at, count = loop.time() + seconds, loop.time(), 0
         async for events in _gathered(source.watch()):
@@ -81,8 +81,8 @@ class Inventory:
         with final_failures():
             try:
                 nodes = await self._store.cordon(provider, order, key or this_call())
-            except LookupError as error:
-                raise LookupError(f"nodes: provider {provider!r} has no {error}; `corral fleet nodes` lists them") from error
+            except NotFound as error:
+                raise NotFound(f"nodes: provider {provider!r} has no {error}; `corral fleet nodes` lists them") from error
         self._courier.post(await self._store.keep_house())
         return nodes
 

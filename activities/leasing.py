@@ -9,7 +9,6 @@ from temporalio import activity
 
 from activities.answers import Unreleased
 from activities.courier import Courier
-from activities.errors import final_failures
 from activities.liveness import staying_alive
 from activities.ports import Clock, Phase, Provider, ProviderError, Store
 from domain.pool.leases import LeaseTerms
@@ -65,8 +64,7 @@ class Leasing:
 
     async def renew(self, provider: str) -> tuple[str, bool]:
         """Renew the leases once; answers what the clusters are, in words, and whether that is new."""
-        with final_failures():
-            source = self._providers[provider]
+        source = self._providers[provider]
         asked_at = self._clock.now()
         leases = await self._store.grant_leases(provider, self._terms)
         activity.heartbeat()

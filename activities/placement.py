@@ -11,7 +11,7 @@ from activities.courier import Courier
 from activities.errors import REFUSALS, final_failures, is_refusal
 from activities.liveness import staying_alive
 from activities.observing import LAST_SEQUENCE, Observer
-from activities.ports import Clock, LaunchSpec, Observation, Phase, Provider, ProviderError, StopOrder, Store
+from activities.ports import Clock, LaunchSpec, NotFound, Observation, Phase, Provider, ProviderError, StopOrder, Store
 from domain.pool.lifecycle import AT_ONCE
 
 log = logging.getLogger(__name__)
@@ -103,14 +103,13 @@ class Placement:
         return True
 
     def _provider(self, order: LaunchSpec | StopOrder) -> Provider:
-        with final_failures():
-            return self._providers[order.provider]
+        return self._providers[order.provider]
 
     async def _standing(self, key: AttemptKey) -> Standing:
         with final_failures():
             standing = await self._store.standing(key.workload)
             if standing is None:
-                raise LookupError(f"there is no workload {key.workload!r}")
+                raise NotFound(f"there is no workload {key.workload!r}")
             return standing
 
 

@@ -6,7 +6,7 @@ from temporalio import activity
 from activities.admission import in_words, misnamed
 from activities.answers import ReservationChange, ReservationOrder, ReservationStanding
 from activities.errors import final_failures
-from activities.ports import NotAllowed, Store
+from activities.ports import NotAllowed, NotFound, Store
 from corral import wire
 from corral.reservation import ReservationSpec, ReservationState
 from domain.calendar.recurrence import BadRecurrence
@@ -31,7 +31,7 @@ class Reserving:
             return _refused(order, problem)
         try:
             return await self._store.reserve(spec)
-        except (BadRecurrence, NotAllowed, LookupError) as refusal:
+        except (BadRecurrence, NotAllowed, NotFound) as refusal:
             return _refused(order, str(refusal))
 
     @activity.defn(name="reserving.advance")

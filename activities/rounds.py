@@ -10,7 +10,7 @@ from activities.advice import Advisor
 from activities.answers import Adjustment, RoundsDone
 from activities.courier import Courier
 from activities.liveness import staying_alive
-from activities.ports import Clock, NotAllowed, Store, Workloads
+from activities.ports import Clock, NotAllowed, NotFound, Store, Workloads
 from activities.pulling import Pulling
 
 COALESCE_SECONDS = 0.02
@@ -125,6 +125,6 @@ class Rounds:
             log.warning("the workflow of workload %s ended without releasing it; cancelling it", workload, extra=subject)
             try:
                 _, notices = await self._store.adjust("cancel", Adjustment(workload, "orphan", "its workflow ended"))
-            except (NotAllowed, LookupError):
+            except (NotAllowed, NotFound):
                 continue
             self._courier.post(notices)

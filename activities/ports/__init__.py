@@ -20,7 +20,7 @@ from activities.ports.provider import (
 )
 from activities.ports.provisioner import Delivery, NodePoolView, Provisioner, ProvisioningView, ProvisionOrder, as_provisioner
 from activities.ports.rounds import NO_TRACES, Decide
-from activities.ports.store import NotAllowed, Store
+from activities.ports.store import NotAllowed, NotFound, Store
 from activities.ports.workloads import Workloads
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "NodePoolView",
     "NodeView",
     "NotAllowed",
+    "NotFound",
     "Observation",
     "Phase",
     "Provider",

@@ -18,7 +18,7 @@ class Operations(Protocol):
 
         Raises:
             NotAllowed: the id belongs to another operation.
-            LookupError: nothing of that name is there.
+            NotFound: nothing of that name is there.
         """
 
     async def steer_evacuation(
@@ -30,7 +30,7 @@ class Operations(Protocol):
 
         Raises:
             NotAllowed: it is over, or its state or the person does not allow it.
-            LookupError: there is no such evacuation.
+            NotFound: there is no such evacuation.
         """
 
     async def evacuations(self, limit: int) -> list[EvacuationStatus]:
@@ -53,7 +53,7 @@ class Operations(Protocol):
         """Do what is due of a roll-out: let it expire, look how it goes, take it back, or end it.
 
         Raises:
-            LookupError: there is no such roll-out.
+            NotFound: there is no such roll-out.
         """
 
     async def steer_rollout(
@@ -65,5 +65,5 @@ class Operations(Protocol):
 
         Raises:
             NotAllowed: it is over, or its state or the person does not allow it.
-            LookupError: there is no such roll-out.
+            NotFound: there is no such roll-out.
         """

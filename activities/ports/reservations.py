@@ -15,21 +15,21 @@ class Reservations(Protocol):
         Raises:
             domain.calendar.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
             NotAllowed: the id is taken by another one.
-            LookupError: it names a queue, a node or a cluster that there is not.
+            NotFound: it names a queue, a node or a cluster that there is not.
         """
 
     async def advance_reservation(self, reservation: str) -> ReservationStanding:
         """Close the windows that are over, and begin the next; answers how it stands, and until when.
 
         Raises:
-            LookupError: there is no such reservation.
+            NotFound: there is no such reservation.
         """
 
     async def extend_reservation(self, asked: ReservationChange) -> ReservationStanding:
         """Let the present or next window end later, once a key.
 
         Raises:
-            LookupError: there is no such reservation.
+            NotFound: there is no such reservation.
             NotAllowed: it is over.
         """
 
@@ -37,7 +37,7 @@ class Reservations(Protocol):
         """Keep nothing for a reservation any more.
 
         Raises:
-            LookupError: there is no such reservation.
+            NotFound: there is no such reservation.
         """
 
     async def reservations(self, reservation: str | None = None) -> list[ReservationStatus]:

@@ -28,7 +28,7 @@ class Signatures(Protocol):
         """Take back a mandate, or those of a schedule, once; answers with those that it was about.
 
         Raises:
-            LookupError: there is no such mandate.
+            NotFound: there is no such mandate.
         """
         ...
 

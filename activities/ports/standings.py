@@ -19,7 +19,7 @@ class Standings(Protocol):
 
         Raises:
             NotAllowed: the state does not allow it.
-            LookupError: there is no such workload.
+            NotFound: there is no such workload.
         """
 
     async def adjust_unasked(self, verb: str, asked: Adjustment) -> list[Notice]:
@@ -27,7 +27,7 @@ class Standings(Protocol):
 
         Raises:
             NotAllowed: the state does not allow it.
-            LookupError: there is no such workload.
+            NotFound: there is no such workload.
         """
 
     async def endpoints_to_ask(self) -> list[EndpointToAsk]:

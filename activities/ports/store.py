@@ -19,6 +19,10 @@ class NotAllowed(Exception):
     """A workload's state does not allow a change; the message says which state does."""
 
 
+class NotFound(LookupError):
+    """What somebody names is not there; the message says what was looked for, and where it could be seen what there is."""
+
+
 class Store(
     Rounds, Standings, Attempts, Outbox, Signatures, Supply, Growing, Operations, Reservations, Rules, Forgetting, Protocol
 ):

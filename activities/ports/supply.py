@@ -34,7 +34,7 @@ class Supply(Protocol):
         """Believe a person that nothing runs in a suspect cluster: it is lost when it is judged next, unless it answers.
 
         Raises:
-            LookupError: there is no such cluster.
+            NotFound: there is no such cluster.
             NotAllowed: it answers, or has never answered.
         """
 
@@ -51,7 +51,7 @@ class Supply(Protocol):
         """Cordon, drain or uncordon nodes, once a key; answers with them as they are then.
 
         Raises:
-            LookupError: names what the provider does not have; nothing was changed.
+            NotFound: names what the provider does not have; nothing was changed.
         """
 
     async def fleet(self) -> list[FleetStatus]:

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Adjustment
-from activities.ports import NotAllowed
+from activities.ports import NotAllowed, NotFound
 from activities.store import tables
 from activities.store.attempts import withdraw
 from activities.store.endpoints import awake, follow_demand, miss_demand, sized_by_hand
@@ -31,12 +31,12 @@ async def once(connection: AsyncConnection, journal: Journal, verb: str, asked: 
 
     Raises:
         NotAllowed: the workload's state does not allow it; nothing was changed.
-        LookupError: there is no such workload.
+        NotFound: there is no such workload.
     """
     key, about = _key(verb, asked.workload, asked.key), f"{asked.workload}:{verb}"
     workload = (await locked_workloads(connection, [asked.workload])).get(asked.workload)
     if workload is None:
-        raise LookupError(asked.workload)
+        raise NotFound(f"there is no workload {asked.workload!r}")
     if (before := await done(connection, verb, workload.id, asked.key)) is not None:
         return before
     if problem := objection(verb, workload.id, workload.state):

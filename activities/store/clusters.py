@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, literal, 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Unreleased
-from activities.ports import NotAllowed, Observation, Phase
+from activities.ports import NotAllowed, NotFound, Observation, Phase
 from activities.store import tables
 from activities.store.attempts import drop_followers, give_up_growth, keep_promises, settle, withdraw
 from activities.store.bulk import among
@@ -109,13 +109,13 @@ async def declare_lost(connection: AsyncConnection, journal: Journal, order: Los
     """Believe a person that nothing runs in a suspect cluster; it is lost when it is judged next, unless it answers.
 
     Raises:
-        LookupError: there is no such cluster.
+        NotFound: there is no such cluster.
         NotAllowed: it answers, or has never answered.
     """
     query = select(tables.clusters).where(_CLUSTERS.id == order.cluster).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     if row is None:
-        raise LookupError(f"there is no cluster {order.cluster!r}; `corral clusters` lists them")
+        raise NotFound(f"there is no cluster {order.cluster!r}; `corral clusters` lists them")
     lease = _lease_of(row)
     if problem := why_not_declared(row.id, lease):
         raise NotAllowed(f"declare-lost: {problem}")

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities.ports import NotAllowed
+from activities.ports import NotAllowed, NotFound
 from activities.store import fleet, orders, tables
 from activities.store.attempts import withdraw
 from activities.store.rows import Journal
@@ -63,7 +63,7 @@ async def begin(connection: AsyncConnection, journal: Journal, order: Evacuation
     One that has to be approved changes nothing before it is, and has ended when nobody does in time.
 
     Raises:
-        LookupError: nothing of that name is there.
+        NotFound: nothing of that name is there.
         NotAllowed: the id belongs to another operation.
     """
     row = await orders.find(connection, order) or await _written(connection, journal, order, approvals)
@@ -88,7 +88,7 @@ async def call_off(connection: AsyncConnection, journal: Journal, order: Evacuat
 
 async def _written(connection: AsyncConnection, journal: Journal, order: EvacuationOrder, approvals: Approvals) -> Row[Any]:
     if not await _inside(connection, order):
-        raise LookupError(f"place: there is no {order.kind} {order.place!r}; `corral fleet nodes` lists what there is")
+        raise NotFound(f"place: there is no {order.kind} {order.place!r}; `corral fleet nodes` lists what there is")
     needs = why_evacuation(order, approvals)
     state = EvacuationState.AWAITING if needs else EvacuationState.MOVING
     note = OperationNote(at=journal.now, state=state, who=order.who, reason=order.reason)
@@ -163,7 +163,7 @@ async def steer(
     since, unless another evacuation that is under way needs them.
 
     Raises:
-        LookupError: there is no such evacuation.
+        NotFound: there is no such evacuation.
         NotAllowed: it is over, or does not await approval, or not this person's.
     """
     row = await _locked(connection, id)

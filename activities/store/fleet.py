@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
-from activities.ports import NodeView
+from activities.ports import NodeView, NotFound
 from activities.store import tables
 from corral.api import Cordon, PlaceKind
 from domain.pool.fleet import Health
@@ -130,7 +130,7 @@ async def order(connection: AsyncConnection, provider: str, cordon: Cordon, key:
     Nodes are named as the provider names them, or by their id, or all of a place at once.
 
     Raises:
-        LookupError: names what the provider does not have; nothing was changed.
+        NotFound: names what the provider does not have; nothing was changed.
     """
     operations, key = tables.operations, f"cordon/{provider}:{key}"
     if (done := await connection.scalar(select(operations.c.result).where(operations.c.key == key))) is not None:
@@ -152,12 +152,12 @@ async def _meant(connection: AsyncConnection, provider: str, cordon: Cordon) -> 
     if cordon.kind is not None and cordon.place is not None:
         inside = select(nodes.id).where(nodes.provider == provider, is_inside(cordon.kind, cordon.place))
         if not (found := list(await connection.scalars(inside.order_by(nodes.id)))):
-            raise LookupError(f"{cordon.kind} {cordon.place}")
+            raise NotFound(f"{cordon.kind} {cordon.place}")
         return found
     ids = [node if node.startswith(f"{provider}/") else f"{provider}/{node}" for node in cordon.nodes]
     known = set(await connection.scalars(select(nodes.id).where(nodes.id.in_(ids))))
     if missing := [id for id in ids if id not in known]:
-        raise LookupError(", ".join(missing))
+        raise NotFound(", ".join(missing))
     return ids
 
 

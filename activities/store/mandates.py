@@ -7,7 +7,7 @@ from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities.ports import NotAllowed
+from activities.ports import NotAllowed, NotFound
 from activities.store import tables
 from corral.schedule import MandateStatus, Revocation, ScheduleSpec
 from corral.signing import MANDATE
@@ -48,7 +48,7 @@ async def revoke(connection: AsyncConnection, pool: str, order: Revocation) -> l
     """Take back the mandate of an id, or those of a schedule; one that was taken back already stays as it is.
 
     Raises:
-        LookupError: there is no mandate of that id.
+        NotFound: there is no mandate of that id.
     """
     which = _COLUMNS.id == order.mandate if order.mandate is not None else _COLUMNS.schedule == order.schedule
     values = {"revoked_at": func.clock_timestamp(), "revoked_by": order.who, "revoked_because": order.reason}
@@ -56,7 +56,7 @@ async def revoke(connection: AsyncConnection, pool: str, order: Revocation) -> l
     await connection.execute(statement)
     found = await statuses(connection, pool, id=order.mandate, schedule=order.schedule)
     if order.mandate is not None and not found:
-        raise LookupError(f"there is no mandate {order.mandate!r}; `corral schedule mandates` lists them")
+        raise NotFound(f"there is no mandate {order.mandate!r}; `corral schedule mandates` lists them")
     return found
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Row, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities.ports import NotAllowed
+from activities.ports import NotAllowed, NotFound
 from activities.store import signed_orders, tables
 from corral.api import EvacuationOrder, EvacuationState, Model, OperationChange, OperationKind, OperationNote, OperationStatus
 from corral.operating import beginning
@@ -97,12 +97,12 @@ async def locked(connection: AsyncConnection, id: str, *kinds: OperationKind) ->
     """The row of an operation of one of these kinds, locked.
 
     Raises:
-        LookupError: there is none.
+        NotFound: there is none.
     """
     query = select(tables.orders).where(_COLUMNS.id == id, _COLUMNS.kind.in_(kinds)).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     if row is None:
-        raise LookupError(f"there is no {kinds[0]} {id!r}; `corral operations` lists what there is")
+        raise NotFound(f"there is no {kinds[0]} {id!r}; `corral operations` lists what there is")
     return row
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import ReservationChange
-from activities.ports import NotAllowed
+from activities.ports import NotAllowed, NotFound
 from activities.store import tables
 from corral.api import WHOLE
 from corral.reservation import Miss, MissKind, ReservationSpec, ReservationState, ReservationStatus
@@ -202,7 +202,7 @@ async def book(connection: AsyncConnection, spec: ReservationSpec, now: datetime
     Raises:
         domain.calendar.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
         NotAllowed: the id is taken by another one.
-        LookupError: it names a queue, a node or a cluster that there is not.
+        NotFound: it names a queue, a node or a cluster that there is not.
     """
     if (known := await _locked(connection, spec.id)) is not None:
         if known.digest != spec.digest:
@@ -240,14 +240,14 @@ async def _check_names(connection: AsyncConnection, spec: ReservationSpec) -> No
     for field, named, column, what in checks:
         known = set(await connection.scalars(select(column).where(column.in_(named)))) if named else set()
         if unknown := [name for name in named if name not in known]:
-            raise LookupError(f"{field}: {unknown[0]!r} is no {what}")
+            raise NotFound(f"{field}: {unknown[0]!r} is no {what}")
 
 
 async def advance(connection: AsyncConnection, reservation: str, now: datetime) -> ReservationRow:
     """Close the windows that are over, and open the book for the next one; done once, whatever how often it is asked.
 
     Raises:
-        LookupError: there is no such reservation.
+        NotFound: there is no such reservation.
     """
     row = await _existing(connection, reservation)
     before = row
@@ -266,7 +266,7 @@ async def extend(connection: AsyncConnection, asked: ReservationChange) -> Reser
     """Let the window end later, once a key.
 
     Raises:
-        LookupError: there is no such reservation.
+        NotFound: there is no such reservation.
         NotAllowed: it is over.
     """
     row = await _existing(connection, asked.reservation)
@@ -285,7 +285,7 @@ async def cancel(connection: AsyncConnection, reservation: str, now: datetime) -
     """Keep nothing for it any more; one that is over stays as it is.
 
     Raises:
-        LookupError: there is no such reservation.
+        NotFound: there is no such reservation.
     """
     row = await _existing(connection, reservation)
     if not row.state.is_over:
@@ -296,7 +296,7 @@ async def cancel(connection: AsyncConnection, reservation: str, now: datetime) -
 
 async def _existing(connection: AsyncConnection, reservation: str) -> ReservationRow:
     if (row := await _locked(connection, reservation)) is None:
-        raise LookupError(f"there is no reservation {reservation!r}")
+        raise NotFound(f"there is no reservation {reservation!r}")
     return row
 
 

@@ -137,7 +137,7 @@ async def steer(world: World, id: str, verb: Steering, change: OperationChange, 
     """Approve, reject or abort a roll-out, once a key; to ask for what is so already changes nothing.
 
     Raises:
-        LookupError: there is no such roll-out.
+        NotFound: there is no such roll-out.
         NotAllowed: it is over, or does not await approval, or not this person's.
     """
     row = await orders.locked(world.connection, id, *KINDS)

@@ -8,7 +8,7 @@ from typing import Any, cast
 from temporalio.client import Client, WorkflowHandle
 
 from activities.answers import ReservationChange, ReservationStanding
-from activities.ports import NotAllowed, Store
+from activities.ports import NotAllowed, NotFound, Store
 from activities.reserving import Reserving
 from corral import wire
 from corral.reservation import ReservationAnswer, ReservationSpec, ReservationState
@@ -84,7 +84,7 @@ class Book:
 
     def _known(self, reservation: str) -> ReservationStanding:
         if reservation not in self.standings:
-            raise LookupError(reservation)
+            raise NotFound(reservation)
         return self.standings[reservation]
 
     def _becomes(self, standing: ReservationStanding, now: datetime) -> ReservationStanding:

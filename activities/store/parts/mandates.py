@@ -34,7 +34,7 @@ class Mandates(Transactions):
         """Take back a mandate, or those of a schedule, once; answers with those that it was about.
 
         Raises:
-            LookupError: there is no such mandate.
+            activities.ports.NotFound: there is no such mandate.
         """
         async with self._engine.begin() as connection:
             return await mandates.revoke(connection, self._pool, order)

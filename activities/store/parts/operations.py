@@ -31,7 +31,7 @@ class Operations(Transactions):
         """Take an evacuation as far as it may go now, and note where that is.
 
         Raises:
-            LookupError: nothing of that name is there.
+            activities.ports.NotFound: nothing of that name is there.
             activities.ports.NotAllowed: the id belongs to another operation.
         """
 
@@ -75,7 +75,7 @@ class Operations(Transactions):
         Given the order, one that has not begun is written down as aborted, whoever begins it later.
 
         Raises:
-            LookupError: there is no such evacuation.
+            activities.ports.NotFound: there is no such evacuation.
             activities.ports.NotAllowed: it is over, or its state or the person does not allow it.
         """
         policy = await self._policies.in_force(connection)
@@ -103,7 +103,7 @@ class Operations(Transactions):
         """Do what is due of a roll-out: let it expire, look how it goes, take it back, or end it.
 
         Raises:
-            LookupError: there is no such roll-out.
+            activities.ports.NotFound: there is no such roll-out.
         """
         return await self._rolling_out(lambda world: rollouts.advance(world, id))
 
@@ -115,7 +115,7 @@ class Operations(Transactions):
         Given the order, one that has not begun is written down as aborted, whoever begins it later.
 
         Raises:
-            LookupError: there is no such roll-out.
+            activities.ports.NotFound: there is no such roll-out.
             activities.ports.NotAllowed: it is over, or its state or the person does not allow it.
         """
 

@@ -22,7 +22,7 @@ class Reservations(Transactions):
         Raises:
             domain.calendar.recurrence.BadRecurrence: its time zone or its recurrence cannot be read.
             activities.ports.NotAllowed: the id is taken by another one.
-            LookupError: it names a queue, a node or a cluster that there is not.
+            activities.ports.NotFound: it names a queue, a node or a cluster that there is not.
         """
         row = await self._reserving(lambda connection, journal: reservations.book(connection, spec, journal.now))
         return self._over_before(spec) if row is None else self._reservation_standing(row)
@@ -31,7 +31,7 @@ class Reservations(Transactions):
         """Close the windows that are over, and begin the next.
 
         Raises:
-            LookupError: there is no such reservation.
+            activities.ports.NotFound: there is no such reservation.
         """
         return self._reservation_standing(
             await self._reserving(lambda connection, journal: reservations.advance(connection, reservation, journal.now))
@@ -41,7 +41,7 @@ class Reservations(Transactions):
         """Let the present or next window end later, once a key.
 
         Raises:
-            LookupError: there is no such reservation.
+            activities.ports.NotFound: there is no such reservation.
             activities.ports.NotAllowed: it is over.
         """
         return self._reservation_standing(
@@ -52,7 +52,7 @@ class Reservations(Transactions):
         """Keep nothing for a reservation any more.
 
         Raises:
-            LookupError: there is no such reservation.
+            activities.ports.NotFound: there is no such reservation.
         """
         return self._reservation_standing(
             await self._reserving(lambda connection, journal: reservations.cancel(connection, reservation, journal.now))

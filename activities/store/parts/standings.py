@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.answers import Adjusted, Adjustment, Notice, Standing
+from activities.ports import NotFound
 from activities.store import adjustments, endpoints, tables, views
 from activities.store.parts.transactions import Transactions, reading
 from activities.store.rows import Journal, WorkloadRow, open_attempts, standing_of
@@ -34,7 +35,7 @@ class Standings(Transactions):
 
         Raises:
             activities.ports.NotAllowed: the state does not allow it, and why.
-            LookupError: there is no such workload.
+            activities.ports.NotFound: there is no such workload.
         """
 
         async def work(connection: AsyncConnection, journal: Journal) -> str:
@@ -45,7 +46,7 @@ class Standings(Transactions):
         message, notices = await self._write(work)
         standing = await self.standing(asked.workload)
         if standing is None:
-            raise LookupError(asked.workload)
+            raise NotFound(f"there is no workload {asked.workload!r}")
         return Adjusted(message, standing), notices
 
     async def adjust_unasked(self, verb: str, asked: Adjustment) -> list[Notice]:
@@ -53,7 +54,7 @@ class Standings(Transactions):
 
         Raises:
             activities.ports.NotAllowed: the state does not allow it, and why.
-            LookupError: there is no such workload.
+            activities.ports.NotFound: there is no such workload.
         """
         return (await self._write(lambda connection, journal: self._adjust(connection, journal, verb, asked)))[1]
 

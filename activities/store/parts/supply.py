@@ -47,7 +47,7 @@ class Supply(Transactions):
         """Cordon, drain or uncordon nodes, once a key; answers with them as they are then.
 
         Raises:
-            LookupError: names what the provider does not have; nothing was changed.
+            activities.ports.NotFound: names what the provider does not have; nothing was changed.
         """
         ids = await fleet.order(connection, provider, order, key)
         await self._supply_changed(connection, journal)
@@ -78,7 +78,7 @@ class Supply(Transactions):
         """Believe a person that nothing runs in a suspect cluster.
 
         Raises:
-            LookupError: there is no such cluster.
+            activities.ports.NotFound: there is no such cluster.
             activities.ports.NotAllowed: it answers, or has never answered.
         """
         await clusters.declare_lost(connection, journal, order)

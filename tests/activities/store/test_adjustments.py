@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from activities.answers import Adjustment
-from activities.ports import NotAllowed, Phase
+from activities.ports import NotAllowed, NotFound, Phase
 from activities.store.adjustments import REMEMBERED
 from corral.api import Autoscale, CapacityType, Outcome, SlaTier, State, Target
 from domain.pool.lifecycle import ALLOWED, LIVE
@@ -142,7 +142,7 @@ async def test_a_change_answers_what_it_answered_at_first_even_when_the_workload
 
 
 async def test_nobody_is_changed_who_is_not_there(pool: Pool) -> None:
-    with pytest.raises(LookupError, match="nobody"):
+    with pytest.raises(NotFound, match="nobody"):
         await pool.adjusts("cancel", "nobody")
 
 

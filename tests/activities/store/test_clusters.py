@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from activities.ports import NotAllowed
+from activities.ports import NotAllowed, NotFound
 from activities.store.clusters import judge
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal
@@ -92,7 +92,7 @@ async def test_nobody_can_say_of_a_cluster_that_answers_that_it_is_lost(pool: Po
     await asks(pool, answered=True)
     with pytest.raises(NotAllowed, match="cluster 'aws/eu/eu-1' answers; to move its work elsewhere, run `corral evacuate"):
         await pool.store.declare_lost(BURNT)
-    with pytest.raises(LookupError, match="there is no cluster 'aws/eu/mars'; `corral clusters` lists them"):
+    with pytest.raises(NotFound, match="there is no cluster 'aws/eu/mars'; `corral clusters` lists them"):
         await pool.store.declare_lost(BURNT.model_copy(update={"cluster": "aws/eu/mars"}))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from activities.ports import NotAllowed, Phase
+from activities.ports import NotAllowed, NotFound, Phase
 from corral import wire
 from corral.api import EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange, Outcome, PlaceKind, SlaTier, State
 from corral.signing import begun
@@ -66,7 +66,7 @@ async def test_one_that_has_begun_is_aborted_by_its_order_as_by_its_id(pool: Poo
 
 async def test_only_an_abort_calls_off_what_has_not_begun(pool: Pool) -> None:
     await three_run(pool)
-    with pytest.raises(LookupError, match="there is no evacuation 'heat'"):
+    with pytest.raises(NotFound, match="there is no evacuation 'heat'"):
         await pool.store.steer_evacuation("heat", Steering.PAUSE, HEAT, "once", an_order())
 
 
@@ -201,9 +201,9 @@ async def test_an_id_is_of_one_evacuation(pool: Pool) -> None:
 
 async def test_there_must_be_such_a_place(pool: Pool) -> None:
     await three_run(pool)
-    with pytest.raises(LookupError, match="there is no region 'aws/eu-1'"):
+    with pytest.raises(NotFound, match="there is no region 'aws/eu-1'"):
         await advances(pool, an_order(place="aws/eu-1", kind=PlaceKind.REGION))
-    with pytest.raises(LookupError, match="no evacuation 'cold'"):
+    with pytest.raises(NotFound, match="no evacuation 'cold'"):
         await steers(pool, "cold", Steering.PAUSE, HEAT)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from activities.ports import NotAllowed
+from activities.ports import NotAllowed, NotFound
 from corral.api import PlaceKind
 from corral.policy import PolicyOrder
 from corral.schedule import RecurringEvacuation, Revocation, ScheduleSpec
@@ -73,7 +73,7 @@ async def test_a_revoked_mandate_says_so_and_is_not_signed_again(pool: Pool) -> 
 
 
 async def test_what_is_not_there_is_told(pool: Pool) -> None:
-    with pytest.raises(LookupError, match="there is no mandate 'nobodys'; `corral schedule mandates` lists them"):
+    with pytest.raises(NotFound, match="there is no mandate 'nobodys'; `corral schedule mandates` lists them"):
         await pool.store.revoke(Revocation(mandate="nobodys", reason="x"))
     assert await pool.store.revoke(Revocation(schedule="nobodys", reason="x")) == []
     assert await pool.store.mandate_of("nobodys") is None

@@ -11,7 +11,7 @@ import pytest
 
 from activities.answers import ReservationChange
 from activities.deciding import Decider
-from activities.ports import NotAllowed, Phase
+from activities.ports import NotAllowed, NotFound, Phase
 from corral.api import Checkpoint, Outcome, Reason, State
 from corral.reservation import MissKind, Purpose, ReservationSpec, ReservationState, ReservationStatus
 from domain.calendar.recurrence import BadRecurrence
@@ -194,7 +194,7 @@ async def test_what_makes_no_sense_is_refused_with_a_reason(pool: Pool) -> None:
         (a_reservation("typo", clusters=("eu-9",)), "clusters: 'eu-9' is no cluster"),
         (an_upkeep("n1"), "nodes: 'n1' is no node; `corral fleet nodes` lists them by their ids"),
     ):
-        with pytest.raises(LookupError, match=unknown):
+        with pytest.raises(NotFound, match=unknown):
             await pool.store.reserve(spec)
     assert not await pool.store.reservations()
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from activities.ports import NotAllowed, Phase
+from activities.ports import NotAllowed, NotFound, Phase
 from activities.store import tables
 from corral import wire
 from corral.api import Explanation, OperationChange, OperationKind, QueueTree, QuotaSpec, Reason, State
@@ -654,5 +654,5 @@ async def test_an_id_is_of_one_operation(pool: Pool) -> None:
     await pool.store.begin_rollout(an_order())
     with pytest.raises(NotAllowed, match="'eu-only' belongs to another operation"):
         await pool.store.begin_rollout(an_order(watch_seconds=1))
-    with pytest.raises(LookupError, match="no policy-roll-out 'other'"):
+    with pytest.raises(NotFound, match="no policy-roll-out 'other'"):
         await advances(pool, "other")

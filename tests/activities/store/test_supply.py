@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from activities.ports import NotFound
 from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedFleet, SimulatedRegion
 from corral.api import (
     BudgetSpec,
@@ -85,7 +86,7 @@ async def test_a_node_that_reports_less_than_is_in_use_keeps_what_is_in_use(pool
 
 async def test_an_order_about_nodes_is_carried_out_whole_or_not_at_all(pool: Pool) -> None:
     await pool.gets(a_view("n1"), a_view("n2"))
-    with pytest.raises(LookupError, match="aws/n3"):
+    with pytest.raises(NotFound, match="aws/n3"):
         await pool.orders("drain", "n1", "n3")
     assert {node.health for node in await pool.store.nodes()} == {"ready"}
     answered = await pool.store.cordon(
@@ -127,7 +128,7 @@ async def test_all_nodes_of_a_place_are_given_back_at_once(pool: Pool, kind: Pla
     assert {node.id.removeprefix("aws/") for node in answered} == back
     ready = {node.id.removeprefix("aws/") for node in await pool.store.nodes() if node.health == "ready"}
     assert ready == back
-    with pytest.raises(LookupError, match=f"{kind} aws/moon"):
+    with pytest.raises(NotFound, match=f"{kind} aws/moon"):
         await pool.store.cordon("aws", Cordon(action="uncordon", kind=kind, place="aws/moon", reason="cool"), "moon")
 
 
