@@ -9,6 +9,7 @@ from tests.builders import (
     NOON,
     AWorkload,
     a_cohort,
+    a_node,
     a_preemption,
     a_queue,
     a_runner,
@@ -91,6 +92,15 @@ def test_a_strict_queue_waits_for_its_first() -> None:
     assert set(started(plan)) == set()
     assert why(plan, "large").reason is Reason.WAITING_FOR_QUOTA
     assert why(plan, "small").reason is Reason.BEHIND_OTHERS_IN_QUEUE
+
+
+def test_nodes_are_kept_for_who_lacks_victims_within_one_cycle_alone() -> None:
+    node = a_node("n", gpus=2)
+    cohort = a_cohort(*(a_queue(name, 2) for name in ("one", "two", "three")))
+    works = a_workload("large", queue="one", gpus=2, priority=1), a_workload("small", queue="two")
+    snapshot = a_snapshot([node], cohort, a_workload("r", queue="three").on((node, 1)), *works, policy=in_cohorts())
+    assert why(schedule(snapshot, NOON, once=True), "small").reason is Reason.PENDING_EVALUATION
+    assert set(started(schedule(snapshot, NOON))) == {"small"}
 
 
 # What they are told who ask for the same

@@ -61,9 +61,14 @@ class _Cycle:
         self.stuck: list[Nomination] = []
 
     def act_on(self, nomination: Nomination) -> None:
-        """Start it, stop others for it, keep capacity for it, or let it wait (Kueue, `processEntry`)."""
-        nomination = self._renewed(nomination)
+        """Start it, stop others for it, keep capacity for it, or let it wait (Kueue, `processEntry`).
+
+        Who would start if it were not for those before it in this cycle has its chance in the next one.
+        """
+        could_start, nomination = nomination.verdict in STARTS, self._renewed(nomination)
         match nomination.verdict:
+            case verdict if could_start and verdict not in STARTS:
+                self.outraced.append(nomination.workload)
             case Verdict.NEVER_FITS:
                 self.stuck.append(nomination)
             case Verdict.LACKS_VICTIMS:
