@@ -1,39 +1,27 @@
-"""Pages: tables of printable text, laid out plainly for pipes and files, and with rich for terminals."""
+"""Pages: tables of printable text, and how they are laid out for pipes and files, where lines are as long as they are."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
 
-from corral.api import State
 from corral.cli.problems import printable
 
 NOTHING = "-"
 GAP = "  "
 
-_COLOURS: Mapping[str, str] = {
-    State.RUNNING: "green",
-    State.RESIZING: "green",
-    State.SUCCEEDED: "green",
-    State.FAILED: "red",
-    State.REFUSED: "red",
-    State.CANCELLED: "yellow",
-    State.SUSPENDED: "yellow",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its title, and how its cells stand in it."""
+    """A column: its title, and how its cells stand in it. Widths are in cells of a terminal."""
 
     title: str
     is_right: bool = False
-    is_whole: bool = False
-    """Never broken over two lines, unless the terminal is far too narrow."""
+    is_text: bool = False
+    """Goes on in the next line where a terminal is narrow. What is no text, such as an id, people copy: it stays whole."""
+    is_spare: bool = False
+    """Left out, and named below, where a terminal has no room for all columns; the last of them first."""
     least_width: int = 0
 
 
@@ -58,7 +46,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, has_he
 def card(facts: Mapping[str, object]) -> Table:
     """A line for each fact that is known."""
     known = [(name, value) for name, value in facts.items() if value is not None]
-    return table((Column("", is_whole=True), Column("")), known, has_header=False)
+    return table((Column(""), Column("", is_text=True)), known, has_header=False)
 
 
 def text_of(value: object) -> str:
@@ -92,26 +80,3 @@ def _plain_lines(part: Table) -> Iterator[str]:
 def _padded(cell: str, width: int, column: Column) -> str:
     padding = " " * (width - cell_len(cell))
     return padding + cell if column.is_right else cell + padding
-
-
-def coloured(page: Page) -> RenderableType:
-    """A page for a terminal: cells are folded when it is narrow, and states have colours."""
-    parts: list[RenderableType] = []
-    for part in page:
-        parts += [Text(), _rich_table(part)] if parts else [_rich_table(part)]
-    return Group(*parts)
-
-
-def _rich_table(part: Table) -> RichTable:
-    drawn = RichTable(box=None, pad_edge=False, padding=(0, len(GAP), 0, 0), show_header=part.has_header, header_style="bold")
-    for column in part.columns:
-        drawn.add_column(
-            column.title,
-            justify="right" if column.is_right else "left",
-            min_width=column.least_width or None,
-            no_wrap=column.is_whole,
-            overflow="fold",
-        )
-    for row in part.rows:
-        drawn.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
-    return drawn

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from ruamel.yaml import YAML
 
-from corral.cli.pages import Page, coloured, plain
+from corral.cli.pages import Page, plain
+from corral.cli.terminal import OnTerminal
 
 UNBROKEN = 1 << 20
 """Columns of YAML: enough to break no line."""
@@ -73,7 +74,7 @@ async def show_changes(answers: AsyncIterable[Answer], form: Form, view: View[An
     if form is Form.TABLE and _console().is_terminal:
         with Live(console=_console(), auto_refresh=False, vertical_overflow="visible") as live:
             async for answer in answers:
-                live.update(coloured(view.page(answer)), refresh=True)
+                live.update(OnTerminal(view.page(answer)), refresh=True)
         return
     async for answer in answers:
         show_change(answer, form, view)
@@ -98,6 +99,6 @@ def _console() -> Console:
 def _print_page(page: Page) -> None:
     console = _console()
     if console.is_terminal:
-        console.print(coloured(page))
+        console.print(OnTerminal(page))
     else:
         typer.echo("\n".join(plain(page)))

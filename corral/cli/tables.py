@@ -1,6 +1,7 @@
 """Tables and cards: what a person is told of each kind of answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from corral.api import (
     Acknowledgement,
@@ -38,13 +39,13 @@ from corral.rollout import Effect, WhatIf
 from corral.schedule import MandateStatus, ScheduleStatus
 
 ID = Column("ID")
-STATE = Column("STATE", is_whole=True)
+STATE = Column("STATE")
 SKU = Column("SKU")
 EVENT_COLUMNS = (
     Column("ID", is_right=True, least_width=6),
-    Column("AT", is_whole=True),
+    Column("AT"),
     Column("KIND", least_width=12),
-    Column("MESSAGE"),
+    Column("MESSAGE", is_text=True),
 )
 """Wide enough for usual ids and kinds, so that lines which come later stand in the same columns."""
 
@@ -52,8 +53,8 @@ EVENT_COLUMNS = (
 def workloads(statuses: Sequence[WorkloadStatus]) -> Page:
     """One line for each workload."""
     columns = (
-        *(ID, Column("QUEUE"), Column("TIER", is_whole=True), Column("PRIO", is_right=True), STATE),
-        *(Column("SINCE", is_whole=True), Column("WHERE"), Column("REASON")),
+        *(ID, Column("QUEUE"), *_spare(Column("TIER"), *_numbers("PRIO")), STATE),
+        *(*_spare(Column("SINCE")), _text("WHERE"), Column("REASON")),
     )
     return (table(columns, map(_workload, statuses)),)
 
@@ -145,14 +146,14 @@ def _moment(told: Explanation) -> str | None:
 
 
 def _evidence(told: Explanation) -> Table:
-    columns = (Column("REASON"), Column("COUNT", is_right=True), Column("EXAMPLE"))
+    columns = (Column("REASON"), *_numbers("COUNT"), _text("EXAMPLE"))
     return table(columns, ((evidence.reason, evidence.count, evidence.example) for evidence in told.evidence))
 
 
 def _fixes(told: Explanation) -> Table:
-    names = [Column("VICTIMS")] if any(fix.victims for fix in told.fixes) else []
+    names = [_text("VICTIMS")] if any(fix.victims for fix in told.fixes) else []
     rows = [(fix.message, f"${fix.cost:,.2f}", ", ".join(fix.victims) or None) for fix in told.fixes]
-    columns = (Column("WOULD START IT"), Column("COST", is_right=True), *names)
+    columns = (_text("WOULD START IT"), Column("COST", is_right=True), *names)
     return table(columns, (row[: len(columns)] for row in rows))
 
 
@@ -178,18 +179,18 @@ def _events(happened: Sequence[WorkloadEvent], *, has_header: bool) -> Page:
 
 def queues(statuses: Sequence[QueueStatus]) -> Page:
     """One line for each queue and SKU, and below them what to be warned of."""
-    names = (Column("QUEUE"), Column("PARENT"), Column("STOP"))
-    amounts = (SKU, *_numbers("NOMINAL", "USED", "BORROWED", "CAP"))
-    columns = (*names, *_numbers("WAITING", "RUNNING"), *amounts, Column("TERMS"))
+    names = (Column("QUEUE"), *_spare(Column("PARENT")), Column("STOP"))
+    amounts = (SKU, *_numbers("NOMINAL", "USED"), *_spare(*_numbers("BORROWED")), *_numbers("CAP"))
+    columns = (*names, *_numbers("WAITING", "RUNNING"), *amounts, _text("TERMS"))
     rows = table(columns, (row for queue in statuses for row in _queue(queue)))
     warnings = [(queue.name, warning) for queue in statuses for warning in queue.warnings]
-    warned = (table((Column("QUEUE"), Column("WARNING")), warnings),) if warnings else ()
+    warned = (table((Column("QUEUE"), _text("WARNING")), warnings),) if warnings else ()
     return (rows, *_budgets(statuses), *warned)
 
 
 def _budgets(statuses: Sequence[QueueStatus]) -> Iterable[Table]:
     """A line for each budget, with what is spent of it."""
-    columns = (Column("QUEUE"), Column("BUDGET"), *_numbers("AMOUNT", "SPENT", "LEFT"), Column("COUNTS"), Column("LIMIT"))
+    columns = (Column("QUEUE"), Column("BUDGET"), *_numbers("AMOUNT", "SPENT", "LEFT"), _text("COUNTS"), Column("LIMIT"))
     rows = [(queue.name, *_budget(status)) for queue in statuses for status in queue.budgets]
     if rows:
         yield table(columns, rows)
@@ -265,14 +266,14 @@ def datasets(statuses: Sequence[DatasetStatus]) -> Page:
     columns = (Column("DATASET"), *_numbers("GIB"), Column("REGIONS"), *_numbers("READERS"))
     rows = ((each.name, each.size_gib, ", ".join(each.regions) or None, each.readers) for each in statuses)
     warnings = [(each.name, warning) for each in statuses for warning in each.warnings]
-    warned = (table((Column("DATASET"), Column("WARNING")), warnings),) if warnings else ()
+    warned = (table((Column("DATASET"), _text("WARNING")), warnings),) if warnings else ()
     return (table(columns, rows), *warned)
 
 
 def policies(records: Sequence[PolicyRecord]) -> Page:
     """One line for each policy."""
-    columns = (*_numbers("VERSION"), Column("NAME"), Column("MODEL"), Column("DIGEST"), Column("APPLIED", is_whole=True))
-    return (table((*columns, Column("BY"), Column("WHY")), map(_policy, records)),)
+    columns = (*_numbers("VERSION"), Column("NAME"), *_spare(Column("MODEL"), Column("DIGEST")), Column("APPLIED"))
+    return (table((*columns, *_spare(Column("BY")), _text("WHY")), map(_policy, records)),)
 
 
 def _policy(record: PolicyRecord) -> tuple[object, ...]:
@@ -286,8 +287,9 @@ def _policy(record: PolicyRecord) -> tuple[object, ...]:
 def reservations(statuses: Sequence[ReservationStatus]) -> Page:
     """One line for each reservation."""
     columns = (
-        *(Column("RESERVATION"), STATE, Column("OPENS", is_whole=True), Column("CLOSES", is_whole=True)),
-        *(*_numbers("ASKED"), SKU, Column("FOR"), *_numbers("KEPT", "LENT", "MISSING", "MISSES"), Column("CAUSE")),
+        *(Column("RESERVATION"), STATE, Column("OPENS"), Column("CLOSES")),
+        *(*_numbers("ASKED"), SKU, _text("FOR"), *_spare(*_numbers("KEPT", "LENT"))),
+        *(*_numbers("MISSING"), *_spare(*_numbers("MISSES")), _text("CAUSE")),
     )
     return (table(columns, map(_reservation, statuses)),)
 
@@ -319,8 +321,8 @@ def reservation(status: ReservationStatus) -> Page:
         "Reason": spec.reason or None,
     }
     columns = (
-        *(Column("MISSED", is_whole=True), *_numbers("MISSING"), Column("MADE GOOD", is_whole=True)),
-        *(Column("KIND"), Column("CAUSE")),
+        *(Column("MISSED"), *_numbers("MISSING"), Column("MADE GOOD")),
+        *(Column("KIND"), _text("CAUSE")),
     )
     missed = ((miss.opens_at, miss.missing, miss.made_good_at, miss.kind, miss.cause) for miss in status.misses)
     return (card(facts), *((table(columns, missed),) if status.misses else ()))
@@ -349,9 +351,10 @@ def _supply(part: FleetStatus) -> tuple[object, ...]:
 def node_pools(statuses: Sequence[NodePoolStatus]) -> Page:
     """One line for each node pool."""
     columns = (
-        *(Column("NODE POOL"), Column("REGION"), SKU, *_numbers("EACH", "$/H", "LEAST", "MOST", "NEEDED", "DESIRED")),
-        *(*_numbers("NODES", "READY", "COMING"), Column("SINCE", is_whole=True), Column("WHY")),
-        *(Column("PAUSED UNTIL", is_whole=True), Column("FAILURE")),
+        *(Column("NODE POOL"), Column("REGION"), SKU, *_spare(*_numbers("EACH", "$/H", "LEAST", "MOST"))),
+        *_numbers("NEEDED", "DESIRED"),
+        *(*_numbers("NODES", "READY", "COMING"), Column("SINCE"), _text("WHY")),
+        *(Column("PAUSED UNTIL"), _text("FAILURE")),
     )
     return (table(columns, map(_node_pool, statuses)),)
 
@@ -366,7 +369,7 @@ def provisionings(statuses: Sequence[ProvisioningStatus]) -> Page:
     """One line for each order for nodes."""
     columns = (
         *(ID, Column("NODE POOL"), STATE, *_numbers("NODES", "ARRIVED")),
-        *(Column("ORDERED", is_whole=True), Column("ENDED", is_whole=True), Column("WHY"), Column("REASON")),
+        *(Column("ORDERED"), Column("ENDED"), _text("WHY"), _text("REASON")),
     )
     return (table(columns, map(_provisioning, statuses)),)
 
@@ -380,11 +383,10 @@ def rounds(statuses: Sequence[RoundStatus]) -> Page:
     """One line for each round."""
     columns = (
         *_numbers("ROUND"),
-        *(Column("AT", is_whole=True), Column("TRIGGER")),
-        *_numbers("LOOKED AT", "STARTED", "STOPPED", "ACCELERATORS", "BOUND", "GAP"),
-        Column("METHOD"),
-        *_numbers("MORE", "MOVED", "WORST REGION", "MS"),
-        Column("SLOWEST STEPS"),
+        *(Column("AT"), *_spare(Column("TRIGGER"))),
+        *_numbers("LOOKED AT", "STARTED", "STOPPED", "ACCELERATORS"),
+        *_spare(*_numbers("BOUND", "GAP"), Column("METHOD"), *_numbers("MORE", "MOVED", "WORST REGION")),
+        *(*_numbers("MS"), *_spare(_text("SLOWEST STEPS"))),
     )
     return (table(columns, map(_round, statuses)),)
 
@@ -402,16 +404,15 @@ def _round(each: RoundStatus) -> tuple[object, ...]:
 def nodes(statuses: Sequence[NodeStatus]) -> Page:
     """One line for each node."""
     columns = (
-        *(Column("NODE"), Column("PROVIDER"), Column("REGION"), Column("CLUSTER"), SKU, Column("HEALTH")),
-        *(*_numbers("ACCELERATORS", "USED"), Column("CAPACITY"), *_numbers("PRICE", "STOPS/H", "MOST REPLICAS")),
-        *(Column("UNTIL", is_whole=True), Column("KEPT FOR")),
-        *(Column("LABELS"), Column("REASON")),
+        *(Column("NODE"), *_spare(SKU, Column("PROVIDER"), Column("REGION"), Column("CLUSTER")), Column("HEALTH")),
+        *(*_numbers("ACCELERATORS", "USED"), *_spare(Column("CAPACITY"), *_numbers("PRICE", "STOPS/H", "MOST REPLICAS"))),
+        *(Column("UNTIL"), *_spare(_text("KEPT FOR"), _text("LABELS")), _text("REASON")),
     )
     return (table(columns, map(_node, statuses)),)
 
 
 def _node(node: NodeStatus) -> tuple[object, ...]:
-    place = (node.id, node.provider, node.region, node.cluster, node.sku, node.health)
+    place = (node.id, node.sku, node.provider, node.region, node.cluster, node.health)
     labels = " ".join(f"{name}={value}" for name, value in node.labels.items())
     stops = node.interruptions_per_hour
     has = (node.accelerators, node.used, node.capacity_type, node.price, stops, node.maximum_replicas)
@@ -421,9 +422,14 @@ def _node(node: NodeStatus) -> tuple[object, ...]:
 def clusters(statuses: Sequence[ClusterStatus]) -> Page:
     """One line for each cluster."""
     columns = (
-        *(Column("CLUSTER"), STATE, Column("SINCE", is_whole=True), Column("HEARD", is_whole=True)),
-        *(Column("LEASED UNTIL", is_whole=True), Column("LOST AT", is_whole=True)),
-        *(*_numbers("NODES", "ACCELERATORS", "WORKLOADS", "UNRELEASED", "LOSSES"), Column("REASON")),
+        *(Column("CLUSTER"), STATE, *_spare(Column("SINCE"), Column("HEARD"))),
+        *(Column("LEASED UNTIL"), Column("LOST AT"), *_numbers("NODES")),
+        *(
+            *_spare(*_numbers("ACCELERATORS")),
+            *_numbers("WORKLOADS"),
+            *_spare(*_numbers("UNRELEASED", "LOSSES")),
+            _text("REASON"),
+        ),
     )
     return (table(columns, map(_cluster, statuses)),)
 
@@ -436,8 +442,8 @@ def _cluster(cluster: ClusterStatus) -> tuple[object, ...]:
 
 def operations(statuses: Sequence[OperationStatus]) -> Page:
     """One line for each operation."""
-    columns = (ID, Column("KIND"), Column("SUBJECT"), STATE, Column("DUE", is_whole=True), Column("BY"), Column("REASON"))
-    return (table((*columns, Column("PROGRESS")), map(_operation, statuses)),)
+    columns = (ID, Column("KIND"), Column("SUBJECT"), STATE, Column("DUE"), Column("BY"), _text("REASON"))
+    return (table((*columns, _text("PROGRESS")), map(_operation, statuses)),)
 
 
 def _operation(status: OperationStatus) -> tuple[object, ...]:
@@ -448,12 +454,12 @@ def _operation(status: OperationStatus) -> tuple[object, ...]:
 def operation(status: OperationStatus) -> Page:
     """How one operation stands, and its trail."""
     rows = ((note.at, note.state, note.who or None, note.reason or None) for note in status.trail)
-    return (*operations([status]), table((Column("AT", is_whole=True), STATE, Column("BY"), Column("REASON")), rows))
+    return (*operations([status]), table((Column("AT"), STATE, Column("BY"), _text("REASON")), rows))
 
 
 def what_if(found: WhatIf) -> Page:
     """One line for each workload or queue that a change would concern, and what it takes to apply it."""
-    columns = (Column("EFFECT"), ID, Column("QUEUE"), Column("TIER", is_whole=True), *_numbers("ACCELERATORS"), Column("WHY"))
+    columns = (Column("EFFECT"), ID, Column("QUEUE"), *_spare(Column("TIER")), *_numbers("ACCELERATORS"), _text("WHY"))
     said = {"In all": found.in_words, "Approval": found.needs or "not needed", "Token": found.token}
     return (*((table(columns, map(_effect, found.effects)),) if found.effects else ()), card(said))
 
@@ -470,12 +476,12 @@ def schedules(statuses: Sequence[ScheduleStatus]) -> Page:
         Column("WHAT"),
         Column("CRON"),
         Column("ZONE"),
-        Column("NEXT", is_whole=True),
+        Column("NEXT"),
         *_numbers("ORDERED", "LEFT OUT", "MISSED"),
-        Column("UNTIL", is_whole=True),
+        Column("UNTIL"),
         Column("MANDATE"),
         Column("BY"),
-        Column("REASON"),
+        _text("REASON"),
     )
     rows = (
         (
@@ -490,9 +496,9 @@ def schedules(statuses: Sequence[ScheduleStatus]) -> Page:
 def mandates(statuses: Sequence[MandateStatus]) -> Page:
     """One line for each mandate."""
     columns = (
-        *(ID, Column("SCHEDULE"), Column("WHAT"), Column("SIGNED BY"), Column("AT", is_whole=True)),
-        *(Column("UNTIL", is_whole=True), Column("LAST FOR", is_whole=True), Column("REVOKED", is_whole=True)),
-        *(Column("BY"), Column("BECAUSE")),
+        *(ID, Column("SCHEDULE"), Column("WHAT"), Column("SIGNED BY"), Column("AT")),
+        *(Column("UNTIL"), Column("LAST FOR"), Column("REVOKED")),
+        *(Column("BY"), _text("BECAUSE")),
     )
     rows = (
         (
@@ -507,8 +513,8 @@ def mandates(statuses: Sequence[MandateStatus]) -> Page:
 def forecast(forecast: EvacuationForecast) -> Page:
     """One line for each workload that would have to leave, in the order in which they would."""
     columns = (
-        *(ID, Column("QUEUE"), Column("TIER", is_whole=True), *_numbers("ACCELERATORS"), Column("TO"), *_numbers("STOPS")),
-        *(Column("WAITS FOR"), Column("BECAUSE")),
+        *(ID, Column("QUEUE"), Column("TIER"), *_numbers("ACCELERATORS"), Column("TO"), *_numbers("STOPS")),
+        *(Column("WAITS FOR"), _text("BECAUSE")),
     )
     return (table(columns, map(_move, forecast.moves)),)
 
@@ -527,7 +533,7 @@ def submissions(submitted: Sequence[Submission]) -> Page:
 def results(ended: Sequence[WorkloadResult]) -> Page:
     """One line for each workload that ended."""
     rows = ((result.id, result.state, result.exit_code, result.message) for result in ended)
-    return (table((ID, STATE, *_numbers("EXIT"), Column("MESSAGE")), rows),)
+    return (table((ID, STATE, *_numbers("EXIT"), _text("MESSAGE")), rows),)
 
 
 def result(ended: WorkloadResult) -> Page:
@@ -543,7 +549,7 @@ def acknowledgement(answer: Acknowledgement) -> Page:
 def moments(history: Sequence[Moment]) -> Page:
     """One line for each change of state that a workflow remembers."""
     rows = [(moment.at, moment.state, moment.message) for moment in history]
-    return (table((Column("AT", is_whole=True), STATE, Column("MESSAGE")), rows),)
+    return (table((Column("AT"), STATE, _text("MESSAGE")), rows),)
 
 
 def wake_up(next_one: WakeUp | None) -> Page:
@@ -556,8 +562,8 @@ def wake_up(next_one: WakeUp | None) -> Page:
 def orders(given: Sequence[OrderRecord]) -> Page:
     """One line for each order."""
     columns = (
-        *(Column("AT", is_whole=True), Column("PRINCIPAL"), Column("COMMAND"), Column("SUBJECT"), Column("REQUEST")),
-        *(Column("MANDATE"), Column("DUE", is_whole=True)),
+        *(Column("AT"), Column("PRINCIPAL"), Column("COMMAND"), Column("SUBJECT"), Column("REQUEST")),
+        *(Column("MANDATE"), Column("DUE")),
     )
     rows = ((o.at, o.principal, o.command, o.subject, o.request, o.mandate, o.due_at) for o in given)
     return (table(columns, rows),)
@@ -570,3 +576,11 @@ def facts(values: Mapping[str, str]) -> Page:
 
 def _numbers(*titles: str) -> tuple[Column, ...]:
     return tuple(Column(title, is_right=True) for title in titles)
+
+
+def _text(title: str) -> Column:
+    return Column(title, is_text=True)
+
+
+def _spare(*columns: Column) -> tuple[Column, ...]:
+    return tuple(replace(column, is_spare=True) for column in columns)
