@@ -76,8 +76,9 @@ class Driver:
         began_at = self._clock.now()
         self._queues = scenario.queues
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._feed(scenario, began_at))
-            group.create_task(self._watch_until_over(len(scenario.arrivals)))
+            feeding = group.create_task(self._feed(scenario, began_at))
+            if not await self._is_over_in_time(len(scenario.arrivals)):
+                feeding.cancel()
         return Course(began_at, tuple(self._done), tuple(self._mishaps), tuple(self._told))
 
     async def _feed(self, scenario: Scenario, began_at: datetime) -> None:
@@ -144,6 +145,7 @@ class Driver:
 
     async def _follow_fix(self, workload: str) -> str:
         """Do what is said to start a workload most cheaply, if that is to raise quota."""
+        await self._advised(workload)
         explanation = await self._explained(workload)
         fix = next((fix for fix in explanation.fixes if fix.quotas), None) if explanation else None
         if explanation is None or fix is None or self._queues is None:
@@ -151,6 +153,13 @@ class Driver:
         queues = [raised(queue, fix) for queue in self._queues.queues if queue.name in {change.queue for change in fix.quotas}]
         await persistently(lambda: self._corral.apply_queues(QueueTree(queues=tuple(queues))))
         return f"{explanation.reason}; done: {fix.message}"
+
+    async def _advised(self, workload: str) -> None:
+        """Come back when it is said what would start a workload, maybe rounds after why it waits; or it does not wait."""
+        while (status := await persistently(lambda: self._corral.status(workload))).state in {State.SUBMITTED, State.WAITING}:
+            if status.explanation is not None and status.explanation.fixes:
+                return
+            await asyncio.sleep(GLANCE_SECONDS)
 
     async def _apply_policy(self, deed: Deed) -> str:
         policy = deed.policy
@@ -170,7 +179,7 @@ class Driver:
                 raise NotFound(f"{workload} does not run any more: it is {status.state}")
             await asyncio.sleep(GLANCE_SECONDS)
 
-    async def _watch_until_over(self, expected: int) -> None:
+    async def _is_over_in_time(self, expected: int) -> bool:
         give_up = time.monotonic() + LIMIT_SECONDS
         while time.monotonic() < give_up:
             try:
@@ -180,9 +189,10 @@ class Driver:
             else:
                 self._display.show(glimpse, self._submitted)
                 if glimpse.ended >= expected:
-                    return
+                    return True
             await asyncio.sleep(GLANCE_SECONDS)
         self._mishaps.append(f"not everything had ended after {LIMIT_SECONDS:g} seconds")
+        return False
 
 
 def raised(queue: QueueSpec, fix: Fix) -> QueueSpec:
