@@ -10,7 +10,7 @@ from domain.placement.scoring import choice, options
 from domain.pool.fleet import NodeShare, Placement
 from domain.pool.parts import ReplicaKey, only
 from domain.pool.workload import Active
-from domain.quota_models.beside import near
+from domain.quota_models.beside import finishing, near
 from domain.quota_models.deserved.jobs import Chunk, Job, gang_of, minimums
 from domain.quota_models.deserved.setting import Setting
 from domain.quota_models.openings import Ranks, best_candidate
@@ -38,17 +38,18 @@ def place(
     request = job.request(home)
     if request is None:
         return None
-    asked = replace(request, gang=gang_of(request, chunk))
+    asked = replace(request, gang=finishing(gang_of(request, chunk), request.gang, beside))
     if home is None and among is None:
         candidate = best_candidate(Ranks([[asked]]), world)
     else:
-        candidates = list(_candidates(asked, home, beside, world, setting, among))
+        candidates = list(_candidates(asked, request.gang, home, beside, world, setting, among))
         candidate = min(candidates, key=lambda candidate: choice(candidate, world), default=None)
     return candidate.placement if candidate else None
 
 
 def _candidates(
     request: Request,
+    whole: Gang,
     home: Placement | None,
     beside: Placement | None,
     world: World,
@@ -60,7 +61,7 @@ def _candidates(
         if home_supply in {None, supply}:
 
             def place(nodes: Nodes, supply: Supply = supply) -> Candidate | None:
-                found = near(nodes, request, beside, setting.nodes)
+                found = near(nodes, request.gang, whole, beside, setting.nodes)
                 if among is not None:
                     found = tuple(entry for entry in found if entry.node.id in among)
                 return best_on(request, supply, found, world.usage, world.policy.goals.topology)
