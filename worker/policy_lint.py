@@ -23,8 +23,8 @@ def lint_files(policy_source: str, queue_file: str | None) -> list[Placed]:
     if tree is not None:
         check_tree(tree.content)
     findings = lint(policy.content, tree.content.queues if tree else ())
-    about_policy = placed((found for found in findings if found.document is DocumentKind.POLICY), policy)
-    about_queues = (found for found in findings if found.document is DocumentKind.QUEUES)
+    about_policy = placed([found for found in findings if found.document is DocumentKind.POLICY], policy)
+    about_queues = [found for found in findings if found.document is DocumentKind.QUEUES]
     return [*about_policy, *(placed(about_queues, tree) if tree else [])]
 
 

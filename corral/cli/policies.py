@@ -1,7 +1,7 @@
 """Policy documents: read from a file, or from one of the presets that come with Corral."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from corral.api import QueueTree
 from corral.cli.documents import STANDARD_INPUT, Document, parse_documents, read_documents
 from corral.cli.problems import InvalidInput
 from corral.cli.trees import Position
-from corral.policy import LintFinding, Policy
+from corral.policy import DocumentKind, LintFinding, Policy
 
 PRESETS = ("default", "kueue-like", "kai-like", "slurm-like")
 """The names by which the documents in `corral/presets` are chosen."""
@@ -36,25 +36,35 @@ def _preset(name: str) -> list[Document[Policy]]:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A finding, and where in its file it is about."""
+    """A finding, and where in its file it is about; what is in force beside the document stands in none."""
 
-    position: Position
+    position: Position | None
     finding: LintFinding
 
     def __str__(self) -> str:
-        return f"{self.position}: {self.finding}"
+        severity = "" if self.finding.refuses else "warning: "
+        return f"{self.position or IN_FORCE[self.finding.document]}: {severity}{self.finding}"
 
     @property
     def data(self) -> dict[str, object]:
         """The same for programs."""
-        position = self.position
-        return {"file": position.file, "line": position.line, "column": position.column} | self.finding.model_dump(mode="json")
+        position = asdict(self.position) if self.position else {}
+        return position | self.finding.model_dump(mode="json")
 
 
-def placed(findings: Iterable[LintFinding], document: Document[Policy] | Document[QueueTree]) -> list[Placed]:
-    """Findings about a document, in the order of its lines."""
-    return sorted((Placed(document.place(found.field), found) for found in findings), key=_order)
+IN_FORCE = {DocumentKind.POLICY: "the policy in force", DocumentKind.QUEUES: "the queues in force"}
 
 
-def _order(found: Placed) -> tuple[Position, str, str]:
-    return found.position, found.finding.field, found.finding.rule
+def placed(findings: Sequence[LintFinding], document: Document[Policy] | Document[QueueTree]) -> list[Placed]:
+    """Findings about a document in the order of its lines, and after them those about what it would be in force with."""
+    kind = DocumentKind.POLICY if isinstance(document.content, Policy) else DocumentKind.QUEUES
+    here = [(document.place(found.field), found) for found in findings if found.document is kind]
+    beside = [found for found in findings if found.document is not kind]
+    return [
+        *(Placed(position, found) for position, found in sorted(here, key=lambda each: (each[0], *_order(each[1])))),
+        *(Placed(None, found) for found in sorted(beside, key=_order)),
+    ]
+
+
+def _order(found: LintFinding) -> tuple[str, str]:
+    return found.field, found.rule

@@ -9,12 +9,12 @@ from tests.corral.fakes import POLICIES, FakeCorral, run
 A_POLICY = b"name: ours\nrank:\n  preemption: false\n"
 
 
-def a_finding(field: str, *, refuses: bool = False) -> LintFinding:
+def a_finding(field: str, *, refuses: bool = False, document: DocumentKind = DocumentKind.POLICY) -> LintFinding:
     return LintFinding(
         rule="a-rule",
         fault=Fault.CONTRADICTION if refuses else Fault.DEAD_RULE,
         refuses=refuses,
-        document=DocumentKind.POLICY,
+        document=document,
         field=field,
         message="is wrong",
         advice="mend it",
@@ -65,14 +65,16 @@ def test_a_preset_is_applied_by_its_name() -> None:
 
 def test_warnings_are_shown_with_their_place_and_do_not_stop_anybody() -> None:
     corral = FakeCorral()
-    corral.findings = (a_finding("rank.preemption"), a_finding("goals.topology"))
+    about_queues = a_finding("queues[0].weight", document=DocumentKind.QUEUES)
+    corral.findings = (about_queues, a_finding("rank.preemption"), a_finding("goals.topology"))
 
     result = run(corral, "policy", "apply", "-", given=A_POLICY)
 
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
-        "<stdin>:1:1: goals.topology: is wrong; mend it [a-rule]",
-        "<stdin>:3:3: rank.preemption: is wrong; mend it [a-rule]",
+        "<stdin>:1:1: warning: goals.topology: is wrong; mend it [a-rule]",
+        "<stdin>:3:3: warning: rank.preemption: is wrong; mend it [a-rule]",
+        "the queues in force: warning: queues[0].weight: is wrong; mend it [a-rule]",
     ]
 
 
@@ -83,7 +85,7 @@ def test_a_refusal_is_told_with_its_place_and_changes_nothing() -> None:
 
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
-        "<stdin>:1:1: name: is wrong; mend it [a-rule]",
+        "<stdin>:1:1: warning: name: is wrong; mend it [a-rule]",
         "<stdin>:3:3: rank.preemption: is wrong; mend it [a-rule]",
         "nothing was changed",
     ]

@@ -51,8 +51,8 @@ def test_a_finding_is_told_with_file_line_column_field_and_what_to_do(tmp_path: 
 
     assert result.exit_code == 1
     about_list, about_name, about_queue, count = result.stdout.splitlines()
-    assert about_list.startswith(f"{policy}:7:9: constraints.tenants.acme.allow.regions: refuses nothing that")
-    assert about_name.startswith(f"{policy}:7:23: constraints.tenants.acme.allow.regions[1]: allows us, which")
+    assert about_list.startswith(f"{policy}:7:9: warning: constraints.tenants.acme.allow.regions: refuses nothing that")
+    assert about_name.startswith(f"{policy}:7:23: warning: constraints.tenants.acme.allow.regions[1]: allows us, which")
     assert about_queue.startswith(f"{tree}:3:5: queues[0].priority: priority of queue a has no effect")
     assert about_queue.endswith("leave it out, or choose rank.quota_model: deserved [queue-field-of-another-model]")
     assert count == "3 findings"
