@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from corral.api import WHOLE, Fix, FixKind, Spread, Target, Topology
 from domain.advice.question import (
@@ -22,6 +22,7 @@ from domain.pool.standing import TIERS
 from domain.pool.workload import Active
 from domain.worlds.request import Request, requests
 
+DAY = 24 * HOUR
 HIGHEST_PRIORITY = 1_000
 MOST_MOMENTS = 64
 
@@ -180,7 +181,7 @@ def patience(question: Question) -> Iterator[Fix]:
 def _wait(question: Question, until: datetime) -> Fix:
     seconds = -((question.now - until) // timedelta(seconds=1))
     cost = round(question.price * question.milli / WHOLE * seconds / HOUR, 4)
-    return Fix(kind=FixKind.WAIT, message=f"wait {_duration(seconds)}", cost=cost, wait_seconds=seconds)
+    return Fix(kind=FixKind.WAIT, message=f"wait {_in_words(seconds, until)}", cost=cost, wait_seconds=seconds)
 
 
 def _moments(question: Question) -> Iterator[datetime]:
@@ -215,7 +216,12 @@ def _moments_of(active: Active, question: Question) -> Iterator[datetime]:
         yield active.started_at + timedelta(seconds=max(tier, queue.minimum_runtime_seconds if queue else 0))
 
 
-def _duration(seconds: int) -> str:
+def _in_words(seconds: int, until: datetime) -> str:
+    """A time to wait in the unit in which people count it; where that would be months, its end."""
     if seconds < 120:
         return f"{seconds} s"
-    return f"{-(-seconds // 60)} min" if seconds < 2 * HOUR else f"{seconds / HOUR:.1f} h"
+    if seconds < 2 * HOUR:
+        return f"{-(-seconds // 60)} min"
+    if seconds < 2 * DAY:
+        return f"{seconds / HOUR:.1f} h"
+    return f"{-(-seconds // DAY)} days" if seconds < 60 * DAY else f"until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

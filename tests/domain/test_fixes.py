@@ -128,6 +128,21 @@ def test_where_a_budget_is_by_periods_waiting_for_the_next_one_is_offered() -> N
     assert [fix.wait_seconds for fix in of_kind(FixKind.WAIT, snapshot)] == [2 * HOUR]
 
 
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (HOUR, "wait 60 min"),
+        (30 * HOUR, "wait 30.0 h"),
+        (50 * HOUR, "wait 3 days"),
+        (90 * 24 * HOUR, "wait until 2030-08-30 12:00 UTC"),
+    ],
+)
+def test_a_long_wait_is_told_in_days_and_a_longer_one_by_its_end(left: int, said: str) -> None:
+    year = 365 * 24 * HOUR
+    snapshot = of_budget(13, period_seconds=year, since=NOON - seconds(year - left))
+    assert [fix.message for fix in of_kind(FixKind.WAIT, snapshot)] == [said]
+
+
 def test_where_a_budget_replenishes_waiting_for_enough_of_it_is_offered() -> None:
     snapshot = of_budget(16, half_life_seconds=24 * HOUR)
     assert [fix.wait_seconds for fix in of_kind(FixKind.WAIT, snapshot)] == [10 * HOUR], "16 decays to 12 in 9.96 hours"
