@@ -37,10 +37,20 @@ class Start:
 
     @property
     def in_words(self) -> str:
-        """What the place counts, and of what that is the sum: `$2.31 per accelerator-hour: price 2.30, waste 0.01`."""
-        dollars = [(term, score / 1_000_000) for term, score in self.terms if score]
-        said = ", ".join(f"{term} {counted:.2f}" for term, counted in dollars)
-        return f"${sum(counted for _, counted in dollars):.2f} per accelerator-hour{f': {said}' if said else ''}"
+        """What the place counts, and of what that is the sum: `$2.31 per accelerator-hour: price 2.30, spread 0.0051`."""
+        said = ", ".join(f"{term} {_dollars(score)}" for term, score in self.terms if _dollars(score) != NOTHING)
+        return f"${_dollars(sum(score for _, score in self.terms))} per accelerator-hour{f': {said}' if said else ''}"
+
+
+NOTHING = "0.00"
+
+
+def _dollars(millionths: int) -> str:
+    """An amount in cents, and one of less than a cent in hundredths of one: goals that only tip the scales count so little."""
+    hundredths = round(millionths / 100)
+    if hundredths == 0:
+        return NOTHING
+    return f"{hundredths / 10_000:.2f}" if abs(hundredths) >= 100 else f"{hundredths / 10_000:.4f}"
 
 
 class Change(StrEnum):

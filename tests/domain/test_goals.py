@@ -4,7 +4,7 @@ import pytest
 
 from corral.api import CapacityType, Selection, SlaTier, Target
 from corral.policy import Policy
-from domain.decision import Plan
+from domain.decision import Plan, Start
 from domain.pool.fleet import Placement
 from domain.round import schedule
 from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, started
@@ -86,6 +86,20 @@ def test_a_start_says_what_each_term_counted() -> None:
 
     counted = {term: score for term, score in plan.starts[0].terms if score}
     assert counted == {"price": 3 * DOLLAR, "preferences": -5 * DOLLAR, "hazard": 91_250}
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        ([("price", 2_990_000), ("waste", 12_000)], "$3.00 per accelerator-hour: price 2.99, waste 0.01"),
+        ([("price", 2_990_000), ("fragmentation", -1_230)], "$2.99 per accelerator-hour: price 2.99, fragmentation -0.0012"),
+        ([("price", 2_990_000), ("fragmentation", -20)], "$2.99 per accelerator-hour: price 2.99"),
+        ([("fragmentation", -20)], "$0.00 per accelerator-hour"),
+    ],
+)
+def test_what_counts_less_than_a_cent_is_told_as_more_than_nothing(terms: list[tuple[str, int]], said: str) -> None:
+    start = Start("w", placed(a_workload(gpus=8)), terms=tuple(terms))
+    assert start.in_words == said
 
 
 def test_waste_counts_where_no_work_is_looked_at_that_may_come() -> None:
