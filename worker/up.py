@@ -27,7 +27,8 @@ async def up(settings: Settings, console: Console) -> None:
         CannotStart: the directory or a port is taken, or a server cannot be kept alive.
     """
     chosen = settings.embedded()
-    console.print(f"Starting PostgreSQL, Temporal and a worker; their logs are in {chosen.state_dir.absolute() / 'log'}.")
+    logs = chosen.state_dir.absolute() / "log"
+    console.print(f"Starting PostgreSQL, Temporal and a worker; their logs are in {logs}.", soft_wrap=True)
     async with embedded_servers(chosen) as supervisor:
         await upgrade(chosen.database_url)
         await supervisor.start(worker_child(chosen))
@@ -37,7 +38,7 @@ async def up(settings: Settings, console: Console) -> None:
             await make_examples(chosen, console.print)
         console.print(greeting(chosen), soft_wrap=True)
         await supervisor.serve()
-        console.print(f"Stopping; what there is stays in {chosen.state_dir.absolute()}.")
+        console.print(f"Stopping; what there is stays in {chosen.state_dir.absolute()}.", soft_wrap=True)
 
 
 async def make_examples(settings: Settings, say: Callable[[str], None]) -> None:
