@@ -86,7 +86,20 @@ def by_tier(intervals: Iterable[Interval], window_start: datetime, window_end: d
 
 def entitled_milli(spec: WorkloadTerms) -> Amount:
     """What the promise of the tier covers: the size asked for, or the minimum of what is elastic."""
-    return sum(group.fewest * group.milli for group in spec.groups)
+    return sum(entitled_by_group(spec).values())
+
+
+def entitled_by_group(spec: WorkloadTerms) -> dict[str, Amount]:
+    """The same by replica group; what a gang needs beyond its groups' own minimums counts as its smallest replicas."""
+    missing = (spec.minimum_replicas or 0) - sum(group.fewest for group in spec.groups)
+    if missing <= 0:
+        return {group.name: group.fewest * group.milli for group in spec.groups}
+    entitled: dict[str, Amount] = {}
+    for group in sorted(spec.groups, key=lambda group: group.milli):
+        more = min(missing, group.count - group.fewest)
+        missing -= more
+        entitled[group.name] = (group.fewest + more) * group.milli
+    return entitled
 
 
 def lost_work(started_at: datetime | None, checkpoint_at: datetime | None, stopped_at: datetime, milli: Amount) -> int:

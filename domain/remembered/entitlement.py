@@ -17,7 +17,7 @@ from domain.pool.workload import ALWAYS, Active, Waiting, open_from
 from domain.quota.accounting import entitled_milli
 from domain.quota.tree import QuotaTree
 from domain.snapshot import Snapshot
-from domain.worlds.request import form
+from domain.worlds.request import Gang, form
 
 Demand = Waiting | Active
 
@@ -129,19 +129,38 @@ class _Holding(NamedTuple):
         return taken if sum([milli for _, milli in taken]) >= self.enough else []
 
 
+class _Want(NamedTuple):
+    """What work may have under one target, from when on: which SKUs (none: any), and how much at the very least.
+
+    Where groups name SKUs of their own, the gang says how much of each.
+    """
+
+    opens_at: datetime
+    skus: tuple[str, ...]
+    least: Amount
+    gang: Gang | None
+
+    def on(self, sku: str) -> Taken:
+        """The least, where all groups that take this SKU get it."""
+        if self.gang is None:
+            return [(sku, self.least)] if self.least else []
+        return [(name, milli) for name, milli in self.gang.least_by_sku(sku).items() if milli]
+
+
 class _Wanting(NamedTuple):
-    """What waiting work may have, at the very least: under each target from when on, which SKUs (none: any), and how much."""
+    """What waiting work may have, by target."""
 
     id: str
-    wants: tuple[tuple[datetime, tuple[str, ...], Amount], ...]
+    wants: tuple[_Want, ...]
 
     def taken(self, left: "_Left", now: datetime) -> Taken:
         """The minimum of the first target that is open and for which there is enough."""
-        for opens_at, skus, least in self.wants:
-            if opens_at <= now:
-                for sku in skus or left.rows:
-                    if 0 < least <= left.of(sku):
-                        return [(sku, least)]
+        for want in self.wants:
+            if want.opens_at <= now:
+                for sku in want.skus or left.rows:
+                    taken = want.on(sku)
+                    if taken and all(milli <= left.of(name) for name, milli in taken):
+                        return taken
         return []
 
 
@@ -150,8 +169,14 @@ def _ask(demand: Demand) -> _Holding | _Wanting:
         return _Holding(demand.id, tuple(demand.placement.by_sku.items()), min(demand.milli, entitled_milli(demand.spec)))
     asked, came = form(demand), demand.submitted_at
     opening = [open_from(came, delay) for delay in asked.delays] if asked.delays else repeat(ALWAYS)
-    skus = [wish.target.skus for wish in asked.wishes]
-    return _Wanting(demand.id, tuple(zip(opening, skus, asked.minimums, strict=False)))
+    wishes = zip(opening, asked.wishes, asked.minimums, strict=False)
+    return _Wanting(
+        demand.id,
+        tuple(
+            _Want(opens_at, wish.target.skus, least, wish.gang if wish.gang.names_skus else None)
+            for opens_at, wish, least in wishes
+        ),
+    )
 
 
 class _Left:
@@ -249,9 +274,9 @@ class _Line:
             key, ask = _precedence(demand), _ask(demand)
             come.setdefault(self._place(key), []).append((key, ask))
             if isinstance(ask, _Wanting):
-                for opens_at, _, _ in ask.wants:
-                    if opens_at > now:
-                        heappush(self._openings, (opens_at, key))
+                for want in ask.wants:
+                    if want.opens_at > now:
+                        heappush(self._openings, (want.opens_at, key))
         for place, those in sorted(come.items(), reverse=True):
             block = self._look_again(place)
             block.insert(those)

@@ -1,6 +1,6 @@
 """Guarantees: promises are only sold while they can be kept with the largest failure domain lost (`semantics.md` 5)."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from fractions import Fraction
 
 from corral.api import Explanation, SlaTier
@@ -8,7 +8,7 @@ from domain.explanation.refusals import cannot_be_guaranteed
 from domain.facts import Facts
 from domain.pool.fleet import Health, Node
 from domain.pool.workload import Active, Waiting
-from domain.quota.accounting import entitled_milli
+from domain.quota.accounting import entitled_by_group, entitled_milli
 from domain.worlds.request import requests
 
 Milli = Fraction
@@ -26,32 +26,63 @@ def oversold(newcomers: Iterable[Waiting], facts: Facts) -> dict[str, Explanatio
     left = unsold(facts, level)
     refused = {}
     for workload in sorted(guaranteed, key=lambda each: (each.submitted_at, each.id)):
-        amount, skus = price(workload, facts), _accepted(workload, left)
-        best = max(skus, key=lambda sku: (left[sku], sku), default=None)
-        if best is not None and amount <= left[best]:
-            left[best] -= amount
+        after, short = _sold(workload, left, facts)
+        if short is None:
+            left = after
         else:
-            refused[workload.id] = cannot_be_guaranteed(workload, amount, left[best] if best else Fraction(0), facts.now)
+            refused[workload.id] = cannot_be_guaranteed(workload, *short, facts.now)
     return refused
+
+
+def _sold(workload: Waiting, left: Mapping[str, Milli], facts: Facts) -> tuple[dict[str, Milli], tuple[Milli, Milli] | None]:
+    """What is left once the workload has its promise, each part on that of its SKUs of which most is left.
+
+    And of the first part for which that is too little, what it takes and what there is; none where all is enough.
+    """
+    after, short = dict(left), None
+    for amount, skus in _parts(workload, left, facts):
+        best = max(skus, key=lambda sku: (after[sku], sku), default=None)
+        has = after[best] if best is not None else Fraction(0)
+        if short is None and (best is None or amount > has):
+            short = amount, has
+        if best is not None:
+            after[best] -= amount
+    return after, short
 
 
 def price(demand: Active | Waiting, facts: Facts) -> Milli:
     """What the promise of a workload takes: its guaranteed fraction of what it is entitled to."""
-    guarantee = facts.policy.rank.tiers[facts.protection.runs_as(demand)].guarantee
-    return Fraction(str(guarantee)) * entitled_milli(demand.spec)
+    return _guarantee(demand, facts) * entitled_milli(demand.spec)
+
+
+def _guarantee(demand: Active | Waiting, facts: Facts) -> Fraction:
+    return Fraction(str(facts.policy.rank.tiers[facts.protection.runs_as(demand)].guarantee))
 
 
 def unsold(facts: Facts, level: str) -> dict[str, Milli]:
     """By SKU, what may still be promised beside all that is promised to live work; negative where too much is."""
     left = line(facts, level)
     for active in facts.active.values():
-        if active.placement.sku in left and not active.preempted:
-            left[active.placement.sku] -= price(active, facts)
+        if not active.preempted:
+            for sku, amount in _promised(active, facts).items():
+                if sku in left:
+                    left[sku] -= amount
     for waiting in sorted(_maybe_promised(facts), key=lambda each: (each.submitted_at, each.id)):
-        amount, skus = price(waiting, facts), _accepted(waiting, left)
-        if amount and skus and not waiting.is_new:
-            left[max(skus, key=lambda sku: (left[sku], sku))] -= amount
+        if not waiting.is_new and price(waiting, facts):
+            left, _ = _sold(waiting, left, facts)
     return left
+
+
+def _promised(active: Active, facts: Facts) -> Mapping[str, Milli]:
+    """What the promise of running work takes of each SKU that its groups sit on."""
+    if len(active.placement.by_sku) == 1:
+        return {active.placement.sku: price(active, facts)}
+    skus = {replica.group: share.sku or active.placement.sku for share in active.placement.shares for replica in share.replicas}
+    promised: dict[str, Milli] = {}
+    for name, milli in entitled_by_group(active.spec).items():
+        sku = skus.get(name, active.placement.sku)
+        promised[sku] = promised.get(sku, Fraction(0)) + _guarantee(active, facts) * milli
+    return promised
 
 
 def _maybe_promised(facts: Facts) -> Iterable[Waiting]:
@@ -87,5 +118,11 @@ def _domain(node: Node, level: str) -> Hashable:
     return of_all.get(level) or (node.provider, node.region, node.cluster, node.domain(level) or node.id)
 
 
-def _accepted(workload: Waiting, left: dict[str, Milli]) -> set[str]:
-    return {sku for request in requests(workload) for sku in (request.target.skus or left) if sku in left}
+def _parts(workload: Waiting, known: Collection[str], facts: Facts) -> list[tuple[Milli, set[str]]]:
+    """What its promise takes, parted by the SKUs that its groups accept of those that are known; these with each part."""
+    accepted = {sku for request in requests(workload) for sku in (request.target.skus or known) if sku in known}
+    entitled, guarantee = entitled_by_group(workload.spec), _guarantee(workload, facts)
+    milli: dict[tuple[str, ...], int] = {}
+    for group in workload.spec.groups:
+        milli[group.skus] = milli.get(group.skus, 0) + entitled[group.name]
+    return [(guarantee * each, accepted & {*skus} if skus else accepted) for skus, each in milli.items() if each]

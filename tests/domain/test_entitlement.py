@@ -52,6 +52,17 @@ def test_work_that_waits_is_covered_by_any_sku_that_it_takes() -> None:
     assert covered(a_runner("a", 8), a_workload("w", gpus=5, targets=flexible.spec.targets))["w"] == 0
 
 
+def test_work_that_waits_is_covered_by_the_skus_that_its_groups_name() -> None:
+    first = a_workload("w", tier=SlaTier.PREMIUM, groups=[ReplicaGroup(count=4, skus=("a100",))])
+    assert covered(a_runner("a", 8), first) == {"a": 8_000, "w": 4_000}
+    both = [ReplicaGroup(name="one", count=4, skus=("a100",)), ReplicaGroup(name="other", count=3)]
+    mixed = a_workload("w", tier=SlaTier.PREMIUM, groups=both, targets=(Target(skus=("h100", "a100")),))
+    assert covered(a_runner("a", 5), mixed) == {"a": 5_000, "w": 7_000}
+    assert covered(a_runner("a", 6), mixed) == {"a": 0, "w": 7_000}
+    too_much = a_workload("w", tier=SlaTier.PREMIUM, groups=[ReplicaGroup(count=5, skus=("a100",))])
+    assert covered(a_runner("a", 8), too_much) == {"a": 8_000, "w": 0}
+
+
 def test_what_an_elastic_gang_has_beyond_its_minimum_is_covered_as_far_as_quota_goes() -> None:
     elastic = a_workload("e", groups=[ReplicaGroup(count=12, minimum=2)]).on((NODE, 12))
     assert covered(elastic) == {"e": 8_000}

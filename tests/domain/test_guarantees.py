@@ -6,13 +6,26 @@ from typing import Any
 
 import pytest
 
-from corral.api import QueueSpec, Reason, SlaTier
+from corral.api import QueueSpec, Reason, ReplicaGroup, SlaTier
 from corral.policy import Limits, Policy
 from domain.decision import Plan
 from domain.pool.fleet import Health, Node
 from domain.pool.workload import Active
 from domain.round import schedule
-from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes, seconds, why
+from tests.builders import (
+    NOON,
+    AWorkload,
+    a_cohort,
+    a_node,
+    a_queue,
+    a_quota,
+    a_snapshot,
+    a_workload,
+    nodes,
+    seconds,
+    started,
+    why,
+)
 
 PREMIUM, STANDARD, BASIC = SlaTier.PREMIUM, SlaTier.STANDARD, SlaTier.BASIC
 OWN = [a_queue("research", 1_000)]
@@ -99,3 +112,35 @@ def test_nothing_is_refused_before_the_whole_fleet_is_known() -> None:
     snapshot = a_snapshot(nodes(3), OWN, a_workload(gpus=1, count=24))
     fresh = tuple(replace(each, is_new=True) for each in snapshot.waiting)
     assert schedule(replace(snapshot, waiting=fresh, is_complete=False), NOON).starts
+
+
+# Gangs of several groups
+
+
+def two_kinds() -> list[Node]:
+    """Of each kind three nodes, so that two are left when one is lost: 16 h100, and 4 a100."""
+    return [*nodes(3), *nodes(3, "a", gpus=2, sku="a100")]
+
+
+OF_BOTH = [OWN[0].model_copy(update={"quotas": (*OWN[0].quotas, a_quota(1_000, sku="a100"))})]
+
+
+@pytest.mark.parametrize(("number", "sold"), [(4, True), (5, False)])
+def test_a_group_is_promised_only_skus_that_it_accepts(number: int, sold: bool) -> None:
+    """At 0.95 of each, the 4 a100 that are left are enough for 4."""
+    groups = [ReplicaGroup(name="small", count=number, skus=("a100",)), ReplicaGroup(name="large", count=1, skus=("h100",))]
+    assert bool(admit(two_kinds(), a_workload(groups=groups, tier=PREMIUM), queues=OF_BOTH).starts) is sold
+
+
+def test_what_runs_on_two_skus_is_promised_some_of_each() -> None:
+    fleet = two_kinds()
+    groups = [ReplicaGroup(name="main", count=8, skus=("h100",)), ReplicaGroup(name="small", count=2, skus=("a100",))]
+    runs = started(admit(fleet, a_workload("runs", groups=groups, tier=PREMIUM), queues=OF_BOTH))["runs"]
+    active = replace(a_workload("runs", groups=groups, tier=PREMIUM).on((fleet[0], 8)), placement=runs)
+    more = [a_workload(id, groups=[ReplicaGroup(count=2, skus=("a100",))], tier=PREMIUM) for id in ("fits", "not")]
+    assert refused(admit(fleet, active, *more, queues=OF_BOTH)) == {"not"}
+
+
+def test_a_gang_that_counts_over_its_groups_is_promised_its_fewest_replicas() -> None:
+    elastic = a_workload(groups=[ReplicaGroup(count=30, minimum=0)], minimum_replicas=23)
+    assert refused(admit(nodes(3), elastic)) == {"w"}
