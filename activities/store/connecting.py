@@ -1,12 +1,16 @@
 """Connections to the record: used again and again, until their server is gone or takes no writes any more."""
 
+import asyncio
 import socket
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import asyncpg
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+Answer = TypeVar("Answer")
 
 READ_ONLY = "25006"
 
@@ -16,8 +20,6 @@ SILENT_SECONDS = 20
 PROBES = 3
 
 PROBE_SECONDS = SILENT_SECONDS // (PROBES + 1)
-IDLE_IN_TRANSACTION_SECONDS = 600
-"""No call of a workflow takes longer: whoever says nothing for so long in a transaction is frozen, and has rows locked."""
 
 HERE = {
     "TCP_KEEPIDLE": PROBE_SECONDS,
@@ -33,9 +35,11 @@ THERE = {
     "tcp_keepalives_interval": str(PROBE_SECONDS),
     "tcp_keepalives_count": str(PROBES),
     "tcp_user_timeout": f"{SILENT_SECONDS}s",
-    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS}s",
+    "idle_in_transaction_session_timeout": f"{SILENT_SECONDS}s",
 }
-"""What the server does about a session whose machine is gone, lest nobody gets the rows that it has locked."""
+"""What the server does about a session whose machine is gone, or whose process is frozen, lest nobody gets the rows that it has
+locked.
+"""
 
 
 class Watched(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -54,6 +58,17 @@ class Watched(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
         for name, value in HERE.items():
             if (option := getattr(socket, name, None)) is not None:
                 end.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def kept_open(connection: AsyncConnection, work: Awaitable[Answer], every: float = PROBE_SECONDS) -> Answer:
+    """What comes of some work that a transaction waits for; meanwhile its session is not taken for that of a frozen process."""
+    working = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({working}, timeout=every))[0]:
+            await connection.execute(text("SELECT 1"))
+        return working.result()
+    finally:
+        working.cancel()
 
 
 async def listen_at(url: str) -> asyncpg.Connection:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import clusters, tables
@@ -13,6 +13,9 @@ from domain.pool.leases import LeaseTerms
 
 LEAP = 1_000_000
 """By so much versions are raised: further than a workload comes between a backup and the loss of what followed it."""
+
+AS_LONG_AS_IT_TAKES = text("SET LOCAL idle_in_transaction_session_timeout = 0")
+"""Nobody waits for rows of a record that no worker serves."""
 
 _WORKLOADS = tables.workloads.c
 
@@ -27,6 +30,7 @@ class Restoring(Transactions):
         What they know themselves has newer versions, so that what the record says would be old to them. So it is with
         operations, whose workflows ask by themselves.
         """
+        await connection.execute(AS_LONG_AS_IT_TAKES)
         live = _WORKLOADS.ended_at.is_(None)
         await connection.execute(update(tables.workloads).where(live).values(version=_WORKLOADS.version + LEAP))
         under_way = tables.orders.c.ended_at.is_(None)

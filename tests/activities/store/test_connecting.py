@@ -1,5 +1,6 @@
 """A record that takes no writes for a while, or ends its connections, is used again as soon as it can be; silence ends too."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -9,10 +10,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from activities.store.connecting import SILENT_SECONDS, connections_to, listen_at
+from activities.store.connecting import SILENT_SECONDS, THERE, connections_to, kept_open, listen_at
 from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from tests.activities.store.pool import POOL, HandClock
+from tests.patience import PATIENCE_SECONDS
+
+FROZEN = "idle_in_transaction_session_timeout"
 
 
 async def administer(url: str, statement: str) -> None:
@@ -78,10 +82,33 @@ async def test_the_rows_of_a_worker_whose_machine_is_gone_without_a_word_are_not
         idle, interval, count = [
             int((await connection.execute(text(f"SHOW tcp_keepalives_{name}"))).scalar_one()) for name in names
         ]
-        frozen = (await connection.execute(text("SHOW idle_in_transaction_session_timeout"))).scalar_one()
     assert 0 < idle + interval * count <= SILENT_SECONDS
-    assert frozen != "0"
     await engine.dispose()
+
+
+async def test_a_worker_that_is_frozen_in_a_transaction_keeps_nobody_from_its_rows_for_long(
+    store: PostgresStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.register_provider("aws", "sim")
+    monkeypatch.setitem(THERE, FROZEN, "1s")
+    frozen = await connections_to(database_url).connect()
+    await frozen.execute(text("SELECT FROM providers FOR UPDATE"))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await store.register_provider("aws", "local")
+    with pytest.raises(DBAPIError) as noticed:
+        await frozen.execute(text("SELECT 1"))
+    assert noticed.value.connection_invalidated
+    await frozen.close()
+
+
+async def test_a_round_that_takes_its_time_to_decide_is_not_taken_for_a_frozen_one(
+    store: PostgresStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(THERE, FROZEN, "1s")
+    async with connections_to(database_url).begin() as deciding:
+        await deciding.execute(text("SELECT FROM pools"))
+        await kept_open(deciding, asyncio.sleep(2.0), every=0.2)
+        await deciding.execute(text("SELECT FROM pools"))
 
 
 def seconds_of_silence(connection: asyncpg.Connection) -> int:
