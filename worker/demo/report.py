@@ -10,6 +10,11 @@ from pydantic import AwareDatetime
 from corral.api import Model, Outcome, SlaTier, State
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things: `1 problem`, `2 problems`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 class Phase(Model):
     """One part of the run, in seconds of the wall."""
 
@@ -27,6 +32,11 @@ class Verdict(Model):
     def is_good(self) -> bool:
         """Nothing was found."""
         return not self.problems
+
+    @property
+    def in_words(self) -> str:
+        """How many problems were found, and by how many checks."""
+        return f"{counted(len(self.problems), 'problem')} found by {self.checks} checks"
 
 
 class Totals(Model):

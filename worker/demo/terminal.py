@@ -196,9 +196,16 @@ def _verdict(report: Report, console: Console) -> None:
         short = "[bold yellow]Nothing is wrong, but not every promise was kept:[/]"
         console.print(f"\n{short if report.shortfalls else kept} {verdict.checks} checks found nothing.")
     else:
-        console.print(f"\n[bold red]{len(verdict.problems)} problems[/] found by {verdict.checks} checks:")
-    for told in (*verdict.problems, *report.shortfalls):
-        console.print(Text(f"  - {told}"))
+        console.print(f"\n[bold red]{verdict.in_words}:[/]")
+        _items(verdict.problems, console)
+        if report.shortfalls:
+            console.print("[bold yellow]Not every promise was kept:[/]")
+    _items(report.shortfalls, console)
+
+
+def _items(sentences: Sequence[str], console: Console) -> None:
+    for sentence in sentences:
+        console.print(Text(f"  - {sentence}"))
 
 
 def _print(

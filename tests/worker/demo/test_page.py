@@ -69,7 +69,7 @@ def test_work_that_went_on_elsewhere_is_told_on_the_page_and_the_terminal() -> N
 
 def test_the_verdict_is_said_at_the_top() -> None:
     assert "All is well" in page(a_report())
-    assert "1 problems" not in page(a_report())
+    assert "1 problem found by 20 checks" in page(a_report("victim is failed"))
     assert "victim is failed" in page(a_report("victim is failed"))
 
 
