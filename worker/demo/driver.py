@@ -12,6 +12,7 @@ from worker.clock import PoolClock
 from worker.demo.machines import Machines
 from worker.demo.persistence import persistently
 from worker.demo.record import UNREADABLE, Glimpse, Reader
+from worker.demo.report import counted
 from worker.demo.scenario import Arrival, Deed, Scenario, Verb
 
 GLANCE_SECONDS = 0.7
@@ -69,6 +70,7 @@ class Driver:
         self._done: list[Done] = []
         self._mishaps: list[str] = []
         self._told: list[Told] = []
+        self._turns: dict[str, asyncio.Lock] = {}
         self._queues: QueueTree | None = None
 
     async def drive(self, scenario: Scenario) -> Course:
@@ -98,6 +100,11 @@ class Driver:
             self._mishaps.append(f"{arrival.spec.id} could not be submitted: {error}")
 
     async def _do(self, deed: Deed) -> None:
+        """Do a deed once what was to be done before it to the same workload is done, however late that is."""
+        async with self._turns.setdefault(deed.workload or deed.key, asyncio.Lock()):
+            await self._done_as_it_can(deed)
+
+    async def _done_as_it_can(self, deed: Deed) -> None:
         try:
             answer = await self._act(deed)
         except CorralError as error:
@@ -135,7 +142,7 @@ class Driver:
         examples = {status.explanation.reason: status.id for status in reversed(waiting) if status.explanation}
         for _, id in sorted(examples.items())[:MOST_ASKED]:
             await self._explained(id)
-        return f"{len(waiting)} wait, for {len(examples)} reasons"
+        return f"{len(waiting)} waiting, for {counted(len(examples), 'reason')}"
 
     async def _explained(self, workload: str) -> Explanation | None:
         explanation = await persistently(lambda: self._corral.explain(workload))
@@ -176,7 +183,7 @@ class Driver:
             if status.state is State.RUNNING:
                 return status
             if status.state.is_terminal:
-                raise NotFound(f"{workload} does not run any more: it is {status.state}")
+                raise NotFound(f"{workload} had ended before that ({status.state})")
             await asyncio.sleep(GLANCE_SECONDS)
 
     async def _is_over_in_time(self, expected: int) -> bool:
