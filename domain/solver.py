@@ -6,7 +6,7 @@ from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ortools.sat.python.cp_model import CpModel, CpSolver, IntVar, LinearExprT
+    from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverResponse, LinearConstraintProto
 
 Variable = int
 """The index of a variable, which is a whole number from 0 on."""
@@ -16,6 +16,9 @@ Terms = tuple[tuple[Variable, int], ...]
 
 UNLIMITED = 2**60
 """Beyond every sum that occurs."""
+
+LOWEST = -(2**63)
+"""Of the numbers that OR-Tools counts with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,15 @@ class NoSolution:
     work: float
 
 
+# OR-Tools' models are written as it reads them, and loaded where they are needed: its own way of writing them loads pandas
+# besides, for which every process waits for a third of a second, and has 40 MiB more.
+
+
 def load() -> None:
-    """Load OR-Tools, so that no round of this process has to wait for that; it takes a third of a second."""
+    """Load OR-Tools, so that no round of this process has to wait for that."""
     from ortools.graph.python import min_cost_flow  # noqa: F401
     from ortools.linear_solver import pywraplp  # noqa: F401
-    from ortools.sat.python import cp_model  # noqa: F401
+    from ortools.sat.python import cp_model_helper  # noqa: F401
 
 
 def solve(programme: Programme, work: float, hint: Mapping[Variable, int]) -> Solution | NoSolution:
@@ -84,61 +91,80 @@ def solve(programme: Programme, work: float, hint: Mapping[Variable, int]) -> So
     `work` is in OR-Tools' deterministic seconds: with one worker and a fixed seed the same programme gets the same answer,
     however fast the machine is and whatever else runs on it.
     """
-    from ortools.sat.python import cp_model  # here, because it takes half a second and few rounds need it
+    from ortools.sat.python.cp_model_helper import FEASIBLE, INFEASIBLE, OPTIMAL
 
-    model, variables = _model(programme)
+    model = _model(programme)
     values, spent = dict(hint), 0.0
     reached: list[int] = []
     bounds: list[int] = []
     for objective in programme.objectives:
-        _aim(model, variables, objective, values)
-        solver = _solver(work - spent)
-        status = solver.solve(model)
-        spent += solver.response_proto.deterministic_time
-        if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            values = {index: solver.value(variable) for index, variable in enumerate(variables)}
+        _aim(model, objective, values)
+        response = _solved(model, work - spent)
+        spent += response.deterministic_time
+        if response.status in (OPTIMAL, FEASIBLE):
+            values = dict(enumerate(response.solution))
         elif not reached:
-            return NoSolution(status == cp_model.INFEASIBLE, spent)
+            return NoSolution(response.status == INFEASIBLE, spent)
         reached.append(sum(weight * values[index] for index, weight in objective))
-        bounds.append(reached[-1] if status == cp_model.OPTIMAL else max(0, round(solver.best_objective_bound)))
-        if status != cp_model.OPTIMAL:
+        bounds.append(reached[-1] if response.status == OPTIMAL else max(0, round(response.best_objective_bound)))
+        if response.status != OPTIMAL:
             break
-        model.add(_total(objective, variables) <= reached[-1])
-    in_order = tuple(values[index] for index in range(len(variables)))
-    return Solution(in_order, tuple(reached), tuple(bounds), spent, status == cp_model.OPTIMAL)
+        _require(Row(objective, LOWEST, reached[-1]), model)
+    in_order = tuple(values[index] for index in range(len(programme.upper)))
+    return Solution(in_order, tuple(reached), tuple(bounds), spent, response.status == OPTIMAL)
 
 
-def _model(programme: Programme) -> "tuple[CpModel, list[IntVar]]":
-    from ortools.sat.python import cp_model
+def _model(programme: Programme) -> "CpModelProto":
+    from ortools.sat.python.cp_model_helper import CpModelProto
 
-    model = cp_model.CpModel()
-    variables = [model.new_int_var(0, most, "") for most in programme.upper]
+    model = CpModelProto()
+    for most in programme.upper:
+        model.variables.add().domain.extend((0, most))
     for row in programme.rows:
-        model.add_linear_constraint(_total(row.terms, variables), row.least, row.most)
-    return model, variables
+        _require(row, model)
+    return model
 
 
-def _total(terms: Terms, variables: "Sequence[IntVar]") -> "LinearExprT":
-    from ortools.sat.python import cp_model
+def _require(row: Row, model: "CpModelProto") -> None:
+    linear: LinearConstraintProto = model.constraints.add().linear
+    indexes, weights = _summed(row.terms)
+    linear.vars.extend(indexes)
+    linear.coeffs.extend(weights)
+    linear.domain.extend((row.least, row.most))
 
-    return cp_model.LinearExpr.weighted_sum([variables[index] for index, _ in terms], [weight for _, weight in terms])
+
+def _summed(terms: Terms) -> tuple[list[Variable], list[int]]:
+    """The variables of a sum, each of them once, and their weights."""
+    weights: dict[Variable, int] = {}
+    for index, weight in terms:
+        weights[index] = weights.get(index, 0) + weight
+    indexes = sorted(index for index, weight in weights.items() if weight)
+    return indexes, [weights[index] for index in indexes]
 
 
-def _aim(model: "CpModel", variables: "Sequence[IntVar]", objective: Terms, hint: Mapping[Variable, int]) -> None:
-    model.minimize(_total(objective, variables))
-    model.clear_hints()  # type: ignore[no-untyped-call]
+def _aim(model: "CpModelProto", objective: Terms, hint: Mapping[Variable, int]) -> None:
+    model.clear_objective()
+    indexes, weights = _summed(objective)
+    model.objective.scaling_factor = 1
+    model.objective.vars.extend(indexes)
+    model.objective.coeffs.extend(weights)
+    model.clear_solution_hint()
     for index, value in sorted(hint.items()):
-        model.add_hint(variables[index], value)
+        model.solution_hint.vars.append(index)
+        model.solution_hint.values.append(value)
 
 
-def _solver(work: float) -> "CpSolver":
-    from ortools.sat.python import cp_model
+def _solved(model: "CpModelProto", work: float) -> "CpSolverResponse":
+    from ortools.sat.python.cp_model_helper import SatParameters, SolveWrapper
 
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = 0
-    solver.parameters.max_deterministic_time = max(0.0, work)
-    return solver
+    parameters = SatParameters()
+    parameters.num_workers = 1
+    parameters.random_seed = 0
+    parameters.max_deterministic_time = max(0.0, work)
+    solver = SolveWrapper()
+    solver.set_parameters(parameters)
+    response: CpSolverResponse = solver.solve(model)  # type: ignore[no-untyped-call]
+    return response
 
 
 # Without whole numbers
