@@ -2,7 +2,7 @@
 
 Time is CPU time of the process (all of its threads), with the garbage collector as a worker sets it, which also has its own
 figure; garbage is collected before each round. Each pool is decided about in a process of its own, which has seen no other,
-by a planner that remembers its rounds as one at work does.
+by a planner that remembers its rounds as one at work does, and has loaded what a worker loads when it starts.
 """
 
 import gc
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import Random
 
+from domain import solver
 from domain.decision import Plan, Refuse, StartAfter, Wait
 from domain.pool.workload import Waiting
 from domain.remembered.memory import Memory
@@ -95,6 +96,7 @@ def _unlike(workload: Waiting, place: int, random: Random) -> Waiting:
 
 def over_one_pool(size: Size, seed: int, *, distinct: bool = False, changes: int = CHANGES) -> Measured:
     """The rounds over a pool of this size; to be called in a process of its own."""
+    solver.load()
     schedule(a_pool(SMALL), NOON)
     random = Random(seed)
     pool = a_pool(size, seed)
