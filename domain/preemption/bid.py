@@ -9,7 +9,7 @@ from domain.disruption.protection import Stoppable
 from domain.facts import Facts
 from domain.placement.feasibility import sift
 from domain.placement.layout import Candidate, best_on, fits_on, has_room, lay_out
-from domain.placement.sieve import free_milli, with_room
+from domain.placement.sieve import free_milli, surely_too_small, with_room
 from domain.pool.fleet import Amount, Placement, Room
 from domain.pool.stock import NodeRoom, in_order
 from domain.pool.workload import Active
@@ -182,6 +182,12 @@ class Bid:
             return known
         later, now = self.later.rooms[node_id], self.now.rooms[node_id]
         return now if later == now else least(later, now)
+
+    def has_home(self, active: Active) -> bool:
+        """Whether it is left open that the attempt, as it is, has a place to move to in room that is free now."""
+        request = running_request(active)
+        nodes = self.now.nodes(sift(request, self.now).classes.get(self.supply, ()))
+        return not surely_too_small(as_it_is(request.gang), nodes)
 
     def homes(self, request: Request) -> Nodes:
         """Nodes of the bid's supply that another request may be on, if room that is free now is enough for any of it."""

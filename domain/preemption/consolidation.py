@@ -40,7 +40,8 @@ def _places(bid: Bid, allowed: Choices) -> list[Nodes]:
 def _cleared(bid: Bid, moves: Steps) -> Settlement | None:
     """Move what is in the way, and then no more than is needed."""
     near = tuple(step for step in moves if step.nodes & bid.rooms.keys())
-    if not bid.fits(near):
+    able = tuple(step for step in near if bid.has_home(step.victim.active))
+    if not bid.fits(able):  # what it would take besides has nowhere to go
         return None
     for spared in reversed(near):
         fewer = tuple(step for step in near if step is not spared)

@@ -144,9 +144,7 @@ def near(request: Request, supply: Supply, nodes: Nodes, later: World, facts: Fa
         return Near(nodes, facts.stoppable.get(supply.sku, ()), facts.elastic.get(supply.sku, ()))
     herd = herd_of(supply.sku, parts[0].atlas, facts)
     sight = _Sight.of(request, supply, parts, herd, later, facts, own_first=own_first)
-    picked = sight.nodes()
-    of_quota = sight.for_quota()
-    if picked is None or of_quota is None:
+    if sight is None or (picked := sight.nodes()) is None or (of_quota := sight.for_quota()) is None:
         return None
     owners = sorted({*of_quota, *sight.owners_on(picked)})
     entries = _entries(parts, picked)
@@ -204,14 +202,16 @@ class _Sight:
         facts: Facts,
         *,
         own_first: bool,
-    ) -> "_Sight":
-        """What it sees, as `near` has it."""
+    ) -> "_Sight | None":
+        """What it sees, as `near` has it; none where the queue would not live on its own even if all it can take had left."""
         spec, gang, usage, may = request.spec, request.gang, later.usage, facts.policy.rank.disruption
         mine, own = as_number(standing(spec.tier, spec.priority)), herd.queues.get(spec.queue, -1)
         is_own = herd.queue == own
         yields = np.minimum(herd.strength, herd.shrunk) if may.stop else herd.shrunk
         gives = herd.is_there & is_own & (yields < mine)
         given = int(herd.milli[gives].sum()) if own_first else 0
+        if own_first and not usage.is_within_nominal(spec.queue, supply.sku, gang.minimum_milli - given):
+            return None
         lends = np.zeros(len(herd.queues) + 1, np.bool_)
         lends[[herd.queues[name] for name in _borrowers(request, supply.sku, usage, given) if name in herd.queues]] = True
         takes = gives | (herd.is_there & ~is_own & lends[herd.queue])
