@@ -1,16 +1,12 @@
 """Connections to the record: used again and again, until their server is gone or takes no writes any more."""
 
-import asyncio
 import socket
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg
-from sqlalchemy import event, text
+from sqlalchemy import event, func
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-
-Answer = TypeVar("Answer")
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 READ_ONLY = "25006"
 
@@ -30,16 +26,22 @@ HERE = {
 }
 """Options by which this system looks whether the server's machine is there, as far as it knows them."""
 
+IDLE = "idle_in_transaction_session_timeout"
+"""PostgreSQL's name for how long a session may say nothing in a transaction; the process may be frozen then."""
+
 THERE = {
     "tcp_keepalives_idle": str(PROBE_SECONDS),
     "tcp_keepalives_interval": str(PROBE_SECONDS),
     "tcp_keepalives_count": str(PROBES),
     "tcp_user_timeout": f"{SILENT_SECONDS}s",
-    "idle_in_transaction_session_timeout": f"{SILENT_SECONDS}s",
+    IDLE: f"{SILENT_SECONDS}s",
 }
 """What the server does about a session whose machine is gone, or whose process is frozen, lest nobody gets the rows that it has
 locked.
 """
+
+MAY_THINK = func.set_config(IDLE, "300s", True)
+"""Lets a transaction take longer between its statements; a first round reads, and works out, all who wait."""
 
 
 class Watched(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -58,17 +60,6 @@ class Watched(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
         for name, value in HERE.items():
             if (option := getattr(socket, name, None)) is not None:
                 end.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-async def kept_open(connection: AsyncConnection, work: Awaitable[Answer], every: float = PROBE_SECONDS) -> Answer:
-    """What comes of some work that a transaction waits for; meanwhile its session is not taken for that of a frozen process."""
-    working = asyncio.ensure_future(work)
-    try:
-        while not (await asyncio.wait({working}, timeout=every))[0]:
-            await connection.execute(text("SELECT 1"))
-        return working.result()
-    finally:
-        working.cancel()
 
 
 async def listen_at(url: str) -> asyncpg.Connection:

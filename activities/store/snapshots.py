@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.store import tables
 from activities.store.accounts import AccountBook, summed_up_at
 from activities.store.changes import Moment, moment
+from activities.store.connecting import MAY_THINK
 from activities.store.data import read_datasets
 from activities.store.demand import Demand
 from activities.store.facts import waiting_of
@@ -266,10 +267,16 @@ class SnapshotReader:
 
 
 async def read_pool(connection: AsyncConnection, pool: str) -> PoolState:
-    """The numbers of a pool; before anything was noted below zero, and so the same as none that was noted."""
-    columns = tables.pools.c
-    found = (await connection.execute(select(columns.changes, columns.edits).where(columns.name == pool))).one_or_none()
-    return PoolState(found.changes, found.edits) if found else PoolState(NOTHING_NOTED, NOTHING_NOTED)
+    """The numbers of a pool; before anything was noted below zero, and so the same as none that was noted.
+
+    The transaction may take its time from here on, without a statement that says so alone.
+    """
+    changes, edits = (
+        func.coalesce(select(column).where(tables.pools.c.name == pool).scalar_subquery(), NOTHING_NOTED)
+        for column in (tables.pools.c.changes, tables.pools.c.edits)
+    )
+    found = (await connection.execute(select(changes, edits, MAY_THINK))).one()
+    return PoolState(found[0], found[1])
 
 
 async def has_work(connection: AsyncConnection, pool: str, now: datetime, reviewed: int | None) -> bool:

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import clusters, tables
 from activities.store.bulk import among
+from activities.store.connecting import IDLE
 from activities.store.parts.transactions import Transactions, writing
 from activities.store.rows import Journal, WorkloadRow, open_attempts
 from domain.pool.leases import LeaseTerms
@@ -14,7 +15,7 @@ from domain.pool.leases import LeaseTerms
 LEAP = 1_000_000
 """By so much versions are raised: further than a workload comes between a backup and the loss of what followed it."""
 
-AS_LONG_AS_IT_TAKES = text("SET LOCAL idle_in_transaction_session_timeout = 0")
+AS_LONG_AS_IT_TAKES = select(func.set_config(IDLE, "0", True))
 """Nobody waits for rows of a record that no worker serves."""
 
 _WORKLOADS = tables.workloads.c

@@ -12,7 +12,6 @@ from activities.answers import Notice, Standing
 from activities.ports import NO_TRACES, Clock, Decide
 from activities.store import tables, views
 from activities.store.bulk import among
-from activities.store.connecting import kept_open
 from activities.store.parts.transactions import Transactions, again_on_conflict
 from activities.store.plans import PlanWriter, RoundRecord, register
 from activities.store.rows import Journal, WorkloadRow, open_attempts, standing_of
@@ -75,8 +74,7 @@ class Rounds(Transactions):
             everybody = not specs or pool.changes != self._considered
             world = await self._reader.read(connection, pool, journal.now, ours, everybody=everybody, steps=steps)
             with steps.step("decide"):
-                thinking = self._thinker.think(decide, world.snapshot, journal.now)
-                plan, milliseconds = await kept_open(connection, thinking)
+                plan, milliseconds = await self._thinker.think(decide, world.snapshot, journal.now)
             record = RoundRecord(self._pool, times.trigger, milliseconds)
             notices = await PlanWriter(connection, journal, world, record, ours.keys(), steps).write(plan)
             standings = await self._standings(connection, specs, ours, journal)
