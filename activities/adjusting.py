@@ -4,7 +4,7 @@ from temporalio import activity
 
 from activities.answers import Adjusted, Adjustment, Standing
 from activities.courier import Courier
-from activities.errors import final_failures
+from activities.errors import final_failures, writable
 from activities.ports import Store
 
 
@@ -18,6 +18,7 @@ class Adjusting:
     @activity.defn(name="adjusting.apply")
     async def apply(self, verb: str, asked: Adjustment) -> Adjusted:
         """Do a change once, whatever how often it is asked with the same key."""
+        writable(asked.key)
         with final_failures():
             adjusted, notices = await self._store.adjust(verb, asked)
         self._courier.post(notices)

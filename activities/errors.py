@@ -39,6 +39,17 @@ def final_failures() -> Iterator[None]:
         raise ApplicationError(str(error), type=kind, non_retryable=True) from error
 
 
+def writable(key: str) -> str:
+    """The key of a request, which whoever asks may choose.
+
+    Raises:
+        ApplicationError: the record cannot keep it, however often it is tried.
+    """
+    if "\0" in key:
+        raise ApplicationError(f"key: {key!r} - no zero byte is expected in it", type=Failure.INVALID, non_retryable=True)
+    return key
+
+
 def is_refusal(error: ProviderError) -> bool:
     """Whether a provider said no, so that the result of the call is known."""
     return error.kind in REFUSALS

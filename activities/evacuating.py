@@ -6,7 +6,7 @@ import logging
 from temporalio import activity
 
 from activities.courier import Courier
-from activities.errors import final_failures
+from activities.errors import final_failures, writable
 from activities.liveness import staying_alive, this_call
 from activities.ports import NotFound, Store
 from corral.api import EvacuationForecast, EvacuationOrder, EvacuationState, EvacuationStatus, OperationChange
@@ -52,7 +52,7 @@ class Evacuating:
         Given the order, one that has not begun can be aborted too, and never begins.
         """
         with final_failures():
-            return await self._store.steer_evacuation(id, verb, change, key or this_call(), order)
+            return await self._store.steer_evacuation(id, verb, change, writable(key) or this_call(), order)
 
     @activity.defn(name=Inquiry.EVACUATIONS)
     async def evacuations(self, limit: int) -> list[EvacuationStatus]:

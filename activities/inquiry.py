@@ -5,7 +5,7 @@ import logging
 from temporalio import activity
 
 from activities.advice import searched
-from activities.errors import final_failures
+from activities.errors import final_failures, writable
 from activities.ports import NotFound, Store
 from corral.api import (
     Acknowledgement,
@@ -97,7 +97,7 @@ class Inquiry:
     @activity.defn(name=Name.CHANGE)
     async def change(self, workload: str, verb: str, key: str) -> list[Acknowledgement]:
         """What was done for whoever asked for a change by that key; nothing where nobody has."""
-        answer = await self._store.done(verb, workload, key)
+        answer = await self._store.done(verb, workload, writable(key))
         return [] if answer is None else [Acknowledgement(state=answer.standing.state, message=answer.message)]
 
     @activity.defn(name=Name.QUEUES)

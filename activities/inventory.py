@@ -10,7 +10,7 @@ from temporalio import activity
 
 from activities.answers import OpenAttempt
 from activities.courier import Courier
-from activities.errors import final_failures
+from activities.errors import final_failures, writable
 from activities.liveness import this_call
 from activities.observing import LAST_SEQUENCE, Observer
 from activities.placement import Placement
@@ -80,7 +80,7 @@ class Inventory:
         """Cordon, drain or uncordon nodes, once a key; an older workflow gives none, and is known by its call."""
         with final_failures():
             try:
-                nodes = await self._store.cordon(provider, order, key or this_call())
+                nodes = await self._store.cordon(provider, order, writable(key) or this_call())
             except NotFound as error:
                 raise NotFound(f"nodes: provider {provider!r} has no {error}; `corral fleet nodes` lists them") from error
         self._courier.post(await self._store.keep_house())

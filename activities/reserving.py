@@ -5,7 +5,7 @@ from temporalio import activity
 
 from activities.admission import in_words, misnamed
 from activities.answers import ReservationChange, ReservationOrder, ReservationStanding
-from activities.errors import final_failures
+from activities.errors import final_failures, writable
 from activities.ports import NotAllowed, NotFound, Store
 from corral import wire
 from corral.reservation import ReservationSpec, ReservationState
@@ -43,6 +43,7 @@ class Reserving:
     @activity.defn(name="reserving.extend")
     async def extend(self, asked: ReservationChange) -> ReservationStanding:
         """Let the window end later, once a key."""
+        writable(asked.key)
         with final_failures():
             return await self._store.extend_reservation(asked)
 

@@ -5,7 +5,7 @@ import logging
 
 from temporalio import activity
 
-from activities.errors import final_failures
+from activities.errors import final_failures, writable
 from activities.liveness import staying_alive, this_call
 from activities.ports import Store
 from corral.api import OperationChange, OperationStatus
@@ -49,7 +49,7 @@ class RollingOut:
         Given the order, one that has not begun can be aborted too, and never begins.
         """
         with final_failures():
-            return await self._store.steer_rollout(id, verb, change, key or this_call(), order)
+            return await self._store.steer_rollout(id, verb, change, writable(key) or this_call(), order)
 
     @activity.defn(name=Inquiry.WHAT_IF)
     async def what_if(self, change: Change) -> WhatIf:

@@ -18,6 +18,7 @@ from corral.client.errors import why_no_connection
 from corral.sealing import data_converter
 from worker.reaching import NoAnswer
 from worker.settings import Settings
+from workflows.payloads import taking_anything
 
 ANSWER_SECONDS = 5.0
 LONGEST_POLL = timedelta(seconds=90)
@@ -41,7 +42,9 @@ async def connect(settings: Settings, runtime: Runtime | None = None) -> Client:
             namespace=settings.temporal_namespace,
             api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
             tls=settings.tls(),
-            data_converter=data_converter(settings.payload_keys.get_secret_value() if settings.payload_keys else None),
+            data_converter=taking_anything(
+                data_converter(settings.payload_keys.get_secret_value() if settings.payload_keys else None)
+            ),
             grpc_compression=GrpcCompression.NONE,
             identity=identity(os.getpid()),
             runtime=runtime,

@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
 
     from activities.admission import in_words
     from corral import wire
+    from workflows.payloads import Unreadable
 
 Kind = TypeVar("Kind", bound=type)
 
@@ -36,7 +37,7 @@ def begun_by_anybody(kind: Kind) -> Kind:
 
 
 def _taking_anything(method: Callable[..., Any], reader: "_Reader") -> Callable[..., Any]:
-    """The method with a signature that any arguments fit, by which Temporal hands them over as plain values."""
+    """The method with a signature that any arguments fit, by which Temporal hands them over as `TakingAnything` reads them."""
 
     @wraps(method)
     def taking(self: object, *given: Any) -> Any:
@@ -73,12 +74,18 @@ class _Reader:
             names = ", ".join(self._adapters) or "none"
             raise _senseless(f"{len(given)} arguments - it takes {names}")
         named = zip(self._adapters.items(), given, strict=False)
-        return [value if adapter is None else _as_read(name, adapter, value) for (name, adapter), value in named]
+        return [_as_read(name, adapter, value) for (name, adapter), value in named]
 
 
-def _as_read(name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
+def _as_read(name: str, adapter: TypeAdapter[Any] | None, value: Any) -> Any:
+    if isinstance(value, Unreadable):
+        if adapter is None:
+            return value.why  # whoever takes anything refuses it in words
+        raise _senseless(f"{name}: {value.why}")
+    if adapter is None:
+        return value
     try:
-        return adapter.validate_json(to_json(value, bytes_mode="base64"))
+        return adapter.validate_json(to_json(value))
     except ValidationError as error:
         raise _senseless(in_words(error, name)) from None
 

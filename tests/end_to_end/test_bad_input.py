@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import Payload
 from temporalio.client import WorkflowExecutionStatus
+from temporalio.common import RawValue
 
 from corral import wire
 from corral.api import QueueTree, Reason, State, WorkloadResult
 from corral.client import Invalid
+from tests.end_to_end.loads import a_workload
 from tests.end_to_end.pools import LivePool
 from tests.patience import PATIENCE_SECONDS
 
@@ -47,6 +50,10 @@ def spec_of(workload: str, **more: Any) -> dict[str, Any]:
     return {"id": workload, "queue": "cells"} | more
 
 
+def nested(times: int) -> RawValue:
+    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=b"[" * times + b"]" * times))
+
+
 MALFORMED: dict[str, tuple[Any, str]] = {
     "a-list": ([1, 2], r"spec: \[1, 2\] - .*dictionary"),
     "null": (None, r"spec: None - .*dictionary"),
@@ -67,6 +74,14 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     "zero-in-command": (spec_of("zero-in-command", command=["a\x00b"]), r"command\.0: 'a\\x00b' - "),
     "zero-in-variable": (spec_of("zero-in-variable", environment={"A\x00": "b"}), r"environment.*A\\x00.* - "),
     "zero-in-value": (spec_of("zero-in-value", parameters={"a": "\x00"}), r"parameters\.a: '\\x00' - "),
+    "bytes": (
+        RawValue(Payload(metadata={"encoding": b"binary/plain"}, data=b"\xff")),
+        r"binary/plain - JSON is expected.*dict",
+    ),
+    "half-of-it": (RawValue(Payload(metadata={"encoding": b"json/plain"}, data=b"{")), r"Invalid JSON: EOF.*dictionary"),
+    "too-deep": (nested(198), r"spec: \[+\.\.\. - .*dictionary"),
+    "deeper": (nested(199), r"spec: \[+\.\.\. - .*dictionary"),
+    "as-deep-as-can-be": (nested(200), r"spec: .* - .*dictionary"),
 }
 
 
@@ -98,6 +113,14 @@ async def test_work_whose_workflow_would_never_hear_of_it_is_refused(pool: LiveP
     )
     result: WorkloadResult = await asyncio.wait_for(handle.result(), PATIENCE_SECONDS)
     assert (result.state, "start it as 'workload/misnamed'" in result.message) == (State.REFUSED, True)
+
+
+async def test_a_change_under_a_key_that_cannot_be_written_down_is_refused(pool: LivePool) -> None:
+    await pool.corral.submit(a_workload("zero-in-key", queue="closed"))
+    with pytest.raises(Invalid, match=r"key: 'checkpointed/a\\x00b' - no zero byte is expected"):
+        await pool.corral.checkpointed("zero-in-key", key="a\0b")
+    await pool.corral.cancel("zero-in-key")
+    assert (await asyncio.wait_for(pool.corral.wait("zero-in-key"), PATIENCE_SECONDS)).state is State.CANCELLED
 
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], Reason, str]] = {

@@ -15,7 +15,6 @@ from temporalio import activity
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDReusePolicy
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Interceptor, Worker, WorkerDeploymentConfig
@@ -25,12 +24,14 @@ from activities.answers import Adjusted, Adjustment, AdmissionOrder, AttemptKey,
 from activities.liveness import staying_alive
 from corral import wire
 from corral.api import Acknowledgement, Model, Outcome, Reason, State, WorkloadResult
+from corral.sealing import data_converter
 from domain.pool.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, Leave, objection
 from tests.activities.store.pool import a_spec
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import running_temporal
 from worker.wiring import EVERY_BEAT, VERSIONED_WORKFLOWS, WORKFLOWS, TemporalWorkloads
 from workflows.contracts import HandOver
+from workflows.payloads import taking_anything
 
 _numbers = count(1)
 
@@ -40,6 +41,9 @@ RUNNER = SandboxedWorkflowRunner(
     )
 )
 """Strict about what workflow code does; only what is imported passes through."""
+
+CONVERTER = taking_anything(data_converter(None))
+"""As a worker's."""
 
 
 def told_not_allowed(problem: str) -> ApplicationError:
@@ -268,7 +272,7 @@ async def _started_in_the_end() -> WorkflowEnvironment:
         while True:
             try:
                 return await WorkflowEnvironment.start_time_skipping(
-                    test_server_existing_path=beside_python("temporal-test-server"), data_converter=pydantic_data_converter
+                    test_server_existing_path=beside_python("temporal-test-server"), data_converter=CONVERTER
                 )
             except RuntimeError as error:
                 if "did not start within" not in str(error):
@@ -283,7 +287,7 @@ async def hasty_server() -> AsyncIterator[Client]:
 
 
 async def connected(address: str) -> Client:
-    return await Client.connect(address, data_converter=pydantic_data_converter)
+    return await Client.connect(address, data_converter=CONVERTER)
 
 
 @asynccontextmanager
