@@ -51,6 +51,26 @@ def test_whether_a_free_sku_comes_before_preempting_is_the_queues_choice(when_ca
     assert plan.preempts == (() if sku else (("r.1", "w"),))
 
 
+def without_room(gpus: int, width: int, priority: int = 0, **fields: object) -> Plan:
+    """Nodes of the first SKU that take no more of such width, beside idle ones of the next; there is quota for both."""
+    new, old = a_node("new", gpus=gpus), a_node("old", gpus=4, sku="a100")
+    runner = a_workload("r", gpus=2).on((new, 2))
+    works = runner, a_workload(gpus=width, priority=priority)
+    return schedule(a_snapshot([new, old], [two(8, 8, **fields)], *works, policy=in_cohorts()), NOON)
+
+
+@pytest.mark.parametrize(("gpus", "width"), [(4, 3), (2, 4)], ids=["full", "too small ever"])
+def test_the_next_sku_is_tried_where_the_first_has_quota_and_no_room(gpus: int, width: int) -> None:
+    assert started(without_room(gpus, width))["w"].sku == "a100"
+
+
+def test_nobody_leaves_a_sku_for_work_that_has_room_on_the_next_unless_the_queue_says_so() -> None:
+    lower = a_preemption("lower-priority")
+    assert not without_room(4, 3, priority=1, preemption=lower).preempts
+    stopping = Fungibility(when_can_preempt=Search.STOP)
+    assert without_room(4, 3, priority=1, preemption=lower, fungibility=stopping).preempts == (("r.1", "w"),)
+
+
 @pytest.mark.parametrize(("when_can_borrow", "sku"), [(Search.STOP, "h100"), (Search.TRY_NEXT, "a100")])
 def test_whether_an_own_sku_comes_before_borrowing_is_the_queues_choice(when_can_borrow: Search, sku: str) -> None:
     queue = two(4, 0, fungibility=Fungibility(when_can_borrow=when_can_borrow))
@@ -87,6 +107,29 @@ def test_of_an_elastic_gang_as_much_starts_as_fits_when_each_group_gives_up_the_
     plan = schedule(a_snapshot([a_node("n", gpus=32)], [queue], a_workload(groups=groups), policy=in_cohorts()), NOON)
     replicas = [replica.group for share in started(plan)["w"].shares for replica in share.replicas]
     assert (replicas.count("first"), replicas.count("second")) == (10, 5)
+
+
+def test_no_less_starts_than_the_gang_needs_over_all_groups() -> None:
+    groups = (ReplicaGroup(name="first", count=3, minimum=0), ReplicaGroup(name="second", count=2, minimum=0))
+
+    def placed(least: int) -> list[str]:
+        snapshot = a_snapshot(
+            [a_node("n", gpus=2)],
+            [a_queue("research", 8)],
+            a_workload(groups=groups, minimum_replicas=least),
+            policy=in_cohorts(),
+        )
+        placements = started(schedule(snapshot, NOON)).values()
+        return [replica.group for placement in placements for share in placement.shares for replica in share.replicas]
+
+    assert placed(1) == ["first", "second"]
+    assert placed(3) == []
+
+
+def test_what_a_gang_needs_over_all_groups_may_be_of_one_that_has_room() -> None:
+    groups = (ReplicaGroup(name="first", count=3, minimum=0), ReplicaGroup(name="second", count=2, minimum=0, skus=("a100",)))
+    plan = decided([two(32, 8)], a_workload("r", gpus=16).on((OLD, 16)), a_workload(groups=groups, minimum_replicas=2))
+    assert [replica.group for share in started(plan)["w"].shares for replica in share.replicas] == ["first", "first"]
 
 
 def test_the_whole_gang_comes_before_a_smaller_one_even_if_others_must_leave() -> None:

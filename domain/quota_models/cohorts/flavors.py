@@ -77,7 +77,7 @@ def _bundles(request: Request) -> Iterable[Sequence[Shape]]:
     """Groups that must share a domain must share a SKU; all others choose on their own."""
     together = {group.name: group.colocate or f"/{group.name}" for group in request.spec.groups}
     bundles: dict[str, list[Shape]] = {}
-    for shape in request.gang.shapes:
+    for shape in (shape for shape in request.gang.shapes if shape.count):
         bundles.setdefault(together[shape.name], []).append(shape)
     return bundles.values()
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+from corral.api import Search
 from domain.placement.layout import Candidate
 from domain.placement.scoring import Choice, choice
 from domain.pool.workload import Waiting
@@ -91,10 +92,34 @@ def _under(workload: Waiting, request: Request, world: World, setting: Setting, 
     whole = attempt([shape.count for shape in request.gang.shapes])
     if whole.verdict in STARTS:
         return whole
-    return counts_between(request, attempt, lambda nomination: nomination.verdict in STARTS) or whole
+    fewer = counts_between(request, attempt, lambda nomination: nomination.verdict in STARTS)
+    if fewer is None and request.gang.fewest:  # no such cut may be what it needs over all groups
+        least = attempt([shape.count for shape in request.gang.at_minimum().shapes])
+        fewer = least if least.verdict in STARTS else None
+    return fewer or whole
 
 
 def _try(
+    workload: Waiting, request: Request, accepted: Mapping[str, Sequence[str]], world: World, setting: Setting
+) -> Nomination:
+    """What it could have of the SKUs that its queue prefers; where these have quota and no room, of those after them.
+
+    What stands at a SKU only because others can be made to leave its nodes is passed over as the queue says of quota.
+    """
+    found = _on_preferred(workload, request, accepted, world, setting)
+    if found.verdict is Verdict.FITS or found.assignment is None or not found.assignment.fits:
+        return found
+    if found.verdict is Verdict.PREEMPTS and setting.fungibility(workload.spec.queue).when_can_preempt is Search.STOP:
+        return found
+    for sku in sorted(short_of_room(request, found.assignment.skus, world)):
+        others = {name: [each for each in skus if each != sku] or skus for name, skus in accepted.items()}
+        if others != accepted:
+            other = _try(workload, request, others, world, setting)
+            found = min(found, other, key=lambda nomination: nomination.verdict.value)
+    return found
+
+
+def _on_preferred(
     workload: Waiting, request: Request, accepted: Mapping[str, Sequence[str]], world: World, setting: Setting
 ) -> Nomination:
     assignment = assign(workload, request, accepted, world, setting)
@@ -108,8 +133,8 @@ def _try(
     empty = place(request, assignment.skus, setting.facts.idle)
     if empty is None:
         return Nomination(workload, Verdict.NEVER_FITS, assignment)
-    assignment = _with_shortage(assignment, request, later)
-    victims = _victims(workload, request, assignment, later, setting)
+    short = _with_shortage(assignment, request, later)
+    victims = _victims(workload, request, short, later, setting)
     if not victims:
         return Nomination(workload, Verdict.LACKS_VICTIMS, assignment, empty)
     candidate = place(request, assignment.skus, _after(victims, later))

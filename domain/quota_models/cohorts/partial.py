@@ -22,14 +22,18 @@ def counts_between(
     """The first success as the counts fall step by step toward the minima, found by bisection; none where even they fail."""
     spare = [shape.count - shape.minimum for shape in request.gang.shapes]
     steps = sum(spare)
-    if not steps:
-        return None
     answers: dict[int, Answer] = {}
 
-    def succeeds_at(step: int) -> bool:
-        counts = [shape.count - most * step // steps for shape, most in zip(request.gang.shapes, spare, strict=True)]
-        answers[step] = attempt(counts)
-        return sum(counts) >= (request.spec.minimum_replicas or 0) and succeeds(answers[step])
+    def counts(step: int) -> Sequence[int]:
+        return [shape.count - most * step // steps for shape, most in zip(request.gang.shapes, spare, strict=True)]
 
-    first = bisect_left(range(1, steps + 1), True, key=succeeds_at) + 1
-    return answers[first] if first <= steps else None
+    def is_too_few(step: int) -> bool:
+        return sum(counts(step)) < request.gang.fewest
+
+    def succeeds_at(step: int) -> bool:
+        answers[step] = attempt(counts(step))
+        return succeeds(answers[step])
+
+    possible = range(1, bisect_left(range(1, steps + 1), True, key=is_too_few) + 1)
+    first = bisect_left(possible, True, key=succeeds_at)
+    return answers[possible[first]] if first < len(possible) else None
