@@ -11,7 +11,8 @@ from corral import wire
 from corral.client import Corral
 from worker.observing.traces import UNTRACED
 from worker.settings import Settings
-from worker.temporal_server import connect
+from worker.supervision import CannotStart
+from worker.temporal_server import LONGEST_POLL, connect, polling
 from worker.wiring import assembled
 
 RELEASED_WITHIN_SECONDS = 60.0
@@ -25,10 +26,12 @@ async def take_up(settings: Settings, say: Callable[[str], None]) -> bool:
     May be repeated. Workflows hear of it when a worker serves.
 
     Raises:
+        CannotStart: workers serve the pool, or may do so.
         NoAnswer: PostgreSQL or Temporal cannot be used.
         Unusable: the record is not of a version that this code can use.
     """
     client = await connect(settings)
+    await require_nobody_serves(client, settings.pool)
     async with assembled(settings, client, UNTRACED) as parts:
         told = await parts.store.take_up(settings.lease_terms())
         say(f"{told} workloads will be told how they stood.")
@@ -36,6 +39,20 @@ async def take_up(settings: Settings, say: Callable[[str], None]) -> bool:
         woken = await wake_the_unknown(client, settings.pool, parts.store)
         say(f"{woken} workloads are younger than the backup, and will be admitted anew.")
     return not any(left)
+
+
+async def require_nobody_serves(client: Client, pool: str) -> None:
+    """Refuse to go on beside workers: what they do between two looks at the record would be as if it had never been.
+
+    Raises:
+        CannotStart: names those that ask for work, or did so too recently to be known to be gone.
+    """
+    if serving := await polling(client, pool):
+        named = ", ".join(f"{worker} ({ago.total_seconds():.0f} s ago)" for worker, ago in sorted(serving.items()))
+        raise CannotStart(
+            f"nothing was done: workers have asked for work of the pool {pool}: {named}; stop them all, and run this again "
+            f"{LONGEST_POLL.seconds} s after the last has asked: one that lives asks again within that time"
+        )
 
 
 async def release_strangers(store: PostgresStore, provider: Provider, say: Callable[[str], None]) -> int:

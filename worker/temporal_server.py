@@ -84,20 +84,24 @@ async def is_ready(address: str, namespace: str = "default") -> bool:
 
 async def is_polled(settings: Settings, pid: int | None = None) -> bool:
     """Whether a worker of this host, with that process id if one is given, asks for the pool's workflows."""
-    request = DescribeTaskQueueRequest(
-        namespace=settings.temporal_namespace,
-        task_queue=TaskQueue(name=wire.pool_task_queue(settings.pool)),
-        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-    )
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            client = await connect(settings)
-            described = await client.workflow_service.describe_task_queue(request)
+            recent = await polling(await connect(settings), settings.pool)
     except (OSError, NoAnswer, RPCError):
         return False
-    since = datetime.now(UTC) - LONGEST_POLL
-    recent = [poller.identity for poller in described.pollers if poller.last_access_time.ToDatetime(UTC) > since]
     return any(_is_ours(worker, pid) for worker in recent)
+
+
+async def polling(client: Client, pool: str) -> dict[str, timedelta]:
+    """The workers that may still ask for a pool's workflows, and how long ago each did so last."""
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=wire.pool_task_queue(pool)),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    described, now = await client.workflow_service.describe_task_queue(request), datetime.now(UTC)
+    since = {poller.identity: now - poller.last_access_time.ToDatetime(UTC) for poller in described.pollers}
+    return {identity: ago for identity, ago in since.items() if ago < LONGEST_POLL}
 
 
 def _is_ours(worker: str, pid: int | None) -> bool:

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from temporalio import workflow
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHandle
+from temporalio.worker import Worker
 
 from activities.ports import ErrorClass, Phase, ProviderError, ProviderSnapshot
 from activities.store.migrations import upgrade
@@ -14,9 +17,20 @@ from corral import wire
 from tests.activities.fakes import FakeProvider
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.patience import PATIENCE_SECONDS
-from tests.workflows.stage import connected
-from worker import restoring
-from worker.restoring import release_strangers, wake_the_unknown
+from tests.workflows.stage import RUNNER, connected
+from worker import restoring, temporal_server
+from worker.restoring import release_strangers, require_nobody_serves, wake_the_unknown
+from worker.supervision import CannotStart
+from worker.temporal_server import polling
+
+
+@workflow.defn
+class Idle:
+    """Is never begun."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -74,6 +88,29 @@ async def test_what_does_not_stop_and_who_does_not_answer_is_told_as_left(pool: 
     assert said[-1] == "aws: still there: younger.1; run this again"
     assert await release_strangers(pool.store, Away(pool), said.append) == 1
     assert said[-1] == "aws does not answer (no answer); run this again when it does"
+
+
+async def test_beside_a_worker_nothing_is_taken_up(temporal: str) -> None:
+    client = await connected(temporal)
+    await require_nobody_serves(client, "served")
+    async with Worker(client, task_queue=wire.pool_task_queue("served"), workflows=[Idle], workflow_runner=RUNNER):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await polling(client, "served"):  # noqa: ASYNC110  nobody tells when it asks for the first time
+                await asyncio.sleep(0.1)
+        with pytest.raises(CannotStart, match=rf"work of the pool served: {client.identity} \(\d+ s ago\); stop them all"):
+            await require_nobody_serves(client, "served")
+
+
+async def test_one_that_has_not_asked_for_longer_than_any_that_lives_is_gone(
+    temporal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await connected(temporal)
+    async with Worker(client, task_queue=wire.pool_task_queue("left"), workflows=[Idle], workflow_runner=RUNNER):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await polling(client, "left"):  # noqa: ASYNC110  nobody tells when it asks for the first time
+                await asyncio.sleep(0.1)
+    monkeypatch.setattr(temporal_server, "LONGEST_POLL", timedelta(0))
+    await require_nobody_serves(client, "left")
 
 
 async def test_workflows_of_work_that_the_record_does_not_know_are_woken(pool: Pool, temporal: str) -> None:
