@@ -1,10 +1,9 @@
 """Usage: who uses how much of a tree, and how much of it a request may use."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
-from typing import Any
 
 from corral.api import Reason, WorkloadTerms
 from domain.decision import Rejection
@@ -67,8 +66,10 @@ class Usage:
     """What running work will still use up of each balance."""
     lingering: Mapping[tuple[str, str], Amount] = field(default_factory=dict)
     """By node and name of a row, what work with notice still has: it counts for caps alone, until it has left."""
-    remembered: dict[Hashable, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
-    """Answers, by question."""
+    _rooms: dict[tuple[str, str, bool], Amount] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Answers of `room`, by what it was asked."""
+    _borrowers: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Answers of `borrowers`, likewise."""
 
     def use(self, queue: str, name: str) -> Use:
         """The use of one node of the tree under the name of a SKU or a class."""
@@ -197,9 +198,8 @@ class Usage:
 
     def room(self, queue: str, sku: str, *, preemptible: bool) -> Amount:
         """How much more quota a workload of the queue may have now; never negative."""
-        if (known := self.remembered.get((queue, sku, preemptible))) is None:
-            known = self.remembered[queue, sku, preemptible] = self._room(queue, sku, preemptible=preemptible)
-        room: Amount = known
+        if (room := self._rooms.get(asked := (queue, sku, preemptible))) is None:
+            room = self._rooms[asked] = self._room(queue, sku, preemptible=preemptible)
         return room
 
     def _room(self, queue: str, sku: str, *, preemptible: bool) -> Amount:
@@ -236,11 +236,10 @@ class Usage:
 
     def borrowers(self, root: str, sku: str) -> frozenset[str]:
         """The queues below a root that use more of a SKU than they own."""
-        if (known := self.remembered.get(key := ("borrowers", root, sku))) is None:
+        if (borrowers := self._borrowers.get((root, sku))) is None:
             names, paths = self.tree.names(sku), self.tree.paths
             using = {node for (node, name) in self.uses if name in names and paths[node][-1] == root}
-            known = self.remembered[key] = frozenset(node for node in using if self.borrowed(node, sku) > 0)
-        borrowers: frozenset[str] = known
+            borrowers = self._borrowers[root, sku] = frozenset(node for node in using if self.borrowed(node, sku) > 0)
         return borrowers
 
     def dominant_share(self, queue: str) -> DominantShare:
