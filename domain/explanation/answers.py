@@ -5,23 +5,12 @@ from datetime import datetime
 
 from corral.api import Evidence, Explanation, Reason, StopPolicy
 from domain.decision import Rejection
-from domain.explanation.finding import FURTHEST_FIRST, Finding, dominant
+from domain.explanation.finding import FURTHEST_FIRST, OF_ROOM, Finding, dominant
 from domain.explanation.wording import sentence
 from domain.pool.nodepools import Provisioning
 
 MOST_EVIDENCE = 8
 IDLE = ", were every node ready and idle"
-
-OF_ROOM = frozenset(
-    {
-        Reason.NOT_ENOUGH_FREE_ACCELERATORS,
-        Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY,
-        Reason.NODES_TAKE_NO_MORE_REPLICAS,
-        Reason.TOPOLOGY_DOMAIN_TOO_SMALL,
-        Reason.TOO_FEW_DOMAINS,
-    }
-)
-"""Rules that look at what is free."""
 
 
 def evidence(findings: Iterable[Finding], *, when_idle: bool = False) -> tuple[Evidence, ...]:

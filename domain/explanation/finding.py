@@ -24,12 +24,17 @@ class Finding:
         return self.rejection.needs - self.rejection.has
 
 
-FURTHEST_FIRST = (
+OF_ROOM = (
     Reason.TOO_FEW_DOMAINS,
     Reason.TOPOLOGY_DOMAIN_TOO_SMALL,
     Reason.NODES_TAKE_NO_MORE_REPLICAS,
     Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY,
     Reason.NOT_ENOUGH_FREE_ACCELERATORS,
+)
+"""The last rules, which look at what is free."""
+
+FURTHEST_FIRST = (
+    *OF_ROOM,
     Reason.NODE_TOO_SMALL,
     Reason.BORROWING_LIMIT_REACHED,
     Reason.QUEUE_CAP_REACHED,
