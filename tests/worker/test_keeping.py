@@ -1,14 +1,14 @@
 """Keeping: what is not over has a workflow, whoever has ended that; and a worker outlives the servers' absence."""
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
 from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from activities.store.migrations import Unusable, upgrade
+from activities.store.migrations import Unusable
 from activities.store.postgres import PostgresStore
 from corral import wire
 from corral.api import EvacuationOrder, OperationChange, PlaceKind
@@ -24,18 +24,6 @@ from worker.settings import Settings, embedded_database_url
 
 SINGLETONS = [wire.rounds_workflow_id(POOL), wire.growth_workflow_id(POOL)]
 ENOUGH = OperationChange(who="ben", reason="not needed any more")
-
-
-@pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[Pool]:
-    """A pool with a node, and work on it."""
-    await upgrade(database_url)
-    pool = Pool.at(database_url)
-    await pool.gets(a_view())
-    await pool.arrive(a_spec("training"))
-    await pool.runs("training")
-    yield pool
-    await pool.engine.dispose()
 
 
 class Starts:
@@ -64,7 +52,10 @@ def a_reservation(id: str) -> ReservationSpec:
 
 
 async def has_ordered(pool: Pool) -> None:
-    """An evacuation and a roll-out, two of each, of which one is over."""
+    """An evacuation of a node on which work runs, and a roll-out: two of each, of which one is over."""
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("training"))
+    await pool.runs("training")
     await pool.store.record_policy("at first")
     for id in ("over", "storm"):
         await pool.store.evacuate(an_evacuation(id))
@@ -92,6 +83,7 @@ async def test_what_ends_in_the_meantime_is_not_begun_again_and_keeps_nobody_els
 
 async def test_of_many_reservations_some_are_looked_at_each_time(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "RESERVATIONS_AT_ONCE", 2)
+    await pool.gets(a_view())
     for id in ("a", "b", "c", "over"):
         await pool.store.reserve(a_reservation(id))
     await pool.store.cancel_reservation("over")

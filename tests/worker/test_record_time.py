@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from activities.store.migrations import upgrade
 from tests.activities.store.pool import Pool
 from worker import record_time
 from worker.record_time import DRIFT, RecordTime, kept
@@ -96,12 +95,6 @@ async def test_when_postgresql_s_clock_jumps_the_time_does_at_the_next_look(
 # With a real server, and with a machine whose own clock is off
 
 
-@pytest.fixture
-async def pool(database_url: str) -> Pool:
-    await upgrade(database_url)
-    return Pool.at(database_url)
-
-
 async def test_it_is_postgresql_s_own_clock(pool: Pool) -> None:
     record = RecordTime()
     async with kept(record, pool.store.wall, 10):
@@ -110,7 +103,6 @@ async def test_it_is_postgresql_s_own_clock(pool: Pool) -> None:
         after = await pool.store.wall()
     a_little = timedelta(seconds=0.5)
     assert before - a_little < shown < after + a_little
-    await pool.engine.dispose()
 
 
 @pytest.mark.parametrize("off", [HOUR, -HOUR])

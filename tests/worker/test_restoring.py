@@ -1,7 +1,6 @@
 """Before workers serve a pool whose record was restored: what it does not know is stopped, or woken."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +11,6 @@ from temporalio.client import WorkflowHandle
 from temporalio.worker import Worker
 
 from activities.ports import ErrorClass, Phase, ProviderError, ProviderSnapshot
-from activities.store.migrations import upgrade
 from corral import wire
 from tests.activities.fakes import FakeProvider
 from tests.activities.store.pool import Pool, a_spec, a_view
@@ -33,27 +31,18 @@ class Idle:
         """Do nothing."""
 
 
-@pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[Pool]:
-    """A pool with a node, and work on it."""
-    await upgrade(database_url)
-    pool = Pool.at(database_url)
+async def is_launched(pool: Pool, provider: FakeProvider, workload: str) -> None:
+    """A workload that the record knows has its first attempt at the provider."""
     await pool.gets(a_view())
-    await pool.arrive(a_spec("training"))
-    yield pool
-    await pool.engine.dispose()
-
-
-async def an_order(pool: Pool, provider: FakeProvider) -> None:
-    """The attempt that the record knows runs."""
-    order = (await pool.binds("training"))["training"]
+    await pool.arrive(a_spec(workload))
+    order = (await pool.binds(workload))[workload]
     assert order is not None
     await provider.launch(order)
 
 
 async def test_what_runs_without_the_record_knowing_it_is_stopped_and_the_rest_runs_on(pool: Pool) -> None:
     provider, said = FakeProvider(pool), list[str]()
-    await an_order(pool, provider)
+    await is_launched(pool, provider, "training")
     provider.becomes("training.2", Phase.RUNNING)
     provider.becomes("younger.1", Phase.STARTING)
     provider.becomes("ended.1", Phase.SUCCEEDED)
@@ -114,6 +103,8 @@ async def test_one_that_has_not_asked_for_longer_than_any_that_lives_is_gone(
 
 
 async def test_workflows_of_work_that_the_record_does_not_know_are_woken(pool: Pool, temporal: str) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("training"))
     client, kind = await connected(temporal), wire.LIFECYCLE
     queue, handles = wire.pool_task_queue("restored"), {}
     for workload in ("training", "younger"):
