@@ -41,6 +41,18 @@ class Submission:
     created: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A workflow that workers start again where it ended before what it is for was over.
+
+    `is_kept` asks whether they will; `missing` is what to say where there is none, and none will be.
+    """
+
+    workflow: str
+    is_kept: Callable[[], Awaitable[bool]]
+    missing: str
+
+
 class Connection:
     """A connection to one pool.
 
@@ -144,29 +156,19 @@ class Connection:
             await asyncio.sleep(DROPPED_SECONDS)
 
     async def _change_kept(
-        self,
-        workflow: str,
-        update: str,
-        change: Model,
-        request: str,
-        answer: type[Answer] | None,
-        *,
-        missing: str,
-        is_kept: Callable[[], Awaitable[bool]],
+        self, kept: Kept, update: str, change: Model, request: str, answer: type[Answer] | None = None
     ) -> Answer:
-        """Change something through a workflow that workers start again where it ended before what it is for was over.
-
-        `is_kept` asks whether they will; until they have, it is waited for.
+        """Change something through a workflow that is kept; until it has been started again, it is waited for.
 
         Raises:
-            NotFound: there is none, and none will be, which is said as `missing`.
+            NotFound: there is none, and none will be.
         """
-        async with self._answered_by(workflow, missing):
+        async with self._answered_by(kept.workflow, kept.missing):
             while True:
                 try:
-                    return await self._update(workflow, update, answer, change, request=request)
+                    return await self._update(kept.workflow, update, answer, change, request=request)
                 except (RPCError, WorkflowUpdateFailedError) as error:
-                    if not has_ended(error) or not await is_kept():
+                    if not has_ended(error) or not await kept.is_kept():
                         raise
                 await asyncio.sleep(UNTIL_STARTED_AGAIN_SECONDS)
 

@@ -17,7 +17,7 @@ from corral.api import (
     OperationStatus,
     OrderRecord,
 )
-from corral.client.connection import UNTIL_STARTED_AGAIN_SECONDS, Answer, Connection, Submission, request_id
+from corral.client.connection import UNTIL_STARTED_AGAIN_SECONDS, Answer, Connection, Kept, Submission, request_id
 from corral.client.errors import Conflict, CorralError, NotFound, as_said, plain_errors
 from corral.operating import beginning
 from corral.rollout import Change, RolloutOrder, RolloutStatus, WhatIf
@@ -107,15 +107,9 @@ class Operations(Connection):
             NotFound: there is none of that id under way.
             Conflict: it is over, or its state or the person does not allow it.
         """
-        await self._change_kept(
-            await self._workflow_of(id),
-            verb,
-            change,
-            request_id(verb, key),
-            None,
-            missing=f"there is no operation {id!r} under way; `corral operations` lists them",
-            is_kept=partial(self._is_under_way, id),
-        )
+        missing = f"there is no operation {id!r} under way; `corral operations` lists them"
+        kept = Kept(await self._workflow_of(id), partial(self._is_under_way, id), missing)
+        await self._change_kept(kept, verb, change, request_id(verb, key))
         return await self.operation(id)
 
     async def _workflow_of(self, id: str) -> str:

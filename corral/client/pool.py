@@ -18,7 +18,7 @@ from corral.api import (
     QueueTree,
     RoundStatus,
 )
-from corral.client.connection import Connection
+from corral.client.connection import Connection, Kept
 from corral.client.errors import NotFound, PolicyRefused
 from corral.policy import Policy, PolicyAnswer, PolicyOrder, PolicyRecord
 
@@ -113,13 +113,11 @@ class Pool(Connection):
             NotFound: there is no such provider.
             Invalid: a node that the provider does not have; nothing was changed.
         """
-        reconciler = wire.provider_workflow_id(provider)
         return await self._change_kept(
-            reconciler,
-            wire.CORDON,
-            order,
-            key or str(uuid.uuid4()),
-            list[NodeStatus],
-            missing=f"there is no provider {provider!r}; `corral fleet` lists them",
-            is_kept=partial(self._has_workflow, reconciler),
+            self._reconciler(provider), wire.CORDON, order, key or str(uuid.uuid4()), list[NodeStatus]
         )
+
+    def _reconciler(self, provider: str) -> Kept:
+        id = wire.provider_workflow_id(provider)
+        missing = f"there is no provider {provider!r}; `corral fleet` lists them"
+        return Kept(id, partial(self._has_workflow, id), missing)

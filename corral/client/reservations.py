@@ -7,8 +7,8 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
 from corral import wire
-from corral.api import Cancel, Model
-from corral.client.connection import Connection, request_id
+from corral.api import Cancel
+from corral.client.connection import Connection, Kept, request_id
 from corral.client.errors import Conflict, Invalid, Unreachable, has_ended
 from corral.reservation import Extend, ReservationAnswer, ReservationSpec, ReservationState, ReservationStatus
 
@@ -62,24 +62,19 @@ class Reservations(Connection):
 
     async def extend_reservation(self, reservation: str, seconds: int, *, key: str | None = None) -> ReservationAnswer:
         """Let the present or next window end so many seconds later; `key` makes repeating the call safe."""
-        return await self._change_reservation(reservation, wire.ReservationUpdate.EXTEND, Extend(seconds=seconds), key)
+        update = wire.ReservationUpdate.EXTEND
+        change = Extend(seconds=seconds)
+        return await self._change_kept(self._kept(reservation), update, change, request_id(update, key), ReservationAnswer)
 
     async def cancel_reservation(self, reservation: str, reason: str = "", *, key: str | None = None) -> ReservationAnswer:
         """Keep nothing for a reservation any more; work that uses what was kept runs on."""
-        return await self._change_reservation(reservation, wire.ReservationUpdate.CANCEL, Cancel(reason=reason), key)
+        update = wire.ReservationUpdate.CANCEL
+        change = Cancel(reason=reason)
+        return await self._change_kept(self._kept(reservation), update, change, request_id(update, key), ReservationAnswer)
 
-    async def _change_reservation(
-        self, reservation: str, update: wire.ReservationUpdate, change: Model, key: str | None
-    ) -> ReservationAnswer:
-        return await self._change_kept(
-            wire.reservation_workflow_id(reservation),
-            update,
-            change,
-            request_id(update, key),
-            ReservationAnswer,
-            missing=f"there is no reservation {reservation!r} that is not over; `corral reservation list` lists them",
-            is_kept=partial(self._is_not_over, reservation),
-        )
+    def _kept(self, reservation: str) -> Kept:
+        missing = f"there is no reservation {reservation!r} that is not over; `corral reservation list` lists them"
+        return Kept(wire.reservation_workflow_id(reservation), partial(self._is_not_over, reservation), missing)
 
     async def _is_not_over(self, reservation: str) -> bool:
         return not (await self.reservation(reservation)).state.is_over
