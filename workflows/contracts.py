@@ -30,3 +30,5 @@ class HandOver:
     """When the present state was entered, as far as known."""
     history: tuple[Moment, ...] = ()
     """The last changes of state, oldest first."""
+    why_cancelled: str = ""
+    """What was said by whoever cancelled it."""

@@ -76,6 +76,7 @@ class WorkloadLifecycle:
         self._kept = (hand_over.noticed_epoch, hand_over.kept) if hand_over else (0, 0)
         self._since = hand_over.since if hand_over and hand_over.since else workflow.now()
         self._history: deque[Moment] = deque(hand_over.history if hand_over else (), MOST_MOMENTS)
+        self._why_cancelled = hand_over.why_cancelled if hand_over else ""
         self._wakes: WakeUp | None = None
         self._is_woken = False
         self._is_long = False
@@ -234,7 +235,7 @@ class WorkloadLifecycle:
     def _hand_over(self) -> HandOver:
         epoch, noticed, urged = self._noticed
         kept = self._kept[1] if self._kept[0] == epoch else 0
-        return HandOver(self._now, epoch, noticed, urged, kept, self._since, tuple(self._history))
+        return HandOver(self._now, epoch, noticed, urged, kept, self._since, tuple(self._history), self._why_cancelled)
 
     def _learn(self, standing: Standing) -> None:
         if self._standing is None or standing.version >= self._standing.version:
@@ -256,9 +257,10 @@ class WorkloadLifecycle:
         workflow.upsert_search_attributes(updates)
 
     def _result(self) -> WorkloadResult:
-        return WorkloadResult(
-            id=self._workload, state=self._now.state, exit_code=self._now.exit_code, message=self._now.message
-        )
+        state, message = self._now.state, self._now.message
+        if state is State.CANCELLED:
+            message = f"cancelled: {self._why_cancelled}" if self._why_cancelled else "cancelled"
+        return WorkloadResult(id=self._workload, state=state, exit_code=self._now.exit_code, message=message)
 
     def _measure(self) -> None:
         """Take note when this run is long enough: what it waits for may be long in coming, and it is asked things meanwhile."""
@@ -304,7 +306,9 @@ class WorkloadLifecycle:
     @workflow.update(name=wire.Update.CANCEL)
     async def cancel(self, change: Cancel) -> Acknowledgement:
         """End the workload, whatever it is doing."""
-        return await self._change("cancel", reason=change.reason)
+        done = await self._change("cancel", reason=change.reason)
+        self._why_cancelled = self._why_cancelled or change.reason
+        return done
 
     @workflow.update(name=wire.Update.HOLD)
     async def hold(self, change: Hold) -> Acknowledgement:

@@ -209,7 +209,9 @@ async def test_what_is_said_before_admission_has_answered_counts(stage: Stage) -
 async def test_people_may_hold_release_and_cancel(stage: Stage) -> None:
     record, handle = await scenarios.is_held_released_and_cancelled(stage)
     assert record.calls == ["admit", "reprioritize", "hold", "release", "cancel"]
-    assert (await handle.result()).state is State.CANCELLED
+    assert await handle.result() == WorkloadResult(
+        id=record.id, state=State.CANCELLED, message="cancelled: not needed any more"
+    )
 
 
 async def test_an_endpoint_is_told_its_demand(stage: Stage) -> None:
