@@ -182,36 +182,52 @@ def end_attempt(
 
     One that was to go on in another shape has its next attempt from here on, which waits for the room promised to it.
     """
-    spec = workload.parsed()
-    follower = journal.open.then.get(workload.id) if outcome in RESHAPED else None
     at = max(attempt.bound_at or attempt.held_at, seen.at) if seen else journal.now
-    failures = workload.failures + (outcome is Outcome.FAILED)
-    end = AttemptEnd(outcome, attempt.replicas, workload.tasks_done, failures, is_followed=follower is not None)
-    lost = _lost(attempt, outcome, at)
-    state = state_after(spec, end)
-    exit_code = seen.exit_code if seen else None
-    reason = "; ".join(filter(None, (attempt.reason, seen.reason if seen else "")))
-    journal.attempt(attempt, ended_at=at, outcome=outcome, exit_code=exit_code, reason=reason, lost_milli_seconds=lost)
+    follower = journal.open.then.get(workload.id) if outcome in RESHAPED else None
+    ended = _closed(journal, attempt, outcome, seen, at)
     if follower is not None:
         journal.attempt(follower, follows=None)
-    message = _end_message(outcome, exit_code, reason)
+    moved = _after(journal, workload, ended, outcome, follower, at)
+    journal.account(moved, _interval_after(moved), at=at, ended=ended, lost_milli_seconds=ended.lost_milli_seconds)
+    journal.tell(workload.id)
+
+
+def _closed(journal: Journal, attempt: AttemptRow, outcome: Outcome, seen: Observation | None, at: datetime) -> AttemptRow:
+    """The row of an attempt that has ended."""
+    return journal.attempt(
+        attempt,
+        ended_at=at,
+        outcome=outcome,
+        exit_code=seen.exit_code if seen else None,
+        reason="; ".join(filter(None, (attempt.reason, seen.reason if seen else ""))),
+        lost_milli_seconds=_lost(attempt, outcome, at),
+    )
+
+
+def _after(
+    journal: Journal, workload: WorkloadRow, ended: AttemptRow, outcome: Outcome, follower: AttemptRow | None, at: datetime
+) -> WorkloadRow:
+    """What becomes of a workload after an attempt, with the counts that its attempts add up to."""
+    spec = workload.parsed()
+    failures = workload.failures + (outcome is Outcome.FAILED)
+    end = AttemptEnd(outcome, ended.replicas, workload.tasks_done, failures, is_followed=follower is not None)
+    state = state_after(spec, end)
+    message = _end_message(outcome, ended.exit_code, ended.reason)
     why = waits_for_room(follower) if follower else _why_failed(message, at) if state is State.FAILED else None
-    moved = journal.move(
+    return journal.move(
         workload,
         state,
         message,
         epoch=follower.epoch if follower else workload.epoch,
         outcome=outcome,
-        exit_code=exit_code,
+        exit_code=ended.exit_code,
         failures=failures,
-        preemptions=workload.preemptions + (outcome is Outcome.PREEMPTED and attempt.stop_as is None),
-        tasks_done=workload.tasks_done + (attempt.replicas if outcome is Outcome.FINISHED and spec.tasks else 0),
-        runtime_used_seconds=workload.runtime_used_seconds + _seconds_run(attempt, at),
+        preemptions=workload.preemptions + (outcome is Outcome.PREEMPTED and ended.stop_as is None),
+        tasks_done=workload.tasks_done + (ended.replicas if outcome is Outcome.FINISHED and spec.tasks else 0),
+        runtime_used_seconds=workload.runtime_used_seconds + _seconds_run(ended, at),
         not_before=_not_before(outcome, failures, journal.now),
         explanation=why.model_dump(mode="json") if why else None,
     )
-    journal.account(moved, _interval_after(moved), at=at, ended=attempt, lost_milli_seconds=lost)
-    journal.tell(workload.id)
 
 
 def _lost(attempt: AttemptRow, outcome: Outcome, at: datetime) -> int:
@@ -221,7 +237,7 @@ def _lost(attempt: AttemptRow, outcome: Outcome, at: datetime) -> int:
     return lost_work(attempt.started_at, attempt.checkpoint_at, at, attempt.milli)
 
 
-def _end_message(outcome: Outcome, exit_code: int | None, reason: str) -> str:
+def _end_message(outcome: Outcome, exit_code: int | None, reason: str | None) -> str:
     details = [f"exit code {exit_code}"] if exit_code is not None else []
     details += [reason] if reason else []
     return f"{outcome}: {', '.join(details)}" if details else str(outcome)

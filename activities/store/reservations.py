@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, any_, bindparam, select, text, update
+from sqlalchemy import Row, any_, bindparam, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -321,17 +321,7 @@ async def statuses(connection: AsyncConnection, now: datetime, reservation: str 
         query = query.where(columns.id == reservation)
     rows = [ReservationRow.of(row) for row in await connection.execute(query)]
     devices = await _devices(connection, sorted({node for row in rows for node in row.nodes}))
-    missed: dict[str, list[Miss]] = {}
-    for row in await connection.execute(_misses_of([row.id for row in rows])):
-        miss = Miss(
-            opens_at=row.opens_at,
-            at=row.at,
-            missing=row.missing / WHOLE,
-            kind=row.kind,
-            cause=row.cause,
-            made_good_at=row.made_good_at,
-        )
-        missed.setdefault(row.reservation_id, []).append(miss)
+    missed = await _misses(connection, [row.id for row in rows])
     return [
         ReservationStatus(
             id=row.id,
@@ -357,10 +347,18 @@ async def _devices(connection: AsyncConnection, nodes: list[str]) -> dict[str, i
     return {row.id: row.accelerators for row in await connection.execute(query)}
 
 
-def _misses_of(reservations: list[str]) -> Select[Any]:
+async def _misses(connection: AsyncConnection, reservations: list[str]) -> dict[str, list[Miss]]:
     columns = tables.misses.c
-    return (
-        select(tables.misses)
-        .where(columns.reservation_id == any_(bindparam("ids", reservations, type_=tables.Names)))
-        .order_by(columns.opens_at)
-    )
+    query = select(tables.misses).where(columns.reservation_id == any_(bindparam("ids", reservations, type_=tables.Names)))
+    missed: dict[str, list[Miss]] = {}
+    for row in await connection.execute(query.order_by(columns.opens_at)):
+        miss = Miss(
+            opens_at=row.opens_at,
+            at=row.at,
+            missing=row.missing / WHOLE,
+            kind=row.kind,
+            cause=row.cause,
+            made_good_at=row.made_good_at,
+        )
+        missed.setdefault(row.reservation_id, []).append(miss)
+    return missed
