@@ -10,7 +10,7 @@ from corral.policy import Exactness
 from domain.advice.of_operators import every_node_back, more_budget, more_quota, nodes_back, open_queues, stops
 from domain.advice.of_owners import (
     closer_together,
-    less,
+    fewer_replicas,
     less_protection,
     other_targets,
     patience,
@@ -24,9 +24,10 @@ from domain.decision import Wait
 from domain.isolation import schedule_around, with_turns_for
 from domain.snapshot import Snapshot
 
-MOST_RIGHTS = 2
-
 MOST_FIXES = 3
+
+MOST_RIGHTS = 2
+"""So many rights are tried together, and with them what may become possible by that."""
 
 
 def explained_now(workload_id: str, snapshot: Snapshot, now: datetime, *, go_on: GoOn = for_ever) -> Explanation | None:
@@ -50,7 +51,7 @@ def cheapest_fixes(
     workload = next(workload for workload in snapshot.waiting if workload.id == workload_id)
     question = Question(workload, decided_fast(snapshot), now, Trials.for_pool(snapshot, go_on))
     for rights in range(MOST_RIGHTS + 1):
-        if found := tuple(islice(_true(_offers(question, rights, FINDERS), question), most)):
+        if found := tuple(islice(_proven(_offers(question, rights, FINDERS), question), most)):
             return found
     return ()
 
@@ -94,7 +95,7 @@ def _summed(changes: Iterable[QuotaChange]) -> tuple[QuotaChange, ...]:
     return tuple(sums[key] for key in sorted(sums))
 
 
-def _true(offers: Iterable[Fix], question: Question) -> Iterator[Fix]:
+def _proven(offers: Iterable[Fix], question: Question) -> Iterator[Fix]:
     """Those that do start the workload, the cheapest first."""
     return (fix for fix in sorted(offers, key=_cheapness) if question.starts_with(fix))
 
@@ -110,7 +111,7 @@ def _cheapness(fix: Fix) -> tuple[float, str, str]:
 
 FINDERS: tuple[Finder, ...] = (
     other_targets,
-    less,
+    fewer_replicas,
     wider_topology,
     closer_together,
     tolerations,
@@ -125,7 +126,7 @@ FINDERS: tuple[Finder, ...] = (
 )
 """One finder a kind of change."""
 
-NEXT: tuple[Finder, ...] = (less, patience, more_quota, nodes_back, stops)
+NEXT: tuple[Finder, ...] = (fewer_replicas, patience, more_quota, nodes_back, stops)
 """What may become possible with a right."""
 
 RIGHTS: tuple[Finder, ...] = (

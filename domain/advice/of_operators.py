@@ -17,6 +17,7 @@ from domain.worlds.world import World
 RESTART_SECONDS = 600
 """What a stop costs beside lost work and grace: until the work is back in line, placed and restored."""
 MOST_DROPPED = 24
+"""So many victims, the dearest, are looked at for whether one could do without."""
 
 
 def more_quota(question: Question) -> Iterator[Fix]:

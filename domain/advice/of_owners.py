@@ -25,6 +25,7 @@ from domain.worlds.request import Request, requests
 DAY = 24 * HOUR
 HIGHEST_PRIORITY = 1_000
 MOST_MOMENTS = 64
+"""So many moments are reckoned with when it is asked how long to wait, the next ones."""
 
 
 def other_targets(question: Question) -> Iterator[Fix]:
@@ -63,18 +64,18 @@ def _add_target(question: Question, request: Request, target: Target, fields: Se
     )
 
 
-def less(question: Question) -> Iterator[Fix]:
+def fewer_replicas(question: Question) -> Iterator[Fix]:
     """Ask for as many replicas of the first group as would start; fewer fit wherever more do."""
     if len(question.workload.spec.groups) > 1 or question.workload.spec.tasks is not None:
         return
     for request in question.open_requests:
         fewest = request.gang.shapes[0].minimum
-        offers = [_less(question, request, count) for count in range(fewest - 1, 0, -1)]
+        offers = [_with_replicas(question, request, count) for count in range(fewest - 1, 0, -1)]
         if (most := first_that_helps(offers, question.may_start_with)) is not None:
             yield most
 
 
-def _less(question: Question, request: Request, count: int) -> Fix:
+def _with_replicas(question: Question, request: Request, count: int) -> Fix:
     shape = request.gang.shapes[0]
     missing = (shape.minimum - count) * shape.milli
     return Fix(
@@ -169,7 +170,11 @@ def precedence(question: Question) -> Iterator[Fix]:
 
 
 def patience(question: Question) -> Iterator[Fix]:
-    """Wait until targets open, work is expected to end, a protection is over or a grant begins: the first time that helps."""
+    """Wait until targets open, work is expected to end, a protection is over or a grant begins: the first time that helps.
+
+    What a budget gives back helps from then on, whereas by the last of all moments a grant may have ended: where that one
+    does not help, budgets are asked about alone.
+    """
     for found in (_moments(question), _moments_of_budgets(question)):
         moments = sorted({moment for moment in found if moment > question.now})[:MOST_MOMENTS]
         first = first_that_helps([_wait(question, moment) for moment in moments], question.may_start_with)

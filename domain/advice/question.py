@@ -30,10 +30,10 @@ INCONVENIENCE = 0.05
 
 PERMISSION = 0.10
 """Share of the price that a lasting right costs: quota, a queue opened, a node put back."""
+
 FEWEST_TRIALS = 30
 TRIAL_WORK = 15_000
 """Trials times nodes and workloads: a trial takes time in proportion to what there is in the pool."""
-
 
 GoOn = Callable[[], bool]
 """Asked before each trial; once it says no, the search ends with what it has found."""
@@ -79,7 +79,7 @@ class Question:
     workload: Waiting
     snapshot: Snapshot
     now: datetime
-    trials: "Trials"
+    trials: Trials
     tried: dict[Fix, bool] = field(default_factory=dict)
 
     def may_start_with(self, fix: Fix) -> bool:

@@ -212,14 +212,14 @@ def _offer(pool: NodePool, settled: Snapshot, means: Means, now: datetime) -> _O
     most = min(len(possible), sum(map(_most_replicas, settled.waiting)) + _missing(settled))
 
     @cache
-    def with_(nodes: int) -> _Offer | None:
+    def offer_of(nodes: int) -> _Offer | None:
         return _with_nodes(frozenset(possible[:nodes]), pool, settled, now)
 
-    best = with_(means.for_nodes_of(pool, most))
+    best = offer_of(means.for_nodes_of(pool, most))
     if best is None or best.nodes == 1:
         return best
-    fewer = bisect_left(range(1, best.nodes), True, key=lambda nodes: _served(with_(nodes)) >= best.work) + 1
-    return with_(fewer) if fewer < best.nodes else best
+    fewer = bisect_left(range(1, best.nodes), True, key=lambda nodes: _served(offer_of(nodes)) >= best.work) + 1
+    return offer_of(fewer) if fewer < best.nodes else best
 
 
 def _served(offer: _Offer | None) -> int:
