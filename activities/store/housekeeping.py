@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, and_, or_, select
+from sqlalchemy import Row, Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
@@ -29,34 +29,51 @@ async def housekeeping_due(connection: AsyncConnection, now: datetime) -> dict[s
 
     Holds that have expired, or are of nodes that take nothing new any more; and work on draining nodes or in draining queues.
     """
-    attempts, holds, allocations, nodes = tables.attempts.c, tables.holds.c, tables.allocations.c, tables.nodes.c
-    workloads = tables.workloads.c
-    stays = or_(attempts.stop_at.is_(None), workloads.state == State.RESIZING)
-    staying = and_(attempts.ended_at.is_(None), attempts.follows.is_(None), stays)
-    expired = (
+    due = await _unusable_holds(connection)
+    rules = (
+        (_in_draining_queues(), QUEUE_DRAINS),
+        (_on_draining_nodes(), NODE_DRAINS),
+        (_with_expired_holds(now), HOLD_EXPIRED),
+    )
+    for query, departure in rules:
+        due |= dict.fromkeys(await connection.scalars(query), departure)
+    return due
+
+
+def _with_expired_holds(now: datetime) -> Select[tuple[str]]:
+    attempts, holds = tables.attempts.c, tables.holds.c
+    return (
         select(attempts.workload_id)
         .join(tables.holds, holds.attempt_id == attempts.id)
         .where(holds.ended_at.is_(None), holds.expires_at < now, attempts.ended_at.is_(None), attempts.follows.is_(None))
         .order_by(attempts.workload_id)
     )
-    on_draining_nodes = (
-        select(attempts.workload_id)
-        .join(tables.workloads, workloads.id == attempts.workload_id)
-        .join(tables.allocations, allocations.attempt_id == attempts.id)
+
+
+def _on_draining_nodes() -> Select[tuple[str]]:
+    allocations, nodes = tables.allocations.c, tables.nodes.c
+    return (
+        _staying()
+        .join(tables.allocations, allocations.attempt_id == tables.attempts.c.id)
         .join(tables.nodes, nodes.id == allocations.node_id)
-        .where(staying, allocations.phase != "released", nodes.cordon == Health.DRAINING)
-        .order_by(attempts.workload_id)
+        .where(allocations.phase != "released", nodes.cordon == Health.DRAINING)
     )
-    in_draining_queues = (
+
+
+def _in_draining_queues() -> Select[tuple[str]]:
+    return _staying().where(tables.workloads.c.queue.in_(_draining_queues()))
+
+
+def _staying() -> Select[tuple[str]]:
+    """Workloads of which nobody has ordered that they leave; who only changes its size stays."""
+    attempts, workloads = tables.attempts.c, tables.workloads.c
+    return (
         select(attempts.workload_id)
         .join(tables.workloads, workloads.id == attempts.workload_id)
-        .where(staying, workloads.queue.in_(_draining_queues()))
+        .where(attempts.ended_at.is_(None), attempts.follows.is_(None))
+        .where(or_(attempts.stop_at.is_(None), workloads.state == State.RESIZING))
         .order_by(attempts.workload_id)
     )
-    due = await _unusable_holds(connection)
-    for query, departure in ((in_draining_queues, QUEUE_DRAINS), (on_draining_nodes, NODE_DRAINS), (expired, HOLD_EXPIRED)):
-        due |= dict.fromkeys(await connection.scalars(query), departure)
-    return due
 
 
 async def _unusable_holds(connection: AsyncConnection) -> dict[str, Departure]:
