@@ -71,18 +71,22 @@ class Schedules(Connection):
                 rpc_timeout=ANSWER_WITHIN,
             )
         except ScheduleAlreadyRunningError:
-            handle = self._temporal.get_schedule_handle(wire.schedule_id(spec.id))
-            if await (await handle.describe()).memo_value(wire.DIGEST_MEMO, default=None) != spec.digest:
-                raise Conflict(
-                    f"id: {spec.id!r} belongs to another schedule; give this one an id of its own, or remove the other first "
-                    f"(`corral schedule remove {spec.id}`)"
-                ) from None
-            return handle, False
+            return await self._same_schedule(spec), False
         except RPCError as error:
             if error.status is RPCStatusCode.INVALID_ARGUMENT:
                 raise Invalid(f"cron, time_zone: {error.message}") from error
             raise
         return handle, True
+
+    async def _same_schedule(self, spec: ScheduleSpec) -> ScheduleHandle:
+        """The schedule of that id, if it is the same."""
+        handle = self._temporal.get_schedule_handle(wire.schedule_id(spec.id))
+        if await (await handle.describe()).memo_value(wire.DIGEST_MEMO, default=None) != spec.digest:
+            raise Conflict(
+                f"id: {spec.id!r} belongs to another schedule; give this one an id of its own, or remove the other first "
+                f"(`corral schedule remove {spec.id}`)"
+            )
+        return handle
 
     async def schedules(self) -> list[ScheduleStatus]:
         """List the schedules of the pool. Temporal may take some seconds to list what is new."""
