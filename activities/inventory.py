@@ -32,6 +32,7 @@ from activities.ports import (
 from corral.api import Cordon, NodeStatus
 
 GATHER_SECONDS = 0.005
+"""So long the next event is waited for, so that what comes close together is written down together."""
 MOST_EVENTS_AT_ONCE = 500
 
 log = logging.getLogger(__name__)
@@ -98,16 +99,16 @@ class Inventory:
 
     async def _compare(self, source: Provider) -> None:
         """Bring the record up to the provider's whole state, and the provider up to the record."""
-        known = self._observer.known_at(source.name)
+        observed = self._observer.known_at(source.name)
         open_before = await self._store.open_attempts_at(source.name)
-        self._observer.forget(known.difference(attempt.id for attempt in open_before))
+        self._observer.forget(observed.difference(attempt.id for attempt in open_before))
         snapshot = await source.snapshot()
         await self._store.write_nodes(source.name, snapshot.nodes, complete=snapshot.complete)
         await self._settle(source, snapshot.attempts)
         await self._release_strangers(source, snapshot)
         if snapshot.complete:
-            known = {seen.attempt_id for seen in snapshot.attempts}
-            missing = [each for each in open_before if each.id not in known and not each.clusters & snapshot.silent]
+            there = {seen.attempt_id for seen in snapshot.attempts}
+            missing = [each for each in open_before if each.id not in there and not each.clusters & snapshot.silent]
             await self._give_up(source, missing, snapshot.taken_at)
         for key in await self._store.stops_due(source.name, self._reconcile_seconds):
             with _unless_silent(f"{key.workload}.{key.epoch}"):
