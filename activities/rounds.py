@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio import activity
@@ -14,12 +16,33 @@ from activities.ports import Clock, NotAllowed, NotFound, Store, Workloads
 from activities.pulling import Pulling
 
 COALESCE_SECONDS = 0.02
+"""Changes that come within this time of each other wake the planner once."""
 UNTOLD_AFTER_SECONDS = 10.0
+"""So long after it was written down a standing is told again, if nobody has noted that it was told."""
 ORPHANS_AT_ONCE = 50
 ORPHANS_WITHIN_SECONDS = 5.0
+"""How many workloads are asked about at a time, and how long Temporal may take to answer: rounds wait for that."""
 FORGET_SECONDS = 20.0
+"""How often what ended long ago is forgotten, a part each time."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Chore:
+    """What is done between rounds, at once and then every so many seconds."""
+
+    do: Callable[[], Awaitable[None]]
+    every_seconds: float
+    due_at: float = 0.0
+    """By the clock of the loop."""
+
+    async def do_if_due(self) -> None:
+        """Do it, unless that was done of late."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self.due_at:
+            await self.do()
+            self.due_at = loop.time() + self.every_seconds
 
 
 class Rounds:
@@ -57,8 +80,13 @@ class Rounds:
     async def keep_deciding(self, seconds: float) -> RoundsDone:
         """Decide for a while; answers with what was done."""
         loop = asyncio.get_running_loop()
-        over, house_due, orphans_due, review_due, forget_due = loop.time() + seconds, *[loop.time()] * 4
+        over, review_due = loop.time() + seconds, loop.time()
         rounds = told = 0
+        chores = (
+            Chore(self._keep_house, self._tick_seconds),
+            Chore(self._look_for_orphans, self._reconcile_seconds),
+            Chore(self._forget_old, FORGET_SECONDS),
+        )
         async with self._store.wake_ups() as woken, self._pulling.meanwhile():
             while loop.time() < over and not activity.is_worker_shutdown():
                 woken.clear()
@@ -67,15 +95,8 @@ class Rounds:
                     rounds += 1
                     review_due = loop.time() + self._reconcile_seconds
                     self._advisor.seek_beside()
-                if loop.time() >= house_due:
-                    await self._keep_house()
-                    house_due = loop.time() + self._tick_seconds
-                if loop.time() >= orphans_due:
-                    await self._look_for_orphans()
-                    orphans_due = loop.time() + self._reconcile_seconds
-                if loop.time() >= forget_due:
-                    await self._forget_old()
-                    forget_due = loop.time() + FORGET_SECONDS
+                for chore in chores:
+                    await chore.do_if_due()
                 await self._pause(woken)
         quality = self._advisor.quality
         return RoundsDone(rounds, told, quality.in_words if quality else "")
