@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
@@ -34,7 +34,7 @@ def reaching_the_record(settings: Settings) -> Iterator[None]:
     except (OSError, DBAPIError) as error:
         url = make_url(settings.database_url)
         raise NoAnswer(
-            f"the database {url.database} at {url.host}:{url.port or 5432} cannot be used as {url.username}: {_why(error)}; "
+            f"the database {url.database} at {_places(url)} cannot be used as {url.username}: {_why(error)}; "
             "is PostgreSQL running, and is CORRAL_DATABASE_URL right?"
         ) from error
 
@@ -64,6 +64,12 @@ def why_unfit(error: Exception) -> str | None:
     if is_gone or (getattr(said, "sqlstate", None) or "").startswith(UNFIT):
         return f"PostgreSQL could not be used: {_why(error)}"
     return None
+
+
+def _places(url: URL) -> str:
+    """Where the database is looked for; several servers stand in the query."""
+    several = url.normalized_query.get("host", ())
+    return " or ".join(several) or f"{url.host}:{url.port or 5432}"
 
 
 def _why(error: Exception) -> str:

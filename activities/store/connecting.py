@@ -4,7 +4,7 @@ import socket
 from typing import Any
 
 import asyncpg
-from sqlalchemy import event, func
+from sqlalchemy import URL, event, func
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -62,9 +62,29 @@ class Watched(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
                 end.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-async def listen_at(url: str) -> asyncpg.Connection:
-    """A connection of its own, for what the server tells unasked; the address as asyncpg wants it."""
-    return await asyncpg.connect(url, connection_class=Watched, timeout=CONNECTED_WITHIN_SECONDS)
+async def listen_at(url: URL) -> asyncpg.Connection:
+    """A connection of its own, for what the server tells unasked; where there are several, to the one that others go to."""
+    _, known = url.get_dialect()().create_connect_args(url)
+    return await reached(**known, connection_class=Watched, timeout=CONNECTED_WITHIN_SECONDS)
+
+
+async def reached(*, timeout: float, **known: Any) -> asyncpg.Connection:
+    """A connection as asyncpg makes it; to the first of several servers that will do.
+
+    Each is given its part of the time: asyncpg would spend all of it on the first one, if that is gone without a word.
+
+    Raises:
+        ConnectionError: none of several will do; the message says why.
+    """
+    if not isinstance(known.get("host"), list):
+        return await asyncpg.connect(**known, timeout=timeout)
+    problems, places = list[str](), [*zip(known.pop("host"), known.pop("port"), strict=True)]
+    for host, port in places:
+        try:
+            return await asyncpg.connect(**known, host=host, port=port, timeout=timeout / len(places))
+        except (OSError, asyncpg.CannotConnectNowError, asyncpg.InternalClientError) as error:
+            problems.append(f"{host}:{port}: {error or type(error).__name__}")
+    raise ConnectionError("; ".join(problems))
 
 
 def connections_to(url: str) -> AsyncEngine:
@@ -72,6 +92,7 @@ def connections_to(url: str) -> AsyncEngine:
     # The connection that was used last knows most statements: few connections, and each with room for all of them.
     room_for_statements = {"prepared_statement_cache_size": 500}
     watched = {"connection_class": Watched, "timeout": CONNECTED_WITHIN_SECONDS, "server_settings": THERE}
+    watched["async_creator_fn"] = reached
     engine = create_async_engine(
         url, pool_size=8, max_overflow=4, pool_use_lifo=True, connect_args={**room_for_statements, **watched}
     )

@@ -85,8 +85,7 @@ class PostgresStore(
             if pool == self._pool:
                 woken.set()
 
-        url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        connection = await listen_at(url)
+        connection = await listen_at(self._engine.url)
         try:
             connection.add_termination_listener(lambda _: woken.set())
             await connection.add_listener(fleet.CHANNEL, wake)

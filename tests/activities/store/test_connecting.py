@@ -3,19 +3,24 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 
+from activities.store import connecting
 from activities.store.connecting import IDLE, SILENT_SECONDS, THERE, connections_to, listen_at
+from activities.store.fleet import CHANNEL
 from activities.store.migrations import upgrade
 from activities.store.postgres import PostgresStore
 from activities.store.snapshots import read_pool
 from tests.activities.store.pool import POOL, HandClock
 from tests.patience import PATIENCE_SECONDS
+from tests.servers import running_postgres
+from worker.settings import LOOPBACK, embedded_database_url
 
 
 async def administer(url: str, statement: str) -> None:
@@ -69,7 +74,7 @@ async def test_a_server_whose_machine_is_gone_without_a_word_is_not_waited_for(d
         assert raw.driver_connection is not None
         assert seconds_of_silence(raw.driver_connection) <= SILENT_SECONDS
     await engine.dispose()
-    listening = await listen_at(database_url.replace("+asyncpg", ""))
+    listening = await listen_at(make_url(database_url))
     assert seconds_of_silence(listening) <= SILENT_SECONDS
     await listening.close()
 
@@ -120,3 +125,87 @@ def seconds_of_silence(connection: asyncpg.Connection) -> int:
         for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
     ]
     return idle + interval * count
+
+
+@asynccontextmanager
+async def a_second_server(database: str) -> AsyncIterator[str]:
+    """The address of a database of that name elsewhere, as of a replica that can take over."""
+    async with running_postgres() as server:
+        await administer(embedded_database_url(server.port, "postgres"), f'CREATE DATABASE "{database}"')
+        url = embedded_database_url(server.port, database)
+        await upgrade(url)
+        yield url
+
+
+def either(*urls: str) -> str:
+    """The address of whichever of the servers takes writes."""
+    parts = [urlsplit(url) for url in urls]
+    hosts = "&".join(f"host={part.hostname}:{part.port}" for part in parts)
+    return f"postgresql+asyncpg://{parts[-1].username}@{parts[-1].path}?{hosts}&target_session_attrs=read-write"
+
+
+async def providers_known_by(store: PostgresStore) -> list[str]:
+    async with store._engine.connect() as connection:
+        return list(await connection.scalars(text("SELECT name FROM providers")))
+
+
+async def becomes_a_replica(url: str) -> None:
+    await let_all_be_read_only(url, "on")
+    await end_all_connections(url)
+
+
+async def test_of_several_servers_the_one_that_takes_writes_is_used_and_listened_to(database_url: str) -> None:
+    await upgrade(database_url)
+    async with a_second_server(urlsplit(database_url).path[1:]) as other:
+        await becomes_a_replica(other)
+        store = PostgresStore.connect(either(other, database_url), HandClock(), POOL)
+        await store.register_provider("before", "sim")
+        await becomes_a_replica(database_url)
+        await let_all_be_read_only(other, "off")
+        with pytest.raises(DBAPIError):
+            await store.register_provider("after", "sim")
+        await store.register_provider("after", "sim")
+        assert await providers_known_by(store) == ["after"]
+        async with store.wake_ups() as woken:
+            await administer(other, f"NOTIFY {CHANNEL}, '{POOL}'")
+            await asyncio.wait_for(woken.wait(), PATIENCE_SECONDS)
+        await becomes_a_replica(other)
+        with pytest.raises(DBAPIError):
+            await store.register_provider("nowhere", "sim")
+        with pytest.raises(ConnectionError, match=r"^127\.0\.0\.1:\d+: None of the hosts match .*; 127\.0\.0\.1:\d+: None of"):
+            await store.register_provider("nowhere", "sim")
+        await let_all_be_read_only(database_url, "off")
+        assert await providers_known_by(store) == ["before"]
+        await store.aclose()
+
+
+async def test_when_the_first_server_is_gone_the_second_is_used(database_url: str) -> None:
+    database = urlsplit(database_url).path[1:]
+    async with a_second_server(database) as first:
+        store = PostgresStore.connect(either(first, database_url), HandClock(), POOL)
+        await store.register_provider("before", "sim")
+        await upgrade(database_url)
+    with pytest.raises((OSError, DBAPIError)):
+        await store.register_provider("after", "sim")
+    await store.register_provider("after", "sim")
+    assert await providers_known_by(store) == ["after"]
+    await store.aclose()
+
+
+async def test_a_server_that_says_nothing_leaves_time_for_the_next(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over = asyncio.Event()
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await is_over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, LOOPBACK, 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        monkeypatch.setattr(connecting, "CONNECTED_WITHIN_SECONDS", 4.0)
+        both = either(embedded_database_url(port), database_url)
+        engine, listening = connections_to(both), await listen_at(make_url(both))
+        async with engine.connect() as connection:
+            assert (await connection.execute(text("SELECT 1"))).scalar_one() == await listening.fetchval("SELECT 1")
+        await listening.close()
+        await engine.dispose()
+        is_over.set()
