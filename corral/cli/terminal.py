@@ -33,15 +33,17 @@ class OnTerminal:
     """A page, laid out anew for the width that the terminal has when it is drawn."""
 
     page: Page
+    elsewhere: str = "use -o yaml"
+    """What also shows the columns for which there is no room."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         for number, part in enumerate(self.page):
             if number > 0:
                 yield Text()
-            yield from _drawn(part, options.max_width)
+            yield from _drawn(part, options.max_width, self.elsewhere)
 
 
-def _drawn(part: Table, room: int) -> Iterator[RenderableType]:
+def _drawn(part: Table, room: int, elsewhere: str) -> Iterator[RenderableType]:
     """The table, without columns that it can do without if need be; if that is too wide as well, a card for each row."""
     if not part.has_header or _width(_whole(part)) <= room:
         yield _grid(part, _fitted(part, room))
@@ -57,7 +59,7 @@ def _drawn(part: Table, room: int) -> Iterator[RenderableType]:
         narrower = _only(narrower, [at for at in range(len(narrower.columns)) if at != spare[-1]])
     yield _grid(narrower, _fitted(narrower, room))
     if left_out:
-        yield Text(f"No room for {', '.join(left_out)}: widen the terminal, or use -o yaml.", style="dim")
+        yield Text(f"No room for {', '.join(left_out)}: widen the terminal, or {elsewhere}.", style="dim")
 
 
 def _without_silent(part: Table) -> Table:

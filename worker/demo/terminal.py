@@ -5,17 +5,17 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from corral.api import State
+from corral.cli.pages import Column, table
+from corral.cli.terminal import OnTerminal
 from worker.demo.progress import STYLES
 from worker.demo.report import Report
 
 MOST_ROWS = 8
 """Rows of a table that may grow long; the page has them all."""
 
-Row = Sequence[str | Text]
+Row = Sequence[str]
 
 
 def print_report(report: Report, directory: Path, console: Console) -> None:
@@ -53,14 +53,14 @@ def _tiers(report: Report, console: Console) -> None:
             _number(tier.wait_p50_minutes, 1),
             _number(tier.wait_p90_minutes, 1),
             _number(tier.wait_max_minutes, 1),
-            _fraction(tier.achieved_fraction, tier.promised_fraction),
+            _number(tier.achieved_fraction, 3),
             f"{tier.promised_fraction:.2f}" if tier.promised_fraction else "best effort",
             str(tier.preemptions or ""),
             _number(tier.lost_accelerator_hours or None, 1),
         )
         for tier in report.tiers
     ]
-    _print("Tiers: waits and promises", heads, rows, console)
+    _print("Tiers: waits and promises", heads, rows, console, spare=("preempted",))
     if report.shortfalls:
         console.print(f"  Each second that the servers take counts as {report.clock_speed:g} in these waits.", style="dim")
 
@@ -99,6 +99,9 @@ def _queues(report: Report, console: Console) -> None:
     _print("Queues: use against what they own", heads, rows, console, texts=2, most=20)
 
 
+_SPARE = ("freed", "notice to gone (s)", "to bound (s)")
+
+
 def _preemptions(report: Report, console: Console) -> None:
     heads = ("who left", "for whom", "why", "freed", "at (min)", "notice to gone (s)", "to bound (s)", "lost (acc·h)")
     rows = [
@@ -114,7 +117,7 @@ def _preemptions(report: Report, console: Console) -> None:
         )
         for each in sorted(report.preemptions, key=lambda each: (-each.lost_accelerator_hours, each.at_minutes))
     ]
-    _print(f"Preemptions: {len(rows)}, the costliest first", heads, rows, console, texts=4)
+    _print(f"Preemptions: {len(rows)}, the costliest first", heads, rows, console, texts=4, spare=_SPARE)
 
 
 def _reshapes(report: Report, console: Console) -> None:
@@ -132,13 +135,13 @@ def _reshapes(report: Report, console: Console) -> None:
         )
         for each in report.reshapes
     ]
-    _print(f"Moves and resizes: {len(rows)}", heads, rows, console, texts=4)
+    _print(f"Moves and resizes: {len(rows)}", heads, rows, console, texts=4, spare=_SPARE)
 
 
 def _explanations(report: Report, console: Console) -> None:
     heads = ("workload", "why it waited", "what would have started it", "at (min)")
     rows = [
-        (each.workload, f"{each.reason}: {each.message}", "\n".join(each.fixes), _number(each.at_minutes, 0))
+        (each.workload, f"{each.reason}: {each.message}", "; ".join(each.fixes), _number(each.at_minutes, 0))
         for each in report.explanations
     ]
     _print(f"Asked why: {len(rows)} that waited", heads, rows, console, texts=3)
@@ -160,13 +163,13 @@ def _mishaps(report: Report, console: Console) -> None:
             each.workload,
             each.outcome,
             each.reason,
-            _state(each.afterwards),
+            each.afterwards,
             f"{each.attempt} of {each.attempts}",
             _number(each.at_minutes, 0),
         )
         for each in report.mishaps
     ]
-    _print(f"Failures, losses and drains: {len(rows)}", heads, rows, console, texts=4, most=20)
+    _print(f"Failures, losses and drains: {len(rows)}", heads, rows, console, texts=4, most=20, spare=("attempt",))
 
 
 def _refusals(report: Report, console: Console) -> None:
@@ -177,7 +180,7 @@ def _refusals(report: Report, console: Console) -> None:
 def _processes(report: Report, console: Console) -> None:
     heads = ("workload", "state", "what it wrote", "exit code", "attempts")
     rows = [
-        (each.workload, _state(each.state), "\n".join(each.output), _number(each.exit_code, 0), str(each.attempts))
+        (each.workload, each.state, "; ".join(each.output), _number(each.exit_code, 0), str(each.attempts))
         for each in report.processes
     ]
     _print(f"Real processes on this machine: {len(rows)}", heads, rows, console, texts=3, most=20)
@@ -209,31 +212,31 @@ def _items(sentences: Sequence[str], console: Console) -> None:
 
 
 def _print(
-    title: str, heads: Sequence[str], rows: Sequence[Row], console: Console, *, texts: int = 1, most: int = MOST_ROWS
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[Row],
+    console: Console,
+    *,
+    texts: int = 1,
+    most: int = MOST_ROWS,
+    spare: Sequence[str] = (),
 ) -> None:
-    """Write a table of which the first columns are text and the others numbers; nothing without rows."""
+    """Write a table of which the first columns are text and the others numbers; nothing without rows.
+
+    Where the terminal is narrow, text goes on in the next line, all else stays whole, and `spare` columns are left out.
+    """
     if not rows:
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="left" if number < texts else "right", overflow="fold")
-    for row in rows[:most]:
-        table.add_row(*row)
+    shown = rows[:most]
+    columns = [
+        Column(head, at >= texts, is_text=0 < at < texts and any(" " in row[at] for row in shown), is_spare=head in spare)
+        for at, head in enumerate(heads)
+    ]
     console.print(f"\n[bold]{title}[/]")
-    console.print(Padding(table, (0, 0, 0, 2), expand=False))
+    console.print(Padding(OnTerminal((table(columns, shown),), elsewhere="see the page"), (0, 0, 0, 2)))
     if len(rows) > most:
         console.print(f"  ... and {len(rows) - most} more", style="dim")
 
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
-
-
-def _fraction(achieved: float | None, promised: float) -> Text:
-    if achieved is None:
-        return Text("")
-    return Text(f"{achieved:.3f}", style="green" if achieved >= promised else "yellow")
-
-
-def _state(state: State) -> Text:
-    return Text(state, style=STYLES[state])

@@ -96,3 +96,14 @@ def test_the_terminal_says_it_too() -> None:
     text = told.getvalue()
     assert "reclaim: product from research" in text
     assert "victim is failed" in text
+
+
+def test_on_a_narrow_terminal_names_stay_whole_and_what_has_no_room_is_named() -> None:
+    long, told = "flagship-train-07", io.StringIO()
+    left: dict[str, Any] = {"stop_at": minute(10), "outcome": Outcome.PREEMPTED, "beneficiary": f"{long}.1"}
+    attempts = [an_attempt("victim", 0, 11, gpus=24, **left), an_attempt(long, 12, 60)]
+    ran = report(a_run([a_row("victim"), a_row(long, queue="product")], attempts))
+    print_report(ran, Path("var/demo"), Console(file=told, width=80))
+    text = " ".join(told.getvalue().split())
+    assert long in text
+    assert "No room for freed, notice to gone (s), to bound (s): widen the terminal, or see the page." in text
