@@ -4,8 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from activities.store.migrations import Unusable
 from activities.store.postgres import PostgresStore
@@ -54,11 +53,13 @@ class Keeper:
             log.warning("could not make sure that planner, reconcilers, operations and reservations run: %s", said)
 
     async def _go_on_operating(self, orders: Iterable[EvacuationOrder | RolloutOrder]) -> None:
+        """Also those whose workflow has come to its end: a record that was restored from a backup says that they go on.
+
+        One that has ended since the record was read finds that out, and ends again.
+        """
         for order in orders:
-            try:
-                await begin_operation(self._client, self._pool, order, WorkflowIDConflictPolicy.USE_EXISTING)
-            except WorkflowAlreadyStartedError:
-                continue  # it has come to its end since the record was read
+            again = WorkflowIDReusePolicy.ALLOW_DUPLICATE
+            await begin_operation(self._client, self._pool, order, WorkflowIDConflictPolicy.USE_EXISTING, again)
 
     async def _go_on_reserving(self, specs: Sequence[ReservationSpec]) -> None:
         for spec in specs:

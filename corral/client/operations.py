@@ -161,9 +161,13 @@ class Operations(Connection):
 
 
 async def begin_operation(
-    temporal: Client, pool: str, order: EvacuationOrder | RolloutOrder, conflict: WorkflowIDConflictPolicy
+    temporal: Client,
+    pool: str,
+    order: EvacuationOrder | RolloutOrder,
+    conflict: WorkflowIDConflictPolicy,
+    reuse: WorkflowIDReusePolicy = WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
 ) -> None:
-    """Start the workflow of an operation, unless one of its id has come to its end.
+    """Start the workflow of an operation, unless one of its id has come to its end and is not to be used again.
 
     Raises:
         WorkflowAlreadyStartedError: it has, or it runs and that is a conflict.
@@ -174,7 +178,7 @@ async def begin_operation(
         order,
         id=begins.id,
         task_queue=wire.pool_task_queue(pool),
-        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+        id_reuse_policy=reuse,
         id_conflict_policy=conflict,
         static_summary=begins.summary,
         memo={wire.DIGEST_MEMO: order.digest},

@@ -1,12 +1,12 @@
 """Keeping: what is not over has a workflow, whoever has ended that; and a worker outlives the servers' absence."""
 
 import logging
-from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
-from temporalio.client import Client
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio import workflow
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.worker import Worker
 
 from activities.store.migrations import Unusable
 from activities.store.postgres import PostgresStore
@@ -18,6 +18,7 @@ from corral.rollout import Change, RolloutOrder
 from corral.wire import Steering
 from tests.activities.store.pool import POOL, Pool, a_spec, a_view, noon
 from tests.ports import free_port
+from tests.workflows.stage import RUNNER, connected
 from worker import keeping
 from worker.keeping import Keeper
 from worker.settings import Settings, embedded_database_url
@@ -27,15 +28,12 @@ ENOUGH = OperationChange(who="ben", reason="not needed any more")
 
 
 class Starts:
-    """The part of a Temporal client that starts workflows, and remembers which; `over` have ended as they should."""
+    """The part of a Temporal client that starts workflows, and remembers which."""
 
-    def __init__(self, over: Iterable[str] = ()) -> None:
+    def __init__(self) -> None:
         self.ids: list[str] = []
-        self._over = set(over)
 
-    async def start_workflow(self, workflow: str, *_: object, id: str, **__: Any) -> None:
-        if id in self._over:
-            raise WorkflowAlreadyStartedError(id, workflow)
+    async def start_workflow(self, *_: object, id: str, **__: Any) -> None:
         self.ids.append(id)
 
 
@@ -74,11 +72,24 @@ async def test_operations_that_are_not_over_have_a_workflow(pool: Pool) -> None:
     assert starts.ids == [*SINGLETONS, *under_way]
 
 
-async def test_what_ends_in_the_meantime_is_not_begun_again_and_keeps_nobody_else_waiting(pool: Pool) -> None:
+@workflow.defn(name=wire.EVACUATION)
+class Ends:
+    """An evacuation that has come to its end."""
+
+    @workflow.run
+    async def run(self, _: Any) -> None:
+        """End at once."""
+
+
+async def test_an_operation_whose_end_a_restored_record_does_not_know_goes_on(pool: Pool, temporal: str) -> None:
     await has_ordered(pool)
-    starts = Starts(over=[wire.evacuation_workflow_id("storm")])
-    await a_keeper(starts, pool.store).look()
-    assert starts.ids == [*SINGLETONS, wire.rollout_workflow_id("storm-roll-out")]
+    client, id = await connected(temporal), wire.evacuation_workflow_id("storm")
+    async with Worker(client, task_queue="ends", workflows=[Ends], workflow_runner=RUNNER):
+        await client.execute_workflow(wire.EVACUATION, an_evacuation("storm"), id=id, task_queue="ends")
+    await Keeper(client, POOL, pool.store, ()).look()
+    assert (await client.get_workflow_handle(id).describe()).status is WorkflowExecutionStatus.RUNNING
+    for begun in (*SINGLETONS, id, wire.rollout_workflow_id("storm-roll-out")):
+        await client.get_workflow_handle(begun).terminate()
 
 
 async def test_of_many_reservations_some_are_looked_at_each_time(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
