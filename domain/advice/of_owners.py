@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from corral.api import WHOLE, Fix, FixKind, Spread, Target, Topology
 from domain.advice.question import (
@@ -17,6 +17,7 @@ from domain.advice.question import (
     short_budgets,
 )
 from domain.advice.whatif import expected_end
+from domain.explanation.wording import moment
 from domain.pool.fleet import Node
 from domain.pool.standing import TIERS
 from domain.pool.workload import Active
@@ -229,4 +230,4 @@ def _in_words(seconds: int, until: datetime) -> str:
         return f"{-(-seconds // 60)} min"
     if seconds < 2 * DAY:
         return f"{seconds / HOUR:.1f} h"
-    return f"{-(-seconds // DAY)} days" if seconds < 60 * DAY else f"until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{-(-seconds // DAY)} days" if seconds < 60 * DAY else f"until {moment(until)}"

@@ -6,7 +6,7 @@ from datetime import datetime
 from corral.api import Evidence, Explanation, Reason, StopPolicy
 from domain.decision import Rejection
 from domain.explanation.finding import FURTHEST_FIRST, OF_ROOM, Finding, dominant
-from domain.explanation.wording import sentence
+from domain.explanation.wording import moment, sentence
 from domain.pool.nodepools import Provisioning
 
 MOST_EVIDENCE = 8
@@ -63,14 +63,14 @@ def queue_stopped(queue: str, stop: StopPolicy, as_of: datetime) -> Explanation:
 
 def too_early(earliest_start: datetime, as_of: datetime) -> Explanation:
     """The workload's own earliest start is ahead."""
-    message = f"asked to start no earlier than {earliest_start.isoformat()}"
+    message = f"asked to start no earlier than {moment(earliest_start)}"
     return Explanation(reason=Reason.NOT_YET_EARLIEST_START, message=message, as_of=as_of)
 
 
 def waiting_for_relaxation(opens_at: datetime, findings: Sequence[Finding], as_of: datetime) -> Explanation:
     """Nothing of the fleet is acceptable yet, and more will be."""
     so_far = "nothing in the fleet matches the open targets" if findings else "no target is open yet"
-    message = f"{so_far}; the next one opens at {opens_at.isoformat()}"
+    message = f"{so_far}; the next one opens at {moment(opens_at)}"
     return Explanation(reason=Reason.WAITING_FOR_RELAXATION, message=message, evidence=evidence(findings), as_of=as_of)
 
 
@@ -123,7 +123,7 @@ def not_decidable(as_of: datetime) -> Explanation:
 def nothing_is_stopped_for_it(gate: Rejection, until: datetime, as_of: datetime) -> Explanation:
     """Others would leave for the workload, if it had the right to that now."""
     why = {
-        Reason.PREEMPTION_DELAYED: f"nothing is stopped for it before {until.isoformat()}",
+        Reason.PREEMPTION_DELAYED: f"nothing is stopped for it before {moment(until)}",
         Reason.CRASH_LOOPING: f"its last {gate.has} attempts failed, so nothing is stopped for it",
     }[gate.reason]
     return Explanation(reason=gate.reason, message=f"others have what it needs; {why}", as_of=as_of)

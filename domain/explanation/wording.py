@@ -1,6 +1,7 @@
 """Wording: each "no" of a rule as a sentence for a person."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from corral.api import WHOLE, Reason, Spread
 from domain.explanation.finding import Finding
@@ -12,6 +13,11 @@ from domain.worlds.world import Supply
 def amount(milli: Amount) -> str:
     """Thousandths as a number of accelerators."""
     return f"{milli / WHOLE:g}"
+
+
+def moment(at: datetime) -> str:
+    """A time as tables show it, such as `2026-01-31T08:00:00Z`."""
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def asked(gang: Gang, sku: str) -> str:

@@ -134,7 +134,7 @@ def test_where_a_budget_is_by_periods_waiting_for_the_next_one_is_offered() -> N
         (HOUR, "wait 60 min"),
         (30 * HOUR, "wait 30.0 h"),
         (50 * HOUR, "wait 3 days"),
-        (90 * 24 * HOUR, "wait until 2030-08-30 12:00 UTC"),
+        (90 * 24 * HOUR, "wait until 2030-08-30T12:00:00Z"),
     ],
 )
 def test_a_long_wait_is_told_in_days_and_a_longer_one_by_its_end(left: int, said: str) -> None:

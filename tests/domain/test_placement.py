@@ -272,7 +272,7 @@ def test_a_target_opens_when_the_workload_has_waited_long_enough() -> None:
 
 def test_before_any_target_is_open_the_workload_waits_for_relaxation() -> None:
     workload = a_workload(targets=[Target(after_seconds=60)], submitted_at=NOON)
-    assert why(plan(nodes(1), workload)).message == "no target is open yet; the next one opens at 2030-06-01T12:01:00+00:00"
+    assert why(plan(nodes(1), workload)).message == "no target is open yet; the next one opens at 2030-06-01T12:01:00Z"
 
 
 def test_where_only_a_later_target_can_match_the_workload_waits_for_relaxation() -> None:
