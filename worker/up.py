@@ -1,6 +1,7 @@
 """Everything on one machine: PostgreSQL, Temporal and a worker, until somebody stops them; what they know is kept."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -35,7 +36,7 @@ async def up(settings: Settings, console: Console) -> None:
         if chosen.build_id is not None:
             await promote(await connect(chosen), chosen)
         if chosen.principals_file is None:
-            await make_examples(chosen, console.print)
+            await make_examples(chosen, partial(console.print, soft_wrap=True))
         console.print(greeting(chosen), soft_wrap=True)
         await supervisor.serve()
         console.print(f"Stopping; what there is stays in {chosen.state_dir.absolute()}.", soft_wrap=True)
