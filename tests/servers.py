@@ -100,10 +100,10 @@ class Stack:
         """Start a worker in a process of its own, and wait until it takes workflows."""
         await self.supervisor.start(worker_child(self.settings))
 
-    async def kill(self, name: str) -> None:
-        """End a child by SIGKILL; comes back when the supervisor has started it again and it is ready."""
+    async def kill(self, name: str, by: signal.Signals = signal.SIGKILL) -> None:
+        """End a child by a signal; comes back when the supervisor has started it again and it is ready."""
         killed = self.supervisor.pid(name)
-        os.kill(killed, signal.SIGKILL)
+        os.kill(killed, by)
         await self.supervisor.until_ready(name, after=killed)
 
 

@@ -33,10 +33,12 @@ async def _run(plan: Plan, directory: Path) -> int:
         chaos = Chaos(pool, plan)
         await chaos.run()
         broken = [*await pool.live.audit(), *await chaos.findings()]
+        runs = await pool.runs_that_went_on()
         broken += [f"{fault} never struck" for fault in sorted(plan.faults) if not chaos.hits[fault]]
     for fault, times in sorted(chaos.hits.items()):
         print(f"{fault}: {times}")
-    print(f"{len(chaos.ends)} workloads, {sum(chaos.hits.values())} faults, {len(broken)} findings")
+    did = f"{len(chaos.ends)} workloads, {runs} runs that others took over from, {sum(chaos.hits.values())} faults"
+    print(f"{did}, {len(broken)} findings")
     for finding in broken:
         print(f"broken: {finding}", file=sys.stderr)
     return 1 if broken else 0

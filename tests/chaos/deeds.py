@@ -1,16 +1,17 @@
 """What the driver does to a pool, by the name of the fault: to its processes, its supply, and as people would."""
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import inf
 from typing import TypeVar
+
+import psutil
 
 from corral import wire
 from corral.api import Demand, EvacuationOrder, PlaceKind, QueueTree, Resize, StopPolicy, WorkloadSpec
@@ -19,9 +20,11 @@ from corral.reservation import Lending, Purpose, ReservationSpec
 from corral.rollout import Change, RolloutOrder
 from corral.schedule import RecurringEvacuation, ScheduleSpec
 from tests.chaos.faults import OF_RESIZES, Fault
+from tests.chaos.line import Line
 from tests.chaos.plan import SPEED, Strike, policy, queues
-from tests.chaos.pool import GLANCE_SECONDS, WORKERS, ChaoticPool, persistently
+from tests.chaos.pool import AT_A_LINE, GLANCE_SECONDS, WORKERS, ChaoticPool, persistently
 from tests.chaos.scheduled import CRON, Scheduled
+from tests.end_to_end.pools import eventually
 from tests.patience import PATIENCE_SECONDS
 from worker.embedded import POSTGRES, TEMPORAL
 
@@ -65,6 +68,14 @@ class Deeds:
     async def kill_all_workers(self, _: Strike) -> None:
         await asyncio.gather(*(self._kill(worker) for worker in WORKERS))
 
+    async def kill_all(self, _: Strike) -> None:
+        """As when the power of the machine fails; whatever comes back comes back in any order."""
+        await asyncio.gather(*(self._kill(name) for name in (POSTGRES, TEMPORAL, *WORKERS)))
+
+    async def stop_worker(self, strike: Strike) -> None:
+        """In good order, as each of them is by a new version."""
+        await self._kill(chosen(WORKERS, strike.pick), signal.SIGTERM)
+
     async def kill_temporal(self, _: Strike) -> None:
         await self._kill(TEMPORAL)
 
@@ -72,9 +83,7 @@ class Deeds:
         """While it has a change of somebody's that no worker can take from it; whoever asked asks again."""
 
         async def one(workload: str) -> None:
-            async with AsyncExitStack() as frozen:
-                for worker in WORKERS:
-                    await frozen.enter_async_context(self._frozen(worker))
+            async with self._frozen(*WORKERS):
                 asking = persistently(lambda: self.pool.corral.reprioritize(workload, 5, key=f"cut-{strike.at}"))
                 asked = asyncio.create_task(asking)
                 await asyncio.sleep(GLANCE_SECONDS)
@@ -92,26 +101,69 @@ class Deeds:
     async def freeze_temporal(self, _: Strike) -> None:
         await self._freeze(TEMPORAL, BRIEFLY_SECONDS)
 
-    async def _kill(self, name: str) -> None:
+    async def freeze_temporal_for_long(self, _: Strike) -> None:
+        await self._freeze(TEMPORAL, FROZEN_SECONDS)
+
+    async def freeze_postgres(self, _: Strike) -> None:
+        await self._freeze(POSTGRES, FROZEN_SECONDS)
+
+    async def let_postgres_be_read_only(self, strike: Strike) -> None:
+        """Every session that begins meanwhile, and those that are there are ended, as after a failover to a replica."""
+        await self.pool.let_write(said=False)
+        try:
+            await self.pool.end_sessions()
+            await asyncio.sleep(strike.seconds)
+        finally:
+            await self.pool.let_write(said=True)
+
+    async def end_sessions(self, _: Strike) -> None:
+        await self.pool.end_sessions()
+
+    async def lock_table(self, strike: Strike) -> None:
+        """As somebody does who changes it by hand, or lets it be packed."""
+        table = chosen(("workloads", "attempts", "nodes", "clusters", "outbox"), strike.pick)
+        await self.pool.lock(table, strike.seconds)
+
+    # The way from a worker to a server
+
+    async def cut_worker_from_postgres(self, strike: Strike) -> None:
+        await self._cut_off(self.pool.to_postgres, 2 * strike.seconds)
+
+    async def cut_worker_from_temporal(self, strike: Strike) -> None:
+        """It goes on with what it does, also while another one has been given that."""
+        await self._cut_off(self.pool.to_temporal, 2 * strike.seconds)
+
+    async def _cut_off(self, line: Line, seconds: float) -> None:
+        async with self._alone(AT_A_LINE):
+            await self.pool.stack.supervisor.until_ready(AT_A_LINE)
+            await eventually(line.is_in_use, f"the worker {AT_A_LINE} uses its line")
+            async with line.silent():
+                await asyncio.sleep(seconds)
+
+    async def _kill(self, name: str, by: signal.Signals = signal.SIGKILL) -> None:
         async with self._alone(name):
             await self.pool.stack.supervisor.until_ready(name)
-            await self.pool.stack.kill(name)
+            await self.pool.stack.kill(name, by)
 
     async def _freeze(self, name: str, seconds: float) -> None:
         async with self._frozen(name):
             await asyncio.sleep(seconds)
 
     @asynccontextmanager
-    async def _frozen(self, name: str) -> AsyncIterator[None]:
-        """A process that does nothing until the context is left."""
-        async with self._alone(name):
-            await self.pool.stack.supervisor.until_ready(name)
-            frozen = self.pool.stack.supervisor.pid(name)
-            os.kill(frozen, signal.SIGSTOP)
+    async def _frozen(self, *names: str) -> AsyncIterator[None]:
+        """Processes that do nothing until the context is left; none before all are ready, which might wait for another one."""
+        async with AsyncExitStack() as alone:
+            for name in names:
+                await alone.enter_async_context(self._alone(name))
+            for name in names:
+                await self.pool.stack.supervisor.until_ready(name)
+            frozen = [process for name in names for process in _suspended(self.pool.stack.supervisor.pid(name))]
             try:
                 yield
             finally:
-                os.kill(frozen, signal.SIGCONT)
+                for process in frozen:
+                    with suppress(psutil.NoSuchProcess):
+                        process.resume()
 
     def _alone(self, name: str) -> asyncio.Lock:
         return self._one_at_a_time.setdefault(name, asyncio.Lock())
@@ -285,11 +337,20 @@ class Deeds:
             for count, key in ((round(2 + 2 * strike.pick), "larger"), (1, "smaller")):
                 chosen_size, request = Resize(count=count), f"{key}-{strike.at}"
                 await persistently(partial(self.pool.corral.resize, workload, chosen_size, key=request))
-                await asyncio.sleep(strike.seconds)
+                await self._until_it_has(workload, count, strike.seconds)
 
         changes_as_it_runs = ("running", "resizing")
         states = changes_as_it_runs if strike.fault in OF_RESIZES else (*changes_as_it_runs, "waiting")
         await self._to_one(strike, states, one, which)
+
+    async def _until_it_has(self, workload: str, replicas: int, seconds: float) -> None:
+        """Unless it does not in time."""
+        over = time.monotonic() + seconds
+        query = "SELECT 1 FROM attempts WHERE workload_id = $1 AND ended_at IS NULL AND replicas = $2"
+        while time.monotonic() < over:
+            if await self.pool.rows(query, workload, replicas):
+                return
+            await asyncio.sleep(GLANCE_SECONDS)
 
     async def reserve_capacity(self, strike: Strike) -> None:
         """Of a queue, soon, for a while; what it leaves idle then is lent, or is not."""
@@ -367,11 +428,20 @@ class Deeds:
 DEEDS: Mapping[Fault, Callable[[Deeds, Strike], Awaitable[None]]] = {
     Fault.WORKER_KILLED: Deeds.kill_worker,
     Fault.ALL_WORKERS_KILLED: Deeds.kill_all_workers,
+    Fault.WORKER_STOPPED: Deeds.stop_worker,
     Fault.WORKER_FROZEN: Deeds.freeze_worker,
+    Fault.ALL_KILLED: Deeds.kill_all,
     Fault.TEMPORAL_KILLED: Deeds.kill_temporal,
     Fault.TEMPORAL_KILLED_IN_UPDATE: Deeds.kill_temporal_in_update,
     Fault.TEMPORAL_FROZEN: Deeds.freeze_temporal,
+    Fault.TEMPORAL_FROZEN_FOR_LONG: Deeds.freeze_temporal_for_long,
     Fault.POSTGRES_KILLED: Deeds.kill_postgres,
+    Fault.POSTGRES_FROZEN: Deeds.freeze_postgres,
+    Fault.POSTGRES_READ_ONLY: Deeds.let_postgres_be_read_only,
+    Fault.SESSIONS_ENDED: Deeds.end_sessions,
+    Fault.TABLE_LOCKED: Deeds.lock_table,
+    Fault.WORKER_CUT_FROM_POSTGRES: Deeds.cut_worker_from_postgres,
+    Fault.WORKER_CUT_FROM_TEMPORAL: Deeds.cut_worker_from_temporal,
     Fault.NODE_LOST: Deeds.lose_node,
     Fault.CLUSTER_LOST: Deeds.lose_cluster,
     Fault.CLUSTER_CUT_BRIEFLY: Deeds.cut_cluster_briefly,
@@ -400,6 +470,20 @@ DEEDS: Mapping[Fault, Callable[[Deeds, Strike], Awaitable[None]]] = {
 
 BAITS: Mapping[Fault, Callable[[Deeds, Strike], Awaitable[None]]] = dict.fromkeys(OF_RESIZES, Deeds.choose_size)
 """What is done so that a worker comes by where an ordered fault strikes."""
+
+
+def _suspended(pid: int) -> list[psutil.Process]:
+    """A process that is frozen, with those that it has started."""
+    try:
+        parent = psutil.Process(pid)
+        parent.suspend()  # so that it has no more children than these
+        frozen = [parent, *parent.children()]
+    except psutil.NoSuchProcess:
+        return []  # it has died meanwhile, as somebody had ordered
+    for process in frozen:
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
+    return frozen
 
 
 def chosen(among: Sequence[One], pick: float) -> One:

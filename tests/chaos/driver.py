@@ -19,6 +19,8 @@ from tests.chaos.witness import connected
 from tests.patience import PATIENCE_SECONDS
 
 STRAGGLE_SECONDS = 0.7
+RESIZED_WITHIN_SECONDS = 8.0
+"""In a full pool others have to leave before an endpoint can grow."""
 DRAIN_SECONDS = 5 * PATIENCE_SECONDS
 
 
@@ -104,7 +106,8 @@ class Chaos:
     async def _resize(self, endpoint: str) -> None:
         """Unless it does not run in time."""
         try:
-            await self._deeds.choose_size(Strike(0.0, Fault.DEATH_AFTER_RESIZE, pick=0.9, seconds=STRAGGLE_SECONDS), endpoint)
+            strike = Strike(0.0, Fault.DEATH_AFTER_RESIZE, pick=0.9, seconds=RESIZED_WITHIN_SECONDS)
+            await self._deeds.choose_size(strike, endpoint)
         except NobodyToStrike as nobody:
             self.say(f"{endpoint}: {nobody}")
 

@@ -12,14 +12,24 @@ class Fault(StrEnum):
     # Processes
     WORKER_KILLED = "worker-killed"
     ALL_WORKERS_KILLED = "all-workers-killed"
+    WORKER_STOPPED = "worker-stopped"
     WORKER_FROZEN = "worker-frozen"
+    ALL_KILLED = "all-killed"
     TEMPORAL_KILLED = "temporal-killed"
     TEMPORAL_KILLED_IN_UPDATE = "temporal-killed-in-update"
     TEMPORAL_FROZEN = "temporal-frozen"
+    TEMPORAL_FROZEN_FOR_LONG = "temporal-frozen-for-long"
     CLOCK_AHEAD = "clock-ahead"
     CLOCK_BEHIND = "clock-behind"
     POSTGRES_KILLED = "postgres-killed"
     POSTGRES_KILLED_IN_COMMIT = "postgres-killed-in-commit"
+    POSTGRES_FROZEN = "postgres-frozen"
+    POSTGRES_READ_ONLY = "postgres-read-only"
+    SESSIONS_ENDED = "sessions-ended"
+    TABLE_LOCKED = "table-locked"
+    # The way from one of the workers to a server
+    WORKER_CUT_FROM_POSTGRES = "worker-cut-from-postgres"
+    WORKER_CUT_FROM_TEMPORAL = "worker-cut-from-temporal"
     # A worker dies between a commit and whatever should follow it
     DEATH_AFTER_ADMISSION = "death-after-admission"
     DEATH_AFTER_ROUND = "death-after-round"
@@ -37,11 +47,18 @@ class Fault(StrEnum):
     LAUNCH_UNANSWERED = "launch-unanswered"
     LAUNCH_REPEATED = "launch-repeated"
     LAUNCH_LATE = "launch-late"
+    LAUNCH_REFUSED = "launch-refused"
+    LAUNCH_GARBLED = "launch-garbled"
+    SNAPSHOT_LATE = "snapshot-late"
+    SNAPSHOT_PARTIAL = "snapshot-partial"
+    SNAPSHOT_GARBLED = "snapshot-garbled"
+    STATUS_LATE = "status-late"
     NOTICE_REPEATED = "notice-repeated"
     RESIZE_REPEATED = "resize-repeated"
     RESIZE_UNANSWERED = "resize-unanswered"
     EVENT_REPEATED = "event-repeated"
     EVENT_LATE = "event-late"
+    EVENT_OF_A_STRANGER = "event-of-a-stranger"
     # What Temporal delivers
     SIGNAL_REPEATED = "signal-repeated"
     SIGNAL_LATE = "signal-late"
@@ -88,6 +105,14 @@ OF_RESIZES = frozenset(
 )
 """Those that strike when an endpoint next changes its size as it runs; somebody has one do so where they are ordered."""
 
+OF_LONG_RUNS = frozenset(
+    {
+        *(Fault.ALL_KILLED, Fault.POSTGRES_FROZEN, Fault.TEMPORAL_FROZEN_FOR_LONG, Fault.WORKER_STOPPED),
+        *(Fault.WORKER_CUT_FROM_POSTGRES, Fault.WORKER_CUT_FROM_TEMPORAL, Fault.POSTGRES_READ_ONLY, Fault.TABLE_LOCKED),
+    }
+)
+"""Those by which much stands still for seconds: in a short run they would leave little time in which anything goes on."""
+
 ORDERED = frozenset(
     {
         *(Fault.DEATH_AFTER_ADMISSION, Fault.DEATH_AFTER_ROUND, Fault.DEATH_AFTER_BEGIN, Fault.DEATH_AFTER_LAUNCH),
@@ -96,8 +121,10 @@ ORDERED = frozenset(
         *(Fault.CLOCK_AHEAD, Fault.CLOCK_BEHIND),
         Fault.POSTGRES_KILLED_IN_COMMIT,
         *(Fault.PROVIDER_CUT, Fault.PROVIDER_SLOW, Fault.LAUNCH_UNANSWERED, Fault.LAUNCH_REPEATED, Fault.LAUNCH_LATE),
+        *(Fault.LAUNCH_REFUSED, Fault.LAUNCH_GARBLED, Fault.STATUS_LATE),
+        *(Fault.SNAPSHOT_LATE, Fault.SNAPSHOT_PARTIAL, Fault.SNAPSHOT_GARBLED),
         *(Fault.RENEWAL_UNANSWERED, Fault.RENEWAL_LATE),
-        *(Fault.NOTICE_REPEATED, Fault.EVENT_REPEATED, Fault.EVENT_LATE),
+        *(Fault.NOTICE_REPEATED, Fault.EVENT_REPEATED, Fault.EVENT_LATE, Fault.EVENT_OF_A_STRANGER),
         *(Fault.SIGNAL_REPEATED, Fault.SIGNAL_LATE, Fault.SIGNAL_UNANSWERED, Fault.SIGNAL_UNSENT),
         *(Fault.ADMISSION_AGAIN, Fault.BINDING_AGAIN, Fault.STOPPING_AGAIN, Fault.CHANGE_AGAIN),
     }

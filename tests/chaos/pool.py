@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import asyncpg
+import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.store.migrations import upgrade
@@ -21,21 +22,28 @@ from corral.schedule import ScheduleSpec
 from corral.wire import Steering
 from tests.chaos import witness
 from tests.chaos.faults import Orders
+from tests.chaos.line import Line
 from tests.chaos.plan import FLEET, SPEED, policy, queues
 from tests.chaos.scheduled import Scheduled
 from tests.end_to_end.pools import LivePool, deaths_are_ordered, looking_into
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import Stack, own_stack
-from worker.embedded import WORKER
+from worker.embedded import TEMPORAL_OPTIONS, WORKER
+from worker.settings import DATABASE, LOOPBACK, embedded_database_url
+from worker.supervision import Child
 from worker.temporal_server import connect
 
 Answer = TypeVar("Answer")
 
 POOL = "chaos"
-WORKERS = (WORKER, "second")
+AT_A_LINE = "second"
+"""The worker that reaches the servers by lines which can be cut."""
+WORKERS = (WORKER, AT_A_LINE)
 OF_A_SERVER_THAT_IS_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 GLANCE_SECONDS = 0.3
 ACCOUNTED_WITHIN_SECONDS = PATIENCE_SECONDS / 2
+EVENTS_OF_A_RUN = 20
+"""After which a workflow goes on in another run: most have one or two more, some a dozen."""
 
 
 async def persistently(call: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -63,6 +71,8 @@ class ChaoticPool:
 
     stack: Stack
     live: LivePool
+    to_postgres: Line
+    to_temporal: Line
 
     @property
     def corral(self) -> Corral:
@@ -82,6 +92,31 @@ class ChaoticPool:
     async def rows(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """What the record says."""
         return await persistently(lambda: self.live.rows(query, *arguments))
+
+    async def let_write(self, *, said: bool) -> None:
+        """Whether sessions of the record that begin from now on may write."""
+        switch = "off" if said else "on"
+        await self._administer(f'ALTER DATABASE "{DATABASE}" SET default_transaction_read_only = {switch}')
+
+    async def end_sessions(self) -> None:
+        """End those that are there; workers connect anew."""
+        of_others = "datname = current_database() AND pid <> pg_backend_pid()"
+        await self._administer(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {of_others}")
+
+    async def lock(self, table: str, seconds: float) -> None:
+        """Let nobody else read or write a table for a while."""
+        await self._administer(f"BEGIN; LOCK TABLE {table}; SELECT pg_sleep({seconds}); COMMIT")
+
+    async def _administer(self, statements: str) -> None:
+        async def once() -> None:
+            url = self.live.settings.database_url.replace("+asyncpg", "")
+            connection = await asyncpg.connect(url, server_settings={"default_transaction_read_only": "off"})
+            try:
+                await connection.execute(statements)
+            finally:
+                await connection.close()
+
+        await persistently(once)
 
     async def nodes(self) -> list[str]:
         """The names of all nodes."""
@@ -198,6 +233,11 @@ class ChaoticPool:
         finally:
             await world.aclose()
 
+    async def runs_that_went_on(self) -> int:
+        """How many runs of workflows have ended because others took over from them."""
+        query = 'ExecutionStatus = "ContinuedAsNew"'
+        return (await persistently(lambda: self.live.temporal.count_workflows(query))).count
+
     async def at_the_provider(self) -> list[str]:
         """Attempts that the provider has not forgotten."""
         world = await self.live.second_simulator()
@@ -230,17 +270,40 @@ class ChaoticPool:
 @asynccontextmanager
 async def chaotic_pool(directory: Path) -> AsyncIterator[ChaoticPool]:
     """Servers and two unreliable workers with all their data below a directory, watched by a witness."""
-    with deaths_are_ordered():
+    with deaths_are_ordered(), runs_are_short():
         async with own_stack(directory, **_settings(directory)) as stack, looking_into(stack.settings) as record:
             await upgrade(stack.settings.database_url)
             temporal = await connect(stack.settings)
             live = LivePool(stack.settings, stack.supervisor, temporal, Corral(temporal, POOL), record)
-            pool = ChaoticPool(stack, live)
-            for name in WORKERS:
-                await pool.live.start_worker("-m", "tests.chaos.worker", name=name)
-            await witness.install(stack.settings.database_url, pool.provider_file)
-            await pool.corral.apply_queues(queues())
-            yield pool
+            async with (
+                Line.to(stack.settings.postgres_port) as to_postgres,
+                Line.to(stack.settings.temporal_port) as to_temporal,
+            ):
+                pool = ChaoticPool(stack, live, to_postgres, to_temporal)
+                for name in WORKERS:
+                    await stack.supervisor.start(_unreliable(pool, name))
+                await witness.install(stack.settings.database_url, pool.provider_file)
+                await pool.corral.apply_queues(queues())
+                yield pool
+
+
+def _unreliable(pool: ChaoticPool, name: str) -> Child:
+    """The process of a worker, which reaches the servers by itself or by the lines."""
+    by_lines = {
+        "temporal_address": f"{LOOPBACK}:{pool.to_temporal.port}",
+        "database_url": embedded_database_url(pool.to_postgres.port),
+    }
+    child = pool.live.worker("-m", "tests.chaos.worker", name=name)
+    settings = pool.live.settings.model_copy(update=by_lines if name == AT_A_LINE else {})
+    return replace(child, environment=settings.environment())
+
+
+@contextmanager
+def runs_are_short() -> Iterator[None]:
+    """Faults that strike between one run of a workflow and its next would be rare otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TEMPORAL_OPTIONS, "limit.historyCount.suggestContinueAsNew", str(EVENTS_OF_A_RUN))
+        yield
 
 
 def _settings(directory: Path) -> dict[str, object]:

@@ -27,6 +27,10 @@ async def test_every_fault_of_the_plan_struck(aftermath: Chaos) -> None:
     assert [fault for fault in sorted(aftermath.plan.faults) if not aftermath.hits[fault]] == []
 
 
+async def test_workflows_went_on_in_other_runs_meanwhile(aftermath: Chaos) -> None:
+    assert await aftermath.pool.runs_that_went_on() > 0
+
+
 async def test_all_of_the_load_was_submitted(aftermath: Chaos) -> None:
     assert aftermath.ends.keys() >= {arrival.spec.id for arrival in aftermath.plan.arrivals}
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from corral.api import WorkloadSpec
 from tests.chaos.faults import Fault, Orders
 from tests.chaos.machine_wall import MachineWall
 from worker import fleet_file, wiring
-from worker.__main__ import SWITCH_SECONDS
+from worker.__main__ import SWITCH_SECONDS, stop_event
 from worker.embedded import POSTGRES
 from worker.settings import load_settings
 
@@ -37,6 +38,8 @@ DELAY_SECONDS = 0.5
 LATE_SECONDS = 1.5
 LOST_SECONDS = 3.0
 WRONG_SECONDS = 5.0
+NEVER_REACHED = 1_000
+"""More attempts than any workload has."""
 CLOCK_JUMPS = {Fault.CLOCK_AHEAD: 3_600.0, Fault.CLOCK_BEHIND: -3_600.0}
 """By how many seconds the wall clock of a worker's machine jumps."""
 
@@ -123,11 +126,21 @@ def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
 
         async def snapshot(self) -> ProviderSnapshot:
             await self._reach()
-            return await super().snapshot()
+            seen = await super().snapshot()
+            if orders.take(Fault.SNAPSHOT_GARBLED):
+                raise ValueError("the provider's answer is not what it should be")
+            if orders.take(Fault.SNAPSHOT_LATE):
+                await asyncio.sleep(LATE_SECONDS)
+            if orders.take(Fault.SNAPSHOT_PARTIAL):
+                return replace(seen, nodes=seen.nodes[::2], attempts=seen.attempts[::2], complete=False)
+            return seen
 
         async def status(self, attempts: Any) -> Any:
             await self._reach()
-            return await super().status(attempts)
+            seen = await super().status(attempts)
+            if orders.take(Fault.STATUS_LATE):
+                await asyncio.sleep(LATE_SECONDS)
+            return seen
 
         async def renew(self, leases: Mapping[str, datetime | None]) -> frozenset[str]:
             await self._reach()
@@ -155,12 +168,16 @@ def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
             if orders.take(Fault.LAUNCH_LATE):
                 later(self._launch_later(order))
                 raise _unavailable(f"the launch of {order.attempt_id} is on its way")
+            if orders.take(Fault.LAUNCH_REFUSED):
+                raise ProviderError(ErrorClass.NO_CAPACITY, f"somebody else has what {order.attempt_id} was to have")
             seen = await super().launch(order)
             die_if(orders, Fault.DEATH_AFTER_LAUNCH)
             if orders.take(Fault.LAUNCH_REPEATED):
                 seen = await super().launch(order)
             if orders.take(Fault.LAUNCH_UNANSWERED):
                 raise _unavailable(f"no answer to the launch of {order.attempt_id}")
+            if orders.take(Fault.LAUNCH_GARBLED):
+                raise ValueError(f"the answer to the launch of {order.attempt_id} is not what it should be")
             return seen
 
         async def preempt(self, attempt_id: str, epoch: int, **terms: Any) -> None:
@@ -208,6 +225,8 @@ def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
                 if not isinstance(event, Observation):
                     yield event
                     continue
+                if orders.take(Fault.EVENT_OF_A_STRANGER):
+                    yield _of_a_stranger(event)
                 if orders.take(Fault.EVENT_LATE):
                     late.append(event)
                     continue
@@ -229,6 +248,12 @@ def unreliable_provider(orders: Orders) -> type[SimulatedProvider]:
                 await asyncio.sleep(DELAY_SECONDS)
 
     return UnreliableProvider
+
+
+def _of_a_stranger(seen: Observation) -> Observation:
+    """Of an attempt of the same workload that nobody has ever begun."""
+    epoch = seen.epoch + NEVER_REACHED
+    return replace(seen, attempt_id=f"{seen.attempt_id.rpartition('.')[0]}.{epoch}", epoch=epoch)
 
 
 def _unavailable(why: str) -> ProviderError:
@@ -317,7 +342,7 @@ async def main() -> None:
     for module, name, replacement in replacements:
         setattr(module, name, replacement)
     try:
-        await wiring.serve(settings, asyncio.Event())
+        await wiring.serve(settings, stop_event())
     finally:
         setting.cancel()
 
