@@ -8,14 +8,22 @@ from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, Interceptor, OutboundInterceptor, StartWorkflowUpdateInput, WorkflowUpdateHandle
+from temporalio.client import (
+    Client,
+    Interceptor,
+    OutboundInterceptor,
+    StartWorkflowUpdateInput,
+    WorkflowHandle,
+    WorkflowUpdateHandle,
+)
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from corral import wire
 from corral.api import Acknowledgement, Cordon, State
-from corral.client import Corral, NotFound
+from corral.client import Corral, NotFound, Unreachable
 from corral.reservation import ReservationState
+from tests.patience import PATIENCE_SECONDS
 from tests.workflows.providers import PROVIDER, Watched
 from tests.workflows.reservation_scenarios import a_fast_book
 from tests.workflows.reservation_scenarios import a_spec as a_reservation
@@ -120,3 +128,28 @@ async def test_a_cancellation_that_was_done_is_no_failure(temporal: str) -> None
         assert asked == [[record.id, "cancel", "cancel/k"], [record.id, "cancel", "cancel/another"]]
         with pytest.raises(NotFound, match="never-was"):
             await corral.cancel("never-was")
+
+
+async def test_a_reservation_whose_workflow_is_terminated_before_it_has_answered_can_be_asked_for_again(temporal: str) -> None:
+    client = await Client.connect(temporal, data_converter=pydantic_data_converter)
+    corral, handle = Corral(client, "ended"), client.get_workflow_handle(wire.reservation_workflow_id("ended"))
+    book = a_fast_book()
+    spec = (await a_reservation(book, opens_in=timedelta(days=300))).model_copy(update={"id": "ended"})
+    asked = asyncio.create_task(corral.reserve(spec))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await is_terminated(handle):  # noqa: ASYNC110  nobody tells when it has been started
+            await asyncio.sleep(0.05)
+    with pytest.raises(Unreachable, match="'reservation ended' was ended before it was kept; ask again"):
+        await asked
+    async with open_stage(client, *book.activities, name="ended"):
+        assert (await corral.reserve(spec)).state is ReservationState.PLANNED
+        assert (await corral.cancel_reservation("ended")).state is ReservationState.CANCELLED
+
+
+async def is_terminated(handle: WorkflowHandle[Any, Any]) -> bool:
+    """Whether there was a workflow to terminate."""
+    try:
+        await handle.terminate("an operator did this, before any worker")
+    except RPCError:
+        return False
+    return True

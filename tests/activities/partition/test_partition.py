@@ -97,6 +97,11 @@ class Worker:
         except ProviderError:
             return  # as its workflow, it asks again
 
+    async def is_ready(self) -> bool:
+        """Whether both have told their nodes, and the far one answers, which nothing but a step changes."""
+        known = {node.provider for node in await self.store.nodes()}
+        return known == set(self.providers) and await self.reach("far") == "reachable"
+
     async def reach(self, cluster: str) -> str:
         return {each.cluster: each.state for each in await self.store.clusters()}.get(cluster, "")
 
@@ -171,15 +176,15 @@ async def at_work(
     async with AsyncExitStack() as stack:
         near = await stack.enter_async_context(an_agent(directory, "near", 0))
         at_far, line = await stack.enter_async_context(far(directory, behind))
-        providers = {"near": RemoteProvider("near", near), "far": at_far}
+        # Nobody cuts the near one off: however late it is, it answers.
+        providers = {"near": RemoteProvider("near", near, answer_seconds=PATIENCE_SECONDS), "far": at_far}
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
         worker = Worker(PostgresStore(pool.engine, SlowClock(0), "main", UNPROMISED), providers, log, lease)
         await worker.store.apply_queues(QueueTree(queues=(a_queue("research", 4),)))
         for name in providers:
             await worker.store.register_provider(name, "local")
-        await worker.until(lambda: _is(worker, "far", "reachable"))
-        await worker.steps(0.5)
+        await worker.until(worker.is_ready)
         script = f'while :; do echo "$(date +%s.%N) $CORRAL_EPOCH" >> {log}; sleep 0.02; done'
         spec = WorkloadSpec(
             id="train",
