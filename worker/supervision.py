@@ -24,6 +24,8 @@ READY_SECONDS = 180.0
 STARTS_PER_MINUTE = 5
 FIRST_PAUSE_SECONDS = 0.2
 PORT_IS_TAKEN = "address already in use"
+DISK_IS_FULL = "no space left on device"
+ROOM_AGAIN_AFTER_SECONDS = 15.0
 """What servers say, in capitals or not, that end for this reason."""
 PORT_AGAIN_AFTER_SECONDS = (0.2, 0.4, 0.8, 1.6)
 """How long a server that found a port taken rests before each further try to start it."""
@@ -211,12 +213,19 @@ class _Kept:
             await self._ends_within(KILLED_SECONDS)
 
     async def _keep(self) -> None:
-        """Start the process again whenever it ends, after a pause that doubles, until it has ended too often."""
+        """Start the process again whenever it ends, after a pause that doubles, until it has ended too often.
+
+        What finds no room is waited for: a person has to make some, and starts nothing for that.
+        """
         ends: deque[float] = deque(maxlen=STARTS_PER_MINUTE)
         while True:
             await self._ends_within(float("inf"))
-            pause = self._pause_after(ends)
-            self._say(f"{self._child.name} stopped unexpectedly ({self._how_it_ended()}); starting it again")
+            if any(DISK_IS_FULL in line.lower() for line in self._said()):
+                pause = ROOM_AGAIN_AFTER_SECONDS
+                self._say(f"{self._child.name} stopped: {self._complaint()}; make room, it is tried again in {pause:g} s")
+            else:
+                pause = self._pause_after(ends)
+                self._say(f"{self._child.name} stopped unexpectedly ({self._how_it_ended()}); starting it again")
             await asyncio.sleep(pause)
             await self._launch()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
 from worker import supervision
 from worker.embedded import postgres_child
 from worker.supervision import CannotStart, Child, Supervisor
@@ -17,6 +18,13 @@ import os, pathlib, sys, time
 print("up", os.getpid(), flush=True)
 while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)
 sys.exit(3)
+"""
+LACKS_ROOM = """
+import os, pathlib, sys, time
+print("up", os.getpid(), flush=True)
+while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)
+with pathlib.Path(sys.argv[2]).open("a") as notes: notes.write("x")
+sys.exit("PANIC: could not write: No space left on device")
 """
 STUBBORN = """
 import os, signal, time
@@ -78,6 +86,25 @@ async def test_a_child_that_dies_again_and_again_is_given_up(tmp_path: Path) -> 
             await supervisor.serve()
         with pytest.raises(CannotStart, match=given_up):
             await supervisor.until_ready("child", after=first)
+
+
+async def test_a_child_that_finds_no_room_is_started_when_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "ROOM_AGAIN_AFTER_SECONDS", 0.01)
+    said, full, tries = list[str](), tmp_path / "full", tmp_path / "tries"
+    async with Supervisor(tmp_path, said.append) as supervisor:
+        await supervisor.start(a_child(tmp_path, LACKS_ROOM, str(full), str(tries)))
+        first = supervisor.pid("child")
+        full.touch()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not tries.exists() or tries.stat().st_size <= supervision.STARTS_PER_MINUTE:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        full.unlink()
+        await supervisor.until_ready("child", after=first)
+    assert set(said) == {
+        "child stopped: PANIC: could not write: No space left on device; make room, it is tried again in 0.01 s"
+    }
 
 
 async def test_a_child_that_ends_at_once_is_refused_with_its_last_words(tmp_path: Path) -> None:
