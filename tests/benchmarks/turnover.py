@@ -76,9 +76,9 @@ def a_little_later(snapshot: Snapshot, now: datetime, random: Random, name: str,
     running = [active for active in snapshot.active if active.state is State.RUNNING and not active.preempted]
     gone = random.sample(told, min(len(told), _part(len(told), part)))
     over = random.sample(running, min(len(running), _part(len(running), part)))
-    moving = {active.id for active in snapshot.active if active.state is State.RESERVING}
-    back = [each.back_in_line() for each in gone if each.id not in moving]
     left = {active.attempt_id for active in (*gone, *over)}
+    elsewhere = {active.id for active in snapshot.active if active.attempt_id not in left}
+    back = [each.back_in_line() for each in gone if each.id not in elsewhere]
     ended = {active.id for active in over}
     after = replace(
         snapshot,
