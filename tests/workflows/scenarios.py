@@ -30,7 +30,7 @@ from corral.api import (
 from corral.client import Corral
 from domain.pool.lifecycle import Leave
 from tests.patience import PATIENCE_SECONDS
-from tests.workflows.stage import Record, Stage, a_record
+from tests.workflows.stage import Record, Stage, a_record, page_of
 
 Scenario = Callable[[Stage], Awaitable[tuple[Record, WorkflowHandle[Any, Any]]]]
 
@@ -333,7 +333,7 @@ async def until_calls(record: Record, calls: list[str]) -> None:
 async def until_page(handle: WorkflowHandle[Any, Any], words: str) -> str:
     """Until operators read these words on the workflow's page; answers with the page."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while words not in (page := (await handle.query("__temporal_workflow_metadata")).current_details):  # noqa: ASYNC110
+        while words not in (page := await page_of(handle)):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         return str(page)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from temporalio import activity
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError
@@ -284,6 +285,12 @@ async def hasty_server() -> AsyncIterator[Client]:
     """A server that wants every history begun anew after a few events."""
     async with running_temporal(**{"limit.historyCount.suggestContinueAsNew": "14"}) as address:
         yield await connected(address)
+
+
+async def page_of(handle: WorkflowHandle[Any, Any]) -> str:
+    """What operators read on the page of a workflow."""
+    metadata: WorkflowMetadata = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+    return metadata.current_details
 
 
 async def connected(address: str) -> Client:

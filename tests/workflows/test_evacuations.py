@@ -8,7 +8,7 @@ from corral.client import Corral
 from corral.wire import Steering
 from tests.workflows.evacuations import BEN, EVACUATIONS, Place, until_told
 from tests.workflows.scenarios import ends_cancelled
-from tests.workflows.stage import Stage, open_stage
+from tests.workflows.stage import Stage, open_stage, page_of
 from workflows.evacuation import in_words
 
 
@@ -35,7 +35,7 @@ async def test_its_page_names_who_is_left(stage: Stage) -> None:
     async with open_stage(stage.client, place.keep_moving, place.steer, name=place.order.id) as own:
         handle = await place.begins(own)
         status = await until_told(handle, EvacuationState.MOVING)
-        page = (await handle.query("__temporal_workflow_metadata")).current_details
+        page = await page_of(handle)
         assert page == in_words(status)
         assert "moving: region aws/eu, 2 nodes; too hot (ada)" in page
         assert "left: w0, w1, w2" in page

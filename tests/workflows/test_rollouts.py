@@ -12,7 +12,7 @@ from corral.wire import Steering
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows.rollouts import BEN, ROLLOUTS, Desk, until_told
 from tests.workflows.scenarios import ends_cancelled
-from tests.workflows.stage import Stage, open_stage
+from tests.workflows.stage import Stage, open_stage, page_of
 from workflows.rollout import page
 
 
@@ -125,7 +125,7 @@ async def test_its_page_says_what_it_waits_for(stage: Stage) -> None:
     async with open_stage(stage.client, *desk.activities, name=desk.order.id) as own:
         handle = await desk.begins(own)
         status = await until_told(handle, RolloutState.AWAITING)
-        shown = (await handle.query("__temporal_workflow_metadata")).current_details
+        shown = await page_of(handle)
         assert shown == page(status)
         assert "awaiting-approval: policy calm; too much ado (ada)" in shown
         assert "2 would lose protection, until" in shown

@@ -29,7 +29,7 @@ from domain.pool.lifecycle import Leave
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows import scenarios
 from tests.workflows.scenarios import ends_cancelled, until_accepted, until_calls, until_page, until_shown, until_state
-from tests.workflows.stage import Stage, a_record, a_record_in_admission, open_stage
+from tests.workflows.stage import Stage, a_record, a_record_in_admission, open_stage, page_of
 
 MOST_EVENTS_OF_A_PLAIN_LIFE = 18
 TRIES_IN_THE_WORKER = 3
@@ -148,7 +148,7 @@ async def test_while_it_stops_its_page_says_where_it_goes_on(stage: Stage) -> No
     await until_shown(stage, record, State.RUNNING)
     await stage.tells(record.becomes(State.STOPPING, next_place="4 h100 in eu/eu-2 (stage)"))
     await until_shown(stage, record, State.STOPPING)
-    page = (await handle.query("__temporal_workflow_metadata")).current_details
+    page = await page_of(handle)
     assert "**stopping** on 8 h100 in eu/eu-1 (stage)" in page
     assert "goes on with 4 h100 in eu/eu-2 (stage)" in page
     await stage.tells(record.becomes(State.CANCELLED))
