@@ -42,9 +42,7 @@ async def connect(settings: Settings, runtime: Runtime | None = None) -> Client:
             namespace=settings.temporal_namespace,
             api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
             tls=settings.tls(),
-            data_converter=taking_anything(
-                data_converter(settings.payload_keys.get_secret_value() if settings.payload_keys else None)
-            ),
+            data_converter=data_converter(settings.payload_keys.get_secret_value() if settings.payload_keys else None),
             grpc_compression=GrpcCompression.NONE,
             identity=identity(os.getpid()),
             runtime=runtime,
@@ -54,6 +52,13 @@ async def connect(settings: Settings, runtime: Runtime | None = None) -> Client:
             f"no Temporal server answers at {settings.temporal_address}: {why_no_connection(str(error))}; is it running, and "
             "are CORRAL_TEMPORAL_ADDRESS, CORRAL_TEMPORAL_TLS and CORRAL_TEMPORAL_API_KEY right?"
         ) from error
+
+
+def for_workflows(client: Client) -> Client:
+    """The same client for a worker of workflows, to which anybody may send anything (`workflows.payloads`)."""
+    config = client.config()
+    config["data_converter"] = taking_anything(client.data_converter)
+    return Client(**config)
 
 
 async def ensure_search_attributes(client: Client) -> None:

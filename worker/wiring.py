@@ -51,7 +51,7 @@ from worker.principals import PrincipalsFile
 from worker.reaching import TellUnfit, reaching_the_record
 from worker.record_time import RecordTime, kept
 from worker.settings import Settings
-from worker.temporal_server import connect
+from worker.temporal_server import connect, for_workflows
 from worker.versions import deployment_of
 from workflows.contracts import Signal
 from workflows.evacuation import Evacuation, PinnedEvacuation
@@ -286,7 +286,7 @@ def _guards(settings: Settings, parts: Parts) -> list[Interceptor]:
 
 def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Sequence[Interceptor]) -> list[Worker]:
     pool = Worker(
-        client,
+        for_workflows(client),
         task_queue=wire.pool_task_queue(settings.pool),
         workflows=WORKFLOWS if settings.build_id is None else VERSIONED_WORKFLOWS,
         activities=parts.pool_activities,

@@ -30,9 +30,9 @@ from domain.pool.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, Leave, objectio
 from tests.activities.store.pool import a_spec
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import running_temporal
+from worker.temporal_server import for_workflows
 from worker.wiring import EVERY_BEAT, VERSIONED_WORKFLOWS, WORKFLOWS, TemporalWorkloads
 from workflows.contracts import HandOver
-from workflows.payloads import taking_anything
 
 _numbers = count(1)
 
@@ -42,9 +42,6 @@ RUNNER = SandboxedWorkflowRunner(
     )
 )
 """Strict about what workflow code does; only what is imported passes through."""
-
-CONVERTER = taking_anything(data_converter(None))
-"""As a worker's."""
 
 
 def told_not_allowed(problem: str) -> ApplicationError:
@@ -273,7 +270,7 @@ async def _started_in_the_end() -> WorkflowEnvironment:
         while True:
             try:
                 return await WorkflowEnvironment.start_time_skipping(
-                    test_server_existing_path=beside_python("temporal-test-server"), data_converter=CONVERTER
+                    test_server_existing_path=beside_python("temporal-test-server"), data_converter=data_converter(None)
                 )
             except RuntimeError as error:
                 if "did not start within" not in str(error):
@@ -294,7 +291,7 @@ async def page_of(handle: WorkflowHandle[Any, Any]) -> str:
 
 
 async def connected(address: str) -> Client:
-    return await Client.connect(address, data_converter=CONVERTER)
+    return await Client.connect(address, data_converter=data_converter(None))
 
 
 @asynccontextmanager
@@ -311,7 +308,7 @@ async def open_stage(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             Worker(
-                client,
+                for_workflows(client),
                 task_queue=wire.pool_task_queue(name),
                 workflows=WORKFLOWS if version is None else VERSIONED_WORKFLOWS,
                 activities=[stage.admit, stage.apply, stage.look, *others],
