@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,7 +15,7 @@ from corral import wire
 from corral.api import Cancel
 from corral.reservation import Extend, ReservationAnswer, ReservationSpec, ReservationState
 from tests.workflows.book import Book, reserves
-from tests.workflows.stage import open_stage
+from tests.workflows.stage import connected, open_stage
 from tests.workflows.test_beginnings import failed_tasks
 from tests.workflows.test_strange_payloads import STRANGE
 
@@ -47,18 +47,23 @@ async def test_a_window_opens_and_closes_by_itself(skipping: WorkflowEnvironment
     assert (await handle.result()).state is ReservationState.ENDED
 
 
+async def wall_time() -> datetime:
+    return datetime.now(UTC)
+
+
 @pytest.mark.parametrize("update", wire.ReservationUpdate)
-async def test_what_is_asked_of_it_by_what_cannot_be_read_fails_no_task(
-    skipping: WorkflowEnvironment, book: Book, update: str
-) -> None:
-    handle = await reserves(skipping.client, await a_reservation(f"strange-{update}", book), POOL)
-    for given, _ in STRANGE.values():
-        for arguments in ([given], [given, given]):
-            with suppress(WorkflowUpdateFailedError):
-                await handle.execute_update(update, args=arguments)
-    answer = await handle.execute_update(wire.ReservationUpdate.CONFIRM, result_type=ReservationAnswer)
-    assert answer.state is ReservationState.PLANNED
-    assert await failed_tasks(handle) == []
+async def test_what_is_asked_of_it_by_what_cannot_be_read_fails_no_task(temporal: str, update: str) -> None:
+    client, book, name = await connected(temporal), Book(wall_time), f"strange-{update}"
+    async with open_stage(client, *book.activities, name=name):
+        handle = await reserves(client, await a_reservation(name, book), name)
+        for given, _ in STRANGE.values():
+            for arguments in ([given], [given, given]):
+                with suppress(WorkflowUpdateFailedError):
+                    await handle.execute_update(update, args=arguments)
+        answer = await handle.execute_update(wire.ReservationUpdate.CONFIRM, result_type=ReservationAnswer)
+        assert answer.state is ReservationState.PLANNED
+        assert await failed_tasks(handle) == []
+        await handle.terminate()
 
 
 async def test_one_whose_workflow_has_an_id_by_which_nobody_finds_it_is_refused(
