@@ -100,18 +100,23 @@ def more_beside(active: Active, request: Request, world: World, known: Mapping[s
     None where it has all, or there is not room for one.
     """
     shape = request.gang.shapes[0]
-    missing = shape.count - counts_of(active.placement)[shape.name]
-    if missing <= 0:
+    placed = counts_of(active.placement)[shape.name]
+    if placed >= shape.count:
         return None
-    own, placed = shape.terms.topology or request.gang.topology, counts_of(active.placement)[shape.name]
-    # Where replicas may only be spread so far, each has to find its own domain; and a slice is filled before the next one.
-    most = 1 if own.spread else min(missing, own.slice_size - placed % own.slice_size) if own.slice_size else missing
+    most = _at_once(shape.terms.topology or request.gang.topology, placed, shape.count - placed)
     asked = replace(request.gang, shapes=(replace(shape, minimum=1, count=most),), fewest=0)
     found = _candidates(
         replace(request, gang=finishing(asked, request.gang, active.placement)), request.gang, active, world, known
     )
     best = min(found, key=lambda candidate: choice(candidate, world), default=None)
     return best.placement if best else None
+
+
+def _at_once(own: Topology, placed: int, missing: int) -> int:
+    """How many of those that are missing look for a place together."""
+    if own.spread:
+        return 1  # each has to find its own domain
+    return min(missing, own.slice_size - placed % own.slice_size) if own.slice_size else missing
 
 
 def _candidates(request: Request, whole: Gang, active: Active, world: World, known: Mapping[str, Node]) -> Iterator[Candidate]:
