@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
 
@@ -24,7 +24,7 @@ from domain.quota_models.turns import TakeTurns
 from domain.remembered.lanes import Backlog
 from domain.snapshot import Snapshot
 from domain.worlds.request import Kind
-from domain.worlds.world import World
+from domain.worlds.world import World, least
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class Call:
 
     workload: Waiting
     placement: Placement
-    guests: tuple[Active, ...]
-    engagements: Mapping[str, Engagement]
+    guests: tuple[Active, ...] = ()
+    engagements: Mapping[str, Engagement] = field(default_factory=dict)
     """By attempt id of the guest."""
-    keeps: Mapping[str, Placement]
+    keeps: Mapping[str, Placement] = field(default_factory=dict)
     """What those keep that give back enough by shrinking, by attempt id."""
 
     def shrinks(self, guest: Active) -> bool:
@@ -149,7 +149,40 @@ def called_back(waiting: Backlog, world: World, facts: Facts, take_turns: TakeTu
             world = world.promising(workload.spec, call.placement, call.guests)
             for guest in filter(call.shrinks, call.guests):
                 world = world.promising(guest.spec, call.keeps[guest.attempt_id], ())
-    return calls
+    return _without_needless(calls, world, facts) if len(calls) > 1 else calls
+
+
+def _without_needless(calls: Iterable[Call], world: World, facts: Facts) -> list[Call]:
+    """The same calls, of which the last in turn are looked at first: nobody leaves for one that fits beside the others.
+
+    Whoever has to leave for one may leave room for others over, which were called for before it.
+    """
+    later, found = world.when_all_have_left(), list[Call]()
+    for call in reversed(list(calls)):
+        spared: Call | None = None
+        parts = [(guest.back_in_line(), call.keeps[guest.attempt_id]) for guest in filter(call.shrinks, call.guests)]
+        apart = later.without(_attempts([(call.workload, call.placement), *parts], facts))
+        if all(_is_free(guest.placement, apart) for guest in call.guests):
+            for guest in call.guests:
+                apart = apart.with_(guest.spec, guest.placement)
+            if (candidate := best_candidate(_at_minimum(call.workload, facts), apart)) is not None:
+                spared = Call(call.workload, candidate.placement)
+                later = apart.with_(call.workload.spec, candidate.placement)
+        found.append(spared or call)
+    return found[::-1]
+
+
+def _attempts(places: Iterable[tuple[Waiting, Placement]], facts: Facts) -> list[Active]:
+    """Those who are promised these places."""
+    return [next_attempt(workload, State.RESERVING, placement, {}, facts.now) for workload, placement in places]
+
+
+def _is_free(placement: Placement, world: World) -> bool:
+    """Whether all of a placement is free."""
+    shares = placement.shares
+    return all(share.node_id in world.homes for share in shares) and all(
+        least(world.rooms[share.node_id], share.room) == share.room for share in shares
+    )
 
 
 def after_calls(snapshot: Snapshot, calls: Collection[Call], facts: Facts) -> Snapshot:
@@ -194,7 +227,7 @@ def _call(workload: Waiting, world: World, facts: Facts, guests: Sequence[tuple[
         for guest, engagements in guests
         if (mine := [each for each in engagements if each.is_for(workload, paths)])
     }
-    ranks = Ranks([request.at_minimum() for request in rank] for rank in open_ranks(workload, facts))
+    ranks = _at_minimum(workload, facts)
     found = _fewest(ranks, world.when_all_have_left(), [guest for guest, _ in its.values()])
     if found is None:
         return None
@@ -207,6 +240,10 @@ def _call(workload: Waiting, world: World, facts: Facts, guests: Sequence[tuple[
     if keeps and _is_where_all_are(beside, leaving):
         return Call(workload, beside, leaving, engagements, keeps)
     return Call(workload, placement, leaving, engagements, {})
+
+
+def _at_minimum(workload: Waiting, facts: Facts) -> Ranks:
+    return Ranks([request.at_minimum() for request in rank] for rank in open_ranks(workload, facts))
 
 
 def _is_where_all_are(placement: Placement, guests: Iterable[Active]) -> bool:

@@ -388,3 +388,15 @@ def test_a_node_that_fails_while_its_guest_leaves_is_replaced_by_another() -> No
     back = replace(failed, bookings=plan.bookings, waiting=(an_owner("next").waiting(),))
     assert set(told(schedule(back, NOON + seconds(2)))) == {"busy.1"}
     assert not told(schedule(snapshot, NOON)), "with a node to spare nobody would have had to leave"
+
+
+@every_model
+def test_who_leaves_for_one_may_make_room_for_another_so_that_nobody_leaves_for_that_one(policy: Any) -> None:
+    fleet = nodes(1)
+    low, high = a_guest("low", gpus=2, priority=1).on((fleet[0], 2)), a_guest("high", gpus=6, priority=2)
+    guests = [low, high.on((replace(fleet[0], free=a_node("n0", used=2).free), 6))]
+    first, second = an_owner("first", gpus=2), an_owner("second", gpus=4, submitted_at=NOON)
+    snapshot = a_snapshot(fleet, QUEUES, *guests, first, second, policy=policy, bookings=[night("n0")])
+    plan = schedule(snapshot, NOON)
+    assert told(plan) == {"high.1": (Reason.LOAN_ENDS, "second")}
+    assert set(promised(plan)) == {"first", "second"}
