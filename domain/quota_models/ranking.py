@@ -247,6 +247,15 @@ def _place(workload: Waiting, facts: Facts) -> Place:
     return TIERS.index(facts.tree.tier(workload.spec)), -aged_priority(workload, facts), workload.submitted_at, workload.id
 
 
+def rank_of_more(workload: Waiting, sku: str, milli: Amount, usage: Usage, facts: Facts) -> Rank:
+    """The rank of a workload that runs and wants so many thousandths more; nothing has aged, for it does not wait."""
+    spec = workload.spec
+    standing = _Standing(spec.queue, (), facts, {})
+    is_within = spec.queue not in facts.tree.overspent and standing.is_within(_Wish((sku,), milli), usage)
+    share, tier = standing.share(usage, is_within=is_within), TIERS.index(facts.tree.tier(spec))
+    return tier, not is_within, share, -spec.priority, workload.submitted_at, workload.id
+
+
 def aged_priority(workload: Waiting, facts: Facts) -> int:
     """The priority with what waiting has added to it, so that nobody waits for ever behind a stream of higher priority.
 

@@ -1,7 +1,8 @@
 """Resizing: running endpoints get the size that demand asks for, of what others leave idle."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import replace
+from heapq import heapify, heappop, heappush
 
 from corral.api import State
 from corral.policy import QuotaModel
@@ -11,22 +12,31 @@ from domain.pool.parts import counts_of, keys_of, less, plus
 from domain.pool.workload import Active
 from domain.quota_models.beside import more_beside
 from domain.quota_models.openings import open_ranks, why_not_yet
+from domain.quota_models.ranking import Rank, rank_of_more
 from domain.quota_models.turns import Turns
 from domain.worlds.request import Request
 from domain.worlds.world import World
 
 
 def resized(turns: Turns, facts: Facts) -> Turns:
-    """The turns, after which endpoints shrink to what they want, or grow toward it.
+    """The turns, after which endpoints shrink to what they want, or grow toward it in the order of their ranks.
 
     Whoever waits has come first: growth takes what is idle, within quota, and nobody has to leave for it. What an endpoint has
     and still wants stays where it is.
     """
     world, reshapes = turns.world, list[Reshape]()
-    decided = _decided(turns)
-    for active in _of_another_size(decided, facts):
-        change = _shrunk(active, world) if _missing(active) < 0 else _grown(active, world, facts)
-        if change is not None:
+    others = _of_another_size(_decided(turns), facts)
+    for active in others:
+        if _missing(active) < 0 and (change := _shrunk(active, world)) is not None:
+            reshape, world = change
+            reshapes.append(reshape)
+    growing = [(_rank(active, world, facts), active) for active in others if _missing(active) > 0]
+    heapify(growing)
+    while growing:
+        before, active = heappop(growing)
+        if (now := _rank(active, world, facts)) > before:
+            heappush(growing, (now, active))  # others of its queue have grown
+        elif (change := _grown(active, world, facts)) is not None:
             reshape, world = change
             reshapes.append(reshape)
     if not reshapes:
@@ -42,13 +52,18 @@ def _decided(turns: Turns) -> set[str]:
     return decided | {victim for move in turns.moved if isinstance(move, StartAfter) for victim in move.victims}
 
 
-def _of_another_size(decided: Set[str], facts: Facts) -> Iterator[Active]:
+def _of_another_size(decided: Set[str], facts: Facts) -> list[Active]:
     """Running endpoints for which nothing else has been decided; those first that came first."""
     endpoints = [each for each in facts.active.values() if each.spec.autoscale is not None]
-    for active in sorted(endpoints, key=lambda each: (each.submitted_at, each.id)):
-        is_steady = active.state is State.RUNNING and not active.preempted
-        if is_steady and active.attempt_id not in decided and _missing(active):
-            yield active
+    steady = [each for each in endpoints if each.state is State.RUNNING and not each.preempted]
+    others = (each for each in steady if each.attempt_id not in decided and _missing(each))
+    return sorted(others, key=lambda each: (each.submitted_at, each.id))
+
+
+def _rank(active: Active, world: World, facts: Facts) -> Rank:
+    """Where it stands among those who grow, by what one more replica takes."""
+    more = active.spec.groups[0].milli
+    return rank_of_more(active.back_in_line(), active.placement.sku, more, world.usage, facts)
 
 
 def _missing(active: Active) -> int:

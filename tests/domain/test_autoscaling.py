@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from corral.api import Autoscale, DemandSource, ReplicaGroup, WorkloadSpec
+from corral.api import Autoscale, DemandSource, ReplicaGroup, SlaTier, WorkloadSpec
 from corral.policy import DisruptionBudget, Limits, Policy, QuotaModel
 from domain.decision import Change, Plan
 from domain.elasticity.autoscaling import Course, followed
@@ -164,6 +164,19 @@ def test_what_it_borrows_is_taken_back_by_the_owner() -> None:
     plan = schedule(a_snapshot([NODE], queues, an_endpoint(8, has=8), wide, policy=by_model(QuotaModel.RANKED)), NOON)
     assert sizes(plan) == [(Change.SHRINK, 2)]
     assert [reshape.beneficiary for reshape in plan.reshapes] == ["mine"]
+
+
+@pytest.mark.parametrize("model", QuotaModel)
+@pytest.mark.parametrize(("old", "new"), [({"tier": SlaTier.BASIC}, {}), ({"queue": "guest"}, {}), ({}, {"priority": 1})])
+def test_what_is_idle_goes_to_endpoints_by_rank_and_not_to_the_oldest(
+    model: QuotaModel, old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    node, rules = a_node("n", gpus=4), Autoscale(target=10, minimum=1, most=3)
+    group, queues = ReplicaGroup(count=3, minimum=1), a_cohort(a_queue("research", 4), a_queue("guest", 0))
+    first = a_workload("old", groups=[group], autoscale=rules, **old).on((node, 1))
+    other = a_workload("new", groups=[group], autoscale=rules, submitted_at=NOON, **new).on((a_node("n", gpus=4, used=1), 1))
+    (reshape,) = schedule(a_snapshot([node], queues, first, other, policy=by_model(model)), NOON).reshapes
+    assert (reshape.attempt_id, reshape.change, reshape.placement.replicas) == ("new.1", Change.GROW, 3)
 
 
 @pytest.mark.parametrize("model", QuotaModel)
