@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.reserving import Reserving
     from corral import wire
     from corral.api import Cancel
-    from corral.reservation import Extend, ReservationAnswer
+    from corral.reservation import Extend, ReservationAnswer, ReservationState
     from workflows.beginnings import begun_by_anybody
     from workflows.policies import knows_all, quick
 
@@ -90,7 +90,8 @@ class ReservationLifecycle:
 
     def _answer(self) -> ReservationAnswer:
         now = self._now
-        return ReservationAnswer(state=now.state, closes_at=now.closes_at, message=now.message or _details(now))
+        message = now.message if now.state is ReservationState.REFUSED else _details(now)
+        return ReservationAnswer(state=now.state, closes_at=now.closes_at, message=message)
 
     # Updates
 

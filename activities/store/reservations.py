@@ -117,8 +117,9 @@ class ReservationRow:
         )
 
     def over(self, state: ReservationState, now: datetime) -> "ReservationRow":
-        """The same when nothing is kept for it any more."""
-        return replace(self.lending(0, now), state=state, ended_at=now, nodes=())
+        """The same when nothing is kept for it any more; of one that was cancelled nothing is missing either."""
+        over = replace(self.lending(0, now), state=state, ended_at=now, nodes=())
+        return replace(over, missing=0, kind=None, cause="") if state is ReservationState.CANCELLED else over
 
 
 # What a round reads and writes

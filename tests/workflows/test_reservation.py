@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -124,6 +125,17 @@ async def test_who_cancels_ends_it_and_nothing_more_can_be_asked_of_it(skipping:
     assert answer.state is ReservationState.CANCELLED
     assert (await handle.result()).state is ReservationState.CANCELLED
     assert await handle.query(wire.Query.STATUS, result_type=ReservationAnswer) == await handle.result()
+
+
+async def test_who_changes_what_lacks_capacity_is_told_how_it_stands_and_not_only_what_is_missing(
+    skipping: WorkflowEnvironment, book: Book
+) -> None:
+    handle = await reserves(skipping.client, await a_reservation("short", book), POOL)
+    await handle.execute_update(wire.ReservationUpdate.CONFIRM, result_type=ReservationAnswer)
+    book.standings["short"] = replace(book.standings["short"], missing=8, message="too few nodes")
+    answer = await handle.execute_update(wire.ReservationUpdate.EXTEND, Extend(seconds=60), result_type=ReservationAnswer)
+    assert answer.message.startswith("planned, window 1: ")
+    assert answer.message.endswith("; 8 accelerators are missing: too few nodes")
 
 
 async def test_a_change_of_what_is_over_in_the_record_is_refused(skipping: WorkflowEnvironment, book: Book) -> None:

@@ -211,6 +211,16 @@ async def test_a_window_is_extended_once_a_key_and_not_when_it_is_over(pool: Poo
         await pool.store.extend_reservation(ReservationChange("night", "again", seconds=600))
 
 
+async def test_of_a_reservation_that_is_cancelled_nothing_is_missing(pool: Pool) -> None:
+    await pool.gets(a_view(), queues=QUEUES)
+    await pool.store.reserve(a_reservation(accelerators=800))
+    await pool.plan()
+    assert (await known(pool)).missing > 0
+    standing = await pool.store.cancel_reservation("night")
+    assert (standing.missing, standing.message) == (0, "")
+    assert ((await known(pool)).missing, (await known(pool)).cause) == (0, "")
+
+
 async def test_what_was_kept_is_free_for_all_when_the_reservation_is_cancelled(pool: Pool) -> None:
     await pool.gets(a_view(), queues=QUEUES)
     await pool.store.reserve(a_reservation(opens_in=0))
