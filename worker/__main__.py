@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 import uvloop
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from activities.store.audit import RULES
 from activities.store.migrations import Unusable, newest, oldest_worker, upgrade
@@ -46,6 +46,9 @@ INTERRUPTED = 128 + signal.SIGINT
 
 SWITCH_SECONDS = 0.0005
 
+WIDEST_TABLE = 1_000
+"""Characters in a line of a table for programs, which cut nothing and break no line."""
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False)
 
@@ -68,6 +71,11 @@ def _run(work: Callable[[Settings], Coroutine[Any, Any, Result]], *, quietly: bo
         raise typer.Exit(ExitCode.UNREACHABLE) from None
     except (KeyboardInterrupt, Stopped):
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _tell(line: str, style: str = "") -> None:
+    """Write a line as it is: names in it may have brackets, and who reads it may be a program."""
+    console.print(line, style=style, markup=False, soft_wrap=True)
 
 
 def stop_event() -> asyncio.Event:
@@ -100,7 +108,7 @@ def up() -> None:
 
 
 @app.command()
-def demo(trace: Annotated[Path | None, typer.Option(help="replay the workloads of this file")] = None) -> None:
+def demo(trace: Annotated[Path | None, typer.Option(help="replay the jobs of this CSV file (README: a trace)")] = None) -> None:
     """Show Corral at work on servers of its own; exit 1 when something is wrong in the end."""
     from worker.demo.command import demo as run_demo
 
@@ -114,7 +122,7 @@ def migrate() -> None:
     async def bring(settings: Settings) -> None:
         with reaching_the_record(settings):
             await upgrade(settings.database_url)
-        console.print(f"The record is of version {newest()}. Workers before version {oldest_worker()} stop by themselves.")
+        _tell(f"The record is of version {newest()}. Workers before version {oldest_worker()} stop by themselves.")
 
     _run(bring)
 
@@ -127,7 +135,7 @@ def restored() -> None:
     """
 
     async def take_up(settings: Settings) -> int:
-        return 0 if await take_up_restored(settings, console.print) else 1
+        return 0 if await take_up_restored(settings, _tell) else 1
 
     raise typer.Exit(_run(take_up))
 
@@ -138,7 +146,7 @@ def promote() -> None:
 
     async def give(settings: Settings) -> None:
         build = await give_work_to(await connect(settings), settings)
-        console.print(f"{deployment_name(settings.pool)}: version {build} is current")
+        _tell(f"{deployment_name(settings.pool)}: version {build} is current")
 
     _run(give)
 
@@ -156,8 +164,8 @@ def audit() -> None:
         finally:
             await store.aclose()
         for finding in findings:
-            console.print(f"[red]broken[/]: {finding.rule}: {finding.where}")
-        console.print(f"{len(RULES)} invariants checked, {len(findings)} findings")
+            _tell(f"broken: {finding.rule}: {finding.where}", style="red")
+        _tell(f"{len(RULES)} invariants checked, {len(findings)} findings")
         return 1 if findings else 0
 
     raise typer.Exit(_run(check))
@@ -194,9 +202,11 @@ def lint(
 @app.command(name="settings")
 def show_settings() -> None:
     """List the settings: environment variable, default, meaning."""
-    table = Table("variable", "default", "meaning", box=None, pad_edge=False)
+    table = Table(Column("variable", no_wrap=True), Column("default", overflow="fold"), "meaning", box=None, pad_edge=False)
     for row in describe():
         table.add_row(row.variable, row.default, row.meaning)
+    if not console.is_terminal:
+        console.width = WIDEST_TABLE
     console.print(table)
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 from temporalio.service import TLSConfig
+from typer.testing import CliRunner
 
 from corral.sealing import Seal
 from tests.certificates import Authority
 from worker import temporal_server
+from worker.__main__ import app
 from worker.settings import PREFIX, Settings, SettingsError, describe, load_settings
 
 KEYS = "a:" + base64.b64encode(bytes(32)).decode()
@@ -178,6 +180,12 @@ def test_a_child_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch,
     for name, value in given.environment().items():
         monkeypatch.setenv(name, value)
     assert load_settings() == given
+
+
+def test_the_list_of_settings_is_cut_nowhere_for_programs() -> None:
+    listed = CliRunner().invoke(app, ["settings"]).stdout.splitlines()
+    assert [line.split()[0] for line in listed[1:]] == [row.variable for row in describe()]
+    assert all(row.meaning in line and row.default in line for row, line in zip(describe(), listed[1:], strict=True))
 
 
 def test_every_setting_is_described() -> None:
