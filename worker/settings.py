@@ -33,6 +33,7 @@ from worker.clock import EPOCH, PoolClock, this_machines_wall
 PREFIX = "CORRAL_"
 LOOPBACK = "127.0.0.1"
 DATABASE = "corral"
+FASTEST_CLOCK = 100_000
 """Name of the embedded database, and of the role that owns it."""
 
 NOT_OURS = frozenset({"CORRAL_CASES"})
@@ -140,7 +141,7 @@ class Settings(BaseSettings):
         description="PostgreSQL, as postgresql+asyncpg://user:password@host:port/database",
     )
 
-    clock_speed: float = Field(1, gt=0, le=100_000, description="how much faster than the wall's the pool's time runs")
+    clock_speed: float = Field(1, gt=0, le=FASTEST_CLOCK, description="how much faster than the wall's the pool's time runs")
     clock_origin: AwareDatetime | None = Field(
         None, description="when pool and wall showed the same time, such as 2026-01-31T12:00:00Z; needed unless the speed is 1"
     )

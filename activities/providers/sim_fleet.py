@@ -15,13 +15,15 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 PoolSeconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SECONDS_PER_HOUR = 3600
 MILLION = 1_000_000
+MOST_ALIKE = 100_000
+"""Nodes of one shape in one cluster."""
 
 
 class NodeShape(Model):
     """`count` identical nodes of a cluster; `name` tells two with one SKU apart. Price, end: see `domain.pool.fleet.Node`."""
 
     sku: Identifier
-    count: Annotated[StrictInt, Field(ge=1, le=100_000)]
+    count: Annotated[StrictInt, Field(ge=1, le=MOST_ALIKE)]
     accelerators: Annotated[StrictInt, Field(ge=0, le=MAXIMUM_ACCELERATORS_PER_REPLICA)] = 8
     cpu_milli: Annotated[StrictInt, Field(ge=0)] = 128_000
     memory_mib: Annotated[StrictInt, Field(ge=0)] = 1_048_576

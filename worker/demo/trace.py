@@ -12,17 +12,20 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from activities.providers.sim_fleet import NodeShape, SimulatedCluster, SimulatedRegion
+from activities.providers.sim_fleet import MOST_ALIKE, NodeShape, SimulatedCluster, SimulatedRegion
 from corral.api import QueueSpec, QueueTree, QuotaSpec, ReplicaGroup, Target, WorkloadSpec
 from corral.cli.problems import InvalidInput, shown
+from corral.reservation import EPOCH_YEAR, LAST_YEAR
 from worker.demo import measures
 from worker.demo.measures import Stretch
 from worker.demo.scenario import Arrival, Scenario
 from worker.demo.waves import behaviour
 from worker.fleet_file import FleetFile, SimulatedEntry
+from worker.settings import FASTEST_CLOCK
 
 STEADY = (datetime(2017, 10, 2, tzinfo=UTC), datetime(2017, 12, 18, tzinfo=UTC))
 """Where the Philly trace is complete; a file without jobs in that time is taken whole."""
@@ -55,7 +58,7 @@ def replay(file: Path) -> Scenario:
     """The scenario that replays a trace.
 
     Raises:
-        InvalidInput: names the file, the line, the column, the value and what was expected.
+        InvalidInput: names the file, the line, the column, the value and what was expected, or what is more than a pool can be.
     """
     read = read_jobs(file)
     jobs = sorted(set(read))
@@ -63,9 +66,17 @@ def replay(file: Path) -> Scenario:
     window = busiest_window(considered)
     peak = _peak(window)
     nodes = _nodes_for(window, peak)
+    speed = max(1.0, round(((window[-1].at - window[0].at).total_seconds() + 1.5 * HORIZON_SECONDS) / RUN_SECONDS))
+    title = f"{len(window)} jobs of {file.name}, from {window[0].at:%Y-%m-%d %H:%M} to {window[-1].at:%Y-%m-%d %H:%M}"
+    if speed > FASTEST_CLOCK:
+        days = int((FASTEST_CLOCK * RUN_SECONDS - 1.5 * HORIZON_SECONDS) / 86_400)
+        raise InvalidInput([f"{file}: {title} lie too far apart to be replayed; expected a stretch of {days} days at most"])
+    if nodes > MOST_ALIKE:
+        most = MOST_ALIKE * NODE_ACCELERATORS
+        raise InvalidInput([f"{file}: {title} need {nodes * NODE_ACCELERATORS:,} accelerators; expected {most:,} at most"])
     return Scenario(
-        title=f"{len(window)} jobs of {file.name}, from {window[0].at:%Y-%m-%d %H:%M} to {window[-1].at:%Y-%m-%d %H:%M}",
-        clock_speed=max(1.0, round(((window[-1].at - window[0].at).total_seconds() + 1.5 * HORIZON_SECONDS) / RUN_SECONDS)),
+        title=title,
+        clock_speed=speed,
         fleet=_fleet(nodes),
         queues=_queues(window, nodes * NODE_ACCELERATORS),
         arrivals=tuple(_arrival(number, job, window[0].at) for number, job in enumerate(window)),
@@ -103,6 +114,8 @@ def _parse(file: Path, rows: "csv.DictReader[str]") -> list[Job]:
     if missing := [name for name in COLUMNS if name not in given]:
         has = f"has {', '.join(map(shown, given))}" if given else "is empty"
         raise InvalidInput([f"{file}:1: column {missing[0]} is missing; expected {', '.join(COLUMNS)}, but the line {has}"])
+    if repeated := [name for name in COLUMNS if given.count(name) > 1]:
+        raise InvalidInput([f"{file}:1: column {repeated[0]} is there {given.count(repeated[0])} times; expected once"])
     jobs, problems = [], []
     for row in rows:
         values, complaints = _values(row)
@@ -133,6 +146,8 @@ def _values(row: Mapping[str | None, object]) -> tuple[dict[str, Any], list[str]
 
 def _instant(text: str) -> datetime:
     instant = datetime.fromisoformat(text)
+    if not EPOCH_YEAR <= instant.year <= LAST_YEAR:
+        raise ValueError(text)
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
@@ -156,7 +171,7 @@ def _cluster(text: str) -> str:
 
 
 COLUMNS: Mapping[str, tuple[Callable[[str], Any], str]] = {
-    "timestamp": (_instant, "a time such as 2017-10-09 07:01:55"),
+    "timestamp": (_instant, "a time such as 2017-10-09 07:01:55, of the years 1970 to 8999"),
     "duration": (_seconds, "a number of seconds above 0, such as 66.0"),
     "num_gpus": (_accelerators, "a whole number from 1 to 10000"),
     "cluster": (_cluster, "1 to 90 lower-case letters, digits, dots, dashes and underscores"),
@@ -171,15 +186,16 @@ def steady(jobs: Sequence[Job]) -> Sequence[Job]:
 
 def busiest_window(jobs: Sequence[Job], size: int = WINDOW_JOBS, seconds: float = WINDOW_SECONDS) -> Sequence[Job]:
     """The window to replay, of jobs in the order of their arrival."""
-    windows = [jobs[start : start + size] for start in range(max(1, len(jobs) - size + 1))]
-    dense = [window for window in windows if _span(window) <= seconds]
-    if not dense:
-        return min(windows, key=_span)
-    return max(dense, key=lambda window: sum(job.accelerators for job in window))
+    size = min(size, len(jobs))
+    starts = range(len(jobs) - size + 1)
+    asked = [0, *accumulate(job.accelerators for job in jobs)]
 
+    def span(start: int) -> float:
+        return (jobs[start + size - 1].at - jobs[start].at).total_seconds()
 
-def _span(window: Sequence[Job]) -> float:
-    return (window[-1].at - window[0].at).total_seconds()
+    dense = [start for start in starts if span(start) <= seconds]
+    best = max(dense, key=lambda start: asked[start + size] - asked[start]) if dense else min(starts, key=span)
+    return jobs[best : best + size]
 
 
 def _arrival(number: int, job: Job, begin: datetime) -> Arrival:

@@ -84,6 +84,23 @@ def test_a_file_that_is_no_trace_is_refused(tmp_path: Path, content: str | bytes
     assert str(refusal.value).startswith(f"{file}{complaint}")
 
 
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r":1: column cluster is there 2 times; expected once"):
+        read_jobs(a_file(tmp_path, "2017-10-09 07:01:55,66.0,1,a,b", head="timestamp,duration,num_gpus,cluster,cluster"))
+
+
+def test_times_that_no_calendar_can_add_to_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r":2: column timestamp: .* of the years 1970 to 8999"):
+        read_jobs(a_file(tmp_path, "0001-01-01T00:00:00+14:00,66.0,1,66.0,a"))
+
+
+def test_what_is_more_than_a_pool_can_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="lie too far apart to be replayed; expected a stretch of 104 days at most"):
+        replay(a_file(tmp_path, *lines_of(a_job(-200 * 24 * 60), a_job(-60 * 24 * 60))))
+    with pytest.raises(InvalidInput, match="need 1,200,000 accelerators; expected 800,000 at most"):
+        replay(a_file(tmp_path, *lines_of(*(a_job(minute / 60, seconds=3_600, gpus=10_000) for minute in range(200)))))
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read: No such file"):
         read_jobs(tmp_path / "none.csv")
