@@ -57,6 +57,7 @@ class Lines:
         """Write to a console."""
         self._console = console
         self._next = 0.0
+        self._began: datetime | None = None
 
     def say(self, line: str) -> None:
         """Write a line."""
@@ -71,7 +72,9 @@ class Lines:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_EVERY_SECONDS
             states = ", ".join(f"{number} {state}" for state, number in _present(glimpse))
-            counted = f"{glimpse.at:%H:%M:%S}  {submitted} submitted, {glimpse.ended} ended"
+            self._began = self._began or glimpse.at
+            minutes = (glimpse.at - self._began).total_seconds() / 60
+            counted = f"{minutes:5.1f} minutes of the pool's time: {submitted} submitted, {glimpse.ended} ended"
             self.say(f"{counted}; {states}" if states else counted)
 
 

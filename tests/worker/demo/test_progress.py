@@ -60,6 +60,7 @@ def test_lines_are_written_now_and_then() -> None:
     lines.begin("run the workloads")
     lines.show(GLIMPSE, submitted=24)
     lines.show(GLIMPSE, submitted=25)
+    assert "  0.0 minutes of the pool's time: 24 submitted" in shown.getvalue()
     assert "run the workloads ..." in shown.getvalue()
     assert "24 submitted, 8 ended" in shown.getvalue()
     assert "25 submitted" not in shown.getvalue()
