@@ -55,6 +55,19 @@ def test_a_cap_holds_on_idle_capacity_too() -> None:
     assert not started(plan)
 
 
+def test_what_work_needs_over_all_groups_may_be_replicas_of_those_that_there_is_room_for() -> None:
+    groups = [ReplicaGroup(name="wide", count=2, minimum=0, accelerators=2), ReplicaGroup(name="small", count=3, minimum=0)]
+    work = a_workload("w", queue="one", groups=groups, minimum_replicas=2)
+    plan = decided([a_node("n", gpus=3)], two_queues(), work)
+    assert nodes_of(started(plan)["w"]) == {"n": 3}
+
+
+def test_a_group_without_room_for_more_lets_those_after_it_grow() -> None:
+    groups = [ReplicaGroup(name="wide", count=2, minimum=1, accelerators=2), ReplicaGroup(name="small", count=2, minimum=0)]
+    plan = decided([a_node("n", gpus=3)], two_queues(), a_workload("w", queue="one", groups=groups))
+    assert nodes_of(started(plan)["w"]) == {"n": 2}
+
+
 def test_work_that_may_not_be_preempted_stays_within_what_its_queue_and_every_parent_deserve() -> None:
     tree = [a_queue("department", 1), a_queue("one", 2, parent="department")]
     firm = a_workload("firm", queue="one", gpus=2, preemptible=False)

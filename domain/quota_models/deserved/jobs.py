@@ -1,6 +1,6 @@
 """Jobs: work that waits or runs as the model sees it: what it asks for next, and what could be taken from it next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -106,13 +106,16 @@ def next_chunk(job: Job, placement: Placement | None) -> Chunk:
     request = job.request(placement)
     if request is None:
         return {}
-    if placement is None:
-        return {group: number for group, number in least_of(job, None).items() if number} or _one_more(request, {})
-    return _one_more(request, counts_of(placement))
+    if placement is None and (least := {group: number for group, number in least_of(job, None).items() if number}):
+        return least
+    return next(one_more_each(job, placement), {})
 
 
-def _one_more(request: Request, placed: Mapping[str, int]) -> Chunk:
-    return next(({shape.name: 1} for shape in request.gang.shapes if placed.get(shape.name, 0) < shape.count), {})
+def one_more_each(job: Job, placement: Placement | None) -> Iterator[Chunk]:
+    """One replica more of the first group that lacks any, or else, where there is no room for that, of one after it."""
+    if (request := job.request(placement)) is not None:
+        placed = counts_of(placement)
+        yield from ({shape.name: 1} for shape in request.gang.shapes if placed[shape.name] < shape.count)
 
 
 def is_elastic(job: Job, placement: Placement) -> bool:

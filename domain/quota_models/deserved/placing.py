@@ -8,7 +8,7 @@ from domain.placement.feasibility import sift
 from domain.placement.layout import Candidate, best_on
 from domain.placement.scoring import choice, options
 from domain.pool.fleet import NodeShare, Placement
-from domain.pool.parts import ReplicaKey, only
+from domain.pool.parts import ReplicaKey, counts_of, only
 from domain.pool.workload import Active
 from domain.quota_models.beside import finishing, near
 from domain.quota_models.deserved.jobs import Chunk, Job, gang_of, minimums
@@ -19,12 +19,23 @@ from domain.worlds.world import Nodes, Supply, World
 
 
 def begin(job: Job, world: World) -> Candidate | None:
-    """The best place for the minimum of a job that has nothing, under the first target that has any."""
+    """The best place for the minimum of a job that has nothing, under the first target that has any.
+
+    What it needs over all groups are more replicas of the first ones, or of those that there is room for.
+    """
     fewest = job.spec.minimum_replicas or 0
-    ranks = (
-        [replace(request, gang=gang_of(request, minimums(request.gang, fewest))) for request in rank] for rank in job.ranks
-    )
-    return best_candidate(Ranks(ranks), world)
+    ranks = Ranks([_exactly(request, minimums(request.gang, fewest)) for request in rank] for rank in job.ranks)
+    found = best_candidate(ranks, world)
+    if found is not None or not fewest or (most := best_candidate(Ranks(job.ranks), world)) is None:
+        return found
+    request, placed = job.request(most.placement), counts_of(most.placement)
+    assert request is not None, "a place answers one of the requests"
+    there = request.gang.sized({shape.name: placed[shape.name] for shape in request.gang.shapes})
+    return best_candidate(Ranks([[_exactly(request, minimums(there, fewest))]]), world)
+
+
+def _exactly(request: Request, chunk: Chunk) -> Request:
+    return replace(request, gang=gang_of(request, chunk))
 
 
 def place(

@@ -10,7 +10,7 @@ from domain.pool.workload import Waiting
 from domain.quota_models.deserved.enforcing import enforce
 from domain.quota_models.deserved.failures import Failures, footprint_of
 from domain.quota_models.deserved.fairness import is_candidate, is_fair, may_ask
-from domain.quota_models.deserved.jobs import Job, next_chunk
+from domain.quota_models.deserved.jobs import Job, next_chunk, one_more_each
 from domain.quota_models.deserved.line import Line
 from domain.quota_models.deserved.placing import begin, place
 from domain.quota_models.deserved.plan import Draft
@@ -57,10 +57,11 @@ def _allocated(job: Job, draft: Draft) -> bool:
     stage = draft.stage
     beside = stage.placed.get(job.id)
     if beside is not None:
-        part = place(job, next_chunk(job, beside), beside, stage.world, draft.setting)
-        if part is not None:
-            draft.grow(job, part)
-        return part is not None
+        for chunk in one_more_each(job, beside):
+            if (part := place(job, chunk, beside, stage.world, draft.setting)) is not None:
+                draft.grow(job, part)
+                return True
+        return False
     if (found := begin(job, stage.world)) is not None:
         draft.start(job, found)
         return True
