@@ -175,6 +175,8 @@ def refuse(waiting: Collection[Waiting], facts: Facts) -> tuple[list[Refuse], Ba
 def explain(turns: Turns, facts: Facts) -> list[Wait]:
     """Why each workload waits, in the world in which the round ends; of who was told the same already nothing is said."""
     backlog, later = facts.backlog(turns.waiting), turns.world.when_all_have_left()
+    awaiting = (backlog.by_id[id] for id in turns.awaiting if backlog.has(id))
+    answers = {**turns.answers, **{each.id: why_awaits(each, turns.world, facts) for each in awaiting}}
     reasons: dict[Kind, Explanation] = {}
 
     def reason(workload: Waiting) -> Explanation:
@@ -184,14 +186,14 @@ def explain(turns: Turns, facts: Facts) -> list[Wait]:
 
     waits = list[Wait]()
     for lane in backlog.lanes:
-        example = next((workload for workload in backlog.of(lane) if workload.id not in turns.answers), None)
+        example = next((workload for workload in backlog.of(lane) if workload.id not in answers), None)
         if example is not None:
             why = turns.of_kinds.get(lane.kind) or reason(example)
             others = (those for said, those in lane.told if said is None or not is_same(said, why))
-            untold = (each for each in chain.from_iterable(others) if each not in turns.answers and backlog.has(each))
+            untold = (each for each in chain.from_iterable(others) if each not in answers and backlog.has(each))
             waits += [Wait(each, why) for each in untold]
-    for workload in filter(backlog.has, turns.answers):
-        why = turns.answers[workload] or reason(backlog.by_id[workload])
+    for workload in filter(backlog.has, answers):
+        why = answers[workload] or reason(backlog.by_id[workload])
         if (said := facts.told.get(workload)) is None or not is_same(said, why):
             waits.append(Wait(workload, why))
     return sorted(waits, key=lambda wait: wait.workload_id)
@@ -211,6 +213,13 @@ def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Ex
     if closed and dominant(findings).rejection.reason in LASTING_REASONS:
         return waiting_for_relaxation(min(closed), findings, facts.now)
     return no_room(findings, facts.now, is_complete=facts.complete)
+
+
+def why_awaits(workload: Waiting, world: World, facts: Facts) -> Explanation:
+    """What others will leave is kept for the workload: what keeps it from starting before."""
+    ranks = open_ranks(workload, facts)
+    findings = [finding for rank in ranks for request in rank for finding in findings_of(request, world)]
+    return waiting_for_victims(findings, facts.now)
 
 
 def _awaited(ranks: Iterable[Iterable[Request]], world: World, facts: Facts) -> list[Provisioning]:

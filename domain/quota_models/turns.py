@@ -1,6 +1,6 @@
 """Turns: what a quota model answers when it has let all that wait have their turn."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,8 +18,8 @@ class Turns:
 
     `moved` is in the order in which it was decided. `answers` says, by workload id, why work waits where the model knows
     better than the rules that all models share, and `of_kinds` the same of everybody of a kind (`Facts.turn_kind`) who has no
-    answer of their own; an answer of none leaves it to the rules. `unfinished`: a limit of one round left work that would move
-    in the next.
+    answer of their own; an answer of none leaves it to the rules. For those who are `awaiting` it is kept what others will
+    leave. `unfinished`: a limit of one round left work that would move in the next.
     """
 
     moved: tuple[Start | StartAfter, ...]
@@ -29,6 +29,7 @@ class Turns:
     stops: tuple[Stop, ...] = ()
     answers: Mapping[str, Explanation | None] = field(default_factory=dict)
     of_kinds: Mapping[Kind, Explanation] = field(default_factory=dict)
+    awaiting: Set[str] = frozenset()
     unfinished: bool = False
 
 

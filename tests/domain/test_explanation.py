@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from corral.api import Evidence, QueueSpec, Reason, ReplicaGroup, SlaTier, Target
+from corral.policy import QuotaModel
 from domain.explanation.wording import asked
 from domain.pool.fleet import Health
 from domain.round import schedule
 from domain.worlds.request import requests
-from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, nodes, seconds, why
+from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, by_model, nodes, seconds, why
 
 PLENTY = [a_queue("research", 1000)]
 
@@ -81,6 +82,15 @@ def test_the_evidence_of_a_refusal_says_that_it_looked_at_an_idle_fleet() -> Non
 def test_quota_is_explained_by_what_is_left_of_it(cohort: list[QueueSpec], message: str) -> None:
     runner = a_workload("r", gpus=4).on((a_node("n0"), 4))
     assert why(schedule(a_snapshot(nodes(2), cohort, runner, a_workload(gpus=4)), NOON)).message == message
+
+
+@pytest.mark.parametrize("model", [QuotaModel.RANKED, QuotaModel.DESERVED])
+def test_whoever_fits_once_others_have_left_is_told_that_it_waits_for_them(model: QuotaModel) -> None:
+    leaving = a_workload("leaves", gpus=4).on((a_node("n"), 4)).stopping()
+    snapshot = a_snapshot([a_node("n")], PLENTY, leaving, a_workload(gpus=8), policy=by_model(model))
+    explanation = why(schedule(snapshot, NOON))
+    assert explanation.reason is Reason.WAITING_FOR_VICTIMS
+    assert [(each.reason, each.count) for each in explanation.evidence] == [(Reason.NOT_ENOUGH_FREE_ACCELERATORS, 1)]
 
 
 def test_words_for_what_was_asked() -> None:

@@ -190,4 +190,5 @@ class Draft:
     def turns(self) -> Turns:
         """What was decided, and who still waits."""
         others = self.setting.backlog.without(filter(self.setting.backlog.has, self._moved))
-        return Turns(tuple(self._moved.values()), others, self.stage.world, tuple(self._reshapes.values()), tuple(self._stops))
+        moved, reshapes, stops = tuple(self._moved.values()), tuple(self._reshapes.values()), tuple(self._stops)
+        return Turns(moved, others, self.stage.world, reshapes, stops, awaiting=frozenset(self._kept))
