@@ -23,20 +23,16 @@ Numbers = Mapping[tuple[str, str], int]
 
 @dataclass(frozen=True, slots=True)
 class Seated:
-    """A start of the round, the request that it answers, and the others of the same rank of targets.
+    """A start of the round, the request that it answers, the others of the same rank of targets, and whether it may move.
 
-    Only what asks for plain devices may move: a preferred topology, slices and shares of devices stay as they were chosen.
+    Only what asks for plain devices may: a preferred topology, slices and shares of devices stay as they were chosen.
     """
 
     workload: Waiting
     start: Start
     request: Request
     alike: Sequence[Request]
-
-    @property
-    def may_move(self) -> bool:
-        """Whether it may go elsewhere."""
-        return is_plain(self.request.gang) and self.request.gang.topology.preferred is None
+    may_move: bool
 
     @property
     def numbers(self) -> dict[tuple[str, str], int]:
@@ -184,4 +180,5 @@ def _seated(workload: Waiting, start: Start, facts: Facts) -> Seated:
     ranks = open_ranks(workload, facts)
     rank = next(rank for rank in ranks if any(request.index == start.placement.target for request in rank))
     request = next(request for request in rank if request.index == start.placement.target)
-    return Seated(workload, start, request, rank)
+    may_move = is_plain(request.gang) and request.gang.topology.preferred is None
+    return Seated(workload, start, request, rank, may_move)

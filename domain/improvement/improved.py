@@ -111,7 +111,11 @@ class _Search:
 
 @dataclass(slots=True)
 class _Passage:
-    """One way through the line of all who wait, over a bench that changes with everybody who starts."""
+    """One way through the line of all who wait, over a bench that changes with everybody who starts.
+
+    Whoever is like somebody who could not start is not asked; if that has changed by the end, the next passage asks from
+    the oldest of them on.
+    """
 
     search: _Search
     bench: Bench
@@ -134,6 +138,7 @@ class _Passage:
             if self._is_over():
                 break
             if not self._could_start(workload):
+                line.pass_over(workload)
                 if why_not_yet(workload, self.bench.facts) is not None:
                     line.step(workload.spec.queue, self.bench.world.usage)
                 continue

@@ -1,7 +1,7 @@
 """What a round does depends on what runs and on how many different things are asked for, not on how many ask for the same."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -50,27 +50,41 @@ def calls_of(work: Callable[[], object]) -> int:
     return calls
 
 
-def calls_of_a_round_in_which_one_arrives(model: QuotaModel, number: int) -> int:
-    pool, memory = a_full_pool(model, number), Memory()
-    waiting = Versions({each.id: each for each in pool.waiting})
-    told = Versions[Explanation]()
+def calls_of_a_round_in_which_one_arrives(pool: Snapshot, newcomer: Waiting, *, starts: bool) -> int:
+    memory, waiting, told = Memory(), Versions({each.id: each for each in pool.waiting}), Versions[Explanation]()
 
-    def the_round(crowd: Versions[Waiting], second: int) -> Versions[Explanation]:
+    def the_round(crowd: Versions[Waiting], second: int, starting: Collection[str] = ()) -> Versions[Explanation]:
         here = replace(pool, waiting=Crowd(crowd), told=told)
         plan = schedule(here, NOON + seconds(second), memory=memory)
-        assert not plan.starts
+        assert {start.workload_id for start in plan.starts} == set(starting)
         return told.with_({each.workload_id: each.explanation for each in plan.decisions if isinstance(each, Wait)})
 
     for second in range(2):
         told = the_round(waiting, second)
-    newcomer = replace(pool.waiting[0], id="new", submitted_at=NOON - seconds(1_000))
-    return calls_of(lambda: the_round(waiting.with_({"new": newcomer}), 2))
+    return calls_of(lambda: the_round(waiting.with_({newcomer.id: newcomer}), 2, [newcomer.id] if starts else []))
 
 
 @pytest.mark.parametrize("model", list(QuotaModel))
 def test_a_round_in_which_one_arrives_does_as_much_for_many_as_for_few(model: QuotaModel) -> None:
-    few, many = (calls_of_a_round_in_which_one_arrives(model, number) for number in (FEW, MANY))
+    def calls(number: int) -> int:
+        pool = a_full_pool(model, number)
+        newcomer = replace(pool.waiting[0], id="new", submitted_at=NOON - seconds(1_000))
+        return calls_of_a_round_in_which_one_arrives(pool, newcomer, starts=False)
+
+    few, many = calls(FEW), calls(MANY)
     assert few - SEARCHES < many < few + SEARCHES
+
+
+def test_nobody_is_looked_at_for_improvement_beside_the_first_of_those_who_ask_for_the_same() -> None:
+    def calls(number: int) -> int:
+        pool = a_full_pool(QuotaModel.RANKED, number)
+        roomy = replace(pool, nodes=(*pool.nodes, left_of(a_node("c"), 4)), queues=(*pool.queues, a_queue("three", 8)))
+        large = tuple(each for each in roomy.waiting if each.spec.groups[0].accelerators == 8)
+        newcomer = a_workload("new", queue="three", gpus=1).waiting()
+        return calls_of_a_round_in_which_one_arrives(replace(roomy, waiting=large), newcomer, starts=True)
+
+    few, many = calls(FEW), calls(MANY)
+    assert many < few + SEARCHES
 
 
 def a_pool_full_of_small_work(model: QuotaModel, number: int) -> Snapshot:
