@@ -96,9 +96,9 @@ class Protection:
 
     def delayed_until(self, beneficiary: Waiting) -> datetime:
         """Until when nothing is stopped for the workload: it might be placed without; from the last time it came into line."""
-        spec = beneficiary.spec
+        spec, came = beneficiary.spec, beneficiary.since or beneficiary.submitted_at
         seconds = max(spec.preemption_delay_seconds, self.policy.rank.tiers[spec.tier].preemption_delay_seconds)
-        return (beneficiary.since or beneficiary.submitted_at) + timedelta(seconds=seconds)
+        return came + timedelta(seconds=seconds) if seconds else came
 
     def why_spared(self, victim: Active, beneficiary: Claimant) -> Rejection | None:
         """Why this attempt may not be stopped for that workload, whatever their ranks, or none when it may."""

@@ -1,6 +1,7 @@
 """Claimants: whoever asks for capacity or has some, and what is asked for as something to look up by."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 from weakref import ref
 
@@ -19,6 +20,13 @@ class Claimant(Protocol):
     @property
     def spec(self) -> WorkloadTerms:
         """What it asks for, but for who it is."""
+
+
+def by_terms(work: Iterable[Claimant]) -> Iterator[tuple[WorkloadTerms, int]]:
+    """What these ask for, and how many of them in the same terms: once for all who share them."""
+    every = [each.spec for each in work]
+    numbers = Counter(map(id, every))
+    return ((terms, numbers[at]) for at, terms in {id(each): each for each in every}.items())
 
 
 class OfTerms(Generic[Value]):

@@ -280,6 +280,11 @@ class Stock(Sequence[NodeRoom]):
         """The same on a shelf of its own: for versions that go on beside those of this one."""
         return Stock._on(self._held().copied())
 
+    def filled(self, rooms: Mapping[str, Room]) -> "Stock":
+        """The first version of a stock of the same nodes with these rooms, by node id."""
+        ground = self._shelf.ground
+        return Stock._on(_Shelf([NodeRoom.of(node, rooms[node.id]) for node in ground.nodes], ground))
+
     def tidy(self) -> None:
         """Forget all answers, and of the columns those that nobody has asked for since the last time: it outlives a round."""
         self.remembered.clear()

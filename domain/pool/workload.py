@@ -37,8 +37,6 @@ class Waiting:
     relieved_by: frozenset[str] = frozenset()
     form: object = field(default=None, init=False, compare=False, repr=False)
     """What it asks for (`domain.worlds.request.form`), once somebody has looked."""
-    needs: object = field(default=None, init=False, compare=False, repr=False)
-    """What its replicas take (`domain.worlds.outlook`), once somebody has looked."""
 
     def groups(self, count: int | None = None) -> tuple[ReplicaGroup, ...]:
         """The replica groups to place now; `count` is a target's own count for the first group.
@@ -84,8 +82,6 @@ class Active:
     """Nanodollars an hour (thousandths of accelerators times the prices of their nodes)."""
     remnants: frozenset[tuple[str, int]] = frozenset()
     """Replicas, by group and index, that it has no more and that do not leave: nobody else is called as they are."""
-    needs: object = field(default=None, init=False, compare=False, repr=False)
-    """What its replicas take (`domain.worlds.outlook`), once somebody has looked."""
 
     def seconds_left(self, now: datetime) -> int | None:
         """For how long it will still run at most, as far as it says; work beyond that is as good as over."""
@@ -162,7 +158,7 @@ def charges_of(
     first, *others = placement.by_sku.items()
     return (
         Charge(spec.queue, first[0], spec.preemptible, first[1], spec.user, 0 if is_part else 1, hourly_cost, seconds),
-        *(Charge(spec.queue, sku, spec.preemptible, milli, spec.user, seconds=seconds) for sku, milli in others),
+        *[Charge(spec.queue, sku, spec.preemptible, milli, spec.user, seconds=seconds) for sku, milli in others],
     )
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
 
-from corral.api import SlaTier, WorkloadTerms
+from corral.api import ReplicaGroup, SlaTier, WorkloadTerms
 from domain.pool.fleet import Amount
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -86,20 +86,26 @@ def by_tier(intervals: Iterable[Interval], window_start: datetime, window_end: d
 
 def entitled_milli(spec: WorkloadTerms) -> Amount:
     """What the promise of the tier covers: the size asked for, or the minimum of what is elastic."""
-    return sum(entitled_by_group(spec).values())
+    return sum([replicas * group.milli for group, replicas in _promised(spec)])
 
 
 def entitled_by_group(spec: WorkloadTerms) -> dict[str, Amount]:
-    """The same by replica group; what a gang needs beyond its groups' own minimums counts as its smallest replicas."""
-    missing = (spec.minimum_replicas or 0) - sum(group.fewest for group in spec.groups)
+    """The same by replica group."""
+    return {group.name: replicas * group.milli for group, replicas in _promised(spec)}
+
+
+def _promised(spec: WorkloadTerms) -> list[tuple[ReplicaGroup, int]]:
+    """Replicas by group; what a gang needs beyond its groups' own minimums counts as its smallest replicas."""
+    own = [(group, group.fewest) for group in spec.groups]
+    missing = (spec.minimum_replicas or 0) - sum([fewest for _, fewest in own])
     if missing <= 0:
-        return {group.name: group.fewest * group.milli for group in spec.groups}
-    entitled: dict[str, Amount] = {}
-    for group in sorted(spec.groups, key=lambda group: group.milli):
-        more = min(missing, group.count - group.fewest)
+        return own
+    promised = []
+    for group, fewest in sorted(own, key=lambda each: each[0].milli):
+        more = min(missing, group.count - fewest)
         missing -= more
-        entitled[group.name] = (group.fewest + more) * group.milli
-    return entitled
+        promised.append((group, fewest + more))
+    return promised
 
 
 def lost_work(started_at: datetime | None, checkpoint_at: datetime | None, stopped_at: datetime, milli: Amount) -> int:

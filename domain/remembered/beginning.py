@@ -18,7 +18,7 @@ from domain.remembered.census import Census
 from domain.snapshot import Snapshot
 from domain.worlds.fragmentation import Need
 from domain.worlds.outlook import OUTLOOK, IdleFleet, Outlook
-from domain.worlds.world import NOT_ENGAGED, World, coming, free_room, looks_ahead, tenants_of, with_lingering, with_uses
+from domain.worlds.world import NOT_ENGAGED, World, coming, free_room, looks_ahead, with_lingering, with_uses
 
 
 class Beginning:
@@ -54,18 +54,16 @@ class Beginning:
 
     def idle(self, tree: QuotaTree, snapshot: Snapshot) -> World:
         """The world in which nothing runs."""
-        if self._idle is None:
-            self._idle = World.idle(self._nodes.values(), tree, policy=snapshot.policy, engaged=self._engaged)
-        self._idle = self._idle.under(Usage(tree), snapshot.policy, self._idle.datasets)
-        for stock in self._idle.classes.values():
+        idle = self._idle_then(tree, snapshot)
+        self._idle = idle = idle.under(Usage(tree), snapshot.policy, idle.datasets)
+        for stock in idle.classes.values():
             stock.tidy()
-        return self._idle
+        return idle
 
     def world(self, snapshot: Snapshot, tree: QuotaTree, census: Census, moved: Turnover[Active]) -> World:
         """The world as it is: what `World.of` would make."""
         if (last := self._last) is None:
-            free = self._free(self._nodes)
-            last = World.idle(self._nodes.values(), tree, free, policy=snapshot.policy, engaged=self._engaged)
+            last = self._idle_then(tree, snapshot).filled(self._free(self._nodes))
             usage = _used_by(snapshot.active, Usage(tree))
         else:
             last = last.with_free(self._free({node.id for node in self._changed}.union(self._limited)))
@@ -77,6 +75,10 @@ class Beginning:
             stock.tidy()
         self._look_ahead(last, census)
         return last.expecting(coming(snapshot.active, self._nodes, last.rooms, self._tenants))
+
+    def _idle_then(self, tree: QuotaTree, snapshot: Snapshot) -> World:
+        """The world in which nothing runs as it was last, or a new one."""
+        return self._idle or World.idle(self._nodes.values(), tree, policy=snapshot.policy, engaged=self._engaged)
 
     def _free(self, node_ids: Iterable[str]) -> dict[str, Room]:
         return {id: free_room(self._nodes[id], self._tenants) for id in node_ids}
@@ -96,8 +98,9 @@ class Beginning:
         for gone in moved.gone:
             for share in gone.placement.shares:
                 self._tenants[share.node_id] = [each for each in self._tenants[share.node_id] if each is not gone]
-        for node_id, come in tenants_of(moved.come).items():
-            self._tenants.setdefault(node_id, []).extend(come)
+        for come in moved.come:
+            for share in come.placement.shares:
+                self._tenants.setdefault(share.node_id, []).append(come)
 
 
 _all_but_room = attrgetter(*(each.name for each in fields(Node) if each.name != "free"))

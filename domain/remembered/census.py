@@ -2,18 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from itertools import chain, repeat
-from typing import TypeVar
 
+from domain.pool.claimant import by_terms
 from domain.pool.fleet import Amount
 from domain.pool.roll import Roll, Turnover
 from domain.pool.workload import Active, Waiting
 from domain.quota.accounting import entitled_milli
 from domain.snapshot import Snapshot
 from domain.worlds.fragmentation import Need
-from domain.worlds.outlook import needs_of
-
-Demand = TypeVar("Demand", Active, Waiting)
+from domain.worlds.outlook import replicas_known
 
 
 class Census:
@@ -30,14 +27,13 @@ class Census:
     def take(self, snapshot: Snapshot) -> tuple[Turnover[Active], Turnover[Waiting]]:
         """Count these and nobody else; tells of attempts, and of workloads that wait, which are new and which are over."""
         active, waiting = self._active.take(snapshot.active), self._waiting.take(snapshot.waiting, snapshot.bystanders)
-        for each, sign in _signed(active):
-            self._has[each.spec.queue] += sign * each.milli
-        for work, sign in _signed(waiting):
-            self._wants[work.spec.queue] += sign * entitled_milli(work.spec)
-            self._graces[work.spec.checkpoint.grace_seconds] += sign
-        for turnover in (active, waiting):
-            self._count_needs(turnover.come, 1)
-            self._count_needs(turnover.gone, -1)
+        for sign, attempts, work in ((1, active.come, waiting.come), (-1, active.gone, waiting.gone)):
+            for attempt in attempts:
+                self._has[attempt.spec.queue] += sign * attempt.milli
+            for terms, number in by_terms(work):
+                self._wants[terms.queue] += sign * number * entitled_milli(terms)
+                self._graces[terms.checkpoint.grace_seconds] += sign * number
+            self._count_needs((*attempts, *work), sign)
         self._wanted = self._wanted_now(snapshot)
         return active, waiting
 
@@ -67,20 +63,15 @@ class Census:
         return wanted
 
     def _count_needs(self, work: Iterable[Active | Waiting], sign: int) -> None:
-        for each in work:
-            for need, count in needs_of(each):
-                if left := self._needs.get(need, 0) + sign * count:
-                    self._needs[need] = left
-                else:
-                    del self._needs[need]
-
-
-def _signed(turnover: Turnover[Demand]) -> Iterable[tuple[Demand, int]]:
-    return chain(zip(turnover.come, repeat(1)), zip(turnover.gone, repeat(-1)))
+        for need, count in replicas_known(work).items():
+            if left := self._needs.get(need, 0) + sign * count:
+                self._needs[need] = left
+            else:
+                del self._needs[need]
 
 
 def _wants(waiting: Iterable[Waiting]) -> Counter[str]:
     wanted: Counter[str] = Counter()
-    for each in waiting:
-        wanted[each.spec.queue] += entitled_milli(each.spec)
+    for terms, number in by_terms(waiting):
+        wanted[terms.queue] += number * entitled_milli(terms)
     return wanted

@@ -5,23 +5,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import heappop, heappush
-from itertools import chain, repeat
+from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
 
+from corral.api import WorkloadTerms
 from domain.pool.fleet import Amount
 from domain.pool.roll import Roll
 from domain.pool.standing import Standing, standing
 from domain.pool.versions import Versions
-from domain.pool.workload import ALWAYS, Active, Waiting, open_from
+from domain.pool.workload import Active, Waiting, open_from
 from domain.quota.accounting import entitled_milli
 from domain.quota.tree import QuotaTree
 from domain.snapshot import Snapshot
-from domain.worlds.request import Gang, form
+from domain.worlds.request import Form, Wish, form
 
 Demand = Waiting | Active
 
-Precedence = tuple[Standing, float, str, bool]
+Precedence = tuple[Standing, datetime, str, bool]
 
 Taken = Sequence[tuple[str, Amount]]
 """By SKU."""
@@ -84,13 +85,14 @@ class Entitlement:
 
     def _compare(self, over: Versions[bool], record: Versions[bool]) -> None:
         """Know of whom the record says the other; only looks at what is different there or here."""
-        there, here = record.since(self._record), over.since(self._over)
-        known = there is None or here is None
-        for workload in {*over, *record, *self._misjudged} if known else {*(there or ()), *(here or ())}:
-            if (workload in over) != (workload in record):
-                self._misjudged.add(workload)
-            else:
-                self._misjudged.discard(workload)
+        if (there := record.since(self._record)) is None or (here := over.since(self._over)) is None:
+            self._misjudged = set(over) ^ set(record)
+        else:
+            for workload in there.keys() | here.keys():
+                if (workload in over) != (workload in record):
+                    self._misjudged.add(workload)
+                else:
+                    self._misjudged.discard(workload)
         self._over, self._record = over, record
 
 
@@ -117,66 +119,57 @@ class _Own:
 
 
 class _Holding(NamedTuple):
-    """What an attempt has, by SKU, and how much of that must be covered for any of it to be."""
+    """What an attempt has, by SKU, and in what terms it asked for it."""
 
     id: str
-    has: tuple[tuple[str, Amount], ...]
-    enough: Amount
+    has: list[tuple[str, Amount]]
+    spec: WorkloadTerms
+    openings: Sequence[datetime] = ()
 
     def taken(self, left: "_Left", now: datetime) -> Taken:
-        """What is covered of it; nothing is where too little is left."""
+        """What is covered of it; nothing is where less is left than it is entitled to and has."""
         taken = [(sku, min(milli, left.of(sku))) for sku, milli in self.has]
-        return taken if sum([milli for _, milli in taken]) >= self.enough else []
-
-
-class _Want(NamedTuple):
-    """What work may have under one target, from when on: which SKUs (none: any), and how much at the very least.
-
-    Where groups name SKUs of their own, the gang says how much of each.
-    """
-
-    opens_at: datetime
-    skus: tuple[str, ...]
-    least: Amount
-    gang: Gang | None
-
-    def on(self, sku: str) -> Taken:
-        """The least, where all groups that take this SKU get it."""
-        if self.gang is None:
-            return [(sku, self.least)] if self.least else []
-        return [(name, milli) for name, milli in self.gang.least_by_sku(sku).items() if milli]
+        if taken == self.has:
+            return taken
+        covered = _in_all(taken)
+        return taken if covered and covered >= min(_in_all(self.has), entitled_milli(self.spec)) else []
 
 
 class _Wanting(NamedTuple):
-    """What waiting work may have, by target."""
+    """What waiting work may have, and since when it waits."""
 
     id: str
-    wants: tuple[_Want, ...]
+    asked: Form
+    came: datetime
+
+    @property
+    def openings(self) -> list[datetime]:
+        """When its targets open; none where all of them always are."""
+        return [open_from(self.came, delay) for delay in self.asked.delays]
 
     def taken(self, left: "_Left", now: datetime) -> Taken:
         """The minimum of the first target that is open and for which there is enough."""
-        for want in self.wants:
-            if want.opens_at <= now:
-                for sku in want.skus or left.rows:
-                    taken = want.on(sku)
-                    if taken and all(milli <= left.of(name) for name, milli in taken):
-                        return taken
+        for wish in self._opened(now):
+            for sku in wish.target.skus or left.rows:
+                taken = wish.least_on(sku)
+                if taken and all(milli <= left.of(name) for name, milli in taken):
+                    return taken
         return []
+
+    def _opened(self, now: datetime) -> Iterable[Wish]:
+        if not self.asked.delays:
+            return self.asked.wishes
+        return [wish for wish, opens_at in zip(self.asked.wishes, self.openings, strict=True) if opens_at <= now]
 
 
 def _ask(demand: Demand) -> _Holding | _Wanting:
     if isinstance(demand, Active):
-        return _Holding(demand.id, tuple(demand.placement.by_sku.items()), min(demand.milli, entitled_milli(demand.spec)))
-    asked, came = form(demand), demand.submitted_at
-    opening = [open_from(came, delay) for delay in asked.delays] if asked.delays else repeat(ALWAYS)
-    wishes = zip(opening, asked.wishes, asked.minimums, strict=False)
-    return _Wanting(
-        demand.id,
-        tuple(
-            _Want(opens_at, wish.target.skus, least, wish.gang if wish.gang.names_skus else None)
-            for opens_at, wish, least in wishes
-        ),
-    )
+        return _Holding(demand.id, list(demand.placement.by_sku.items()), demand.spec)
+    return _Wanting(demand.id, form(demand), demand.submitted_at)
+
+
+def _in_all(amounts: Taken) -> Amount:
+    return sum([milli for _, milli in amounts])
 
 
 class _Left:
@@ -273,10 +266,9 @@ class _Line:
         for demand in demands:
             key, ask = _precedence(demand), _ask(demand)
             come.setdefault(self._place(key), []).append((key, ask))
-            if isinstance(ask, _Wanting):
-                for want in ask.wants:
-                    if want.opens_at > now:
-                        heappush(self._openings, (want.opens_at, key))
+            for opens_at in ask.openings:
+                if opens_at > now:
+                    heappush(self._openings, (opens_at, key))
         for place, those in sorted(come.items(), reverse=True):
             block = self._look_again(place)
             block.insert(those)
@@ -341,7 +333,7 @@ class _Line:
 
 def _precedence(demand: Demand) -> Precedence:
     tier, priority = standing(demand.spec.tier, demand.spec.priority)
-    return (-tier, -priority), demand.submitted_at.timestamp(), demand.id, isinstance(demand, Active)
+    return (-tier, -priority), demand.submitted_at, demand.id, isinstance(demand, Active)
 
 
 def _by_queue(demands: Iterable[Demand]) -> Mapping[str, Sequence[Demand]]:

@@ -1,9 +1,10 @@
 """Fragmentation: what free room is worth to the demand that is known, and what a replica takes away from that."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from math import fsum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,7 @@ NOTHING_LOST = int(np.searchsorted(LEVELS, 0))
 """The cost of a replica by which nothing is lost; less is a gain."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Need:
+class Need(NamedTuple):
     """What one replica takes of a node: whole devices, a share of one, or none; and the SKUs that it accepts (none: all)."""
 
     milli: Amount
@@ -69,7 +69,7 @@ class Mix:
         """
         merged: dict[Need, int] = {}
         for need, count in counts.items():
-            bare = replace(need, memory_mib=0)
+            bare = need._replace(memory_mib=0)
             merged[bare] = merged.get(bare, 0) + count
         total = sum(merged.values())
         ordered = sorted(merged, key=lambda need: (merged[need], need.cpu_milli, need), reverse=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from corral.api import WorkloadTerms
-from domain.pool.claimant import OfTerms
+from domain.pool.claimant import by_terms
 from domain.pool.fleet import Amount, Node, Room
 from domain.pool.stock import NodeRoom, Numbers, Stock
 from domain.pool.workload import Active, Waiting
@@ -157,26 +157,16 @@ def outlook_of(stock: Stock) -> Outlook | None:
 def replicas_known(work: Iterable[Active | Waiting]) -> Counter[Need]:
     """How many replicas of each need there are."""
     found: Counter[Need] = Counter()
-    for each in work:
-        for need, count in needs_of(each):
-            found[need] += count
+    for terms, number in by_terms(work):
+        for need, count in needs_of(terms):
+            found[need] += number * count
     return found
 
 
-def needs_of(work: Active | Waiting) -> tuple[tuple[Need, int], ...]:
-    """What the replicas of a workload take, and how many there are; looked at once."""
-    known = work.needs
-    if not isinstance(known, tuple):
-        known = _needs_of(work.spec)
-        object.__setattr__(work, "needs", known)
-    return known
-
-
-@OfTerms
-def _needs_of(terms: WorkloadTerms) -> tuple[tuple[Need, int], ...]:
-    groups, targets = terms.groups, terms.targets
-    skus = tuple(sorted({sku for target in targets for sku in target.skus}))
-    return tuple([(Need(each.milli, each.cpu_milli, each.memory_mib, each.skus or skus), each.count) for each in groups])
+def needs_of(terms: WorkloadTerms) -> list[tuple[Need, int]]:
+    """What the replicas of a workload with these terms take, and how many there are."""
+    skus = tuple(sorted({sku for target in terms.targets for sku in target.skus}))
+    return [(Need(each.milli, each.cpu_milli, each.memory_mib, each.skus or skus), each.count) for each in terms.groups]
 
 
 def rooms_of(rooms: Iterable[tuple[str, Room]], skus: Mapping[str, int], width: int) -> Rooms:

@@ -330,6 +330,16 @@ class Wish(NamedTuple):
     target: Target
     place: int | None
     gang: Gang
+    least: Amount
+    """Thousandths without which it cannot start."""
+    names_skus: bool
+    """Whether some of its groups name SKUs of their own."""
+
+    def least_on(self, sku: str) -> list[tuple[str, Amount]]:
+        """The least by SKU, where all groups that take this SKU get it; without what is nothing."""
+        if not self.names_skus:
+            return [(sku, self.least)] if self.least else []
+        return [(name, milli) for name, milli in self.gang.least_by_sku(sku).items() if milli]
 
 
 class _Asked:
@@ -381,8 +391,6 @@ class Form:
     wishes: tuple[Wish, ...]
     delays: tuple[int, ...]
     """After how many seconds each of them may be granted; empty where all may at once."""
-    minimums: tuple[Amount, ...]
-    """Thousandths without which each of them cannot start."""
 
 
 _asked = OfTerms(_Asked)
@@ -401,16 +409,16 @@ def _form_of(workload: Waiting) -> Form:
 def _new_form(workload: Waiting) -> Form:
     spec = workload.spec
     indexed: Sequence[tuple[int | None, Target]] = list(enumerate(spec.targets)) or [(None, ANYWHERE)]
+    gangs = [
+        Gang.of(workload.groups(target.count), spec.topology, spec.tolerations, spec.minimum_replicas or 0)
+        for _, target in indexed
+    ]
     wishes = tuple(
-        Wish(
-            target,
-            index,
-            Gang.of(workload.groups(target.count), spec.topology, spec.tolerations, spec.minimum_replicas or 0),
-        )
-        for index, target in indexed
+        Wish(target, index, gang, gang.minimum_milli, gang.names_skus)
+        for (index, target), gang in zip(indexed, gangs, strict=True)
     )
     delays = tuple(target.after_seconds for _, target in indexed)
-    return Form(wishes, delays if any(delays) else (), tuple(wish.gang.minimum_milli for wish in wishes))
+    return Form(wishes, delays if any(delays) else ())
 
 
 def form(workload: Waiting) -> Form:
@@ -429,12 +437,12 @@ def requests(workload: Waiting) -> tuple[Request, ...]:
         Request(
             id=workload.id,
             spec=workload.spec,
-            target=target,
-            index=index,
-            gang=gang,
-            opens_at=open_from(came, target.after_seconds),
+            target=wish.target,
+            index=wish.place,
+            gang=wish.gang,
+            opens_at=open_from(came, wish.target.after_seconds),
         )
-        for target, index, gang in asked.wishes
+        for wish in asked.wishes
     )
 
 

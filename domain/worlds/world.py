@@ -228,6 +228,11 @@ class World:
         """The world in which these nodes have this much free."""
         return self._with_rooms(rooms)
 
+    def filled(self, rooms: Mapping[str, Room]) -> "World":
+        """Another world with the same nodes, which have these rooms: it goes on apart from this one, and remembers nothing."""
+        classes = {traits: stock.filled(rooms) for traits, stock in self.classes.items()}
+        return replace(self, classes=classes, later=classes, remembered={}, at_a_glance={}, room=Stage(), later_room=Stage())
+
     def expecting(self, coming: Mapping[str, Room]) -> "World":
         """The world in which this much comes on these nodes."""
         return self._with_rooms({}, coming)
@@ -332,8 +337,8 @@ def _traits(node: Node, engaged: tuple[Engagement, ...]) -> Traits:
 
 def with_uses(usage: Usage, actives: Iterable[Active], sign: int = 1) -> Usage:
     """The usage with that of these attempts added, or taken away with a negative sign."""
-    now = usage.tree.now
-    charges = (charges_at(active, now) if now else charges_of(active.spec, active.placement) for active in actives)
+    now = usage.tree.now if usage.tree.balances else None  # For how long it will run is asked by budgets alone.
+    charges = [charges_at(active, now) if now else charges_of(active.spec, active.placement) for active in actives]
     return with_charges(usage, chain.from_iterable(charges), sign)
 
 
@@ -400,7 +405,7 @@ def free_room(node: Node, tenants: Tenants) -> Room:
 
 
 def _with_replicas(room: Room, replicas: int) -> Room:
-    return room if room.replicas == replicas else replace(room, replicas=replicas)
+    return room if room.replicas == replicas else Room(room.devices, room.cpu_milli, room.memory_mib, replicas)
 
 
 def coming(active: Iterable[Active], nodes: Mapping[str, Node], free: Mapping[str, Room], tenants: Tenants) -> dict[str, Room]:

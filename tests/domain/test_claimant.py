@@ -6,7 +6,6 @@ from weakref import ref
 from corral.api import ReplicaGroup, Target, WorkloadTerms
 from domain.pool.claimant import OfTerms
 from domain.pool.workload import Waiting
-from domain.worlds.outlook import needs_of
 from domain.worlds.request import form
 from tests.builders import NOON
 
@@ -45,7 +44,6 @@ def test_of_who_has_gone_neither_terms_nor_form_are_left() -> None:
         Waiting("choosy", some_terms(targets=targets), NOON),
         Waiting("array", some_terms(tasks=20), NOON, tasks_done=3),
     ]
-    assert all(needs_of(each) for each in waiting)
     kept = [ref(each.spec) for each in waiting] + [ref(form(each)) for each in waiting]
     waiting.clear()
     gc.collect()

@@ -19,7 +19,6 @@ from corral.api import (
 )
 from domain.decision import Plan
 from domain.pool.workload import Waiting
-from domain.worlds.outlook import needs_of
 from domain.worlds.request import form
 from tests.activities.store.pool import Pool, a_view
 from tests.builders import NOON, a_queue
@@ -79,7 +78,6 @@ async def test_those_who_ask_for_the_same_share_what_they_ask_for(pool: Pool) ->
     waiting = await remembered(pool, asks("a", priority=7), asks("b", priority=7, **own))
     assert waiting["a"].spec is waiting["b"].spec
     assert form(waiting["a"]) is form(waiting["b"])
-    assert needs_of(waiting["a"]) is needs_of(waiting["b"])
 
 
 async def test_who_asks_for_something_else_in_one_field_shares_it_with_nobody(pool: Pool) -> None:
