@@ -135,7 +135,8 @@ class _Pass:
         if self._kept is not None:
             self._kept = after(decision, workload, self._kept, self._facts)
         if isinstance(decision, StartAfter):
-            line.again(self.world.usage)
+            giving = (*decision.victims, *(reshape.attempt_id for reshape in decision.reshapes))
+            line.again({self._facts.active[attempt_id].spec.queue for attempt_id in giving}, self.world.usage)
 
     def answers(self) -> tuple[dict[str, Explanation | None], dict[Kind, Explanation]]:
         """Why work waits that would move if it were not for its place in line, by workload id, and of all others by kind."""

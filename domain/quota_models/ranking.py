@@ -3,7 +3,7 @@
 from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from heapq import heapify, heappop, heappush, merge
+from heapq import heapify, heappop, heappush, heapreplace, merge
 from operator import is_
 from typing import NamedTuple
 
@@ -44,16 +44,17 @@ class Line:
     def next(self, usage: Usage) -> Waiting | None:
         """Whose turn it is now, or none when nobody is left. Of a strict queue the next one only follows after `step`."""
         while self._heap:
-            rank, lane = heappop(self._heap)
+            rank, lane = self._heap[0]
             if lane.first is None:
-                continue
-            if (now := self._rank(lane, usage)) <= rank:
-                workload = lane.step()
+                heappop(self._heap)
+            elif (now := self._rank(lane, usage)) > rank:
+                heapreplace(self._heap, (now, lane))
+            else:
+                if lane.is_strict:
+                    heappop(self._heap)
+                workload = lane.step()  # whoever follows in the lane ranks no better, and is ranked when that would lead
                 self._led[workload.id] = lane
-                if lane.first is not None and not lane.is_strict:
-                    heappush(self._heap, (self._rank(lane, usage), lane))
                 return workload
-            heappush(self._heap, (now, lane))
         return None
 
     def step(self, queue: str, usage: Usage) -> None:
@@ -72,9 +73,11 @@ class Line:
         """Whether its queue starts its work strictly in turn."""
         return self._led[workload.id].is_strict
 
-    def again(self, usage: Usage) -> None:
-        """Rank everybody anew: somebody gave quota back."""
-        self._heap = [(self._rank(lane, usage), lane) for _, lane in self._heap if lane.first is not None]
+    def again(self, gave_back: Iterable[str], usage: Usage) -> None:
+        """Rank those anew whose rank may be better now: these queues gave quota back, or may have."""
+        eased = self._seen.near(gave_back)
+        left = ((rank, lane) for rank, lane in self._heap if lane.first is not None)
+        self._heap = [(self._rank(lane, usage) if lane.queue in eased else rank, lane) for rank, lane in left]
         heapify(self._heap)
 
     def left(self) -> list[Waiting]:
@@ -103,9 +106,7 @@ class Line:
 
     def _ranked(self, lane: "_Lane", standing: "_Standing", usage: Usage) -> Rank:
         tier, priority, submitted_at, id = lane.place
-        is_within = lane.queue not in self._facts.tree.overspent and any(
-            standing.is_within(wish, usage) for wish in lane.wishes(self._facts)
-        )
+        is_within = lane.queue not in self._facts.tree.overspent and standing.is_within(lane.wishes(self._facts), usage)
         return tier, not is_within, standing.share(usage, is_within=is_within), priority, submitted_at, id
 
 
@@ -121,9 +122,15 @@ class _Standing:
     _borrowed: dict[str, Amount] = field(default_factory=dict)
     _shares: dict[bool, tuple[ShareKey, ...]] = field(default_factory=dict)
 
-    def is_within(self, wish: "_Wish", usage: Usage) -> bool:
-        """Whether the wish would let the queue live on its own for one of the SKUs."""
-        return not wish.milli or any(self._has_borrowed(sku, usage) + wish.milli <= 0 for sku in wish.skus)
+    def is_within(self, wishes: Iterable["_Wish"], usage: Usage) -> bool:
+        """Whether any of the wishes would let the queue live on its own for one of the SKUs."""
+        for skus, milli in wishes:
+            if not milli:
+                return True
+            for sku in skus:
+                if self._has_borrowed(sku, usage) + milli <= 0:
+                    return True
+        return False
 
     def _has_borrowed(self, sku: str, usage: Usage) -> Amount:
         if (known := self._borrowed.get(sku)) is None:
@@ -150,9 +157,11 @@ class _Seen:
     def __init__(self, facts: Facts) -> None:
         self._facts, tree = facts, facts.tree
         names = sorted({name for _, name in tree.standings})
+        self._counted = {queue: path[:-1] or path for queue, path in tree.paths.items()}
+        """The nodes of which the use counts for a queue's rank."""
         self._keys = {
-            queue: [(node, name) for node in (path[:-1] or path) for name in names if (node, name) in tree.standings]
-            for queue, path in tree.paths.items()
+            queue: [(node, name) for node in nodes for name in names if (node, name) in tree.standings]
+            for queue, nodes in self._counted.items()
         }
         self._usage: Usage | None = None
         self._now: dict[str, _Standing] = {}
@@ -170,6 +179,11 @@ class _Seen:
             known = last if last is not None and is_same else _Standing(queue, uses, self._facts, self._keys_of_shares)
             self._now[queue] = self._last[queue] = known
         return known
+
+    def near(self, queues: Iterable[str]) -> set[str]:
+        """All queues for whose rank it counts what these use."""
+        nodes = {node for queue in queues for node in self._counted.get(queue, ())}
+        return {queue for queue, counted in self._counted.items() if not nodes.isdisjoint(counted)}
 
 
 class _Wish(NamedTuple):
@@ -251,7 +265,7 @@ def rank_of_more(workload: Waiting, sku: str, milli: Amount, usage: Usage, facts
     """The rank of a workload that runs and wants so many thousandths more; nothing has aged, for it does not wait."""
     spec = workload.spec
     standing = _Standing(spec.queue, (), facts, {})
-    is_within = spec.queue not in facts.tree.overspent and standing.is_within(_Wish((sku,), milli), usage)
+    is_within = spec.queue not in facts.tree.overspent and standing.is_within([_Wish((sku,), milli)], usage)
     share, tier = standing.share(usage, is_within=is_within), TIERS.index(facts.tree.tier(spec))
     return tier, not is_within, share, -spec.priority, workload.submitted_at, workload.id
 
