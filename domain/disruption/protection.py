@@ -195,6 +195,10 @@ RULES: tuple[Rule, ...] = (has_run_enough, was_not_stopped_for_it, is_not_owed_i
 """What spares running work for the sake of whom it would be stopped for; ranks and quota come on top."""
 
 
+VictimOrder = tuple[int, bool, int, float, Fraction, float, str]
+"""What victims are in order by (`Stoppable.order`)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Stoppable:
     """Work that may be stopped, with what a choice among such work looks at; worked out when it is looked at.
@@ -245,16 +249,16 @@ class Stoppable:
         """Thousandths that it has on these nodes."""
         return sum(share.room.milli for share in self.active.placement.shares if share.node_id in nodes)
 
-    def order(self, own: str, nodes: Mapping[str, object]) -> tuple[int, bool, int, Fraction, float, str]:
+    def order(self, own: str, nodes: Mapping[str, object]) -> VictimOrder:
         """Who goes first for work of the queue `own` on these nodes, by the victim order of `semantics.md` 5.
 
         Low tiers, borrowers before the own queue, low priorities, the least cost per accelerator that is really usable, the
-        newest, and by attempt id.
+        newest, and by attempt id. The float nearest to the cost mostly decides, and the cost itself where that does not tell.
         """
         tier, priority = self.runs_as
         began = self.active.started_at or self.active.held_at
         dearness = cost_per_usable(self.cost, self.usable(nodes))
-        return tier, self.queue == own, priority, dearness, -began.timestamp(), self.active.attempt_id
+        return tier, self.queue == own, priority, float(dearness), dearness, -began.timestamp(), self.active.attempt_id
 
 
 def stoppable_by_sku(protection: Protection) -> Mapping[str, Sequence[Stoppable]]:

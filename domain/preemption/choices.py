@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from domain.disruption.means import Elastic, Level, Means, Step, Steps, Surplus, is_movable
-from domain.disruption.protection import Stoppable
+from domain.disruption.protection import Stoppable, VictimOrder
 from domain.facts import Facts
 from domain.pool.fleet import Amount
 from domain.pool.standing import TIERS, Standing, standing
@@ -54,14 +54,16 @@ def _choices(bid: Bid, facts: Facts, borrowed: Mapping[str, Amount]) -> Choices:
     right = _Right(bid, facts, borrowed)
     may, has_quota = facts.policy.rank.disruption, bid.has_quota
     near = [each for each in _who_could_help(bid, facts) if _can_help(each, bid, has_quota=has_quota)]
+    near.sort(key=right.order)
     elastic = [each for each in bid.elastic if _can_help(each.victim, bid, has_quota=has_quota)]
+    elastic.sort(key=lambda each: right.order(each.victim))
     stops = [right.step(Means.STOP, each) for each in near if may.stop and right.may_stop(each)]
     moves = [right.step(Means.MIGRATE, each) for each in near if may.migrate and right.may_move(each)]
     shrinks = [step for each in elastic if may.shrink and right.may_shrink(each.victim) for step in right.shrinks(each)]
     return Choices(
-        shrinks=_in_order(shrinks, bid),
-        moves=_in_order(moves, bid),
-        stops=_in_order(stops, bid),
+        shrinks=tuple(sorted(shrinks, key=lambda step: step.level)),
+        moves=tuple(moves),
+        stops=tuple(stops),
         surpluses={each.victim.active.attempt_id: each.surplus for each in elastic},
         borrowed=right.borrowed,
         budgets=_budgets(stops, bid, facts),
@@ -115,6 +117,10 @@ class _Right:
     def standing(self) -> Standing:
         return standing(self.bid.request.spec.tier, self.bid.request.spec.priority)
 
+    def order(self, victim: Stoppable) -> VictimOrder:
+        """Who goes first. It begins as the level of a step does, so that stops and moves of victims in order are by level."""
+        return victim.order(self.own, self.bid.rooms)
+
     def may_stop(self, victim: Stoppable) -> bool:
         is_spared = self.facts.protection.why_spared(victim.active, self.bid.request) is not None
         return self._outranks(victim, victim.standing) and not is_spared
@@ -150,11 +156,6 @@ class _Right:
     def _restart(self, victim: Stoppable) -> int:
         """What a stop costs but for the wait: the next place is known."""
         return victim.cost - victim.milli * self.facts.policy.rank.requeue_seconds
-
-
-def _in_order(steps: Iterable[Step], bid: Bid) -> Steps:
-    """By level, and then in the order of victims."""
-    return tuple(sorted(steps, key=lambda step: (step.level, step.victim.order(bid.request.spec.queue, bid.rooms))))
 
 
 def _budgets(stops: Iterable[Step], bid: Bid, facts: Facts) -> list[tuple[frozenset[str], int]]:
