@@ -206,7 +206,7 @@ TERMS: Mapping[str, Term] = {
 
 def weighed(candidate: Candidate, world: World) -> tuple[tuple[str, Score], ...]:
     """What every term says about a candidate."""
-    return tuple((name, term(candidate, world)) for name, term in TERMS.items())
+    return tuple([(name, term(candidate, world)) for name, term in TERMS.items()])
 
 
 def cost_on(spec: WorkloadTerms, node: Node, world: World) -> Score:
@@ -223,7 +223,8 @@ Choice = tuple[Score, str, str, str]
 def choice(candidate: Candidate, world: World) -> Choice:
     """What a choice among candidates of one rank is made by: the sum of all terms, then names."""
     placement = candidate.placement
-    return sum(score for _, score in weighed(candidate, world)), placement.provider, placement.region, placement.sku
+    score = sum([term(candidate, world) for term in TERMS.values()])
+    return score, placement.provider, placement.region, placement.sku
 
 
 def options(spec: WorkloadTerms, gang: Gang, classes: Sequence[Traits], world: World, place: Place) -> Iterator[Candidate]:

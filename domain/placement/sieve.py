@@ -78,6 +78,11 @@ def surely_too_small(gang: Gang, nodes: Nodes) -> bool:
     least = outline(gang)
     if not (parts := parts_of(nodes)):
         return 0 < least.whole > whole_devices(nodes)
+    return are_too_small(least, parts)
+
+
+def are_too_small(least: Outline, parts: tuple[Stock, ...]) -> bool:
+    """The same of stocks."""
     key = least if len(parts) == 1 else (least, parts[1:])
     if (known := parts[0].remembered.get(key)) is None:
         known = parts[0].remembered[key] = _is_too_small(least, parts)
@@ -87,8 +92,9 @@ def surely_too_small(gang: Gang, nodes: Nodes) -> bool:
 def _is_too_small(least: Outline, parts: Sequence[Stock]) -> bool:
     if 0 < least.whole > sum([part.whole_in_all for part in parts]):
         return True
-    if any(number > sum([_most(milli, cpu, part) for part in parts]) for number, milli, cpu in least.sizes):
-        return True
+    for number, milli, cpu in least.sizes:
+        if number > sum([_most(milli, cpu, part) for part in parts]):
+            return True
     if least.level is None or len(parts) > 1 or not parts[0].has_level(least.level):
         return False
     number, milli, cpu = least.sizes[0]
@@ -258,15 +264,19 @@ def _capacities_of(shape: Shape, stock: Stock) -> Numbers:
     if shape.milli >= WHOLE:
         numbers = np.minimum(numbers, stock.whole // shape.devices)
     elif shape.milli:
-        shares = stock.column(("shares", shape.milli), partial(_shares, shape.milli))
-        numbers = np.minimum(numbers, shares)
+        numbers = np.minimum(numbers, _shares(shape.milli, stock))
     if shape.cpu_milli:
         numbers = np.minimum(numbers, stock.cpu_milli // shape.cpu_milli)
     return np.maximum(numbers, 0)
 
 
-def _shares(milli: int, entry: NodeRoom) -> int:
-    return entry.whole * (WHOLE // milli) + sum(free // milli for free in entry.broken)
+def _shares(milli: Amount, stock: Stock) -> Numbers:
+    """How many shares of devices each node has free."""
+    shares = stock.whole * (WHOLE // milli)
+    broken = np.flatnonzero(stock.milli != stock.whole * WHOLE)
+    of_broken = [sum([free // milli for free in entry.broken]) for entry in stock.entries(broken.tolist())]
+    shares[broken] += np.array(of_broken, np.int64)
+    return shares
 
 
 # Where no topology is asked for

@@ -51,7 +51,7 @@ class Room:
 
     def __sub__(self, other: "Room") -> "Room":
         return Room(
-            tuple(mine - its for mine, its in zip(self.devices, other.devices, strict=True)),
+            tuple([mine - its for mine, its in zip(self.devices, other.devices, strict=True)]),
             self.cpu_milli - other.cpu_milli,
             self.memory_mib - other.memory_mib,
             self.replicas - other.replicas,
@@ -59,7 +59,7 @@ class Room:
 
     def __add__(self, other: "Room") -> "Room":
         return Room(
-            tuple(mine + its for mine, its in zip(self.devices, other.devices, strict=True)),
+            tuple([mine + its for mine, its in zip(self.devices, other.devices, strict=True)]),
             self.cpu_milli + other.cpu_milli,
             self.memory_mib + other.memory_mib,
             self.replicas + other.replicas,
@@ -68,7 +68,7 @@ class Room:
     @property
     def not_negative(self) -> "Room":
         """The same where nothing is less than none."""
-        devices = tuple(max(0, milli) for milli in self.devices)
+        devices = tuple([max(0, milli) for milli in self.devices])
         return Room(devices, max(0, self.cpu_milli), max(0, self.memory_mib), max(0, self.replicas))
 
     @property

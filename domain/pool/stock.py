@@ -161,6 +161,7 @@ class _Ground:
         levels = {node.levels for node in nodes}
         self.levels = levels.pop() if len(levels) == 1 else None
         self.devices = sum(len(node.total.devices) for node in nodes)
+        self.prices = np.array([node.price for node in nodes], np.int64)
         self.cheapest = min((node.price for node in nodes), default=0)
         self.limits_replicas = any(node.maximum_replicas is not None for node in nodes)
         self._domains: dict[str, Places] = {}
@@ -179,8 +180,10 @@ class _Shelf:
     def __init__(self, entries: list[NodeRoom], ground: "_Ground") -> None:
         self.entries, self.ground = entries, ground
         self.holder: Stock
+        self.changes = 0
+        """How often an entry changed, in whatever direction."""
         self._log: list[int] = []
-        self._logged_from = 0
+        """The places of the last of these changes."""
         self._columns: dict[object, _Column] = {}
         self._tables: dict[object, _Table] = {}
 
@@ -206,18 +209,13 @@ class _Shelf:
         for table in self._tables.values():
             table.is_in_use = False
 
-    @property
-    def changes(self) -> int:
-        """How often an entry changed, in whatever direction."""
-        return self._logged_from + len(self._log)
-
     def change(self, place: int, entry: NodeRoom) -> NodeRoom:
         """Put another entry in a place; gives the one that was there."""
         before, self.entries[place] = self.entries[place], entry
+        self.changes += 1
         self._log.append(place)
         if len(self._log) > 8 * len(self.entries) + 1024:
-            half = len(self._log) // 2
-            self._log, self._logged_from = self._log[half:], self._logged_from + half
+            self._log = self._log[len(self._log) // 2 :]
         return before
 
     def changed_since(self, seen: int) -> Iterable[int]:
@@ -225,7 +223,7 @@ class _Shelf:
         missed = self.changes - seen
         if not missed:
             return ()
-        if seen < self._logged_from or missed >= len(self.entries):
+        if missed > len(self._log) or missed >= len(self.entries):
             return range(len(self.entries))
         return self._log[-missed:] if missed < 8 else set(self._log[-missed:])
 
@@ -441,7 +439,7 @@ class Stock(Sequence[NodeRoom]):
     @property
     def price(self) -> Numbers:
         """The price of every node, by place."""
-        return self.column("price", attrgetter("node.price"))
+        return self._shelf.ground.prices
 
     @property
     def cheapest(self) -> int:

@@ -9,12 +9,12 @@ from domain.explanation.answers import empty_fleet, queue_stopped, too_early, wa
 from domain.facts import Facts
 from domain.placement.feasibility import PASSING_FILTERS, Filter, offers, sift
 from domain.placement.layout import Candidate, best_within, fits_on, quota_for
-from domain.placement.outline import outline
+from domain.placement.outline import Outline, outline
 from domain.placement.scoring import choice, options, variants
-from domain.placement.sieve import surely_too_small
+from domain.placement.sieve import are_too_small, surely_too_small
 from domain.pool.fleet import Amount
 from domain.pool.workload import Waiting, open_from
-from domain.worlds.request import Gang, Request, form, ranked, requests
+from domain.worlds.request import Request, form, ranked, requests
 from domain.worlds.world import Traits, World
 
 
@@ -38,15 +38,16 @@ def why_not_yet(workload: Waiting, facts: Facts) -> Explanation | None:
 class Needs:
     """What some requests cannot do without, and the nodes among which: one object for all that need the same of the same."""
 
-    lots: Sequence[tuple[Gang, Collection[Sequence[Traits]]]]
+    lots: Sequence[tuple[Outline, Collection[Sequence[Traits]]]]
 
     def have_room(self, world: World) -> bool:
         """Whether any of the nodes are not surely too small; where they are, it is remembered until there is more room."""
         if world.room.refuses(self):
             return False
-        for gang, among in self.lots:
-            if any(not surely_too_small(gang, world.nodes(classes)) for classes in among):
-                return True
+        for least, among in self.lots:
+            for classes in among:
+                if not are_too_small(least, tuple([world.classes[traits] for traits in classes])):
+                    return True
         world.room.refuse(self)
         return False
 
@@ -70,7 +71,7 @@ class Ranks(tuple[Sequence[Request], ...]):
         accepted = [sift(request, world).classes for request in every]
         key = "needs", *((outline(request.gang), id(classes)) for request, classes in zip(every, accepted, strict=True))
         if (known := world.remembered.get(key)) is None:
-            lots = [(request.gang, classes.values()) for request, classes in zip(every, accepted, strict=True)]
+            lots = [(outline(request.gang), classes.values()) for request, classes in zip(every, accepted, strict=True)]
             known = world.remembered[key] = Needs(lots)  # the views see to it that nothing else gets these ids
         needs: Needs = known
         return needs
