@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from corral import wire
 from tests.activities.fakes import FakeProvider
 from tests.activities.store.pool import Pool, a_spec, a_view
 from tests.patience import PATIENCE_SECONDS
+from tests.ports import free_port
 from tests.workflows.stage import RUNNER, connected
 from worker import restoring, temporal_server
-from worker.restoring import release_strangers, require_nobody_serves, wake_the_unknown
+from worker.restoring import release_strangers, require_nobody_serves, take_up, wake_the_unknown
+from worker.settings import Settings, embedded_database_url
 from worker.supervision import CannotStart
 from worker.temporal_server import polling
 
@@ -79,7 +82,10 @@ async def test_what_does_not_stop_and_who_does_not_answer_is_told_as_left(pool: 
     assert said[-1] == "aws does not answer (no answer); run this again when it does"
 
 
-async def test_beside_a_worker_nothing_is_taken_up(temporal: str) -> None:
+async def test_beside_a_worker_nothing_is_taken_up(temporal: str, tmp_path: Path) -> None:
+    nowhere = embedded_database_url(free_port(), "restored")
+    of_pool = {"pool": "served", "state_dir": tmp_path, "temporal_address": temporal, "database_url": nowhere}
+    settings, said = Settings.model_validate(of_pool), list[str]()
     client = await connected(temporal)
     await require_nobody_serves(client, "served")
     async with Worker(client, task_queue=wire.pool_task_queue("served"), workflows=[Idle], workflow_runner=RUNNER):
@@ -87,7 +93,8 @@ async def test_beside_a_worker_nothing_is_taken_up(temporal: str) -> None:
             while not await polling(client, "served"):  # noqa: ASYNC110  nobody tells when it asks for the first time
                 await asyncio.sleep(0.1)
         with pytest.raises(CannotStart, match=rf"work of the pool served: {client.identity} \(\d+ s ago\); stop them all"):
-            await require_nobody_serves(client, "served")
+            await take_up(settings, said.append)
+    assert said == []
 
 
 async def test_one_that_has_not_asked_for_longer_than_any_that_lives_is_gone(

@@ -94,6 +94,8 @@ async def test_a_worker_that_is_frozen_in_a_transaction_keeps_nobody_from_its_ro
     store: PostgresStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.register_provider("aws", "sim")
+    async with store._engine.connect() as usual:
+        assert (await usual.execute(text(f"SHOW {IDLE}"))).scalar_one() == f"{SILENT_SECONDS}s"
     monkeypatch.setitem(THERE, IDLE, "1s")
     frozen = await connections_to(database_url).connect()
     await frozen.execute(text("SELECT FROM providers FOR UPDATE"))
