@@ -14,6 +14,7 @@ COPY activities ./activities
 COPY workflows ./workflows
 COPY worker ./worker
 COPY examples ./examples
+RUN python -m compileall -q corral domain activities workflows worker
 
 RUN useradd --system --create-home --uid 10001 corral && install --directory --owner corral /var/lib/corral
 USER corral

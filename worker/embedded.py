@@ -20,7 +20,7 @@ import psutil
 
 from worker.settings import DATABASE, LOOPBACK, Settings, variable
 from worker.supervision import CannotStart, Child, Supervisor, as_user, say_on_terminal
-from worker.temporal_server import is_polled, is_ready
+from worker.temporal_server import Lookout, is_ready
 
 POSTGRES, TEMPORAL, WORKER = "postgres", "temporal", "worker"
 
@@ -123,15 +123,11 @@ def temporal_child(
 
 def worker_child(settings: Settings) -> Child:
     """A worker of its own process, with these settings; ready when it asks Temporal for workflows."""
-
-    async def polls(pid: int) -> bool:
-        return await is_polled(settings, pid)
-
     return Child(
         name=WORKER,
         command=(sys.executable, "-m", "worker", "serve"),
         log=settings.state_dir / "log" / "worker.log",
-        ready=polls,
+        ready=Lookout(settings).sees,
         environment=settings.environment(),
         stop_seconds=20.0,
         holds_lock=False,  # what the worker runs on this machine may outlive it

@@ -4,12 +4,12 @@ import asyncio
 import sys
 
 from worker.settings import SettingsError, load_settings
-from worker.temporal_server import is_polled
+from worker.temporal_server import Lookout
 
 
 async def is_healthy() -> bool:
     """Whether a worker of this host, whatever its process id, polls the pool's task queue."""
-    return await is_polled(load_settings())
+    return await Lookout(load_settings()).sees()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ ROOM_AGAIN_AFTER_SECONDS = 15.0
 PORT_AGAIN_AFTER_SECONDS = (0.2, 0.4, 0.8, 1.6)
 """How long a server that found a port taken rests before each further try to start it."""
 GLANCE_SECONDS = 0.05
+LATER_BY_AT_MOST = 0.05
+"""As a part of the time until a process is ready: so much later that may be seen. Each look is work for the server asked."""
 LOCK_SECONDS = 30.0
 """How long children of a supervisor that was killed may take to end themselves."""
 KILLED_SECONDS = 10.0
@@ -187,15 +189,15 @@ class _Kept:
             await asyncio.sleep(pause)
 
     async def until_ready(self, after: int | None = None) -> None:
-        give_up = time.monotonic() + READY_SECONDS
-        while time.monotonic() < give_up:
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < READY_SECONDS:
             if self._ended() and not self.keeper:
                 raise CannotStart(f"{self._child.name} did not start: {self._complaint()} (see {self._child.log})")
             if self.keeper and self.keeper.done():
                 self.keeper.result()
             if self.pid != after and not self._ended() and await self._child.ready(self.pid):
                 return
-            await asyncio.sleep(GLANCE_SECONDS)
+            await asyncio.sleep(max(GLANCE_SECONDS, waited * LATER_BY_AT_MOST))
         raise CannotStart(f"{self._child.name} was not ready within {READY_SECONDS:g} seconds (see {self._child.log})")
 
     async def stop(self) -> None:

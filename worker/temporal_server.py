@@ -87,14 +87,23 @@ async def is_ready(address: str, namespace: str = "default") -> bool:
     return True
 
 
-async def is_polled(settings: Settings, pid: int | None = None) -> bool:
-    """Whether a worker of this host, with that process id if one is given, asks for the pool's workflows."""
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            recent = await polling(await connect(settings), settings.pool)
-    except (OSError, NoAnswer, RPCError):
-        return False
-    return any(_is_ours(worker, pid) for worker in recent)
+class Lookout:
+    """Tells whether a worker asks for a pool's workflows; it connects once, however often it is asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: Client | None = None
+
+    async def sees(self, pid: int | None = None) -> bool:
+        """Whether a worker of this host, with that process id if one is given, asks for workflows."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if self._client is None:
+                    self._client = await connect(self._settings)
+                recent = await polling(self._client, self._settings.pool)
+        except (OSError, NoAnswer, RPCError):
+            return False
+        return any(_is_ours(worker, pid) for worker in recent)
 
 
 async def polling(client: Client, pool: str) -> dict[str, timedelta]:

@@ -20,7 +20,7 @@ from tests.servers import PostgresServer, Stack, own_stack
 from worker.embedded import POSTGRES, TEMPORAL, postgres_child, require_free_port, temporal_child
 from worker.settings import LOOPBACK, Settings, embedded_database_url
 from worker.supervision import CannotStart, Supervisor
-from worker.temporal_server import is_polled, is_ready
+from worker.temporal_server import Lookout, is_ready
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ async def test_a_killed_temporal_comes_back_with_its_workflows(stack: Stack) -> 
 
 
 async def test_nobody_polls_a_pool_without_a_worker(stack: Stack) -> None:
-    assert not await is_polled(stack.settings)
+    assert not await Lookout(stack.settings).sees()
 
 
 async def test_a_second_start_in_the_same_directory_is_refused(stack: Stack) -> None:
