@@ -22,7 +22,7 @@ from domain.snapshot import Snapshot
 from tests.benchmarks.figures import Figure, Spread, spread
 from tests.benchmarks.pools import Size, a_pool, a_spec
 from tests.benchmarks.streams import Collecting
-from tests.benchmarks.turnover import a_little_later, carried_out
+from tests.benchmarks.turnover import a_little_later, as_stored, carried_out
 from tests.builders import NOON
 from worker.collecting import collect_a_little
 
@@ -78,7 +78,7 @@ def _decided(snapshot: Snapshot, plan: Plan) -> dict[str, int]:
         "promised what others leave": sum(isinstance(each, StartAfter) for each in plan.decisions),
         "told to leave": len(plan.preempts),
         "told to change": len(plan.reshapes),
-        "left waiting": sum(isinstance(each, Wait) for each in plan.decisions),
+        "left waiting": sum(isinstance(each, Wait) for each in plan.decisions) + plan.as_before,
         "refused": sum(isinstance(each, Refuse) for each in plan.decisions),
     }
 
@@ -100,7 +100,7 @@ def over_one_pool(size: Size, seed: int, *, distinct: bool = False, changes: int
     schedule(a_pool(SMALL), NOON)
     random = Random(seed)
     pool = a_pool(size, seed)
-    pool = all_different(pool, random) if distinct else pool
+    pool = as_stored(all_different(pool, random) if distinct else pool)
     memory = Memory()
     collect_a_little()
     plan, first = decide(pool, NOON, memory)

@@ -1,13 +1,17 @@
-"""What becomes of a pool after a round, and what changes in it by itself; all that stays as it was is the same object."""
+"""What becomes of a pool after a round, and what changes in it by itself; all that stays as it was is the same object.
+
+Who waits, and what has been told, comes in versions, as in what a planner reads of the store.
+"""
 
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from random import Random
 
-from corral.api import State
-from domain.decision import Plan, Refuse, Start, StartAfter
+from corral.api import Explanation, State
+from domain.decision import Plan, Start, StartAfter, Wait
 from domain.pool.fleet import Placement, Room
+from domain.pool.versions import Crowd, Versions
 from domain.pool.workload import Active, Waiting
 from domain.snapshot import Snapshot
 from tests.benchmarks.pools import the_waiting
@@ -17,24 +21,39 @@ PART = 0.01
 """How much changes of what waits, of what runs and of what must leave."""
 
 
+def as_stored(pool: Snapshot) -> Snapshot:
+    """The same pool where those who wait come as a version."""
+    return replace(pool, waiting=Crowd(line(pool)))
+
+
+def line(pool: Snapshot) -> Versions[Waiting]:
+    """Those who wait, by id: the version itself, where there is one."""
+    waiting = pool.waiting
+    return waiting.by_name if isinstance(waiting, Crowd) else Versions({each.id: each for each in waiting})
+
+
 def carried_out(snapshot: Snapshot, plan: Plan, now: datetime) -> Snapshot:
     """The pool once the plan is committed: holds and promises stand, and who must leave or change has notice of it."""
     changing = {victim for victim, _ in plan.preempts} | {reshape.attempt_id for reshape in plan.reshapes}
     before = {active.attempt_id: active for active in snapshot.active}
-    waiting = {workload.id: workload for workload in snapshot.waiting}
+    waiting, told = line(snapshot), dict[str, Explanation | None]()
     new = [follower(before[reshape.attempt_id], reshape.placement, now) for reshape in plan.reshapes]
     for decision in plan.decisions:
         match decision:
             case Start():
-                new.append(_held(waiting.pop(decision.workload_id), decision.placement, State.RESERVED, now))
+                new.append(_held(waiting[decision.workload_id], decision.placement, State.RESERVED, now))
             case StartAfter():
-                new.append(_held(waiting.pop(decision.workload_id), decision.placement, State.RESERVING, now))
-            case Refuse():
-                del waiting[decision.workload_id]
+                new.append(_held(waiting[decision.workload_id], decision.placement, State.RESERVING, now))
+            case Wait():
+                told[decision.workload_id] = decision.explanation
+    gone = {decision.workload_id: None for decision in plan.decisions if not isinstance(decision, Wait)}
+    over: dict[str, bool | None] = {id: id in plan.over_quota or None for id in snapshot.over_quota.keys() | plan.over_quota}
     after = replace(
         snapshot,
         active=(*(each.stopping() if each.attempt_id in changing else each for each in snapshot.active), *new),
-        waiting=tuple(waiting.values()),
+        waiting=Crowd(waiting.with_(gone)),
+        told=snapshot.told.with_({**told, **gone}),
+        over_quota=snapshot.over_quota.with_(over),
     )
     return _with_room(after, {share.node_id for active in new for share in active.placement.shares})
 
@@ -82,7 +101,8 @@ def a_little_later(snapshot: Snapshot, now: datetime, random: Random, name: str,
     ended = {active.id for active in over}
     after = replace(
         snapshot,
-        waiting=(*snapshot.waiting, *back, *arriving),
+        waiting=Crowd(line(snapshot).with_({each.id: each for each in (*back, *arriving)})),
+        over_quota=snapshot.over_quota.with_(dict.fromkeys(ended - elsewhere)),
         active=tuple(active for active in snapshot.active if active.attempt_id not in left),
         ledger={id: intervals for id, intervals in snapshot.ledger.items() if id not in ended},
     )
