@@ -25,7 +25,7 @@ from corral.cli import (
     tenancy,
 )
 from corral.cli.connection import Connection, Identity
-from corral.cli.documents import read_documents
+from corral.cli.documents import Document, placed, read_named
 from corral.cli.exits import EPILOG, Commands, code_of_end
 from corral.cli.options import (
     Interval,
@@ -40,7 +40,7 @@ from corral.cli.options import (
     Watch,
     WorkloadId,
 )
-from corral.cli.problems import InvalidInput, checked, checked_id
+from corral.cli.problems import checked, checked_id
 from corral.cli.render import Form, View, show
 from corral.cli.session import Session, Watching
 from corral.client import Corral, CorralError, Submission
@@ -101,36 +101,25 @@ def submit(
     if refusal:
         raise refusal
     if wait:
-        _wait(session, [spec.id for spec in specs])
+        _wait(session, [spec.content.id for spec in specs])
 
 
-def read_specs(files: Sequence[str]) -> list[WorkloadSpec]:
+def read_specs(files: Sequence[str]) -> list[Document[WorkloadSpec]]:
     """Read the workloads in YAML files.
 
     Raises:
         InvalidInput: a document is not valid, or two have the same id.
     """
-    try:
-        documents = read_documents(files, WorkloadSpec)
-        seen: dict[str, object] = {}
-        repeated = [
-            f"{document.position}: id: {document.content.id!r} is the id of the workload at {first}; each needs its own"
-            for document in documents
-            if (first := seen.setdefault(document.content.id, document.position)) is not document.position
-        ]
-        if repeated:
-            raise InvalidInput(repeated)
-    except InvalidInput as error:
-        raise InvalidInput(error.lines, "nothing was submitted") from error
-    return [document.content for document in documents]
+    return read_named(files, WorkloadSpec, lambda spec: spec.id, "workload", "nothing was submitted")
 
 
-async def _submit(corral: Corral, specs: Sequence[WorkloadSpec]) -> tuple[list[Submission], CorralError | None]:
+async def _submit(corral: Corral, specs: Sequence[Document[WorkloadSpec]]) -> tuple[list[Submission], CorralError | None]:
     """Hand over the workloads one after the other, until one is refused."""
     submitted: list[Submission] = []
     for spec in specs:
         try:
-            submitted.append(await corral.submit(spec))
+            with placed(spec):
+                submitted.append(await corral.submit(spec.content))
         except CorralError as error:
             return submitted, error
     return submitted, None

@@ -1,6 +1,7 @@
 """The connection that the options of the command line describe."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,6 +57,9 @@ class Connection:
             InvalidInput: an option is not acceptable.
             Unreachable: nothing answers at the address.
         """
+        no_address = InvalidInput([f"--address: {shown(self.address)} is not host:port, such as 127.0.0.1:7233"])
+        if not re.fullmatch(r"(\[[^\s\]]+\]|[^\s/:]+):[0-9]{1,5}", self.address):
+            raise no_address
         tls, signer = self._tls(), self._signer()
         with _told_of("--payload-keys"):
             keys_of(self.payload_keys) if self.payload_keys is not None else None
@@ -71,7 +75,7 @@ class Connection:
                     signer=signer,
                 )
         except ValueError as error:
-            raise InvalidInput([f"--address: {shown(self.address)} is not host:port, such as 127.0.0.1:7233"]) from error
+            raise no_address from error
         except (Unreachable, TimeoutError) as error:
             advice = "is `make up` running, and are --address (CORRAL_TEMPORAL_ADDRESS), --tls and --api-key right?"
             cause = error.__cause__

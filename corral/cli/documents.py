@@ -1,7 +1,8 @@
 """Documents: YAML files read into models, with a line for each problem that names file, line, column and field."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from corral.cli.problems import InvalidInput, problems
 from corral.cli.trees import Position, Tree, parse
+from corral.client import Conflict, Invalid, NotFound
 
 STANDARD_INPUT = "-"
 MAXIMUM_BYTES = 1 << 20
@@ -48,6 +50,40 @@ def read_documents(files: Iterable[str], model: type[Content]) -> list[Document[
     if lines:
         raise InvalidInput(lines)
     return documents
+
+
+def read_named(
+    files: Iterable[str], model: type[Content], name: Callable[[Content], str], whose: str, consequence: str
+) -> list[Document[Content]]:
+    """Read all documents of all files, each of which has an id of its own: that of a `whose`, such as workload.
+
+    Raises:
+        InvalidInput: something is wrong with them, or two have the same id; the consequence is told.
+    """
+    try:
+        documents = read_documents(files, model)
+        seen: dict[str, Position] = {}
+        repeated = [
+            f"{document.position}: id: {name(document.content)!r} is the id of the {whose} at {first}; each needs its own"
+            for document in documents
+            if (first := seen.setdefault(name(document.content), document.position)) is not document.position
+        ]
+        if repeated:
+            raise InvalidInput(repeated)
+    except InvalidInput as error:
+        raise InvalidInput(error.lines, consequence) from error
+    return documents
+
+
+@contextmanager
+def placed(document: Document[Content]) -> Iterator[None]:
+    """Let what Corral says of a document begin with where that stands: at the field that it is about, else at its beginning."""
+    try:
+        yield
+    except (Invalid, Conflict, NotFound) as error:
+        place = document.place(str(error).partition(": ")[0])
+        error.args = (f"{place}: {error}",)
+        raise
 
 
 def _bytes_of(file: str) -> bytes:

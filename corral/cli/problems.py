@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,17 +114,42 @@ def in_words(details: Sequence[ErrorDetails], path: Path, model: type[BaseModel]
     """Describe the errors of one value: the most telling one, where the branches of a union disagree."""
     telling = [detail for detail in details if detail["type"] not in {"int_type", "float_type"}]
     if not telling and len(details) > 1:
-        return Problem(path, f"{shown(details[0]['input'])} is not a number")
+        return Problem(path, f"{shown(details[0]['input'])} is not a number" + _in_its_unit(path, details[0]["input"]))
     detail = (telling or details)[0]
     if detail["type"] == "extra_forbidden":
         return Problem(path, _unknown_field(str(path[-1]), fields_at(model, path[:-1])), is_about_key=True)
     describe = _WORDS.get(detail["type"])
-    return Problem(path, describe(detail) if describe else f"{shown(detail['input'])}: {detail['msg']}")
+    words = describe(detail) if describe else f"{shown(detail['input'])}: {detail['msg']}"
+    return Problem(path, words + _in_its_unit(path, detail["input"]))
+
+
+_UNITS: Mapping[str, tuple[str, Mapping[str, int]]] = {
+    "seconds": ("seconds", {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}),
+    "mib": ("MiB", {"mi": 1, "mib": 1, "gi": 1_024, "gib": 1_024, "ti": 1_024**2, "tib": 1_024**2}),
+    "gib": ("GiB", {"gi": 1, "gib": 1, "ti": 1_024, "tib": 1_024}),
+}
+"""By the unit that ends the name of a field: its own name, and what others that people write are in it."""
+
+
+def _in_its_unit(path: Path, value: object) -> str:
+    """What to write instead of a number with another unit, where the field's name ends with its own."""
+    words = str(path[-1]).split("_") if path else []
+    if not isinstance(value, str) or not words or "per" in words or words[-1] not in _UNITS:
+        return ""
+    unit, others = _UNITS[words[-1]]
+    written = re.fullmatch(r"([0-9]{1,9}) ?([A-Za-z]+)", value)
+    if written is None or (size := others.get(written[2].lower())) is None:
+        return ""
+    return f"; it is in {unit}: write {int(written[1]) * size}"
 
 
 def _unknown_field(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name[:LONGEST_VALUE], known, n=1)
-    return f"no such field; did you mean `{near[0]}`?" if near else f"no such field; the fields are {', '.join(known)}"
+    words = set(name.split("_"))
+    longer = [each for each in known if words < set(each.split("_"))][:3]
+    near = longer or difflib.get_close_matches(name[:LONGEST_VALUE], known, n=1)
+    if near:
+        return f"no such field; did you mean {' or '.join(f'`{each}`' for each in near)}?"
+    return f"no such field; the fields are {', '.join(known)}"
 
 
 def fields_at(model: type[BaseModel], path: Path) -> list[str]:

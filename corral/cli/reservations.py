@@ -6,12 +6,11 @@ from typing import Annotated
 import typer
 
 from corral.cli import tables
-from corral.cli.documents import read_documents
+from corral.cli.documents import Document, placed, read_named
 from corral.cli.options import Interval, Output, Watch
-from corral.cli.problems import InvalidInput
-from corral.cli.render import View
+from corral.cli.render import View, show
 from corral.cli.session import Session, Watching
-from corral.client import Corral
+from corral.client import Corral, CorralError
 from corral.reservation import ReservationSpec, ReservationStatus
 
 Name = Annotated[str, typer.Argument(metavar="RESERVATION", help="The reservation.", show_default=False)]
@@ -29,26 +28,27 @@ def reserve(
     What exactly, YAML files say. Reserving again with the same id and the same words is safe: it is the same reservation.
     """
     session = Session.of(context, output)
-    specs = read_reservations(files)
-    session.ask(lambda corral: _reserve(corral, specs), View(tables.reservations))
+    specs = read_named(files, ReservationSpec, lambda spec: spec.id, "reservation", "nothing was reserved")
+    reserved, refusal = session.run(lambda corral: _reserve(corral, specs))
+    if reserved or not refusal:
+        show(reserved, session.form, View(tables.reservations))
+    if refusal:
+        raise refusal
 
 
-def read_reservations(files: Sequence[str]) -> list[ReservationSpec]:
-    """Read the reservations in YAML files.
-
-    Raises:
-        InvalidInput: a document is not valid.
-    """
-    try:
-        return [document.content for document in read_documents(files, ReservationSpec)]
-    except InvalidInput as error:
-        raise InvalidInput(error.lines, "nothing was reserved") from error
-
-
-async def _reserve(corral: Corral, specs: Sequence[ReservationSpec]) -> list[ReservationStatus]:
+async def _reserve(
+    corral: Corral, specs: Sequence[Document[ReservationSpec]]
+) -> tuple[list[ReservationStatus], CorralError | None]:
+    """Make the reservations one after the other, until one is refused."""
+    reserved: list[ReservationStatus] = []
     for spec in specs:
-        await corral.reserve(spec)
-    return [await corral.reservation(spec.id) for spec in specs]
+        try:
+            with placed(spec):
+                await corral.reserve(spec.content)
+            reserved.append(await corral.reservation(spec.content.id))
+        except CorralError as error:
+            return reserved, error
+    return reserved, None
 
 
 @reservation.command("list")
@@ -62,7 +62,9 @@ def list_reservations(context: typer.Context, watch: Watch = False, interval: In
 
 
 @reservation.command("show")
-def show(context: typer.Context, name: Name, watch: Watch = False, interval: Interval = 2, output: Output = None) -> None:
+def show_reservation(
+    context: typer.Context, name: Name, watch: Watch = False, interval: Interval = 2, output: Output = None
+) -> None:
     """Show one reservation.
 
     Its window, the nodes that are kept for it, and the windows that it missed.

@@ -1,6 +1,10 @@
 """Sessions: from the options of a command to a connection, one call, and output."""
 
 import asyncio
+import contextlib
+import errno
+import select
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -87,7 +91,7 @@ async def changes(
     answer = await ask()
     yield answer
     while not is_last(answer):
-        await asyncio.sleep(interval_seconds)
+        await _pause(interval_seconds)
         before, answer = answer, await ask()
         if answer != before:
             yield answer
@@ -104,4 +108,18 @@ async def events_as_they_happen(
             yield event
         if has_ended:
             return
-        await asyncio.sleep(interval_seconds)
+        await _pause(interval_seconds)
+
+
+async def _pause(seconds: float) -> None:
+    """Wait, as long as there is somebody who would read what comes next.
+
+    Raises:
+        BrokenPipeError: whoever read what was written has gone, and nothing would tell that before there is news.
+    """
+    await asyncio.sleep(seconds)
+    with contextlib.suppress(ValueError):  # the standard output is no file
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")

@@ -480,6 +480,8 @@ class FakeCorral(Corral):
 
     async def reserve(self, spec: ReservationSpec) -> ReservationAnswer:
         self._note("reserve", spec)
+        if spec.id in self.refused:
+            raise self.refused[spec.id]
         return RESERVED
 
     async def reservations(self) -> list[ReservationStatus]:

@@ -31,7 +31,7 @@ from corral.api import (
     WorkloadStatus,
 )
 from corral.cli.exits import ExitCode
-from corral.client import Conflict, Submission
+from corral.client import Conflict, Invalid, Submission
 from corral.policy import Policy
 from corral.rollout import Change, Conditions, RolloutOrder
 from corral.schedule import RecurringEvacuation, Revocation, ScheduleSpec
@@ -418,7 +418,7 @@ def test_a_refused_submission_ends_the_command_and_tells_what_was_submitted() ->
     corral.refused["two"] = Conflict("id: 'two' belongs to a workload with another spec")
     given = b"{id: one, queue: q}\n---\n{id: two, queue: q}\n---\n{id: three, queue: q}\n"
     result = run(corral, "submit", "-", "--wait", given=given)
-    assert (result.exit_code, result.stderr) == (4, "id: 'two' belongs to a workload with another spec\n")
+    assert (result.exit_code, result.stderr) == (4, "<stdin>:3:2: id: 'two' belongs to a workload with another spec\n")
     assert result.stdout.splitlines()[1:] == ["one  now"]
 
 
@@ -474,6 +474,28 @@ def test_a_reservation_for_nobody_is_refused_where_it_stands() -> None:
     assert result.exit_code == ExitCode.INVALID
     assert "say for whom, by queues, tenants or workloads" in result.stderr
     assert "nothing was reserved" in result.stderr
+
+
+A_NIGHT = b"{id: %s, start: 2026-01-31T12:00:00Z, seconds: 3600, accelerators: 16, sku: h100, queues: [team]}\n"
+
+
+def test_a_refused_reservation_ends_the_command_where_it_stands_and_tells_what_was_reserved() -> None:
+    corral = FakeCorral()
+    corral.refused["two"] = Invalid("queues: 'team' is no queue; `corral queue list` lists them")
+    result = run(corral, "reserve", "-", given=b"---\n".join(A_NIGHT % name for name in (b"one", b"two", b"three")))
+    assert result.exit_code == ExitCode.INVALID
+    assert result.stderr == "<stdin>:3:84: queues: 'team' is no queue; `corral queue list` lists them\n"
+    assert len(result.stdout.splitlines()) == 2
+    assert [asked[0] for asked in corral.asked] == ["reserve", "reservation", "reserve"]
+
+
+def test_reservations_of_one_command_have_ids_of_their_own() -> None:
+    corral = FakeCorral()
+    result = run(corral, "reserve", "-", given=A_NIGHT % b"one" + b"---\n" + A_NIGHT % b"one")
+    assert result.stderr == (
+        "<stdin>:3:1: id: 'one' is the id of the reservation at <stdin>:1:1; each needs its own\nnothing was reserved\n"
+    )
+    assert not corral.asked
 
 
 def test_a_workload_that_has_ended_shows_how() -> None:

@@ -23,6 +23,23 @@ FIELD_CASES = [
     ('priority: "8"', '3:11: priority: "8" is not a whole number; write it without quotes'),
     ("priority: 1.5", "3:11: priority: 1.5 is not a whole number"),
     ("priority:", "3:1: priority: an empty value is not a whole number"),
+    ("start: now", "3:1: start: no such field; did you mean `earliest_start`?"),
+    (
+        "maximum_runtime_seconds: 2h",
+        '3:26: maximum_runtime_seconds: "2h" is not a whole number; it is in seconds: write 7200',
+    ),
+    ("maximum_runtime_seconds: 2y", '3:26: maximum_runtime_seconds: "2y" is not a whole number'),
+    ("groups: [{memory_mib: 64Gi}]", '3:23: groups[0].memory_mib: "64Gi" is not a whole number; it is in MiB: write 65536'),
+    ("runtime: 60", "3:1: runtime: no such field; did you mean `maximum_runtime_seconds`?"),
+    (
+        "checkpoint: {seconds: 60}",
+        "3:14: checkpoint.seconds: no such field; did you mean `grace_seconds`?",
+    ),
+    (
+        "autoscale: {most: 2, target: 1, window: 60}",
+        "3:33: autoscale.window: no such field; did you mean `up_window_seconds` or `down_window_",
+    ),
+    ("groups: [{memory: 64}]", "3:11: groups[0].memory: no such field; did you mean `memory_mib`?"),
     ("priority: 1001", "3:11: priority: 1001 is too large; expected at most 1000"),
     ("tasks: -4", "3:8: tasks: -4 is too small; expected at least 1"),
     ("tenant: Team One", f'3:9: tenant: "Team One" is not acceptable; expected {IDENTIFIER}'),

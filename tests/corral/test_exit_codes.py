@@ -132,6 +132,8 @@ def test_wrong_usage_asks_nothing(command: str, complaint: str) -> None:
             "no Temporal server answers at 127.0.0.1:1: Connection refused\n  is `make up` running, and are --address",
         ),
         (":", 2, '--address: ":" is not host:port'),
+        ("127.0.0.1", 2, '--address: "127.0.0.1" is not host:port'),
+        ("http://127.0.0.1:7233", 2, '--address: "http://127.0.0.1:7233" is not host:port'),
     ],
 )
 def test_a_server_that_is_not_there_is_told_with_its_address(address: str, code: int, complaint: str) -> None:

@@ -1,8 +1,13 @@
 """Watching shows what changes, and ends when nothing can change any more."""
 
 import json
+import os
+import sys
+
+import pytest
 
 from corral.api import State
+from corral.cli.session import changes
 from tests.corral.fakes import A_RUNNING_WORKLOAD, A_WAITING_WORKLOAD, AN_ENDED_WORKLOAD, FakeCorral, run
 
 WATCH = ("--watch", "--interval", "0.05")
@@ -42,6 +47,23 @@ def test_a_list_is_watched_until_somebody_or_something_stops_it() -> None:
     result = run(FakeCorral(A_WAITING_WORKLOAD, AN_ENDED_WORKLOAD), "list", *WATCH, "-o", "json")
     assert (result.exit_code, result.stderr) == (5, "nobody answers any more\n")
     assert [json.loads(line)[0]["state"] for line in result.stdout.splitlines()] == [State.WAITING, State.SUCCEEDED]
+
+
+async def test_nobody_is_asked_any_more_when_whoever_read_the_answers_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    answers = iter(range(9))
+
+    async def ask() -> int:
+        return next(answers)
+
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        watched = changes(ask, 0, lambda _: False)
+        assert [await anext(watched), await anext(watched)] == [0, 1]
+        os.close(reader)
+        with pytest.raises(BrokenPipeError):
+            await anext(watched)
+    assert next(answers) == 2
 
 
 def test_each_event_is_told_once_until_the_end() -> None:
