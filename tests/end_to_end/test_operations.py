@@ -121,7 +121,7 @@ async def test_one_whose_workflow_was_terminated_goes_on_by_itself(emptied: Live
     waits = asyncio.create_task(pool.corral.evacuated("again"))
     await pool.temporal.get_workflow_handle(evacuation_workflow_id("again")).terminate("a test asks for it")
     with pytest.raises(Conflict, match="moving"):
-        await pool.corral.steer_operation("again", Steering.APPROVE, ENOUGH)
+        await pool.corral.steer_operation("again", Steering.REJECT, ENOUGH)
     assert not (await pool.corral.evacuate(order)).created
     await ends(pool, "emptied-again", 1)
     status = await waits
