@@ -33,8 +33,9 @@ from worker.clock import EPOCH, PoolClock, this_machines_wall
 PREFIX = "CORRAL_"
 LOOPBACK = "127.0.0.1"
 DATABASE = "corral"
-FASTEST_CLOCK = 100_000
 """Name of the embedded database, and of the role that owns it."""
+FASTEST_CLOCK = 100_000
+"""Times the wall's speed."""
 
 NOT_OURS = frozenset({"CORRAL_CASES"})
 """Variables with our prefix that tests read and a worker passes over."""
