@@ -22,7 +22,7 @@ from corral.api import (
     Told,
     ToldDemand,
 )
-from corral.client.connection import Connection, request_id
+from corral.client.connection import Connection, again_while_dropped, request_id
 from corral.client.errors import ANSWER_WITHIN, has_ended, plain_errors
 
 
@@ -104,7 +104,7 @@ class Changes(Connection):
 
     async def _tell(self, workload: str, what: wire.Telling, *told: Told) -> None:
         async with plain_errors(missing=_no_live_workload(workload)):
-            await self._handle(workload).signal(what, args=told, rpc_timeout=ANSWER_WITHIN)
+            await again_while_dropped(lambda: self._handle(workload).signal(what, args=told, rpc_timeout=ANSWER_WITHIN))
 
 
 def _no_live_workload(id: str) -> str:

@@ -21,7 +21,16 @@ from temporalio.service import GrpcCompression, RPCError, RPCStatusCode, TLSConf
 
 from corral import wire
 from corral.api import Model
-from corral.client.errors import ANSWER_WITHIN, Unreachable, as_away, has_ended, in_time, plain_errors, why_no_connection
+from corral.client.errors import (
+    ANSWER_WITHIN,
+    Unreachable,
+    as_away,
+    has_ended,
+    in_time,
+    plain_errors,
+    was_dropped,
+    why_no_connection,
+)
 from corral.sealing import data_converter
 from corral.signing import SignCommands, Signer
 
@@ -51,6 +60,23 @@ class Kept:
     workflow: str
     is_kept: Callable[[], Awaitable[bool]]
     missing: str
+
+
+async def again_while_dropped(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What a workflow answers, asked again where Temporal has dropped what was asked.
+
+    It drops an update when something else arrives in the moment in which the workflow ends by that very update. The workflow
+    then carries on as if nobody had asked; asking again as the same request is safe. And it takes nothing in the moment in
+    which a workflow goes on in a new run.
+    """
+    for _ in range(TRIES_WHILE_DROPPED - 1):
+        try:
+            return await ask()
+        except RPCError as error:
+            if not was_dropped(error):
+                raise
+        await asyncio.sleep(DROPPED_SECONDS)
+    return await ask()
 
 
 class Connection:
@@ -135,25 +161,16 @@ class Connection:
     async def _update(
         self, workflow: str, update: str, answer: type[Answer] | None, *change: Model, request: str | None = None
     ) -> Answer:
-        """What a workflow answers to an update; asked again where Temporal has dropped it.
-
-        It drops one when something else arrives in the moment in which the workflow ends by that very update. The workflow then
-        carries on as if nobody had asked; asking again as the same request is safe.
-        """
+        """What a workflow answers to an update; asked again where Temporal has dropped it."""
         handle = self._temporal.get_workflow_handle(workflow)
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                told: Answer = await handle.execute_update(
-                    update, args=change, id=request, result_type=answer, rpc_timeout=ANSWER_WITHIN
-                )
-            except RPCError as error:
-                if error.status is not RPCStatusCode.FAILED_PRECONDITION or tries == TRIES_WHILE_DROPPED:
-                    raise
-            else:
-                return told
-            await asyncio.sleep(DROPPED_SECONDS)
+
+        async def ask() -> Answer:
+            told: Answer = await handle.execute_update(
+                update, args=change, id=request, result_type=answer, rpc_timeout=ANSWER_WITHIN
+            )
+            return told
+
+        return await again_while_dropped(ask)
 
     async def _change_kept(
         self, kept: Kept, update: str, change: Model, request: str, answer: type[Answer] | None = None

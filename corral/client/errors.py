@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
+from temporalio.api.enums.v1 import ResourceExhaustedCause
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure, ResourceExhaustedFailure
 from temporalio.client import (
     ActivityFailureError,
     WorkflowQueryFailedError,
@@ -95,11 +96,21 @@ def why_no_connection(failure: str) -> str:
 
 def _missing_namespace(error: RPCError) -> str | None:
     """The namespace that Temporal does not know, where that is why it found nothing."""
-    for detail in error.grpc_status.details:
-        failure = NamespaceNotFoundFailure()
-        if detail.Unpack(failure):
-            return failure.namespace
-    return None
+    failure = NamespaceNotFoundFailure()
+    return failure.namespace if any(detail.Unpack(failure) for detail in error.grpc_status.details) else None
+
+
+def was_dropped(error: RPCError) -> bool:
+    """Whether Temporal took nothing of what was asked, as the workflow was about to end or to go on in a new run.
+
+    An update of which it had taken more before is the same when it is asked again.
+    """
+    failure = ResourceExhaustedFailure()
+    is_busy = any(
+        detail.Unpack(failure) and failure.cause == ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW
+        for detail in error.grpc_status.details
+    )
+    return is_busy or error.status is RPCStatusCode.FAILED_PRECONDITION
 
 
 def has_ended(error: RPCError | WorkflowUpdateFailedError) -> bool:

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 from temporalio import activity
+from temporalio.api.common.v1 import GrpcStatus
+from temporalio.api.enums.v1 import ResourceExhaustedCause
+from temporalio.api.errordetails.v1 import ResourceExhaustedFailure
 from temporalio.client import (
     Client,
     Interceptor,
     OutboundInterceptor,
+    SignalWorkflowInput,
     StartWorkflowUpdateInput,
     WorkflowHandle,
     WorkflowUpdateHandle,
@@ -20,14 +24,14 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from corral import wire
-from corral.api import Acknowledgement, Cordon, State
+from corral.api import Acknowledgement, Cordon, Demand, State
 from corral.client import Corral, NotFound, Unreachable
 from corral.reservation import ReservationState
 from tests.patience import PATIENCE_SECONDS
 from tests.workflows.providers import PROVIDER, Watched
 from tests.workflows.reservation_scenarios import a_fast_book
 from tests.workflows.reservation_scenarios import a_spec as a_reservation
-from tests.workflows.scenarios import until_accepted, until_state
+from tests.workflows.scenarios import until_accepted, until_calls, until_state
 from tests.workflows.stage import a_record, open_stage
 
 CANCELLED = Acknowledgement(state=State.CANCELLED, message="done: cancel")
@@ -57,6 +61,35 @@ class _Dropping(OutboundInterceptor):
         raise RPCError("the update was dropped", RPCStatusCode.FAILED_PRECONDITION, b"")
 
 
+class BusyOnce(Interceptor):
+    """Takes nothing the first time, as Temporal does while a workflow goes on in a new run."""
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _Busy(next)
+
+
+class _Busy(OutboundInterceptor):
+    def __init__(self, next: OutboundInterceptor) -> None:
+        super().__init__(next)
+        self.refused: list[str] = []
+
+    async def start_workflow_update(self, input: StartWorkflowUpdateInput) -> WorkflowUpdateHandle[Any]:
+        self._refuse_once(input.update)
+        return await super().start_workflow_update(input)
+
+    async def signal_workflow(self, input: SignalWorkflowInput) -> None:
+        self._refuse_once(input.signal)
+        await super().signal_workflow(input)
+
+    def _refuse_once(self, what: str) -> None:
+        if what not in self.refused:
+            self.refused.append(what)
+            busy = ResourceExhaustedFailure(cause=ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW)
+            status = GrpcStatus(code=RPCStatusCode.RESOURCE_EXHAUSTED, message="workflow is closing")
+            status.details.add().Pack(busy)
+            raise RPCError(status.message, RPCStatusCode.RESOURCE_EXHAUSTED, status.SerializeToString())
+
+
 async def it_ends_otherwise(_: str) -> None:
     """Nothing was done of what was dropped."""
 
@@ -80,6 +113,20 @@ async def test_what_is_asked_of_a_reservation_and_was_dropped_is_asked_again(tem
         assert (await corral.reserve(spec)).state is ReservationState.PLANNED
         assert (await corral.cancel_reservation(spec.id, key="k")).state is ReservationState.CANCELLED
         assert drops.dropped == {None, "cancel/k"}
+
+
+async def test_what_a_workload_is_asked_and_told_while_it_goes_on_in_a_new_run_is_not_lost(temporal: str) -> None:
+    record = a_record(State.WAITING)
+    client = await Client.connect(temporal, data_converter=pydantic_data_converter)
+    hasty = await Client.connect(temporal, data_converter=pydantic_data_converter, interceptors=[BusyOnce()])
+    async with open_stage(client, name="closing") as stage:
+        await stage.begins(record)
+        await until_state(record, State.WAITING)
+        corral = Corral(hasty, "closing")
+        assert (await corral.reprioritize(record.id, 3, key="k")).message == "done: reprioritize"
+        await corral.tell_demand(record.id, Demand(value=2), key="noon")
+        await until_calls(record, ["admit", "reprioritize", "demand"])
+        await client.get_workflow_handle(wire.workload_workflow_id(record.id)).terminate("the test is over")
 
 
 async def test_what_ends_while_it_is_asked_for_something_has_ended(temporal: str) -> None:
