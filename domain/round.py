@@ -203,8 +203,7 @@ def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Ex
     """The gate that is closed, the leaving work that is waited for, or the rule that stopped the nearest candidate."""
     if (gate := why_not_yet(workload, facts)) is not None:
         return gate
-    ranks = open_ranks(workload, facts)
-    findings = [finding for rank in ranks for request in rank for finding in findings_of(request, world)]
+    ranks, findings = open_ranks(workload, facts), findings_about(workload, world, facts)
     if later is not world and fits_somewhere(ranks, later):
         return waiting_for_victims(findings, facts.now)
     if facts.arrivals and fits_somewhere(ranks, later, ARRIVAL_FILTERS):
@@ -217,9 +216,7 @@ def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Ex
 
 def why_awaits(workload: Waiting, world: World, facts: Facts) -> Explanation:
     """What others will leave is kept for the workload: what keeps it from starting before."""
-    ranks = open_ranks(workload, facts)
-    findings = [finding for rank in ranks for request in rank for finding in findings_of(request, world)]
-    return waiting_for_victims(findings, facts.now)
+    return waiting_for_victims(findings_about(workload, world, facts), facts.now)
 
 
 def _awaited(ranks: Iterable[Iterable[Request]], world: World, facts: Facts) -> list[Provisioning]:
@@ -227,6 +224,11 @@ def _awaited(ranks: Iterable[Iterable[Request]], world: World, facts: Facts) -> 
     accepted = {supply for rank in ranks for request in rank for supply in sift(request, world, ARRIVAL_FILTERS).classes}
     nodes = ((arrival, arrival.pool.node) for arrival in facts.arrivals)
     return [arrival for arrival, node in nodes if (node.provider, node.region, node.sku) in accepted]
+
+
+def findings_about(workload: Waiting, world: World, facts: Facts) -> list[Finding]:
+    """What every supply says to all requests of a workload that are open."""
+    return [finding for rank in open_ranks(workload, facts) for request in rank for finding in findings_of(request, world)]
 
 
 def findings_of(request: Request, world: World) -> list[Finding]:

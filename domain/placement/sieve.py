@@ -82,7 +82,7 @@ def surely_too_small(gang: Gang, nodes: Nodes) -> bool:
 
 
 def are_too_small(least: Outline, parts: tuple[Stock, ...]) -> bool:
-    """The same of stocks."""
+    """Whether these stocks together are surely too small for a gang with this outline; remembered by the first of them."""
     key = least if len(parts) == 1 else (least, parts[1:])
     if (known := parts[0].remembered.get(key)) is None:
         known = parts[0].remembered[key] = _is_too_small(least, parts)
