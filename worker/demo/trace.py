@@ -78,7 +78,7 @@ def replay(file: Path) -> Scenario:
         title=title,
         clock_speed=speed,
         fleet=_fleet(nodes),
-        queues=_queues(window, nodes * NODE_ACCELERATORS),
+        queues=queues_of(window, nodes * NODE_ACCELERATORS, _cut),
         arrivals=tuple(_arrival(number, job, window[0].at) for number, job in enumerate(window)),
         notes=(
             f"Replayed are {len(window)} consecutive arrivals with their gaps: of all such stretches within "
@@ -201,8 +201,8 @@ def busiest_window(jobs: Sequence[Job], size: int = WINDOW_JOBS, seconds: float 
 def _arrival(number: int, job: Job, begin: datetime) -> Arrival:
     spec = WorkloadSpec(
         id=f"job-{number:03d}",
-        queue=_queue(job.cluster),
-        groups=(_gang(job.accelerators),),
+        queue=queue_of(job.cluster),
+        groups=(gang(job.accelerators),),
         targets=(Target(skus=(SKU,)),),
         parameters=behaviour(max(1, round(_cut(job)))),
         retries=3,
@@ -210,7 +210,7 @@ def _arrival(number: int, job: Job, begin: datetime) -> Arrival:
     return Arrival((job.at - begin).total_seconds(), "trace", spec)
 
 
-def _gang(accelerators: int) -> ReplicaGroup:
+def gang(accelerators: int) -> ReplicaGroup:
     """As few equal replicas as fit on nodes; single accelerators where there are no such."""
     replicas = math.ceil(accelerators / NODE_ACCELERATORS)
     if accelerators % replicas:
@@ -252,10 +252,11 @@ def _fleet(nodes: int) -> FleetFile:
     return FleetFile(providers=(SimulatedEntry(name="sim", kind="simulated", regions=(region,)),))
 
 
-def _queues(window: Sequence[Job], accelerators: int) -> QueueTree:
+def queues_of(jobs: Sequence[Job], accelerators: int, seconds: Callable[[Job], float]) -> QueueTree:
+    """A queue for each cluster that owns a part of so many accelerators by its work, and lends it."""
     work: dict[str, float] = defaultdict(float)
-    for job in window:
-        work[_queue(job.cluster)] += job.accelerators * _cut(job)
+    for job in jobs:
+        work[queue_of(job.cluster)] += job.accelerators * seconds(job)
     nominal = _shares(work, accelerators)
     leaves = (
         QueueSpec(name=name, parent=COHORT, quotas=(QuotaSpec(sku=SKU, nominal=nominal[name]),)) for name in sorted(nominal)
@@ -263,7 +264,8 @@ def _queues(window: Sequence[Job], accelerators: int) -> QueueTree:
     return QueueTree(queues=(QueueSpec(name=COHORT), *leaves))
 
 
-def _queue(cluster: str) -> str:
+def queue_of(cluster: str) -> str:
+    """The queue that a cluster becomes."""
     return f"cluster-{cluster}"
 
 
