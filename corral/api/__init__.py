@@ -16,7 +16,17 @@ from corral.api.adjustment import (
 from corral.api.dataset import Catalogue, Dataset, DatasetStatus
 from corral.api.demand import Autoscale, Demand, DemandSource, Following
 from corral.api.evacuation import EvacuationForecast, EvacuationMove, EvacuationOrder, EvacuationState, EvacuationStatus
-from corral.api.explanation import BudgetChange, Evidence, Explanation, Fix, FixKind, QuotaChange, Reason
+from corral.api.explanation import (
+    BudgetChange,
+    Evidence,
+    Explanation,
+    Fix,
+    FixKind,
+    FixSearch,
+    QuotaChange,
+    Reason,
+    UserLimitChange,
+)
 from corral.api.fleet import (
     ClusterNote,
     ClusterStatus,
@@ -117,6 +127,7 @@ __all__ = [
     "ExtendRuntime",
     "Fix",
     "FixKind",
+    "FixSearch",
     "FleetStatus",
     "Following",
     "Fungibility",
@@ -168,6 +179,7 @@ __all__ = [
     "ToldDemand",
     "Topology",
     "UserLimit",
+    "UserLimitChange",
     "WakeUp",
     "Where",
     "WithinQueue",

@@ -6,8 +6,10 @@ from typing import Annotated
 
 from pydantic import Field, StrictInt
 
+from corral.api.demand import Autoscale
 from corral.api.model import Identifier, Model
-from corral.api.workload import SlaTier, Target, Topology
+from corral.api.queue import UserLimit
+from corral.api.workload import ReplicaGroup, SlaTier, Target, Topology
 
 
 class Reason(StrEnum):
@@ -101,6 +103,7 @@ class FixKind(StrEnum):
     WAIT = "wait"
     RAISE_QUOTA = "raise-quota"
     RAISE_BUDGET = "raise-budget"
+    RAISE_USER_LIMIT = "raise-user-limit"
     OPEN_QUEUE = "open-queue"
     UNCORDON = "uncordon"
     STOP_OTHERS = "stop-others"
@@ -124,12 +127,28 @@ class BudgetChange(Model):
     amount: Annotated[StrictInt, Field(ge=1)]
 
 
+class UserLimitChange(Model):
+    """A limit that a queue sets its user from then on, in the place of the one that it has for the same user."""
+
+    queue: Identifier
+    limit: UserLimit
+
+
+class FixSearch(StrEnum):
+    """How a search for fixes ended."""
+
+    COMPLETE = "complete"
+    """Every kind of change was tried, until enough were found that help."""
+    CUT_SHORT = "cut-short"
+    """The trials or the time that a search may take ran out before."""
+
+
 class Fix(Model):
     """A smallest change that would start a waiting workload now (or, when it waits, then); `cost` is in dollars.
 
-    What is set is to be done, all of it: a target to add, a topology instead of the present one, taints to tolerate, a
-    protection to give up, a tier, a priority, seconds to wait, quota and budgets to raise, queues to open, nodes to put back,
-    workloads to stop.
+    What is set is to be done, all of it: a target to add; a topology, replica groups, a fewest number of replicas or rules of
+    an endpoint instead of the present ones; taints to tolerate, a protection to give up, a tier, a priority, seconds to wait;
+    quota, budgets and limits of users to raise, queues to open, nodes to put back, workloads to stop.
     `victims` is left empty for whoever may not know them.
     """
 
@@ -138,6 +157,9 @@ class Fix(Model):
     cost: float
     target: Target | None = None
     topology: Topology | None = None
+    groups: tuple[ReplicaGroup, ...] = ()
+    minimum_replicas: int | None = None
+    autoscale: Autoscale | None = None
     tolerations: tuple[str, ...] = ()
     preemptible: bool | None = None
     tier: SlaTier | None = None
@@ -145,6 +167,7 @@ class Fix(Model):
     wait_seconds: int | None = None
     quotas: tuple[QuotaChange, ...] = ()
     budgets: tuple[BudgetChange, ...] = ()
+    user_limits: tuple[UserLimitChange, ...] = ()
     queues: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     victims: tuple[str, ...] = ()
@@ -160,6 +183,8 @@ class Explanation(Model):
     message: str
     evidence: tuple[Evidence, ...] = ()
     fixes: tuple[Fix, ...] = ()
+    fix_search: FixSearch | None = None
+    """How the search for them ended, where somebody asked for one; without fixes it says whether there may yet be any."""
     position: int | None = None
     """1 is next in the workload's queue; none when it does not wait."""
     round_id: int | None = None

@@ -11,6 +11,7 @@ from corral.api import (
     EvacuationForecast,
     EvacuationMove,
     Explanation,
+    FixSearch,
     FleetStatus,
     Following,
     Moment,
@@ -135,8 +136,24 @@ def explanation(status: WorkloadStatus) -> Page:
         nothing = {"Message": "neither waits nor was refused, and has not failed"}
         rest = _facts_of_next_place(status.next_where) | _facts_of_following(status.following)
         return (card(facts | nothing | rest),)
-    reasons = card(facts | _facts_of_reason(told) | {"As of": _moment(told)} | _facts_of_following(status.following))
+    reasons = card(
+        facts
+        | _facts_of_reason(told)
+        | _facts_of_search(told)
+        | {"As of": _moment(told)}
+        | _facts_of_following(status.following)
+    )
     return (reasons, *([_evidence(told)] if told.evidence else ()), *([_fixes(told)] if told.fixes else ()))
+
+
+NO_FIX = {
+    FixSearch.COMPLETE: "none: no change that Corral tries would start it as things are",
+    FixSearch.CUT_SHORT: "none found in the trials and the seconds that a search may take; there may be some",
+}
+
+
+def _facts_of_search(told: Explanation) -> dict[str, object]:
+    return {} if told.fixes or told.fix_search is None else {"Fixes": NO_FIX[told.fix_search]}
 
 
 def _moment(told: Explanation) -> str | None:

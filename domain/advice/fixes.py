@@ -1,20 +1,32 @@
 """Fixes: the cheapest smallest changes that would start a waiting workload, each tried before it is offered."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain, islice, takewhile
 
-from corral.api import Explanation, Fix, FixKind, QuotaChange, Reason
+from corral.api import Explanation, Fix, FixKind, FixSearch, QuotaChange, Reason
 from corral.policy import Exactness
-from domain.advice.of_operators import every_node_back, more_budget, more_quota, nodes_back, open_queues, stops
+from domain.advice.of_operators import (
+    every_node_back,
+    higher_user_limits,
+    more_budget,
+    more_quota,
+    nodes_back,
+    open_queues,
+    stops,
+)
 from domain.advice.of_owners import (
     closer_together,
     fewer_replicas,
+    half_as_many,
+    less_beside,
+    less_choosy,
     less_protection,
     other_targets,
     patience,
     precedence,
+    smaller_replicas,
     tolerations,
     wider_topology,
 )
@@ -25,9 +37,6 @@ from domain.isolation import schedule_around, with_turns_for
 from domain.snapshot import Snapshot
 
 MOST_FIXES = 3
-
-MOST_RIGHTS = 2
-"""So many rights are tried together, and with them what may become possible by that."""
 
 
 def explained_now(workload_id: str, snapshot: Snapshot, now: datetime, *, go_on: GoOn = for_ever) -> Explanation | None:
@@ -40,20 +49,35 @@ def explained_now(workload_id: str, snapshot: Snapshot, now: datetime, *, go_on:
     line = [id for id in waits if specs[id].queue == specs[workload_id].queue]
     aside = {id for id, said in waits.items() if said.reason is Reason.INTERNAL_ERROR}
     decidable = with_turns_for([workload for workload in snapshot.waiting if workload.id not in aside], snapshot)
-    fixes = () if workload_id in aside else cheapest_fixes(workload_id, decidable, now, go_on=go_on)
-    return waits[workload_id].model_copy(update={"fixes": fixes, "position": line.index(workload_id) + 1})
+    found = None if workload_id in aside else search(workload_id, decidable, now, go_on=go_on)
+    advice = {} if found is None else {"fixes": found.fixes, "fix_search": found.ended}
+    return waits[workload_id].model_copy(update={**advice, "position": line.index(workload_id) + 1})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search for fixes has found, the cheapest first, and how it ended."""
+
+    fixes: tuple[Fix, ...]
+    ended: FixSearch
 
 
 def cheapest_fixes(
     workload_id: str, snapshot: Snapshot, now: datetime, most: int = MOST_FIXES, *, go_on: GoOn = for_ever
 ) -> tuple[Fix, ...]:
     """The cheapest changes that start the workload, each found true by deciding the changed pool."""
+    return search(workload_id, snapshot, now, most, go_on=go_on).fixes
+
+
+def search(workload_id: str, snapshot: Snapshot, now: datetime, most: int = MOST_FIXES, *, go_on: GoOn = for_ever) -> Found:
+    """The same, and whether nothing was left untried: a right is tried only where no single change is enough."""
     workload = next(workload for workload in snapshot.waiting if workload.id == workload_id)
     question = Question(workload, decided_fast(snapshot), now, Trials.for_pool(snapshot, go_on))
-    for rights in range(MOST_RIGHTS + 1):
-        if found := tuple(islice(_proven(_offers(question, rights, FINDERS), question), most)):
-            return found
-    return ()
+    found: tuple[Fix, ...] = ()
+    for rights, finders in STAGES:
+        if found := tuple(islice(_proven(_offers(question, rights, finders), question), most)):
+            break
+    return Found(found, FixSearch.CUT_SHORT if question.trials.are_over else FixSearch.COMPLETE)
 
 
 def decided_fast(snapshot: Snapshot) -> Snapshot:
@@ -111,7 +135,9 @@ def _cheapness(fix: Fix) -> tuple[float, str, str]:
 
 FINDERS: tuple[Finder, ...] = (
     other_targets,
+    less_choosy,
     fewer_replicas,
+    less_beside,
     wider_topology,
     closer_together,
     tolerations,
@@ -120,11 +146,15 @@ FINDERS: tuple[Finder, ...] = (
     patience,
     more_quota,
     more_budget,
+    higher_user_limits,
     open_queues,
     nodes_back,
     stops,
 )
 """One finder a kind of change."""
+
+LAST_RESORTS: tuple[Finder, ...] = (smaller_replicas,)
+"""Changes of what a replica is, which its program may not bear: told where none of the changes before is enough."""
 
 NEXT: tuple[Finder, ...] = (fewer_replicas, patience, more_quota, nodes_back, stops)
 """What may become possible with a right."""
@@ -133,10 +163,17 @@ RIGHTS: tuple[Finder, ...] = (
     precedence,
     more_quota,
     more_budget,
+    higher_user_limits,
     open_queues,
     less_protection,
     other_targets,
+    less_choosy,
     tolerations,
+    wider_topology,
     every_node_back,
+    half_as_many,
 )
 """Changes that alone may do nothing, because something else is short as well."""
+
+STAGES: tuple[tuple[int, tuple[Finder, ...]], ...] = ((0, FINDERS), (1, NEXT), (0, LAST_RESORTS), (2, NEXT))
+"""What is tried after the other until something helps: so many rights together, and with them what becomes possible by that."""

@@ -3,19 +3,35 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from corral.api import WHOLE, BudgetChange, BudgetUnit, Fix, FixKind, QueueSpec, QuotaChange, Reason, StopPolicy
+from corral.api import (
+    WHOLE,
+    BudgetChange,
+    BudgetUnit,
+    Fix,
+    FixKind,
+    QueueSpec,
+    QuotaChange,
+    Reason,
+    StopPolicy,
+    UserLimit,
+    UserLimitChange,
+)
 from domain.advice.question import HOUR, PERMISSION, Question, first_that_helps, prices, short_budgets
 from domain.advice.whatif import applied
 from domain.explanation.wording import amount
 from domain.pool.fleet import Amount, Health
 from domain.pool.workload import Active
 from domain.quota.budgets import ONE, called
+from domain.quota.limits import NOTHING, Held
 from domain.quota.tree import QuotaTree
 from domain.worlds.request import Request
 from domain.worlds.world import World
 
 RESTART_SECONDS = 600
 """What a stop costs beside lost work and grace: until the work is back in line, placed and restored."""
+SET_ASIDE = frozenset({Health.CORDONED, Health.DRAINING})
+"""What operators did to nodes, and may undo."""
+
 MOST_DROPPED = 24
 """So many victims, the dearest, are looked at for whether one could do without."""
 
@@ -99,6 +115,43 @@ def _raise_budgets(question: Question, changes: Sequence[BudgetChange]) -> Fix:
     )
 
 
+def higher_user_limits(question: Question) -> Iterator[Fix]:
+    """Let its user have what it asks for beside what that one has, in each queue up to the root that allows less."""
+    spec, held = question.workload.spec, World.of(question.snapshot, question.facts.tree).usage.users
+    found = ((queue, limit, held.get((queue, spec.user), NOTHING)) for queue, limit in question.facts.tree.limits_on(spec))
+    raised = [(queue, limit, _enough(question, limit, has)) for queue, limit, has in found]
+    changes = [(queue, limit, higher) for queue, limit, higher in raised if _is_higher(higher, limit)]
+    if changes:
+        more = max(((higher.accelerators or 0) - (limit.accelerators or 0) for _, limit, higher in changes), default=0)
+        yield Fix(
+            kind=FixKind.RAISE_USER_LIMIT,
+            message="let " + " and ".join(_limit_in_words(*change) for change in changes),
+            cost=question.dollars(PERMISSION * question.price, max(1, more) * WHOLE),
+            user_limits=tuple(UserLimitChange(queue=queue, limit=higher) for queue, _, higher in changes),
+        )
+
+
+def _enough(question: Question, limit: UserLimit, has: Held) -> UserLimit:
+    """The limit that allows the workload too, for its user alone where that one is known by name."""
+    user = question.workload.spec.user
+    accelerators = None if limit.accelerators is None else max(limit.accelerators, -(-(has.milli + question.milli) // WHOLE))
+    running = None if limit.running is None else max(limit.running, has.workloads + 1)
+    return UserLimit(user=user, accelerators=accelerators, running=running)
+
+
+def _is_higher(higher: UserLimit, limit: UserLimit) -> bool:
+    return (higher.accelerators, higher.running) != (limit.accelerators, limit.running)
+
+
+def _limit_in_words(queue: str, limit: UserLimit, higher: UserLimit) -> str:
+    numbers = (
+        ("have", "accelerators", higher.accelerators, limit.accelerators),
+        ("run", "workloads", higher.running, limit.running),
+    )
+    said = (f"{verb} {most} {of} instead of {before}" for verb, of, most, before in numbers if most != before)
+    return f"{higher.user or 'whoever names no user'} {' and '.join(said)} in queue {queue}"
+
+
 def open_queues(question: Question) -> Iterator[Fix]:
     """Open the queues on the way to the root that are stopped."""
     path = question.facts.tree.paths[question.workload.spec.queue]
@@ -128,7 +181,7 @@ def every_node_back(question: Question) -> Iterator[Fix]:
 
 
 def _cordoned(question: Question) -> list[str]:
-    return sorted({node.id for node in question.acceptable if node.health is Health.CORDONED})
+    return sorted({node.id for node in question.acceptable if node.health in SET_ASIDE})
 
 
 def _uncordon(question: Question, nodes: Sequence[str]) -> Fix:

@@ -1,10 +1,11 @@
 """What the owner of a workload can change so that it starts."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
-from corral.api import WHOLE, Fix, FixKind, Spread, Target, Topology
+from corral.api import WHOLE, Autoscale, Fix, FixKind, ReplicaGroup, Spread, Target, Topology, WorkloadTerms
 from domain.advice.question import (
     HOUR,
     INCONVENIENCE,
@@ -17,8 +18,8 @@ from domain.advice.question import (
     short_budgets,
 )
 from domain.advice.whatif import expected_end
-from domain.explanation.wording import moment
-from domain.pool.fleet import Node
+from domain.explanation.wording import moment, so_many_replicas
+from domain.pool.fleet import NODE_LEVEL, Amount, Node
 from domain.pool.standing import TIERS
 from domain.pool.workload import Active
 from domain.worlds.request import Request, requests
@@ -65,68 +66,232 @@ def _add_target(question: Question, request: Request, target: Target, fields: Se
     )
 
 
+def less_choosy(question: Question) -> Iterator[Fix]:
+    """Let a group that names SKUs, levels or labels of its own sit on nodes without them."""
+    groups = question.workload.spec.groups
+    for group in groups:
+        left = {name: {key: of for key, of in group.nodes.items() if key != name} for name in group.nodes}
+        given: list[tuple[str, dict[str, object]]] = [(name, {"nodes": others}) for name, others in left.items()]
+        given += [("SKU", {"skus": ()})] if group.skus else []
+        given += [(" and ".join((*group.nodes, "SKU")), {"nodes": {}, "skus": ()})] if group.skus and group.nodes else []
+        for name, update in given:
+            yield Fix(
+                kind=FixKind.ADD_TARGET,
+                message=f"accept any {name}{_for(group, groups)}",
+                cost=question.dollars(INCONVENIENCE * (name.count(" and ") + 1)),
+                groups=_instead(groups, group, update),
+            )
+
+
+def _for(group: ReplicaGroup, groups: Sequence[ReplicaGroup]) -> str:
+    return f" for group {group.name}" if len(groups) > 1 else ""
+
+
+def _instead(groups: Sequence[ReplicaGroup], group: ReplicaGroup, update: Mapping[str, object]) -> tuple[ReplicaGroup, ...]:
+    return tuple(each.model_copy(update=update) if each is group else each for each in groups)
+
+
 def fewer_replicas(question: Question) -> Iterator[Fix]:
-    """Ask for as many replicas of the first group as would start; fewer fit wherever more do."""
-    if len(question.workload.spec.groups) > 1 or question.workload.spec.tasks is not None:
-        return
-    for request in question.open_requests:
-        fewest = request.gang.shapes[0].minimum
-        offers = [_with_replicas(question, request, count) for count in range(fewest - 1, 0, -1)]
+    """Ask for as many replicas of a group, or of all groups together, as would start; fewer fit wherever more do."""
+    for offers in _fewer(question):
         if (most := first_that_helps(offers, question.may_start_with)) is not None:
             yield most
 
 
+def half_as_many(question: Question) -> Iterator[Fix]:
+    """Ask for a half of the replicas, a quarter and so on, whether or not that alone is of any use."""
+    for offers in _fewer(question):
+        yield from (offers[len(offers) - 2**power] for power in reversed(range(len(offers).bit_length())))
+
+
+def _fewer(question: Question) -> Iterator[list[Fix]]:
+    """Ways to ask for fewer replicas, each one by one down to a single replica."""
+    spec = question.workload.spec
+    first, *others = spec.groups
+    if spec.minimum_replicas is not None:
+        yield [_with_fewest(question, fewest) for fewest in range(spec.minimum_replicas - 1, 0, -1)]
+    if spec.tasks is not None:
+        return
+    if spec.autoscale is not None:
+        yield [_with_minimum(question, first, spec.autoscale, count) for count in range(first.fewest - 1, 0, -1)]
+    else:
+        for request in question.open_requests:
+            fewest = request.gang.shapes[0].minimum
+            yield [_with_replicas(question, request, count) for count in range(fewest - 1, 0, -1)]
+    for group in others:
+        yield [_with_fewer_of(question, group, count) for count in range(group.fewest - 1, 0, -1)]
+
+
+def _so_many(count: int, instead_of: int) -> str:
+    return f"ask for {count} replicas instead of {instead_of}" if count > 1 else "ask for 1 replica"
+
+
 def _with_replicas(question: Question, request: Request, count: int) -> Fix:
-    shape = request.gang.shapes[0]
-    missing = (shape.minimum - count) * shape.milli
+    shape, groups = request.gang.shapes[0], question.workload.spec.groups
     return Fix(
         kind=FixKind.ASK_FOR_LESS,
-        message=f"ask for {count} replicas instead of {shape.minimum}" if count > 1 else "ask for 1 replica",
-        cost=question.dollars(question.price, missing),
+        message=_so_many(count, shape.minimum) + _for(groups[0], groups),
+        cost=question.dollars(question.price, (shape.minimum - count) * shape.milli),
         target=request.target.model_copy(update={"count": count, "after_seconds": 0}),
     )
 
 
-def wider_topology(question: Question) -> Iterator[Fix]:
-    """Require a wider level, or none at all; the wish for the narrow one stays."""
-    topology = question.workload.spec.topology
-    if topology.required is None:
+def _with_fewer_of(question: Question, group: ReplicaGroup, count: int) -> Fix:
+    groups = question.workload.spec.groups
+    return Fix(
+        kind=FixKind.ASK_FOR_LESS,
+        message=_so_many(count, group.fewest) + _for(group, groups),
+        cost=question.dollars(question.price, (group.fewest - count) * group.milli),
+        groups=_instead(groups, group, {"count": count, "minimum": None}),
+    )
+
+
+def _with_minimum(question: Question, first: ReplicaGroup, rules: Autoscale, count: int) -> Fix:
+    return Fix(
+        kind=FixKind.ASK_FOR_LESS,
+        message=f"let it shrink to {so_many_replicas(count)} instead of {first.fewest}",
+        cost=question.dollars(question.price, (first.fewest - count) * first.milli),
+        groups=_instead(question.workload.spec.groups, first, {"minimum": count}),
+        autoscale=rules.model_copy(update={"minimum": count}),
+    )
+
+
+def _with_fewest(question: Question, fewest: int) -> Fix:
+    spec = question.workload.spec
+    before = spec.minimum_replicas or 0
+    return Fix(
+        kind=FixKind.ASK_FOR_LESS,
+        message=f"be content with {so_many_replicas(fewest)} of all groups together instead of {before}",
+        cost=question.dollars(question.price, (before - fewest) * min(group.milli for group in spec.groups)),
+        minimum_replicas=fewest,
+    )
+
+
+def less_beside(question: Question) -> Iterator[Fix]:
+    """Ask for less cpu or memory beside the accelerators of a replica, in sixteenths: for as much as would start."""
+    groups = question.workload.spec.groups
+    nothing = tuple(group.model_copy(update={"cpu_milli": 0, "memory_mib": 0}) for group in groups)
+    if nothing == groups or not question.may_start_with(_smaller(question, "ask for no cpu and memory", nothing)):
         return
-    levels = sorted({_levels_above(node, topology.required) for node in question.acceptable}, key=len, reverse=True)
-    for steps, level in enumerate((*reversed(levels[0] if levels else ()), None), start=1):
-        where = f"in one {level}" if level else "anywhere in one region"
-        yield Fix(
-            kind=FixKind.WIDEN_TOPOLOGY,
-            message=f"require it {where} instead of in one {topology.required}",
-            cost=question.dollars(INCONVENIENCE * steps),
-            topology=topology.model_copy(update={"required": level, "preferred": topology.preferred or topology.required}),
-        )
+    for group in groups:
+        ways = [
+            [_with_less_cpu(question, group, part) for part in range(PARTS - 1, -1, -1) if group.cpu_milli],
+            [_with_less_memory(question, group, part) for part in range(PARTS - 1, -1, -1) if group.memory_mib],
+        ]
+        for offers in ways:
+            if (most := first_that_helps(offers, question.may_start_with)) is not None:
+                yield most
+
+
+PARTS = 16
+
+
+def _with_less_cpu(question: Question, group: ReplicaGroup, part: int) -> Fix:
+    groups, cpu = question.workload.spec.groups, group.cpu_milli * part // PARTS
+    message = f"ask for {cpu / 1000:g} cpu a replica instead of {group.cpu_milli / 1000:g}{_for(group, groups)}"
+    return _smaller(question, message, _instead(groups, group, {"cpu_milli": cpu}))
+
+
+def _with_less_memory(question: Question, group: ReplicaGroup, part: int) -> Fix:
+    groups, memory = question.workload.spec.groups, group.memory_mib * part // PARTS
+    message = f"ask for {memory} MiB of memory a replica instead of {group.memory_mib}{_for(group, groups)}"
+    return _smaller(question, message, _instead(groups, group, {"memory_mib": memory}))
+
+
+def _smaller(question: Question, message: str, groups: tuple[ReplicaGroup, ...], milli: Amount = 0) -> Fix:
+    """The groups instead of the present ones, which need so much more in each replica."""
+    cost = question.dollars(INCONVENIENCE) + question.dollars(question.price, milli)
+    return Fix(kind=FixKind.ASK_FOR_LESS, message=message, cost=round(cost, 4), groups=groups)
+
+
+def smaller_replicas(question: Question) -> Iterator[Fix]:
+    """Ask for fewer whole accelerators in each replica of a group: for as many as would start."""
+    groups = question.workload.spec.groups
+    for group in groups:
+        whole = group.milli // WHOLE
+        offers = [_with_smaller(question, group, each) for each in range(whole - 1, 0, -1)]
+        if (most := first_that_helps(offers, question.may_start_with)) is not None:
+            yield most
+
+
+def _with_smaller(question: Question, group: ReplicaGroup, each: int) -> Fix:
+    groups, before = question.workload.spec.groups, group.milli // WHOLE
+    so_many = "1 accelerator" if each == 1 else f"{each} accelerators"
+    message = f"ask for {so_many} a replica instead of {before}{_for(group, groups)}"
+    missing = (before - each) * WHOLE * max(1, group.fewest)
+    return _smaller(question, message, _instead(groups, group, {"accelerators": each}), missing)
+
+
+# Where its replicas sit
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A topology that the workload asks for, whose it is in words, and which fields of a fix put another in its place."""
+
+    topology: Topology
+    whose: str
+    instead: Callable[[Topology], dict[str, object]]
+
+
+def _layouts(spec: WorkloadTerms) -> Iterator[Layout]:
+    yield Layout(spec.topology, "", lambda topology: {"topology": topology})
+    for group in spec.groups:
+        if group.topology is not None:
+            yield Layout(group.topology, _for(group, spec.groups), partial(_for_group, spec.groups, group))
+
+
+def _for_group(groups: Sequence[ReplicaGroup], group: ReplicaGroup, topology: Topology) -> dict[str, object]:
+    return {"groups": _instead(groups, group, {"topology": topology})}
+
+
+def wider_topology(question: Question) -> Iterator[Fix]:
+    """Require a wider level, of all replicas or of each slice, or none at all; the wish for the narrow one stays."""
+    for layout in _layouts(question.workload.spec):
+        topology = layout.topology
+        for steps, (level, where) in enumerate(_wider(question, topology.required), start=1):
+            required = {"required": level, "preferred": topology.preferred or topology.required}
+            message = f"require it {where} instead of in one {topology.required}{layout.whose}"
+            yield _looser(question, layout, message, required, steps)
+        for steps, (level, where) in enumerate(_wider(question, topology.slice_level), start=1):
+            slices = {"slice_level": level, "slice_size": topology.slice_size if level else None}
+            message = f"require slices {where} instead of in one {topology.slice_level}{layout.whose}"
+            yield _looser(question, layout, message, slices, steps)
+
+
+def _wider(question: Question, level: str | None) -> Iterator[tuple[str | None, str]]:
+    """The levels above one, from near to far, with where they let replicas sit in words; the last is none at all."""
+    if level is not None:
+        above = max((_levels_above(node, level) for node in question.acceptable), key=len, default=())
+        yield from ((name, f"in one {name}") for name in reversed(above))
+        yield None, "anywhere in one region"
+
+
+def _looser(question: Question, layout: Layout, message: str, update: Mapping[str, object], steps: int = 1) -> Fix:
+    """The layout with these changes to its topology, so many levels wider."""
+    said = {"kind": FixKind.WIDEN_TOPOLOGY, "message": message, "cost": question.dollars(INCONVENIENCE * steps)}
+    return Fix.model_validate({**said, **layout.instead(layout.topology.model_copy(update=update))})
 
 
 def closer_together(question: Question) -> Iterator[Fix]:
     """Let more replicas sit in one domain than the spread allows: as few more as are enough."""
-    topology = question.workload.spec.topology
-    spread = topology.spread
-    if spread is None or spread.worth is not None:
-        return
-    largest = max(shape.count for request in question.open_requests for shape in request.gang.shapes)
-    offers = [_closer(question, topology, spread, maximum) for maximum in range(spread.maximum + 1, largest + 1)]
-    if (least := first_that_helps(offers, question.may_start_with)) is not None:
-        yield least
+    for layout in _layouts(question.workload.spec):
+        spread = layout.topology.spread
+        if spread is None or spread.worth is not None:
+            continue
+        largest = max(shape.count for request in question.open_requests for shape in request.gang.shapes)
+        offers = [_closer(question, layout, spread, maximum) for maximum in range(spread.maximum + 1, largest + 1)]
+        if (least := first_that_helps(offers, question.may_start_with)) is not None:
+            yield least
 
 
-def _closer(question: Question, topology: Topology, spread: Spread, maximum: int) -> Fix:
-    wider = spread.model_copy(update={"maximum": maximum})
-    return Fix(
-        kind=FixKind.WIDEN_TOPOLOGY,
-        message=f"let {maximum} replicas sit in one {spread.level} instead of {spread.maximum}",
-        cost=question.dollars(INCONVENIENCE),
-        topology=topology.model_copy(update={"spread": wider}),
-    )
+def _closer(question: Question, layout: Layout, spread: Spread, maximum: int) -> Fix:
+    message = f"let {maximum} replicas sit in one {spread.level} instead of {spread.maximum}{layout.whose}"
+    return _looser(question, layout, message, {"spread": spread.model_copy(update={"maximum": maximum})})
 
 
 def _levels_above(node: Node, level: str) -> tuple[str, ...]:
-    names = [name for name, _ in node.topology]
+    names = [*(name for name, _ in node.topology), NODE_LEVEL]
     return tuple(names[: names.index(level)]) if level in names else ()
 
 
@@ -171,7 +336,9 @@ def precedence(question: Question) -> Iterator[Fix]:
 
 
 def patience(question: Question) -> Iterator[Fix]:
-    """Wait until targets open, work is expected to end, a protection is over or a grant begins: the first time that helps.
+    """Wait until targets open, work is expected to end, a protection is over, a grant begins or a stop is allowed again.
+
+    That is the first time that helps.
 
     What a budget gives back helps from then on, whereas by the last of all moments a grant may have ended: where that one
     does not help, budgets are asked about alone.
@@ -200,6 +367,8 @@ def _moments(question: Question) -> Iterator[datetime]:
         for row in queue.quotas:
             yield from (moment for moment in (row.valid_from, row.valid_until) if moment is not None)
     yield from (booking.closes_at for booking in question.snapshot.bookings)
+    for budget in facts.policy.limits.disruption_budgets:
+        yield from (stop.at + timedelta(seconds=budget.period_seconds) for stop in question.snapshot.stops)
     for active in question.snapshot.active:
         yield from _moments_of(active, question)
     yield from _moments_of_budgets(question)

@@ -80,14 +80,15 @@ class Question:
     snapshot: Snapshot
     now: datetime
     trials: Trials
-    tried: dict[Fix, bool] = field(default_factory=dict)
+    tried: dict[str, bool] = field(default_factory=dict)
+    """By the fix in JSON: what groups ask for cannot be hashed."""
 
     def may_start_with(self, fix: Fix) -> bool:
         """Whether a round about it alone would start the workload after the fix: a quick look; no when no trial is left."""
-        if fix not in self.tried:
+        if (known := fix.model_dump_json(exclude_defaults=True)) not in self.tried:
             alone = replace(self.snapshot, waiting=(self.workload,))
-            self.tried[fix] = self.trials.take() and self._starts(fix, alone)
-        return self.tried[fix]
+            self.tried[known] = self.trials.take() and self._starts(fix, alone)
+        return self.tried[known]
 
     def starts_with(self, fix: Fix) -> bool:
         """Whether the next round, in which all others have their turns, would start the workload after the fix."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from corral.api import BudgetUnit, Fix, QueueSpec, QuotaChange, QuotaSpec, StopPolicy, WorkloadTerms
+from corral.api import BudgetUnit, Fix, QueueSpec, QuotaChange, QuotaSpec, StopPolicy, UserLimit, WorkloadTerms
 from domain.pool.fleet import Health, Node, Room
 from domain.pool.workload import Active, Waiting
 from domain.quota.budgets import spent_later
@@ -18,7 +18,7 @@ def applied(fix: Fix, workload_id: str, snapshot: Snapshot, now: datetime) -> tu
     and what of them comes back in time has come back.
     """
     changed = _change_spec(fix, workload_id, snapshot)
-    for change in (_raise_quota, _raise_budgets, _open_queues, _uncordon, _stop_others):
+    for change in (_raise_quota, _raise_budgets, _raise_user_limits, _open_queues, _uncordon, _stop_others):
         changed = change(fix, changed)
     if fix.wait_seconds is None:
         return changed, now
@@ -92,6 +92,9 @@ def followed(fix: Fix, spec: WorkloadTerms) -> WorkloadTerms:
     said = {
         "targets": (*spec.targets, fix.target) if fix.target else None,
         "topology": fix.topology,
+        "groups": fix.groups or None,
+        "minimum_replicas": fix.minimum_replicas,
+        "autoscale": fix.autoscale,
         "tolerations": (*spec.tolerations, *fix.tolerations) if fix.tolerations else None,
         "preemptible": fix.preemptible,
         "tier": fix.tier,
@@ -130,6 +133,20 @@ def _with_budgets(queue: QueueSpec, more: Mapping[tuple[str, int], int]) -> Queu
         for place, budget in enumerate(queue.budgets)
     )
     return queue.model_copy(update={"budgets": tuple(budgets)})
+
+
+def _raise_user_limits(fix: Fix, snapshot: Snapshot) -> Snapshot:
+    limits = {change.queue: change.limit for change in fix.user_limits}
+    if not limits:
+        return snapshot
+    return replace(snapshot, queues=tuple(_with_limit(queue, limits.get(queue.name)) for queue in snapshot.queues))
+
+
+def _with_limit(queue: QueueSpec, limit: UserLimit | None) -> QueueSpec:
+    if limit is None:
+        return queue
+    others = (each for each in queue.user_limits if each.user != limit.user)
+    return queue.model_copy(update={"user_limits": (*others, limit)})
 
 
 def _spent_by(then: datetime, snapshot: Snapshot, now: datetime) -> dict[tuple[str, int], int]:

@@ -14,6 +14,7 @@ from corral.api import (
     Dataset,
     Demand,
     EvacuationOrder,
+    FixSearch,
     Following,
     LostCluster,
     OperationChange,
@@ -307,6 +308,16 @@ def test_explain_shows_what_would_start_it_and_at_what_cost() -> None:
     lines = [line.split() for line in run(FakeCorral(), "explain", "w", "--names").stdout.splitlines()]
     assert ["wait", "5", "min", "$0.25", "-"] in lines
     assert ["stop", "1", "running", "workload", "$4.00", "guest"] in lines
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"), [(FixSearch.COMPLETE, "none: no change that Corral tries"), (FixSearch.CUT_SHORT, "there may be some")]
+)
+def test_explain_says_so_when_no_change_was_found_that_would_start_it(ended: FixSearch, said: str) -> None:
+    why = A_WAITING_WORKLOAD.explanation
+    assert why is not None
+    helpless = A_WAITING_WORKLOAD.model_copy(update={"explanation": why.model_copy(update={"fixes": (), "fix_search": ended})})
+    assert said in " ".join(run(FakeCorral(helpless), "explain", "w").stdout.split())
 
 
 def test_explain_says_so_when_there_is_nothing_to_explain() -> None:

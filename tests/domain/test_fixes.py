@@ -6,14 +6,44 @@ from typing import Any
 
 import pytest
 
-from corral.api import BudgetSpec, BudgetUnit, Fix, FixKind, QueueSpec, StopPolicy, Target
-from domain.advice.fixes import cheapest_fixes, explained_now, for_tenant
+from corral.api import (
+    Autoscale,
+    BudgetSpec,
+    BudgetUnit,
+    Fix,
+    FixKind,
+    FixSearch,
+    QueueSpec,
+    ReplicaGroup,
+    SlaTier,
+    Spread,
+    StopPolicy,
+    Target,
+    Topology,
+    UserLimit,
+    WorkloadSpec,
+)
+from corral.policy import DisruptionBudget, Limits
+from domain.advice.fixes import cheapest_fixes, explained_now, for_tenant, search
+from domain.advice.whatif import followed
 from domain.pool.fleet import Health, Node
 from domain.pool.workload import Active
 from domain.quota.budgets import ONE
+from domain.quota.disruption_budgets import ForcedStop
 from domain.round import who_starts
 from domain.snapshot import Snapshot
-from tests.builders import NOON, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
+from tests.builders import (
+    NOON,
+    UNPROMISED,
+    AWorkload,
+    a_node,
+    a_queue,
+    a_quota,
+    a_snapshot,
+    a_workload,
+    nodes,
+    seconds,
+)
 
 HOUR = 3_600
 
@@ -105,6 +135,149 @@ def test_the_explanation_says_where_in_its_line_a_workload_stands() -> None:
     snapshot: Snapshot = a_snapshot([a_node("n", used=8)], [QUEUE], a_workload("one", gpus=8), a_workload("two", gpus=8))
     told = [explained_now(id, snapshot, NOON) for id in ("one", "two")]
     assert [each and each.position for each in told] == [1, 2]
+
+
+def staying(node: Node, gpus: int = 8, **fields: Any) -> Active:
+    """Work that nobody may stop, and that does not say when it ends."""
+    return a_workload(f"on-{node.id}", gpus=gpus, preemptible=False, **fields).on((node, gpus))
+
+
+def in_racks(number: int, **fields: Any) -> list[Node]:
+    """Two nodes a rack, all in one block."""
+    return [a_node(f"n{i}", topology=(("block", "b"), ("rack", f"r{i // 2}")), **fields) for i in range(number)]
+
+
+ROOMY = [a_queue("research", 64, quotas=[a_quota(64, sku="a100")])]
+
+
+def test_of_several_groups_the_one_that_is_in_the_way_is_to_have_fewer_replicas() -> None:
+    fleet = nodes(4)
+    groups = [ReplicaGroup(name="head"), ReplicaGroup(name="workers", count=3, accelerators=8)]
+    found = fixes(fleet, a_workload(groups=groups), staying(fleet[0]), queues=ROOMY)[FixKind.ASK_FOR_LESS]
+    assert found.message == "ask for 2 replicas instead of 3 for group workers"
+    assert [(group.name, group.count) for group in found.groups] == [("head", 1), ("workers", 2)]
+
+
+def test_whoever_wants_a_number_over_all_groups_is_to_want_as_many_as_fit() -> None:
+    groups = [ReplicaGroup(name=name, count=8, minimum=0) for name in ("one", "other")]
+    node = a_node("n")
+    found = fixes([node], a_workload(groups=groups, minimum_replicas=8), staying(node, 4), queues=ROOMY)
+    assert found[FixKind.ASK_FOR_LESS].minimum_replicas == 4
+
+
+def test_an_endpoint_is_to_shrink_further_and_stays_one_that_can_be_submitted() -> None:
+    node = a_node("n")
+    endpoint = a_workload(groups=[ReplicaGroup(count=4, minimum=4)], autoscale=Autoscale(target=1, minimum=4, most=8))
+    found = fixes([node], endpoint, staying(node, 5), queues=ROOMY)[FixKind.ASK_FOR_LESS]
+    asked = followed(found, endpoint.spec)
+    assert asked.autoscale is not None
+    assert (asked.autoscale.minimum, asked.groups[0].minimum) == (3, 3)
+    assert WorkloadSpec.model_validate(asked.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("asks", "has", "said"),
+    [
+        ({"cpu_milli": 16_000}, {"cpu_milli": 12_500}, "ask for 12 cpu a replica instead of 16"),
+        ({"memory_mib": 800}, {"memory_mib": 400}, "ask for 400 MiB of memory a replica instead of 800"),
+    ],
+)
+def test_as_much_cpu_or_memory_as_there_is_is_to_be_asked_for(asks: Any, has: Any, said: str) -> None:
+    found = fixes([a_node("n", **has), a_node("cordoned", health=Health.CORDONED)], a_workload(**asks))
+    assert found[FixKind.ASK_FOR_LESS].message == said
+
+
+def test_smaller_replicas_are_the_last_that_is_offered() -> None:
+    node = a_node("n")
+    (only,) = fixes([node], a_workload(gpus=8), staying(node, 1), queues=ROOMY).values()
+    assert only.message == "ask for 7 accelerators a replica instead of 8"
+    borrower = a_workload("theirs").on((node, 1))
+    assert FixKind.ASK_FOR_LESS not in fixes([node], a_workload(gpus=8), borrower, queues=ROOMY)
+
+
+@pytest.mark.parametrize("of_group", [False, True])
+def test_the_topology_of_a_group_is_loosened_like_that_of_the_workload(of_group: bool) -> None:
+    fleet = in_racks(4)
+    busy = [staying(fleet[0]), staying(fleet[2])]
+
+    def told(topology: Topology, **fields: Any) -> Fix:
+        group = ReplicaGroup(**fields, topology=topology if of_group else None)
+        spec = WorkloadSpec(id="w", queue="research", groups=(group,), topology=Topology() if of_group else topology)
+        fix: Fix = fixes(fleet, AWorkload(spec), *busy, queues=ROOMY)[FixKind.WIDEN_TOPOLOGY]
+        assert bool(fix.groups) == of_group
+        return fix
+
+    assert told(Topology(required="rack"), count=2, accelerators=8).message == "require it in one block instead of in one rack"
+    slices = told(Topology(slice_level="rack", slice_size=2), count=2, accelerators=8)
+    assert slices.message == "require slices in one block instead of in one rack"
+    spread = Topology(spread=Spread(level="node", maximum=1))
+    assert told(spread, count=4).message == "let 2 replicas sit in one node instead of 1"
+
+
+def test_what_must_sit_on_one_node_is_offered_the_levels_above() -> None:
+    fleet = in_racks(4, used=4)
+    found = fixes(fleet, a_workload(gpus=4, count=2, required="node"), queues=ROOMY)[FixKind.WIDEN_TOPOLOGY]
+    assert found.topology.required == "rack"
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"), [({"skus": ("h100",)}, "accept any SKU"), ({"nodes": {"disk": ("fast",)}}, "accept any disk")]
+)
+def test_a_group_is_to_be_less_choosy(choice: Any, said: str) -> None:
+    fast = a_node("fast", labels={"disk": "fast"})
+    group = ReplicaGroup(accelerators=8, **choice)
+    found = fixes([fast, a_node("slow", sku="a100")], a_workload(groups=[group]), staying(fast), queues=ROOMY)
+    assert found[FixKind.ADD_TARGET].message == said
+
+
+def test_nodes_that_are_drained_are_to_be_put_back_too() -> None:
+    assert fixes([a_node("n", health=Health.DRAINING)], a_workload(gpus=8))[FixKind.UNCORDON].nodes == ("n",)
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ({"accelerators": 8}, "let ada have 16 accelerators instead of 8 in queue research"),
+        ({"running": 1}, "let ada run 2 workloads instead of 1 in queue research"),
+        ({"user": "ada", "running": 1, "accelerators": 90}, "let ada run 2 workloads instead of 1 in queue research"),
+    ],
+)
+def test_a_user_is_to_be_allowed_what_is_missing_and_nobody_else(limit: Any, said: str) -> None:
+    fleet = nodes(2)
+    queue = ROOMY[0].model_copy(update={"user_limits": (UserLimit(**limit),)})
+    found = fixes(fleet, a_workload(gpus=8, user="ada"), staying(fleet[0], user="ada"), queues=[queue])
+    fix = found[FixKind.RAISE_USER_LIMIT]
+    assert fix.message == said
+    assert [(change.queue, change.limit.user) for change in fix.user_limits] == [("research", "ada")]
+
+
+def test_where_a_disruption_budget_is_spent_it_helps_to_wait_until_it_allows_another_stop() -> None:
+    node = a_node("n")
+    limits = Limits(disruption_budgets=(DisruptionBudget(stops=1, period_seconds=HOUR),))
+    stop = ForcedStop("else.1", "else", "research", SlaTier.BASIC, NOON - seconds(600))
+    victim = a_workload("victim", gpus=8, tier=SlaTier.BASIC).on((node, 8))
+    work = a_workload("next", gpus=8, tier=SlaTier.PREMIUM)
+    policy = UNPROMISED.model_copy(update={"limits": limits})
+    snapshot = a_snapshot([node], ROOMY, victim, work, policy=policy, stops=[stop])
+    assert [fix.wait_seconds for fix in of_kind(FixKind.WAIT, snapshot)] == [3_000]
+
+
+def test_asking_for_fewer_replicas_is_tried_together_with_another_change() -> None:
+    fleet = nodes(2)
+    running = [a_workload(f"r{i}", gpus=4, tier=SlaTier.PREMIUM).on((node, 4)) for i, node in enumerate(fleet)]
+    kept = staying(a_node("n0", used=4), 4)
+    work = a_workload(gpus=8, count=2, tier=SlaTier.PREMIUM)
+    found = fixes(fleet, work, *running, kept, queues=ROOMY)[FixKind.SEVERAL]
+    assert found.message.startswith("ask for 1 replica, and stop 1 running workload with 4 accelerators")
+
+
+def test_the_explanation_says_whether_nothing_helps_or_not_everything_was_tried() -> None:
+    node = a_node("n")
+    snapshot = a_snapshot([node], ROOMY, staying(node), a_workload("next", gpus=8))
+    told = explained_now("next", snapshot, NOON)
+    assert told is not None
+    assert (told.fixes, told.fix_search) == ((), FixSearch.COMPLETE)
+    assert search("next", snapshot, NOON, go_on=lambda: False).ended is FixSearch.CUT_SHORT
 
 
 # Budgets

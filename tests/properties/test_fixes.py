@@ -52,12 +52,21 @@ def followed(fix: Fix, spec: WorkloadTerms) -> WorkloadTerms:
         update={
             "targets": targets,
             "topology": fix.topology or spec.topology,
+            "groups": fix.groups or spec.groups,
+            "minimum_replicas": fix.minimum_replicas or spec.minimum_replicas,
             "tolerations": (*spec.tolerations, *fix.tolerations),
             "preemptible": spec.preemptible if fix.preemptible is None else fix.preemptible,
             "tier": spec.tier if fix.tier is None else fix.tier,
             "priority": spec.priority if fix.priority is None else fix.priority,
         }
     )
+
+
+def is_possible(fix: Fix, workload_id: str, snapshot: Snapshot) -> bool:
+    """Whether the workload could be submitted as the fix has it."""
+    spec = next(workload.spec for workload in snapshot.waiting if workload.id == workload_id)
+    asked = followed(fix, spec)
+    return type(spec).model_validate(asked.model_dump()) == asked
 
 
 def edited(fix: Fix, queue: QueueSpec) -> QueueSpec:
@@ -92,6 +101,7 @@ def told() -> Counter[str]:
                 told["asked"] += 1
                 if fixes := cheapest_fixes(decision.workload_id, snapshot, NOON, most=1):
                     told["fixed"] += 1
+                    told["possible"] += is_possible(fixes[0], decision.workload_id, snapshot)
                     told["true"] += starts(decision.workload_id, *by_hand(fixes[0], decision.workload_id, snapshot))
                     told[f"kind {fixes[0].kind}"] += 1
 
@@ -103,3 +113,4 @@ def test_nearly_all_who_wait_have_a_fix_and_each_starts_its_workload(told: Count
     assert told["asked"] >= ENOUGH
     assert told["fixed"] >= 0.95 * told["asked"], told
     assert told["true"] == told["fixed"], told
+    assert told["possible"] == told["fixed"], told
