@@ -20,6 +20,7 @@ MOST_STARTS = 64
 """At most so many starts of a flexible window are tried."""
 
 MOST_NAMES = 3
+MOST_KNOWN = 12
 
 Supply = tuple[str, str]
 """Provider and region."""
@@ -156,7 +157,10 @@ class _Pool:
             for supply, nodes in supplies.items()
             for choice in [self._of_supply(nodes, wanted, engagement, before)]
         ]
-        return min(choices)[-1] if choices else _Choice((), wanted, 0, MissKind.TOO_FEW_NODES, _too_few(wanted, 0))
+        if choices:
+            return min(choices)[-1]
+        cause = _unknown(booking, self.nodes.values()) or _too_few(wanted, 0)
+        return _Choice((), wanted, 0, MissKind.TOO_FEW_NODES, cause)
 
     def _of_supply(self, nodes: Iterable[Node], wanted: Amount, engagement: Engagement, before: frozenset[str]) -> _Choice:
         def order(node: Node) -> tuple[bool, bool, Amount, tuple[str, ...]]:
@@ -365,6 +369,20 @@ def _names(nodes: Sequence[Node]) -> str:
 
 def _too_few(wanted: Amount, found: Amount) -> str:
     return f"of {wanted // WHOLE} accelerators {found // WHOLE} are ready and kept for nobody else in one region"
+
+
+def _unknown(booking: Booking, nodes: Iterable[Node]) -> str:
+    """What the reservation names that no node of the pool has, whatever its health, and what there is instead."""
+    spec = booking.spec
+    asked = (
+        ("SKU", (spec.sku,) if spec.sku else (), {node.sku for node in nodes}),
+        ("region", spec.regions, {node.region for node in nodes}),
+        ("provider", spec.providers, {node.provider for node in nodes}),
+    )
+    for what, named, there in asked:
+        if there and named and there.isdisjoint(named):
+            return f"no node of the pool is of {what} {' or '.join(named)}; there are {', '.join(sorted(there)[:MOST_KNOWN])}"
+    return ""
 
 
 def paths_of(snapshot: Snapshot) -> Paths:

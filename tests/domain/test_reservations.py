@@ -183,6 +183,20 @@ def test_capacity_that_is_not_there_at_the_opening_is_a_miss_with_its_cause() ->
     assert not told(plan), "it may not be preempted"
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"sku": "b900"}, "no node of the pool is of SKU b900; there are a100, h100"),
+        ({"regions": ("moon", "mars")}, "no node of the pool is of region moon or mars; there are eu-west"),
+        ({"providers": ("acme",)}, "no node of the pool is of provider acme; there are aws"),
+    ],
+)
+def test_a_reservation_of_what_nobody_has_says_so_and_what_there_is(asked: Any, said: str) -> None:
+    fleet = [*nodes(1), a_node("a", sku="a100")]
+    night = settled_bookings(schedule(a_snapshot(fleet, QUEUES, bookings=[a_booking(**asked)]), NOON))["night"]
+    assert (night.missing, night.cause) == (8 * WHOLE, said)
+
+
 def test_work_that_has_notice_and_has_not_left_is_missing_too() -> None:
     leaving = a_guest().on((a_node("n0"), 8), preempted=True, state=State.STOPPING)
     booking = on(a_booking(), "n0")
