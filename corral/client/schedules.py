@@ -35,7 +35,7 @@ class Schedules(Connection):
 
         Raises:
             Conflict: the id belongs to another schedule, or this one was revoked.
-            Invalid: Temporal does not take its times, or its end is not one that can be signed.
+            Invalid: Temporal does not take its times, none of them ever comes, or its end is not one that can be signed.
             Forbidden: it is not signed by somebody who may order what it orders.
         """
         if spec.pool not in {None, self._pool}:
@@ -44,6 +44,8 @@ class Schedules(Connection):
         async with plain_errors():
             handle, is_new = await self._create_schedule(spec)
             try:
+                if is_new:
+                    _comes(spec, await handle.describe())
                 await self._ask(wire.Inquiry.MANDATE, spec, list[MandateStatus])
             except BaseException:
                 if is_new:
@@ -163,6 +165,16 @@ def _facts(spec: ScheduleSpec) -> Mapping[str, str]:
     told = spec.model_dump(mode="json", include={"cron", "time_zone", "who", "reason", "until", "pool"}, exclude_none=True)
     mandate = {"mandate": spec.mandate} if spec.until else {}
     return {**told, "subject": spec.subject, wire.DIGEST_MEMO: spec.digest, **mandate}
+
+
+def _comes(spec: ScheduleSpec, known: ScheduleDescription) -> None:
+    """Refuse a schedule that Temporal finds no time for."""
+    if not known.info.next_action_times:
+        end = f" before {spec.until.isoformat(timespec='seconds')}, its end" if spec.until else ""
+        raise Invalid(
+            f"cron: no time of {spec.cron!r} ever comes in {spec.time_zone}{end}; expected days that there are, such as"
+            " '0 20 28 2 *' (20:00 on 28 February), and an end that is later"
+        )
 
 
 def _scheduled(id: str, facts: Mapping[str, str], known: ScheduleDescription) -> ScheduleStatus:

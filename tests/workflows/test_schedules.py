@@ -204,6 +204,17 @@ async def test_temporal_orders_it_at_the_times_that_mandates_are_for(corral: Cor
     await corral.unschedule("timely")
 
 
+async def test_a_schedule_whose_time_never_comes_is_told_and_not_kept(corral: Corral, mandates: Mandates) -> None:
+    with pytest.raises(Invalid, match=r"cron: no time of '0 20 31 2 \*' ever comes in Europe/Berlin; expected"):
+        await corral.schedule(a_schedule("never", cron="0 20 31 2 *"))
+    with pytest.raises(Invalid, match=r"ever comes in Europe/Berlin before 2020-01-01T00:00:00\+00:00, its end"):
+        await corral.schedule(a_schedule("over", until=datetime(2020, 1, 1, tzinfo=UTC)))
+    assert not mandates.signed
+    for id in ("never", "over"):
+        with pytest.raises(NotFound):
+            await corral.unschedule(id)
+
+
 async def test_times_that_temporal_does_not_take_are_told(corral: Corral) -> None:
     with pytest.raises(Invalid, match="cron, time_zone: "):
         await corral.schedule(a_schedule("never", cron="at dusk"))
