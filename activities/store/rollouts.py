@@ -118,7 +118,10 @@ async def call_off(world: World, order: RolloutOrder, change: OperationChange) -
 
 
 async def _ends_at_once(world: World, order: RolloutOrder, state: RolloutState, why: str, who: str = "") -> Row[Any]:
-    progress, kind = Progress(surroundings=Surroundings(policy="", queues={}, supply={})), order.change.kind
+    progress, kind = (
+        Progress(surroundings=Surroundings(policy="", queues={}, supply={}), why_not="; ".join(why.splitlines())),
+        order.change.kind,
+    )
     note = world.note(state, why, who)
     return await orders.write(
         world.connection, order, kind, order.change.subject, note, due_at=None, progress=progress, is_over=True

@@ -32,6 +32,8 @@ class Progress(orders.Progress):
     surroundings: Surroundings
     hurt: tuple[str, ...] = ()
     foreseen: Mapping[str, int] = {}
+    why_not: str = ""
+    """Why it ended before anything was foreseen of it, where it did."""
     pool: str = ""
     applied_at: datetime | None = None
     place: int = 0
@@ -56,7 +58,7 @@ class Progress(orders.Progress):
         if self.covered_at is not None:
             return "another roll-out lies over it, to which harm is put down: it is watched on when that is over"
         if (now := self.readings) is None:
-            return f"foreseen: {in_words(self.foreseen)}"
+            return self.why_not or f"foreseen: {in_words(self.foreseen)}"
         return (
             f"{now.waiting} of {now.live} workloads wait, {now.refused} refused since, {now.stops} stopped or moved "
             f"within an hour, {now.promises_missed} short of their promise"

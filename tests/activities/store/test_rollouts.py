@@ -158,6 +158,8 @@ async def test_a_token_is_of_one_change_and_lasts_for_a_day(pool: Pool) -> None:
     status = await pool.store.begin_rollout(an_order(token=token))
     assert status.state is RolloutState.STALE
     assert "no what-if of the last day has given this token" in status.trail[-1].reason
+    (listed, *_) = await pool.store.operations(None, 10)
+    assert "no what-if of the last day has given this token" in listed.message, "nobody knows who would be concerned"
 
 
 async def test_a_token_is_no_good_after_its_day_though_nobody_has_asked_anything_since(pool: Pool) -> None:
