@@ -1,7 +1,7 @@
 """Disruption: what can be done to running work for the sake of other work, and what that costs."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from corral.api import Topology
 from domain.disruption.protection import STOPPABLE_STATES, Protection, Stoppable
 from domain.pool.fleet import Amount, Placement, Replica
-from domain.pool.parts import less, only
+from domain.pool.parts import ReplicaKey, less, only
 from domain.pool.workload import Active, Charge, charges_of
 from domain.worlds.request import Gang, Request, Shape, requests
 
@@ -189,6 +189,20 @@ def surplus_if_any(active: Active) -> Surplus | None:
         return None
     spare = surplus(active)
     return spare if spare.in_all else None
+
+
+def smaller(active: Active, among: Collection[str] | None = None) -> list[Placement]:
+    """What it may keep instead of all, the most first; of its replicas (on these nodes) the last go before the first."""
+    if (spare := surplus_if_any(active)) is None:
+        return []
+    there = [share for share in active.placement.shares if among is None or share.node_id in among]
+    going, of_group = list[ReplicaKey](), Counter[str]()
+    for index, group in sorted(((each.index, each.group) for share in there for each in share.replicas), reverse=True):
+        if of_group[group] < spare.by_group.get(group, 0) and len(going) < spare.in_all:
+            of_group[group] += 1
+            going.append((group, index))
+    sizes = (less(active.placement, active.spec, going[:number]) for number in range(1, len(going) + 1))
+    return [size for size in sizes if size is not None]
 
 
 def elastic(victim: Stoppable, spare: Surplus) -> Elastic:

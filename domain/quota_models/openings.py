@@ -57,6 +57,10 @@ class Ranks(tuple[Sequence[Request], ...]):
 
     _needs: tuple[object, Needs | None] | None = None
 
+    def at_minimum(self) -> "Ranks":
+        """The same requests with no more replicas than they cannot do without."""
+        return Ranks([request.at_minimum() for request in rank] for rank in self)
+
     def may_have_room(self, world: World) -> bool:
         """Whether it is left open that any of the requests has room; nothing is known where groups name SKUs of their own."""
         if self._needs is None or self._needs[0] is not world.remembered:

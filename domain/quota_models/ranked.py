@@ -6,7 +6,7 @@ from enum import Enum, auto
 from operator import ge
 
 from corral.api import Explanation, Reason, WorkloadTerms
-from domain.decision import Start, StartAfter
+from domain.decision import Change, Start, StartAfter
 from domain.explanation.answers import (
     behind_the_first,
     behind_who_awaits,
@@ -16,13 +16,15 @@ from domain.explanation.answers import (
 )
 from domain.facts import Facts
 from domain.placement.scoring import weighed
-from domain.pool.fleet import Placement
-from domain.pool.workload import Waiting, charges_of
+from domain.pool.fleet import Placement, Replica
+from domain.pool.parts import replicas_at
+from domain.pool.workload import Active, Waiting, charges_of
 from domain.preemption.effort import Effort
 from domain.preemption.make_room import make_room
 from domain.quota_models.openings import best_candidate, fits_somewhere, open_ranks, why_not_yet
 from domain.quota_models.ranking import Line
 from domain.quota_models.starts import Starts
+from domain.quota_models.surplus import Surpluses
 from domain.quota_models.turns import Turns
 from domain.remembered.lanes import Backlog
 from domain.worlds.request import Kind
@@ -44,9 +46,10 @@ def take_turns(waiting: Collection[Waiting], world: World, facts: Facts, *, once
     """
     starts, backlog = Starts(facts), facts.backlog(waiting)
     effort = Effort.of(facts.policy.rank.disruption, facts.now.timestamp(), len(backlog.lanes))
+    surpluses = Surpluses(facts)
     moved: list[Start | StartAfter] = []
     while True:
-        done = _Pass(world, facts, starts, effort)
+        done = _Pass(world, facts, starts, effort, surpluses)
         done.over(backlog)
         moved += done.moves
         backlog, world = backlog.without(move.workload_id for move in done.moves), done.world
@@ -56,6 +59,7 @@ def take_turns(waiting: Collection[Waiting], world: World, facts: Facts, *, once
             limited = any(answer is not None and answer.reason is Reason.ROUND_LIMIT_REACHED for answer in every)
             unfinished = limited or (effort.was_short and any(isinstance(move, StartAfter) for move in moved))
             reshapes = tuple(reshape for move in moved if isinstance(move, StartAfter) for reshape in move.reshapes)
+            moved = [surpluses.left_of(move) if isinstance(move, Start) else move for move in moved]
             return Turns(tuple(moved), backlog, world, reshapes, answers=answers, of_kinds=of_kinds, unfinished=unfinished)
 
 
@@ -75,11 +79,12 @@ class _Pass:
 
     Whoever is of a kind that found nothing is not asked again: what others take leaves no more, and what others give back is
     for the next pass. Whoever waits for work that is leaving keeps its turn: nobody behind it in its queue takes what it
-    waits for, and others only where they find no other room.
+    waits for, and others only where they find no other room. Who was given a surplus in this round gives it up, as far as
+    somebody else would have to leave for it.
     """
 
-    def __init__(self, world: World, facts: Facts, starts: Starts, effort: Effort) -> None:
-        self._effort = effort
+    def __init__(self, world: World, facts: Facts, starts: Starts, effort: Effort, surpluses: Surpluses) -> None:
+        self._effort, self._surpluses = effort, surpluses
         self.world, self.moves = world, list[Start | StartAfter]()
         self._others: list[tuple[Waiting, Behind]] = []
         """Who does not move, in turn; of those of a kind whose turn came to nothing together the first alone."""
@@ -100,6 +105,8 @@ class _Pass:
         queue, alike = workload.spec.queue, self._facts.turn_kind(workload)
         may_start = alike not in self._stuck and self._starts.limit_reached(queue) is None
         decision = self._decide(workload) if may_start else None
+        if isinstance(decision, StartAfter) and self._surpluses:
+            decision = self._sparing(workload, decision, line)
         match decision:
             case Start() | StartAfter():
                 self._move(workload, decision, line)
@@ -122,6 +129,38 @@ class _Pass:
             return found
         return start(workload, self.world, self._facts) or found
 
+    def _sparing(self, workload: Waiting, found: StartAfter, line: Line) -> Start | StartAfter | Await:
+        """The same, or what needs less of others where those give up their surplus whom this round gave one."""
+        facts, kept = self._facts, self.world if self._kept is None else self._kept
+        milder = decide(workload, View.of(self._surpluses.withdrawn(kept.forked())), facts, self._effort)
+        if milder is None or not disturbed(milder, facts) < disturbed(found, facts):
+            return found
+        ranks = open_ranks(workload, facts).at_minimum()
+
+        def there(world: World) -> World:
+            match milder:
+                case Start():
+                    return world
+                case Await():
+                    return world.when_all_have_left()
+                case StartAfter():
+                    return reshaped(milder, world, facts).when_all_have_left().without(victims_of(milder, facts))
+
+        def suffices(world: World) -> bool:
+            return not moves_work(milder) and fits_somewhere(ranks, there(world))
+
+        keeps = self._surpluses.given_up(kept.forked(), suffices)
+        self.world = self._surpluses.resized(keeps, self.world)
+        if self._kept is not None:
+            self._kept = self._surpluses.resized(keeps, self._kept)
+        line.again(self._surpluses.settle(keeps), self.world.usage)
+        world = self.world if self._kept is None else self._kept
+        if (candidate := best_candidate(ranks, there(world))) is None:
+            return milder
+        if isinstance(milder, Start):
+            return Start(workload.id, candidate.placement, weighed(candidate, world))
+        return replace(milder, placement=candidate.placement)
+
     def _view_of(self, world: World) -> "View":
         """The view of a world: the same for all who have their turn before anything moves."""
         if self._view.world is not world:
@@ -131,6 +170,8 @@ class _Pass:
     def _move(self, workload: Waiting, decision: Start | StartAfter, line: Line) -> None:
         self.moves.append(decision)
         self._starts.add(workload.spec.queue)
+        if isinstance(decision, Start) and fits(decision.placement, self.world):
+            self._surpluses.add(workload, decision.placement, self.world)
         self.world = after(decision, workload, self.world, self._facts)
         if self._kept is not None:
             self._kept = after(decision, workload, self._kept, self._facts)
@@ -245,8 +286,35 @@ def after(decision: Start | StartAfter, workload: Waiting, world: World, facts: 
         case Start():
             return world.with_(workload.spec, decision.placement)
         case StartAfter():
-            for reshape in decision.reshapes:
-                active = facts.active[reshape.attempt_id]
-                world = world.promising(active.spec, reshape.placement, (active,))
-            victims = [facts.active[attempt_id] for attempt_id in decision.victims]
-            return world.promising(workload.spec, decision.placement, victims)
+            return reshaped(decision, world, facts).promising(workload.spec, decision.placement, victims_of(decision, facts))
+
+
+def reshaped(decision: StartAfter, world: World, facts: Facts) -> World:
+    """The world once those who go on in another shape, or elsewhere, were promised that."""
+    for reshape in decision.reshapes:
+        active = facts.active[reshape.attempt_id]
+        world = world.promising(active.spec, reshape.placement, (active,))
+    return world
+
+
+def victims_of(decision: StartAfter, facts: Facts) -> list[Active]:
+    """The attempts that leave for a decision."""
+    return [facts.active[attempt_id] for attempt_id in decision.victims]
+
+
+def disturbed(decision: Start | StartAfter | Await, facts: Facts) -> frozenset[tuple[str, str, Replica]]:
+    """The replicas that leave for a decision, with their attempts and nodes."""
+    if not isinstance(decision, StartAfter):
+        return frozenset()
+    left = {**dict.fromkeys(decision.victims, ()), **{each.attempt_id: each.placement.shares for each in decision.reshapes}}
+    before = {attempt_id: facts.active[attempt_id].placement.shares for attempt_id in left}
+    return frozenset(
+        (attempt_id, node_id, replica)
+        for attempt_id, shares in left.items()
+        for node_id, replica in replicas_at(before[attempt_id]) - replicas_at(shares)
+    )
+
+
+def moves_work(decision: Start | StartAfter | Await) -> bool:
+    """Whether somebody goes elsewhere, to room that must stay free for that."""
+    return isinstance(decision, StartAfter) and any(each.change is Change.MIGRATE for each in decision.reshapes)

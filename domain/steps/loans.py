@@ -11,13 +11,12 @@ from corral.api import WHOLE, Explanation, Reason, State
 from corral.policy import Limits
 from domain.calendar.reservations import paths_of
 from domain.decision import Change, Reshape, Start, StartAfter, Stop
-from domain.disruption.means import surplus_if_any
+from domain.disruption.means import smaller
 from domain.disruption.protection import hardship
 from domain.facts import Facts
 from domain.placement.layout import Candidate
 from domain.pool.bookings import Engagement, engagements, notice
 from domain.pool.fleet import Placement, taken
-from domain.pool.parts import ReplicaKey, less
 from domain.pool.workload import Active, Waiting, next_attempt
 from domain.quota_models.openings import Ranks, best_candidate, fits_somewhere, open_ranks, why_not_yet
 from domain.quota_models.turns import TakeTurns
@@ -165,7 +164,7 @@ def _without_needless(calls: Iterable[Call], world: World, facts: Facts) -> list
         if all(_is_free(guest.placement, apart) for guest in call.guests):
             for guest in call.guests:
                 apart = apart.with_(guest.spec, guest.placement)
-            if (candidate := best_candidate(_at_minimum(call.workload, facts), apart)) is not None:
+            if (candidate := best_candidate(open_ranks(call.workload, facts).at_minimum(), apart)) is not None:
                 spared = Call(call.workload, candidate.placement)
                 later = apart.with_(call.workload.spec, candidate.placement)
         found.append(spared or call)
@@ -227,7 +226,7 @@ def _call(workload: Waiting, world: World, facts: Facts, guests: Sequence[tuple[
         for guest, engagements in guests
         if (mine := [each for each in engagements if each.is_for(workload, paths)])
     }
-    ranks = _at_minimum(workload, facts)
+    ranks = open_ranks(workload, facts).at_minimum()
     found = _fewest(ranks, world.when_all_have_left(), [guest for guest, _ in its.values()])
     if found is None:
         return None
@@ -235,15 +234,11 @@ def _call(workload: Waiting, world: World, facts: Facts, guests: Sequence[tuple[
     if not _is_where_all_are(placement, leaving):
         return None  # it would be for their quota, which is for turns to divide
     engagements = {guest.attempt_id: min(its[guest.attempt_id][1]) for guest in leaving}
-    sizes = {guest.attempt_id: _sizes(guest, _lent(guest, its[guest.attempt_id][1], world)) for guest in leaving}
+    sizes = {guest.attempt_id: smaller(guest, _lent(guest, its[guest.attempt_id][1], world)) for guest in leaving}
     beside, keeps = _beside_the_shrunk(ranks, world.when_all_have_left(), placement, leaving, sizes)
     if keeps and _is_where_all_are(beside, leaving):
         return Call(workload, beside, leaving, engagements, keeps)
     return Call(workload, placement, leaving, engagements, {})
-
-
-def _at_minimum(workload: Waiting, facts: Facts) -> Ranks:
-    return Ranks([request.at_minimum() for request in rank] for rank in open_ranks(workload, facts))
 
 
 def _is_where_all_are(placement: Placement, guests: Iterable[Active]) -> bool:
@@ -288,20 +283,6 @@ def _lent(guest: Active, engagements: Collection[Engagement], world: World) -> f
     """The nodes that are lent to a guest by these."""
     on = (share.node_id for share in guest.placement.shares if share.node_id in world.homes)
     return frozenset(node for node in on if not frozenset(engagements).isdisjoint(world.homes[node].engagements))
-
-
-def _sizes(guest: Active, lent: Collection[str]) -> list[Placement]:
-    """What it may keep, the most first: of those on these nodes, the last go before the first."""
-    if (spare := surplus_if_any(guest)) is None:
-        return []
-    there = [share for share in guest.placement.shares if share.node_id in lent]
-    going, of_group = list[ReplicaKey](), Counter[str]()
-    for index, group in sorted(((each.index, each.group) for share in there for each in share.replicas), reverse=True):
-        if of_group[group] < spare.by_group.get(group, 0) and len(going) < spare.in_all:
-            of_group[group] += 1
-            going.append((group, index))
-    sizes = (less(guest.placement, guest.spec, going[:number]) for number in range(1, len(going) + 1))
-    return [size for size in sizes if size is not None]
 
 
 def _fewest(ranks: Ranks, world: World, guests: Sequence[Active]) -> tuple[Placement, tuple[Active, ...]] | None:
