@@ -199,8 +199,8 @@ class Quality:
 
     `improved` are the workloads that started beyond those of the greedy turns, `moved` those that start elsewhere for them.
     A worst region is the largest of (what is in use + the demand that is meant for it) / supply over all regions: before
-    the round everybody who waits is meant for where it would go alone, afterwards for where the round has put it, or where
-    there is most left of those that it accepts.
+    the round everybody who waits is meant for the cheapest region that has room for it alone, afterwards for where the round
+    has put it, or where there is most left of those that it accepts.
     """
 
     objective: Amount

@@ -94,14 +94,17 @@ def _opened(workload: Waiting, now: datetime) -> int:
     return sum(open_from(came, delay) <= now for delay in delays)
 
 
-def demand(counted: Tally, world: World, facts: Facts, rooms: "Rooms | None" = None) -> Demand:
+def demand(counted: Tally, world: World, facts: Facts, rooms: "Rooms | None" = None, alone: "Rooms | None" = None) -> Demand:
     """What all of these want, every group with as many replicas as it could have.
 
-    Where `rooms` are given, without work that would find no room in them even alone.
+    Where `rooms` are given, without work that would find no room in them even alone. Where it is said what there is for each
+    `alone`, the classes that would have room for it are in front of those that would not.
     """
     found: Counter[Lot] = Counter()
     for workload, number in counted:
         homes = _homes(workload, world, facts)
+        if alone is not None:
+            homes = alone.roomy_first(workload, homes)
         if rooms is None or rooms.hold(workload, homes):
             for group, accepted, count in zip(workload.spec.groups, homes, _most_replicas(workload), strict=True):
                 if group.milli and accepted:
@@ -125,21 +128,27 @@ class Rooms:
 
     def hold(self, workload: Waiting, homes: Sequence[Homes]) -> bool:
         """Whether the fewest replicas of each group fit somewhere by themselves."""
+        return all(self._by_group(workload, homes))
+
+    def roomy_first(self, workload: Waiting, homes: Sequence[Homes]) -> tuple[Homes, ...]:
+        """The same homes, in front those of providers' regions in which the fewest replicas of each group fit by themselves."""
+        sites = [{supply[:2] for supply in supplies} for supplies in self._by_group(workload, homes)]
+        roomy = set.intersection(*sites) if sites else set()
+        return tuple(tuple(sorted(accepted, key=lambda home: home.supply[:2] not in roomy)) for accepted in homes)
+
+    def _by_group(self, workload: Waiting, homes: Sequence[Homes]) -> Iterator[set[Supply]]:
+        """The supplies in which the fewest replicas fit, for each group that needs whole devices."""
         spec = workload.spec
         smallest = min((target.count for target in spec.targets if target.count is not None), default=None)
         for group, accepted in zip(spec.groups, homes, strict=True):
             is_plain = group.topology is None and group.colocate is None
             level = spec.topology.required if is_plain else None
             fewest = group.fewest if smallest is None else min(group.fewest, smallest)
-            if (size := group.milli // WHOLE) and fewest > self._most_of(accepted, level, size):
-                return False
-        return True
-
-    def _most_of(self, homes: Homes, level: str | None, size: int) -> int:
-        by_supply: Counter[Supply] = Counter()
-        for home in homes:
-            by_supply[home.supply] += self._most_in_one(home, level, size)
-        return max(by_supply.values(), default=0)
+            if (size := group.milli // WHOLE) and fewest:
+                by_supply: Counter[Supply] = Counter()
+                for home in accepted:
+                    by_supply[home.supply] += self._most_in_one(home, level, size)
+                yield {supply for supply, most in by_supply.items() if most >= fewest}
 
     def _most_in_one(self, home: Traits, level: str | None, size: int) -> int:
         if (home, level, size) not in self._most:
@@ -285,7 +294,7 @@ def region_supply(world: World) -> tuple[dict[str, Amount], dict[str, Amount]]:
 
 
 def at_home(wanted: Demand, in_use: Mapping[str, Amount]) -> dict[str, Amount]:
-    """The same with every lot where it would go alone."""
+    """The same with every lot where it would go alone: its first home."""
     meant = Counter(in_use)
     for lot, number in wanted.items():
         meant[lot.homes[0].supply.region] += number * lot.milli

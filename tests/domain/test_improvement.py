@@ -9,7 +9,7 @@ from corral.policy import Goals, Improvement, Limits, Policy
 from domain.decision import Fallback, Method, Plan, Wait
 from domain.pool.fleet import Node
 from domain.round import schedule
-from tests.builders import NOON, AWorkload, a_node, a_queue, a_snapshot, a_workload, nodes_of, seconds, started
+from tests.builders import LONG_AGO, NOON, AWorkload, a_node, a_queue, a_snapshot, a_workload, nodes_of, seconds, started
 
 EU, US = Target(regions=("eu",)), Target(regions=("us",))
 EITHER = (Target(regions=("eu", "us")),)
@@ -84,6 +84,27 @@ def test_who_accepts_two_regions_leaves_the_one_to_who_accepts_no_other() -> Non
     assert quality_of(plan) == (Method.FLOW, 2, 2, None)
     assert plan.quality is not None
     assert (plan.quality.worst_region_before, plan.quality.worst_region_after) == (2.0, 1.0)
+
+
+def test_nobody_is_meant_for_a_region_that_has_no_room_for_it_even_alone() -> None:
+    small = [a_node(f"e{at}", gpus=2, region="eu", price=1_000_000) for at in range(2)]
+    fleet = [*small, a_node("u", gpus=8, region="us", price=2_000_000, used=2)]
+
+    plan = decided([a_workload("large", gpus=4, targets=EITHER)], fleet)
+
+    assert started(plan)["large"].region == "us"
+    assert plan.quality is not None
+    assert (plan.quality.worst_region_before, plan.quality.worst_region_after) == (0.75, 0.75)
+
+
+def test_what_is_kept_for_who_waits_for_victims_counts_before_and_after() -> None:
+    low = a_workload("low", gpus=2, tier=SlaTier.BASIC).on((a_node("e", gpus=4, region="eu"), 2), started_at=LONG_AGO)
+    snapshot = a_snapshot([a_node("e", gpus=4, region="eu")], [a_queue("research", 100)], low, a_workload("w", gpus=4))
+
+    quality = schedule(snapshot, NOON).quality
+
+    assert quality is not None
+    assert (quality.worst_region_before, quality.worst_region_after) == (1.0, 1.0)
 
 
 def test_one_makes_room_on_a_full_node_for_another_that_leaves_a_third() -> None:
