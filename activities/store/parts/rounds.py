@@ -1,5 +1,6 @@
 """Rounds: one transaction reads the world, decides, and writes the plan."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,8 @@ class Rounds(Transactions):
     def __init__(self, engine: AsyncEngine, clock: Clock, pool: str, policy: Policy | None = None) -> None:
         super().__init__(engine, clock, pool, policy)
         self._thinker = Thinker()
+        self._next_round = asyncio.Lock()
+        """Of the rounds that are wanted, only the next one takes its place in line, when the one before is over."""
         self._considered: int | None = None
         self._reviewed: int | None = None
         self.steps: Mapping[str, float] = {}
@@ -49,9 +52,10 @@ class Rounds(Transactions):
 
         Answers with the standings of the submitted workloads (of one whose id was taken: how that one stands), and with
         what other workloads are to be told. Where nothing changed that could let the others start, only the new ones
-        are decided about. Whatever else the process does goes on while it decides.
+        are decided about. Whatever else the process does goes on while it decides; what is written meanwhile waits for this
+        round, but for no other: what has left for somebody must be seen gone, and be bound for, between two rounds.
         """
-        async with self._turn:
+        async with self._next_round, self._turn:
             times, span, began = RoundTimes(trigger), self.trace_round(trigger), time.perf_counter()
             once = partial(self._round, specs, decide, times, traces, span.place)
             standings, notices, concerned = await again_on_conflict(once)

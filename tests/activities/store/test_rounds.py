@@ -458,3 +458,28 @@ async def test_a_round_that_nobody_waits_for_any_more_writes_nothing(pool: Pool)
     assert (await pool.arrive(a_spec("other")))["other"].state is State.RESERVED
     assert await pool.store.standing("train") is None
     assert await pool.findings() == {}
+
+
+async def test_what_is_to_be_written_waits_for_one_round_however_many_are_wanted(pool: Pool) -> None:
+    await pool.gets(a_view())
+    await pool.arrive(a_spec("train"))
+    key = await pool.key("train")
+    begun, may_end, done = threading.Event(), threading.Event(), list[str]()
+
+    def slowly(snapshot: Snapshot, now: datetime) -> tuple[Plan, dict[str, float]]:
+        begun.set()
+        may_end.wait(LONG_SECONDS)
+        return Decider().decide(snapshot, now)[0], {}
+
+    async def noted(name: str, work: Awaitable[object]) -> None:
+        await work
+        done.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(noted("a round", pool.store.round([], slowly, "planner")))
+        await asyncio.to_thread(begun.wait, LONG_SECONDS)
+        group.create_task(noted("another round", pool.arrive(a_spec("other"))))
+        group.create_task(noted("a binding", pool.store.begin_bindings([key])))
+        await asyncio.sleep(0)  # both are in line
+        may_end.set()
+    assert done == ["a round", "a binding", "another round"]
