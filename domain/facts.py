@@ -122,7 +122,7 @@ class Facts:
         common = snapshot.policy.rank.quota_model is QuotaModel.DESERVED
         widest = QuotaTree.ever(queues.values(), classes, common=common)
         tree = QuotaTree.at(queues.values(), now, classes, snapshot.spent, common=common)
-        coverage = memory.entitlement.take(snapshot, tree, now)
+        coverage = memory.coverage(snapshot, tree, now)
         protection = _protection(snapshot, queues, tree, now, coverage)
         engaged = frozenset(chain.from_iterable(engagements(snapshot.bookings, snapshot.nodes).values()))
         idle = replace(memory.idle(widest, snapshot), now=now)

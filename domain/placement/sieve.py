@@ -17,7 +17,7 @@ from corral.policy import TopologyProfile
 from domain.placement.draft import capacity, fullest_fit
 from domain.placement.outline import Outline, outline
 from domain.placement.topology import Ask, ask_for
-from domain.pool.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Amount
+from domain.pool.fleet import NODE_LEVEL, Amount
 from domain.pool.stock import Compute, ComputeAll, NodeRoom, Numbers, Places, Stock, in_order, parts_of
 from domain.worlds.fragmentation import IMPOSSIBLE
 from domain.worlds.outlook import Size, outlook_of
@@ -256,7 +256,14 @@ def _devices_and_cpu(milli: Amount, cpu_milli: int) -> tuple[object, Compute, Co
 
 
 def _capacity_of(shape: Shape, entry: NodeRoom) -> int:
-    return capacity(entry.room, shape, UNLIMITED_REPLICAS)
+    number, milli = entry.room.replicas, shape.milli
+    if milli >= WHOLE:
+        number = min(number, entry.whole // shape.devices)
+    elif milli:
+        number = min(number, sum([free // milli for free in entry.room.devices]))
+    if shape.cpu_milli:
+        number = min(number, entry.room.cpu_milli // shape.cpu_milli)
+    return max(number, 0)
 
 
 def _capacities_of(shape: Shape, stock: Stock) -> Numbers:

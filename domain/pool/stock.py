@@ -6,7 +6,7 @@ arrays fast", 1991). So a version costs what it changes, and whoever works with 
 stock belong to one thread at a time.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, overload
@@ -24,6 +24,12 @@ Places = NDArray[np.intp]
 """Places on a shelf: nodes by their ids in order."""
 
 Order = tuple[int, int, Amount, int, int, str]
+
+MANY = 8
+"""Changes: as many are brought up to date at once."""
+
+ROUNDS_UNASKED = 4
+"""For so many rounds a column is kept that nobody asks for: rounds in which little is to be had are followed by others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,8 @@ class _Column:
         self._values, self._compute, self._shelf = values, compute, shelf
         self._seen = shelf.changes
         self._is_shared = False
-        self.is_in_use = True
+        self.unasked = 0
+        """For how many rounds nobody has looked at it."""
         self._total: int | None = None
 
     def copied(self, shelf: "_Shelf") -> "_Column":
@@ -107,13 +114,24 @@ class _Column:
             return self._values
         if self._is_shared:
             self._values, self._is_shared = self._values.copy(), False
-        for place in shelf.changed_since(self._seen):
-            number = self._compute(shelf.entries[place])
-            if self._total is not None:
-                self._total += number - int(self._values[place])
-            self._values[place] = number
+        places = shelf.changed_since(self._seen)
+        if len(places) < MANY:
+            for place in places:
+                number = self._compute(shelf.entries[place])
+                if self._total is not None:
+                    self._total += number - int(self._values[place])
+                self._values[place] = number
+        else:
+            self._become([*places], [shelf.entries[place] for place in places])
         self._seen = shelf.changes
         return self._values
+
+    def _become(self, places: list[int], entries: list[NodeRoom]) -> None:
+        """The same in many places at once, of which each is named once."""
+        numbers = np.fromiter(map(self._compute, entries), np.int64, len(entries))
+        if self._total is not None:
+            self._total += int(numbers.sum()) - int(self._values[places].sum())
+        self._values[places] = numbers
 
     def total(self) -> int:
         """The sum of all numbers, kept up to date with them."""
@@ -201,11 +219,11 @@ class _Shelf:
         return other
 
     def tidy(self) -> None:
-        """Forget the columns and tables that nobody has looked at since the last time."""
-        self._columns = {key: column for key, column in self._columns.items() if column.is_in_use}
+        """Forget the columns that nobody has looked at for some rounds, and the tables that nobody has in the last one."""
+        self._columns = {key: column for key, column in self._columns.items() if column.unasked < ROUNDS_UNASKED}
         self._tables = {key: table for key, table in self._tables.items() if table.is_in_use}
         for column in self._columns.values():
-            column.is_in_use = False
+            column.unasked += 1
         for table in self._tables.values():
             table.is_in_use = False
 
@@ -218,14 +236,17 @@ class _Shelf:
             self._log = self._log[len(self._log) // 2 :]
         return before
 
-    def changed_since(self, seen: int) -> Iterable[int]:
-        """The places that changed since so many changes; all of them where that is too long ago to know."""
+    def changed_since(self, seen: int) -> Collection[int]:
+        """The places that changed since so many changes; all of them where that is too long ago to know.
+
+        Where there are `MANY`, each is named once.
+        """
         missed = self.changes - seen
         if not missed:
             return ()
         if missed > len(self._log) or missed >= len(self.entries):
             return range(len(self.entries))
-        return self._log[-missed:] if missed < 8 else set(self._log[-missed:])
+        return self._log[-missed:] if missed < MANY else set(self._log[-missed:])
 
     def column(self, key: object, compute: Compute, compute_all: ComputeAll | None) -> _Column:
         """A column by its key, made when it is first asked for."""
@@ -235,7 +256,7 @@ class _Shelf:
             else:
                 values = compute_all(self.holder)
             column = self._columns[key] = _Column(values, compute, self)
-        column.is_in_use = True
+        column.unasked = 0
         return column
 
     def table(self, key: object, compute: ComputeRow, compute_all: ComputeAll) -> Numbers:
@@ -246,6 +267,13 @@ class _Shelf:
         return table.values()
 
 
+Changes = tuple[tuple[str, Room], ...]
+"""The rooms that nodes get, by their ids."""
+
+SIDE_BY_SIDE = 2
+"""So many versions are remembered to follow one: a step of a round makes one without what leaves, one with what is promised."""
+
+
 def _domain(node: Node, level: str) -> tuple[str, ...]:
     return node.path if level == NODE_LEVEL else node.path[: node.levels.index(level) + 1]
 
@@ -253,7 +281,7 @@ def _domain(node: Node, level: str) -> tuple[str, ...]:
 class Stock(Sequence[NodeRoom]):
     """The nodes of one class in one world. As a sequence it is in order: cheap nodes first, the fullest among equal prices."""
 
-    __slots__ = ("_in_order", "_newer", "_shelf", "_undo", "remembered")
+    __slots__ = ("_after", "_in_order", "_newer", "_shelf", "_undo", "remembered")
 
     def __init__(self, shelf: _Shelf) -> None:
         self.remembered: dict[Hashable, Any] = {}
@@ -262,6 +290,7 @@ class Stock(Sequence[NodeRoom]):
         self._in_order: tuple[NodeRoom, ...] | None = None
         self._newer: Stock | None = None
         self._undo: tuple[tuple[int, NodeRoom], ...] = ()
+        self._after: tuple[tuple[Changes, Stock], ...] = ()
 
     @classmethod
     def of(cls, entries: Iterable[NodeRoom], atlas: Atlas) -> "Stock":
@@ -284,8 +313,9 @@ class Stock(Sequence[NodeRoom]):
         return Stock._on(_Shelf([NodeRoom.of(node, rooms[node.id]) for node in ground.nodes], ground))
 
     def tidy(self) -> None:
-        """Forget all answers, and of the columns those that nobody has asked for since the last time: it outlives a round."""
+        """Forget all answers, and of the columns those that nobody has asked for in some rounds: it outlives a round."""
         self.remembered.clear()
+        self._after = ()
         self._held().tidy()
 
     def shares_shelf_with(self, other: "Stock") -> bool:
@@ -293,11 +323,19 @@ class Stock(Sequence[NodeRoom]):
         return self._shelf is other._shelf
 
     def with_rooms(self, rooms: Iterable[tuple[str, Room]]) -> "Stock":
-        """The stock in which these nodes (by id) have these rooms."""
+        """The stock in which these nodes (by id) have these rooms: the same version where the last changes are asked for again.
+
+        So worlds that go on side by side, and change alike on these nodes, have one version of them, and all that it knows.
+        """
+        changes = tuple(rooms)
+        for known, version in self._after:
+            if known == changes:
+                return version
         shelf = self._held()
         after = Stock(shelf)
-        places = [(shelf.ground.places[node_id], room) for node_id, room in rooms]
+        places = [(shelf.ground.places[node_id], room) for node_id, room in changes]
         self._hand_over(after, [(place, NodeRoom.of(shelf.ground.nodes[place], room)) for place, room in places])
+        self._after = (*self._after[1 - SIDE_BY_SIDE :], (changes, after))
         return after
 
     def _hand_over(self, to: "Stock", changes: Iterable[tuple[int, NodeRoom]]) -> None:

@@ -112,7 +112,7 @@ class _Pass:
                 self._move(workload, decision, line)
             case Await():
                 self._awaiting.add(queue)
-                kept = self.world.forked() if self._kept is None else self._kept
+                kept = (self._kept or self.world).apart_from(self.world, decision.placement)
                 self._kept = kept.promising(decision.spec, decision.placement, ())
         if not isinstance(decision, Start | StartAfter):
             line.pass_over(workload)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import heappop, heappush
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from corral.api import WorkloadTerms
 from domain.pool.fleet import Amount
-from domain.pool.roll import Roll
+from domain.pool.roll import Turnover
 from domain.pool.standing import Standing, standing
 from domain.pool.versions import Versions
 from domain.pool.workload import Active, Waiting, open_from
@@ -56,21 +56,24 @@ class Entitlement:
     """
 
     def __init__(self) -> None:
-        self._roll = Roll[Demand]()
+        self._attempts: dict[str, list[Active]] = {}
+        """By workload: one that goes on in another shape has two."""
         self._lines: dict[str, _Line] = {}
         self._covered: dict[str, Amount] = {}
         self._over = Versions[bool]()
         self._record = Versions[bool]()
         self._misjudged: set[str] = set()
 
-    def take(self, snapshot: Snapshot, tree: QuotaTree, now: datetime) -> Coverage:
-        """What is covered now."""
+    def take(
+        self, active: Turnover[Active], waiting: Turnover[Waiting], record: Versions[bool], tree: QuotaTree, now: datetime
+    ) -> Coverage:
+        """What is covered now that these have come and gone; `record` says of whom nothing was covered by what it knows."""
         news: dict[str, Amount | None] = {}
-        turnover = self._roll.take(_latest(snapshot.active), snapshot.waiting, snapshot.bystanders)
-        for demand in turnover.gone:
+        attempts = self._counted(active)
+        for demand in chain[Demand](attempts.gone, waiting.gone):
             self._lines[demand.spec.queue].leave(demand)
             news[demand.id] = None
-        for queue, come in _by_queue(turnover.come).items():
+        for queue, come in _by_queue(chain[Demand](attempts.come, waiting.come)).items():
             self._lines.setdefault(queue, _Line()).join(come, now)
         for queue, line in self._lines.items():
             news.update(line.news(_Own.of(queue, tree), now))
@@ -80,8 +83,22 @@ class Entitlement:
             else:
                 self._covered.pop(workload, None)
         over = self._over.with_({workload: True if milli == 0 else None for workload, milli in news.items()})
-        self._compare(over, snapshot.over_quota)
+        self._compare(over, record)
         return Coverage(dict(self._covered), over, frozenset(self._misjudged), frozenset(news))
+
+    def _counted(self, moved: Turnover[Active]) -> Turnover[Active]:
+        """The same of the attempts that count: of work that goes on in another shape, what it will have."""
+        touched = dict.fromkeys(each.id for each in chain(moved.gone, moved.come))
+        before = {id: max(those, key=_epoch) for id in touched if (those := self._attempts.get(id))}
+        for each in moved.gone:
+            self._attempts[each.id] = [other for other in self._attempts[each.id] if other is not each]
+        for each in moved.come:
+            self._attempts.setdefault(each.id, []).append(each)
+        after = {id: max(those, key=_epoch) for id in touched if (those := self._attempts[id])}
+        for id in touched.keys() - after.keys():
+            del self._attempts[id]
+        gone = [each for id, each in before.items() if after.get(id) is not each]
+        return Turnover(gone, [each for id, each in after.items() if before.get(id) is not each])
 
     def _compare(self, over: Versions[bool], record: Versions[bool]) -> None:
         """Know of whom the record says the other; only looks at what is different there or here."""
@@ -98,7 +115,8 @@ class Entitlement:
 
 def within_quota(snapshot: Snapshot, tree: QuotaTree, now: datetime) -> dict[str, Amount]:
     """What is covered, by workload id, for one round alone; work of queues of which nothing is covered is left out."""
-    coverage = Entitlement().take(snapshot, tree, now)
+    active, waiting = Turnover([], [*snapshot.active]), Turnover([], [*snapshot.waiting, *snapshot.bystanders])
+    coverage = Entitlement().take(active, waiting, snapshot.over_quota, tree, now)
     return {**dict.fromkeys(coverage.over, 0), **coverage.covered}
 
 
@@ -343,11 +361,4 @@ def _by_queue(demands: Iterable[Demand]) -> Mapping[str, Sequence[Demand]]:
     return found
 
 
-def _latest(active: Sequence[Active]) -> Iterable[Active]:
-    """Of work that goes on in another shape, what it will have counts."""
-    latest = {each.id: each for each in active}
-    if len(latest) < len(active):
-        for each in active:
-            if each.epoch > latest[each.id].epoch:
-                latest[each.id] = each
-    return latest.values()
+_epoch = attrgetter("epoch")

@@ -10,11 +10,11 @@ from corral.policy import Limits
 from domain.calendar.closures import Closures
 from domain.pool.bookings import Engagement, Paths
 from domain.pool.roll import Turnover
-from domain.pool.workload import Active
+from domain.pool.workload import Active, Waiting
 from domain.quota.tree import QuotaTree
 from domain.remembered.beginning import Beginning
 from domain.remembered.census import Census
-from domain.remembered.entitlement import Entitlement
+from domain.remembered.entitlement import Coverage, Entitlement
 from domain.remembered.lanes import Lanes
 from domain.remembered.muster import Muster
 from domain.snapshot import Snapshot
@@ -35,25 +35,30 @@ class Memory:
 
     def forget(self) -> None:
         """Begin anew; whatever ends a round in the middle may have left half of it behind."""
-        self.census, self.entitlement, self.muster = Census(), Entitlement(), Muster()
+        self.census, self._entitlement, self.muster = Census(), Entitlement(), Muster()
         self.kinds, self.turn_kinds, self.lanes = Kinds(), Kinds(), Lanes()
         """What is asked for, the same with the right to have others stopped, and who waits by that."""
         self.closures = Closures()
         self.able: set[Kind] = set()
         """Kinds of which one could run on an idle fleet."""
         self._beginning = Beginning()
-        self._moved = Turnover[Active]([], [])
+        self._moved, self._queued = Turnover[Active]([], []), Turnover[Waiting]([], [])
         self._fleet: object = None
         self._rules: object = None
 
     def take(self, snapshot: Snapshot) -> None:
         """Look at what has changed; first of all in every round."""
-        self._moved, waiting = self.census.take(snapshot)
+        self._moved, self._queued = self.census.take(snapshot)
         self._beginning.take(snapshot, self._moved)
-        self.closures.forget(waiting.gone)
-        self.kinds.forget(each.id for each in waiting.gone)
+        self.muster.hear(self._moved)
+        self.closures.forget(self._queued.gone)
+        self.kinds.forget(each.id for each in self._queued.gone)
         # Work of which all targets have opened by now is of one kind again.
         self.turn_kinds.forget(self.kinds.taken_back())
+
+    def coverage(self, snapshot: Snapshot, tree: QuotaTree, now: datetime) -> Coverage:
+        """What nominal quota covers."""
+        return self._entitlement.take(self._moved, self._queued, snapshot.over_quota, tree, now)
 
     def idle(self, tree: QuotaTree, snapshot: Snapshot) -> World:
         """The world in which nothing runs; what was worked out for another one, or under other rules, is forgotten."""

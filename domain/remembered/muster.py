@@ -4,7 +4,7 @@ What depends on the hour, on quota or on the policy is worked out of the columns
 same of one attempt, and a test holds the two equal.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -16,7 +16,7 @@ from corral.api import WHOLE, SlaTier
 from corral.policy import Policy
 from domain.disruption.means import Surplus, surplus_if_any
 from domain.disruption.protection import STOPPABLE_STATES, Protection, hardship
-from domain.pool.roll import Roll, Turnover
+from domain.pool.roll import Turnover
 from domain.pool.standing import TIERS, Standing
 from domain.pool.stock import Atlas, Numbers, Places
 from domain.pool.workload import Active
@@ -60,7 +60,7 @@ class Columns:
         column: Numbers = self.by_attempt[FIELDS.index(name)]
         return column
 
-    def after(self, gone: Collection[int], come: "Columns") -> "Columns":
+    def after(self, gone: Container[int], come: "Columns") -> "Columns":
         """The same without those (by object identity) who have gone, with those who have come in their places."""
         kept = np.fromiter((id(each) not in gone for each in self.active), np.bool_, len(self.active))
         stays = np.flatnonzero(kept).tolist()
@@ -97,22 +97,33 @@ class Muster:
     """Keeps the columns of every SKU by who came and who went; belongs to one planner."""
 
     def __init__(self) -> None:
-        self._roll = Roll[Active]()
+        self._gone: dict[int, Active] = {}
+        self._come: dict[int, Active] = {}
+        """By object, who has gone and who has come since the columns were last looked at."""
         self._columns: dict[str, Columns] = {}
         self._atlas: Atlas | None = None
         self.queues: dict[str, int] = {}
         """The number of every queue that was ever seen."""
 
-    def take(self, active: Collection[Active], atlas: Atlas) -> Mapping[str, Columns]:
-        """The columns of these attempts and nobody else, by SKU."""
+    def hear(self, moved: Turnover[Active]) -> None:
+        """Know who has gone and who has come; it counts when somebody asks."""
+        if self._atlas is None:
+            return
+        for each in filter(_could_ever, moved.gone):
+            if self._come.pop(id(each), None) is None:
+                self._gone[id(each)] = each
+        self._come.update((id(each), each) for each in filter(_could_ever, moved.come))
+
+    def take(self, active: Iterable[Active], atlas: Atlas) -> Mapping[str, Columns]:
+        """The columns by SKU: of all whom it has heard of, or of these attempts where it was never asked about this fleet."""
         if atlas is not self._atlas:
-            self._roll, self._columns, self._atlas = Roll(), {}, atlas
-        turnover = self._roll.take(each for each in active if _could_ever(each))
-        gone, come = _by_sku(turnover)
+            self._columns, self._atlas = {}, atlas
+            self._gone, self._come = {}, {id(each): each for each in filter(_could_ever, active)}
+        gone, come = _by_sku(self._gone), _by_sku(self._come)
         for sku in sorted(gone.keys() | come.keys()):
-            before = self._columns.get(sku, NOBODY)
-            after = before.after(gone.get(sku, frozenset()), self._columns_of(come.get(sku, ()), atlas))
-            self._columns = {**self._columns, sku: after}
+            before, news = self._columns.get(sku, NOBODY), [*come.get(sku, {}).values()]
+            self._columns = {**self._columns, sku: before.after(gone.get(sku, {}), self._columns_of(news, atlas))}
+        self._gone, self._come = {}, {}
         return self._columns
 
     def _columns_of(self, active: Sequence[Active], atlas: Atlas) -> Columns:
@@ -145,16 +156,12 @@ def _could_ever(active: Active) -> bool:
     return not active.preempted and active.state in STOPPABLE_STATES
 
 
-def _by_sku(turnover: Turnover[Active]) -> tuple[dict[str, set[int]], dict[str, list[Active]]]:
-    gone: dict[str, set[int]] = {}
-    come: dict[str, list[Active]] = {}
-    for each in turnover.gone:
+def _by_sku(attempts: Mapping[int, Active]) -> dict[str, dict[int, Active]]:
+    found: dict[str, dict[int, Active]] = {}
+    for key, each in attempts.items():
         for sku in each.placement.by_sku:
-            gone.setdefault(sku, set()).add(id(each))
-    for each in turnover.come:
-        for sku in each.placement.by_sku:
-            come.setdefault(sku, []).append(each)
-    return gone, come
+            found.setdefault(sku, {})[key] = each
+    return found
 
 
 def microseconds(moment: datetime) -> int:

@@ -263,6 +263,22 @@ class World:
         }
         return replace(self, classes=classes, later=later, room=Stage(), later_room=Stage())
 
+    def apart_from(self, other: "World", placement: Placement) -> "World":
+        """The same world, for what happens to it alone on the nodes of the placement.
+
+        Elsewhere it and the other one stay one for as long as the same happens to both.
+        """
+        parting = {self.homes[share.node_id] for share in placement.shares if share.node_id in self.homes}
+        classes = _apart(self.classes, other.classes, parting)
+        later = {traits: classes[traits] for traits in parting if self.later[traits] is self.classes[traits]}
+        return replace(
+            self,
+            classes=classes,
+            later=_apart({**self.later, **later}, other.later, parting),
+            room=Stage() if self.room is other.room else self.room,
+            later_room=Stage() if self.later_room is other.later_room else self.later_room,
+        )
+
     def nodes(self, classes: Iterable[Traits]) -> Nodes:
         """The nodes with any of these traits, in order."""
         found = [self.classes[traits] for traits in classes]
@@ -296,7 +312,7 @@ class World:
                 node_id: after[node_id] + expected[node_id] if node_id in expected else after[node_id]
                 for node_id in (*rooms, *(coming or ()))
             }
-            later = self._changed(self._beside(then), then)
+            later = self._changed(self._beside(then.keys() & expected.keys()), then)
         return replace(
             self,
             classes=classes,
@@ -307,14 +323,9 @@ class World:
             later_room=later_room or Stage(),
         )
 
-    def _beside(self, changing: Iterable[str]) -> Mapping[Traits, Stock]:
-        """The nodes as they are later, those of these classes apart from the nodes as they are now."""
-        joint = {
-            traits
-            for traits in {self.homes[node_id] for node_id in changing}
-            if self.later[traits].shares_shelf_with(self.classes[traits])
-        }
-        return {**self.later, **{traits: self.later[traits].forked() for traits in joint}} if joint else self.later
+    def _beside(self, parting: Iterable[str]) -> Mapping[Traits, Stock]:
+        """The nodes as they are later, the classes of these apart from the nodes as they are now."""
+        return _apart(self.later, self.classes, {self.homes[node_id] for node_id in parting})
 
     def _changed(self, classes: Mapping[Traits, Stock], rooms: Mapping[str, Room]) -> Mapping[Traits, Stock]:
         if not rooms:
@@ -323,6 +334,12 @@ class World:
         for node_id, room in rooms.items():
             by_traits.setdefault(self.homes[node_id], []).append((node_id, room))
         return {**classes, **{traits: classes[traits].with_rooms(changed) for traits, changed in by_traits.items()}}
+
+
+def _apart(these: Mapping[Traits, Stock], others: Mapping[Traits, Stock], parting: Iterable[Traits]) -> Mapping[Traits, Stock]:
+    """The same stocks, those of these classes apart from the others."""
+    joint = [traits for traits in parting if these[traits].shares_shelf_with(others[traits])]
+    return {**these, **{traits: these[traits].forked() for traits in joint}} if joint else these
 
 
 def looks_ahead(policy: Policy) -> bool:

@@ -10,6 +10,7 @@ from corral.api import ReplicaGroup, SlaTier, Target
 from domain.pool.workload import Active, Waiting
 from domain.quota.tree import QuotaTree
 from domain.remembered import entitlement
+from domain.remembered.census import Census
 from domain.remembered.entitlement import Entitlement, within_quota
 from tests.builders import NOON, AWorkload, a_node, a_queue, a_quota, a_snapshot, a_workload, seconds
 
@@ -75,7 +76,7 @@ def test_work_of_a_queue_that_is_gone_is_covered_by_nothing() -> None:
 
 def test_a_line_that_comes_and_goes_is_covered_as_if_it_were_seen_for_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entitlement, "BLOCK", 1)
-    random, remembered, line, now = Random(7), Entitlement(), dict[str, Waiting | Active](), NOON
+    random, census, remembered, line, now = Random(7), Census(), Entitlement(), dict[str, Waiting | Active](), NOON
     for number in range(600):
         now += seconds(5)
         if (luck := random.random()) < 0.3:
@@ -89,7 +90,7 @@ def test_a_line_that_comes_and_goes_is_covered_as_if_it_were_seen_for_the_first_
             active=tuple(each for each in line.values() if isinstance(each, Active)),
         )
         tree = QuotaTree.at(snapshot.queues, now)
-        coverage = remembered.take(snapshot, tree, now)
+        coverage = remembered.take(*census.take(snapshot), snapshot.over_quota, tree, now)
         assert {**dict.fromkeys(coverage.over, 0), **coverage.covered} == within_quota(snapshot, tree, now)
 
 

@@ -23,6 +23,7 @@ from domain.quota.budgets import ONE
 from domain.quota.tree import QuotaTree
 from domain.remembered import entitlement, lanes
 from domain.remembered.beginning import Beginning
+from domain.remembered.census import Census
 from domain.remembered.entitlement import Entitlement, within_quota
 from domain.remembered.memory import KINDS_EACH, Memory
 from domain.round import schedule
@@ -39,12 +40,12 @@ ROUNDS = 4
 
 
 def check(snapshots: list[Snapshot]) -> None:
-    memory, kept = Memory(), Entitlement()
+    memory, census, kept = Memory(), Census(), Entitlement()
     for number, snapshot in enumerate(snapshots):
         now = NOON + seconds(60 * number)
         assert schedule(snapshot, now, memory=memory) == schedule(snapshot, now)
         tree = QuotaTree.at(snapshot.queues, now, spent=snapshot.spent)
-        coverage = kept.take(snapshot, tree, now)
+        coverage = kept.take(*census.take(snapshot), snapshot.over_quota, tree, now)
         assert {**dict.fromkeys(coverage.over, 0), **coverage.covered} == within_quota(snapshot, tree, now)
 
 

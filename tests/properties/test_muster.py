@@ -49,7 +49,7 @@ def test_whatever_happens_between_two_rounds(snapshot: Snapshot, random: Random)
     for number in range(ROUNDS):
         facts = Facts.of(snapshot, NOON + seconds(60 * number), memory)
         atlases = [stock.atlas for stock in facts.idle.classes.values()]
-        for atlas in atlases[:1]:
+        for atlas in atlases[:1] if random.random() < 0.7 else ():  # in some rounds nobody asks
             columns = facts.muster.take(facts.active.values(), atlas)
             assert facts.stoppable.keys() | facts.elastic.keys() <= columns.keys()
             for sku, its in columns.items():
