@@ -27,5 +27,5 @@ async def demo(settings: Settings, trace: Path | None, console: Console) -> int:
         console.width = max(console.width, WIDTH_OF_LOGS)
     own = settings.model_copy(update={"state_dir": (settings.state_dir / DIRECTORY).absolute()})
     scenario = replay(trace) if trace else showcase(own.state_dir / PROCESSES)
-    report = await demonstrate(demo_settings(own, scenario), scenario, console)
+    report = await demonstrate(demo_settings(own), scenario, console)
     return 0 if report.verdict.is_good else 1

@@ -17,7 +17,7 @@ from worker.demo.scenario import Arrival, Deed, Scenario, Verb
 
 GLANCE_SECONDS = 0.7
 MOST_ASKED = 3
-LIMIT_SECONDS = 900.0
+LIMIT_SECONDS = 1_800.0
 """How long a run may take on the wall before it is stopped and called a failure."""
 
 
@@ -147,13 +147,15 @@ class Driver:
     async def _explained(self, workload: str) -> Explanation | None:
         explanation = await persistently(lambda: self._corral.explain(workload))
         if explanation is not None:
-            self._told.append(Told(workload, self._clock.now(), explanation))
+            self._note_told(workload, explanation)
         return explanation
+
+    def _note_told(self, workload: str, explanation: Explanation) -> None:
+        self._told.append(Told(workload, self._clock.now(), explanation))
 
     async def _follow_fix(self, workload: str) -> str:
         """Do what is said to start a workload most cheaply, if that is to raise quota."""
-        await self._advised(workload)
-        explanation = await self._explained(workload)
+        explanation = await self._advised(workload)
         fix = next((fix for fix in explanation.fixes if fix.quotas), None) if explanation else None
         if explanation is None or fix is None or self._queues is None:
             return "nothing to follow: it does not wait for quota"
@@ -161,12 +163,18 @@ class Driver:
         await persistently(lambda: self._corral.apply_queues(QueueTree(queues=tuple(queues))))
         return f"{explanation.reason}; done: {fix.message}"
 
-    async def _advised(self, workload: str) -> None:
-        """Come back when it is said what would start a workload, maybe rounds after why it waits; or it does not wait."""
-        while (status := await persistently(lambda: self._corral.status(workload))).state in {State.SUBMITTED, State.WAITING}:
-            if status.explanation is not None and status.explanation.fixes:
-                return
+    async def _advised(self, workload: str) -> Explanation | None:
+        """Ask for what would start a workload until that is known, maybe rounds after why it waits; none if it does not wait.
+
+        In a large pool nobody is told that unasked.
+        """
+        while (await persistently(lambda: self._corral.status(workload))).state in {State.SUBMITTED, State.WAITING}:
+            explanation = await persistently(lambda: self._corral.explain(workload))
+            if explanation is not None and explanation.fixes:
+                self._note_told(workload, explanation)
+                return explanation
             await asyncio.sleep(GLANCE_SECONDS)
+        return None
 
     async def _apply_policy(self, deed: Deed) -> str:
         policy = deed.policy

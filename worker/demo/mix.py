@@ -13,7 +13,7 @@ from worker.demo.waves import A100, ASCEND, H100, L40S, WAVES, behaviour, gang, 
 from worker.fleet_file import DEFAULT_FLEET, EXAMPLES, read_fleet
 
 SEED = 42
-CLOCK_SPEED = 55.0
+CLOCK_SPEED = 45.0
 EXAMPLE_QUEUES, EXAMPLE_DATASETS = EXAMPLES / "queues.yaml", EXAMPLES / "datasets.yaml"
 OUTPUT_VARIABLE = "DEMO_OUTPUT"
 """Names the file in which a real process leaves what the report shows of it."""

@@ -18,6 +18,7 @@ from worker.demo.driver import Driver
 from worker.demo.folding import Run
 from worker.demo.machines import Machines, machines_of
 from worker.demo.mix import OUTPUT_VARIABLE
+from worker.demo.pace import paced
 from worker.demo.page import write_page
 from worker.demo.persistence import persistently
 from worker.demo.progress import Progress, progress
@@ -40,12 +41,10 @@ LOCK = "lock"
 TICK_SECONDS = 0.5
 
 
-def demo_settings(settings: Settings, scenario: Scenario) -> Settings:
-    """Settings for a run of a scenario: the configured ports, state of its own, and a clock that begins to run fast now."""
+def demo_settings(settings: Settings) -> Settings:
+    """Settings for a run: the configured ports, and state of its own."""
     chosen = {
         "state_dir": settings.state_dir,
-        "clock_speed": scenario.clock_speed,
-        "clock_origin": datetime.now(UTC),
         "fleet_file": settings.state_dir / FLEET,
         "tick_seconds": TICK_SECONDS,
         "build_id": None,  # there is one worker, and it asks itself
@@ -94,9 +93,17 @@ class Demonstration:
                 supervisor = await stack.enter_async_context(embedded_servers(self.settings, self._say))
             with self._phase("make the tables"):
                 await upgrade(self.settings.database_url)
+            self._set_the_clock(self.phases[-1].seconds)
             with self._phase("start the worker"):
                 await supervisor.start(worker_child(self.settings))
             return await unless_stopped(supervisor, self._carry_out())
+
+    def _set_the_clock(self, tables_seconds: float) -> None:
+        """Let the pool's time begin to run fast now, as fast as this machine allows."""
+        self.scenario = paced(self.scenario, tables_seconds)
+        clock = {"clock_speed": self.scenario.clock_speed, "clock_origin": datetime.now(UTC)}
+        self.settings = self.settings.model_copy(update=clock)
+        self.shown.say(f"the pool's time runs {self.scenario.clock_speed:g} times as fast as the wall's")
 
     async def _carry_out(self) -> Run:
         settings, scenario = self.settings, self.scenario

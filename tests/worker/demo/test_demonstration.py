@@ -83,7 +83,7 @@ def settings_of(directory: Path) -> Settings:
 async def test_a_run_ends_well_and_leaves_its_report(tmp_path: Path) -> None:
     (tmp_path / "left-by-an-earlier-run").mkdir()
     scenario, shown = a_scenario(), io.StringIO()
-    report = await demonstrate(demo_settings(settings_of(tmp_path), scenario), scenario, Console(file=shown, width=160))
+    report = await demonstrate(demo_settings(settings_of(tmp_path)), scenario, Console(file=shown, width=160))
     assert report.verdict.problems == ()
     assert report.totals.states == {State.SUCCEEDED: 7, State.FAILED: 2, State.CANCELLED: 1, State.REFUSED: 1}
     assert "owners" in {preemption.beneficiary for preemption in report.preemptions}
@@ -100,5 +100,5 @@ async def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     scenario = a_scenario()
     async with Supervisor(tmp_path):
         with pytest.raises(CannotStart, match="is in use by another Corral"):
-            await demonstrate(demo_settings(settings_of(tmp_path), scenario), scenario, Console(file=io.StringIO()))
+            await demonstrate(demo_settings(settings_of(tmp_path)), scenario, Console(file=io.StringIO()))
     assert (tmp_path / "somebody's").exists()
