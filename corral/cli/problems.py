@@ -97,17 +97,22 @@ def _is_echo(detail: ErrorDetails) -> bool:
 
 
 def _path_in(data: Any, detail: ErrorDetails) -> Path:
-    """Where in the data the error is. Beyond the data, `loc` names the branch of a union, or a key that is missing."""
-    location = detail["loc"]
-    if detail["type"] == "missing":
-        return location
-    for length, step in enumerate(location):
+    """Where in the data the error is.
+
+    Beyond the data, `loc` names the branch of a union, or a key that is missing; a branch that a value of the data names is
+    passed over.
+    """
+    location, is_missing = detail["loc"], detail["type"] == "missing"
+    path: list[str | int] = []
+    for step in location[:-1] if is_missing else location:
         is_field = isinstance(data, Mapping) and step in data
         is_entry = isinstance(data, (list, tuple)) and isinstance(step, int)
-        if not (is_field or is_entry):
-            return location[:length]
-        data = data[step]
-    return location
+        if is_field or is_entry:
+            path.append(step)
+            data = data[step]
+        elif not (isinstance(data, Mapping) and step in data.values()):
+            return location if is_missing else tuple(path)
+    return (*path, location[-1]) if is_missing else tuple(path)
 
 
 def in_words(details: Sequence[ErrorDetails], path: Path, model: type[BaseModel]) -> Problem:
@@ -153,13 +158,22 @@ def _unknown_field(name: str, known: Sequence[str]) -> str:
 
 
 def fields_at(model: type[BaseModel], path: Path) -> list[str]:
-    """The names of the fields of the model that is found at a path within a model."""
+    """The names of the fields of the model that is found at a path within a model; of all that may be there."""
     annotation: Any = model
     for step in path:
-        annotation = _plain(annotation)
-        is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        annotation = annotation.model_fields[step].annotation if is_model else _of_an_entry(annotation)
-    return list(_plain(annotation).model_fields)
+        models = _models_of(annotation)
+        found = (each.model_fields[step].annotation for each in models if step in each.model_fields)
+        annotation = next(found) if models else _of_an_entry(_plain(annotation))
+    return list(dict.fromkeys(field for each in _models_of(annotation) for field in each.model_fields))
+
+
+def _models_of(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a value with this annotation may be of."""
+    if get_origin(annotation) is Annotated:
+        return _models_of(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, types.UnionType}:
+        return [model for branch in get_args(annotation) for model in _models_of(branch)]
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
 
 
 def _of_an_entry(annotation: Any) -> Any:
@@ -263,10 +277,22 @@ _NOT_FIELDS = _says("is not a mapping; expected fields, each written `name: valu
 _NOT_A_TIME = _says("is not a time; write it like 2026-01-31T08:00:00Z")
 _NOT_TRUE_OR_FALSE = _says("is neither true nor false")
 
+
+def _unknown_tag(detail: ErrorDetails) -> str:
+    told = detail["ctx"]
+    return f"{told['discriminator'].strip(QUOTE)} {shown(told['tag'])} is not known; expected {told['expected_tags']}"
+
+
+QUOTE = "'"
+"""Around the name of a field, as Pydantic tells which one decides between models."""
+
+
 _WORDS: Mapping[str, Callable[[ErrorDetails], str]] = {
     "missing": lambda detail: "required, but not given",
     "literal_error": _says("is not known; expected {expected}"),
     "enum": _says("is not known; expected {expected}"),
+    "union_tag_invalid": _unknown_tag,
+    "union_tag_not_found": lambda detail: f"{detail['ctx']['discriminator'].strip(QUOTE)} is required, but not given",
     "string_pattern_mismatch": _pattern,
     "string_type": _not_text,
     "string_unicode": _says("is not text; it contains half of a surrogate pair"),
