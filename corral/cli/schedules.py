@@ -9,14 +9,14 @@ import typer
 
 from corral.api import EvacuationOrder
 from corral.cli import tables
-from corral.cli.documents import read_documents
+from corral.cli.documents import Document, placed, read_documents
 from corral.cli.operations import Who, Why, evacuated_if_meant, seconds_of
 from corral.cli.options import Output
 from corral.cli.problems import InvalidInput, checked, checked_id
 from corral.cli.render import View
 from corral.cli.session import Session
 from corral.client import Corral, Invalid, Submission
-from corral.schedule import Revocation, ScheduleSpec
+from corral.schedule import Revocation, ScheduleSpec, ScheduleStatus
 
 schedule = typer.Typer(help="Order operations again and again.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -42,7 +42,12 @@ def create(
     if others:
         raise InvalidInput([f"{others[0].position}: a second document; a schedule is one document"], "nothing was changed")
     spec = first.content.model_copy(update=ends)
-    Session.of(context, output).ask(lambda corral: corral.schedule(spec), View(tables.schedules))
+    Session.of(context, output).ask(lambda corral: _schedule(corral, spec, first), View(tables.schedules))
+
+
+async def _schedule(corral: Corral, spec: ScheduleSpec, document: Document[ScheduleSpec]) -> list[ScheduleStatus]:
+    with placed(document):
+        return await corral.schedule(spec)
 
 
 def from_now(time: str) -> datetime:

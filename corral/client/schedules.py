@@ -76,7 +76,8 @@ class Schedules(Connection):
             return await self._same_schedule(spec), False
         except RPCError as error:
             if error.status is RPCStatusCode.INVALID_ARGUMENT:
-                raise Invalid(f"cron, time_zone: {error.message}") from error
+                field = "time_zone" if "time zone" in error.message.lower() else "cron"
+                raise Invalid(f"{field}: {error.message}") from error
             raise
         return handle, True
 

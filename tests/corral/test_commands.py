@@ -1,6 +1,7 @@
 """Each command asks the right question, and writes the answer in each form."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -232,6 +233,14 @@ def test_a_table_is_plain_text(command: str, question: tuple[object, ...], answe
     assert "\x1b" not in result.stdout
     assert all(line == line.rstrip() for line in result.stdout.splitlines())
     assert corral.asked == [question]
+
+
+def test_a_schedule_is_refused_where_the_field_stands_that_is_wrong() -> None:
+    corral = FakeCorral(error=Invalid("cron: no time of it ever comes"))
+    result = run(corral, "schedule", "create", "-", given=A_SCHEDULE)
+    line = 1 + A_SCHEDULE.decode().partition("cron:")[0].count("\n")
+    assert result.exit_code == 2
+    assert re.fullmatch(rf"<stdin>:{line}:\d+: cron: no time of it ever comes\n", result.stderr)
 
 
 def test_a_schedule_lasts_as_long_as_it_is_said_to() -> None:

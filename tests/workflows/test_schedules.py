@@ -216,9 +216,9 @@ async def test_a_schedule_whose_time_never_comes_is_told_and_not_kept(corral: Co
 
 
 async def test_times_that_temporal_does_not_take_are_told(corral: Corral) -> None:
-    with pytest.raises(Invalid, match="cron, time_zone: "):
+    with pytest.raises(Invalid, match=r"^cron: "):
         await corral.schedule(a_schedule("never", cron="at dusk"))
-    with pytest.raises(Invalid, match="cron, time_zone: "):
+    with pytest.raises(Invalid, match=r"^time_zone: "):
         await corral.schedule(a_schedule("nowhere", time_zone="Mars/Olympus"))
 
 
