@@ -1,6 +1,6 @@
 """One round: facts in, a plan out. Pure; someone else commits."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
@@ -9,21 +9,17 @@ from corral.api import Explanation
 from corral.policy import QuotaModel
 from domain.calendar.reservations import settled
 from domain.decision import Plan, Refuse, Reshape, Stop, Wait
-from domain.explanation.answers import is_same, no_room, waiting_for_nodes, waiting_for_relaxation, waiting_for_victims
-from domain.explanation.finding import Finding, dominant
 from domain.facts import Facts
 from domain.improvement.defragmentation import defragmented
 from domain.improvement.improved import NO_GAINS, improved
 from domain.improvement.quality import quality
-from domain.placement.feasibility import ARRIVAL_FILTERS, LASTING_REASONS, offers, sift, unanswered, why_never
-from domain.placement.layout import why_not_on
-from domain.pool.nodepools import Provisioning
+from domain.placement.feasibility import why_never
 from domain.pool.workload import Waiting
 from domain.quota_models import ranked
 from domain.quota_models.cohorts import turns as cohorts
 from domain.quota_models.deserved import turns as deserved
-from domain.quota_models.openings import fits_somewhere, open_ranks, why_not_yet
 from domain.quota_models.turns import TakeTurns, Turns
+from domain.reasons import Reasons, why_awaits
 from domain.remembered.lanes import Backlog
 from domain.remembered.memory import Memory
 from domain.snapshot import Snapshot
@@ -31,7 +27,7 @@ from domain.steps.guarantees import oversold
 from domain.steps.loans import Call, after_calls, called_back, wanted
 from domain.steps.reprieve import reprieved
 from domain.steps.resizing import resized
-from domain.worlds.request import Kind, Request, requests
+from domain.worlds.request import Kind
 from domain.worlds.world import World
 
 QUOTA_MODELS: Mapping[QuotaModel, TakeTurns] = {
@@ -174,69 +170,26 @@ def refuse(waiting: Collection[Waiting], facts: Facts) -> tuple[list[Refuse], Ba
 
 def explain(turns: Turns, facts: Facts) -> list[Wait]:
     """Why each workload waits, in the world in which the round ends; of who was told the same already nothing is said."""
-    backlog, later = facts.backlog(turns.waiting), turns.world.when_all_have_left()
+    backlog, reasons = facts.backlog(turns.waiting), Reasons(turns.world, turns.world.when_all_have_left(), facts)
     awaiting = (backlog.by_id[id] for id in turns.awaiting if backlog.has(id))
     answers = {**turns.answers, **{each.id: why_awaits(each, turns.world, facts) for each in awaiting}}
-    reasons: dict[Kind, Explanation] = {}
+    by_kind: dict[Kind, Explanation] = {}
 
     def reason(workload: Waiting) -> Explanation:
-        if (alike := facts.kind(workload)) not in reasons:
-            reasons[alike] = why_waits(workload, turns.world, later, facts)
-        return reasons[alike]
+        if (alike := facts.kind(workload)) not in by_kind:
+            by_kind[alike] = reasons.why(workload)
+        return by_kind[alike]
 
     waits = list[Wait]()
     for lane in backlog.lanes:
         example = next((workload for workload in backlog.of(lane) if workload.id not in answers), None)
         if example is not None:
             why = turns.of_kinds.get(lane.kind) or reason(example)
-            others = (those for said, those in lane.told if said is None or not is_same(said, why))
+            others = (those for said, those in lane.told if reasons.is_news(said, why))
             untold = (each for each in chain.from_iterable(others) if each not in answers and backlog.has(each))
             waits += [Wait(each, why) for each in untold]
     for workload in filter(backlog.has, answers):
         why = answers[workload] or reason(backlog.by_id[workload])
-        if (said := facts.told.get(workload)) is None or not is_same(said, why):
+        if reasons.is_news(facts.told.get(workload), why):
             waits.append(Wait(workload, why))
     return sorted(waits, key=lambda wait: wait.workload_id)
-
-
-def why_waits(workload: Waiting, world: World, later: World, facts: Facts) -> Explanation:
-    """The gate that is closed, the leaving work that is waited for, or the rule that stopped the nearest candidate."""
-    if (gate := why_not_yet(workload, facts)) is not None:
-        return gate
-    ranks, findings = open_ranks(workload, facts), findings_about(workload, world, facts)
-    if later is not world and fits_somewhere(ranks, later):
-        return waiting_for_victims(findings, facts.now)
-    if facts.arrivals and fits_somewhere(ranks, later, ARRIVAL_FILTERS):
-        return waiting_for_nodes(_awaited(ranks, later, facts), findings, facts.now)
-    closed = [request.opens_at for request in requests(workload) if request.opens_at > facts.now]
-    if closed and dominant(findings).rejection.reason in LASTING_REASONS:
-        return waiting_for_relaxation(min(closed), findings, facts.now)
-    return no_room(findings, facts.now, is_complete=facts.complete)
-
-
-def why_awaits(workload: Waiting, world: World, facts: Facts) -> Explanation:
-    """What others will leave is kept for the workload: what keeps it from starting before."""
-    return waiting_for_victims(findings_about(workload, world, facts), facts.now)
-
-
-def _awaited(ranks: Iterable[Iterable[Request]], world: World, facts: Facts) -> list[Provisioning]:
-    """The nodes on their way that any of the requests accepts."""
-    accepted = {supply for rank in ranks for request in rank for supply in sift(request, world, ARRIVAL_FILTERS).classes}
-    nodes = ((arrival, arrival.pool.node) for arrival in facts.arrivals)
-    return [arrival for arrival, node in nodes if (node.provider, node.region, node.sku) in accepted]
-
-
-def findings_about(workload: Waiting, world: World, facts: Facts) -> list[Finding]:
-    """What every supply says to all requests of a workload that are open."""
-    return [finding for rank in open_ranks(workload, facts) for request in rank for finding in findings_of(request, world)]
-
-
-def findings_of(request: Request, world: World) -> list[Finding]:
-    """What every supply says to a request that fits nowhere."""
-    sifted, profile = sift(request, world), world.policy.goals.topology
-    answers = []
-    for offer in offers(request, sifted):
-        nodes = world.nodes(offer.classes)
-        rejection = why_not_on(offer.request, offer.supply, nodes, world.usage, profile)
-        answers.append(Finding(rejection, offer.request, offer.supply, len(nodes)))
-    return [*sifted.findings, *unanswered(request, sifted, world), *answers]

@@ -493,17 +493,22 @@ def why_no_room(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyPro
     That is nodes that a group may use, devices, cpu and memory, replicas that nodes take, and then room in one topology
     domain. Needs and has are thousandths of an accelerator (for a gang of one replica: on one node), or replicas.
     """
-    least, replicas, roomy = anywhere(gang), gang.minimum_replicas, _without_limits(nodes)
-    for shape in least.shapes:
-        if shape.count and not accepted(shape, nodes):
-            return Rejection("", Reason.NODE_NOT_SELECTED, shape.count, 0, shape.name)
-    if (too_few := _known_too_few_devices(devices_alone(gang), roomy)) is not None:
-        return too_few
+    least, replicas, roomy = anywhere(gang), gang.minimum_replicas, without_limits(nodes)
+    if (no_devices := why_no_devices(devices_alone(gang), roomy)) is not None:
+        return no_devices
     if not has_room(least, roomy):
         return Rejection("", Reason.NOT_ENOUGH_FREE_CPU_OR_MEMORY, replicas, _most_replicas(least, roomy))
     if not has_room(least, nodes):
         return Rejection("", Reason.NODES_TAKE_NO_MORE_REPLICAS, replicas, _most_replicas(least, nodes))
     return _too_narrow(gang.at_minimum(), _Site.of(with_room(gang.shapes, nodes), profile))
+
+
+def why_no_devices(gang: Gang, nodes: Nodes) -> Rejection | None:
+    """The same of a gang that needs nothing but devices, on nodes that take any number of replicas; none where it has room."""
+    for shape in gang.shapes:
+        if shape.count and not accepted(shape, nodes):
+            return Rejection("", Reason.NODE_NOT_SELECTED, shape.count, 0, shape.name)
+    return _known_too_few_devices(gang, nodes)
 
 
 def _known_too_few_devices(gang: Gang, nodes: Nodes) -> Rejection | None:
@@ -571,7 +576,7 @@ def _replicas_of(unit: Unit, draft: Draft, site: _Site) -> tuple[int, int]:
     return sum(shape.count for shape in unit.shapes), sum(shape.count for shape in fitting.shapes)
 
 
-def _without_limits(nodes: Nodes) -> Nodes:
+def without_limits(nodes: Nodes) -> Nodes:
     """The nodes as if each took any number of replicas."""
     parts = parts_of(nodes)
     if parts and not any(part.limits_replicas for part in parts):

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from corral.api import Evidence, QueueSpec, Reason, ReplicaGroup, SlaTier, Target
+from corral.api import Evidence, Explanation, QueueSpec, Reason, ReplicaGroup, SlaTier, Target
 from corral.policy import QuotaModel
+from domain.decision import Wait
 from domain.explanation.wording import asked
 from domain.pool.fleet import Health
 from domain.round import schedule
+from domain.snapshot import Snapshot
 from domain.worlds.request import requests
 from tests.builders import NOON, AWorkload, a_cohort, a_node, a_queue, a_snapshot, a_workload, by_model, nodes, seconds, why
 
@@ -91,6 +93,43 @@ def test_whoever_fits_once_others_have_left_is_told_that_it_waits_for_them(model
     explanation = why(schedule(snapshot, NOON))
     assert explanation.reason is Reason.WAITING_FOR_VICTIMS
     assert [(each.reason, each.count) for each in explanation.evidence] == [(Reason.NOT_ENOUGH_FREE_ACCELERATORS, 1)]
+
+
+def told(snapshot: Snapshot) -> list[Explanation]:
+    """What everybody who waits is told, by workload id."""
+    waits = [decision for decision in schedule(snapshot, NOON).decisions if isinstance(decision, Wait)]
+    return [wait.explanation for wait in sorted(waits, key=lambda wait: wait.workload_id)]
+
+
+MEMORY = a_node("n", gpus=8, memory_mib=64)
+STAYS = a_workload("stays", gpus=1, memory_mib=40).on((MEMORY, 1))
+
+
+def test_who_needs_as_many_devices_but_more_memory_is_told_how_much_of_it_fits() -> None:
+    gangs = [a_workload(f"gang-{memory:02}", count=4, memory_mib=memory) for memory in (7, 13)]
+    lacking = "needs cpu and memory for 4 replicas beside their accelerators; the most that fit in one region is"
+    messages = [explanation.message for explanation in told(a_snapshot([MEMORY], PLENTY, STAYS, *gangs))]
+    assert messages == [f"{lacking} 3 (aws eu-west)", f"{lacking} 1 (aws eu-west)"]
+
+
+def test_who_lacks_as_many_devices_waits_for_who_leaves_only_if_its_memory_fits_then() -> None:
+    others = replace(MEMORY, free=replace(MEMORY.free, devices=(0, *MEMORY.free.devices[1:])))
+    leaves = a_workload("leaves", gpus=7).on((others, 7)).stopping()
+    singles = [a_workload(f"single-{memory}", gpus=7, memory_mib=memory) for memory in (10, 30)]
+    found = told(a_snapshot([MEMORY], PLENTY, STAYS, leaves, *singles))
+    assert [explanation.reason for explanation in found] == [Reason.WAITING_FOR_VICTIMS, Reason.NOT_ENOUGH_FREE_ACCELERATORS]
+    assert found[0].evidence == found[1].evidence
+
+
+def test_who_lacks_as_many_devices_is_told_of_the_quota_of_its_own_queue() -> None:
+    queues = [a_queue(f"q{own}", own) for own in (2, 4)]
+    snapshot = a_snapshot([a_node("n")], queues, *(a_workload(f"w-{queue.name}", queue=queue.name, gpus=2) for queue in queues))
+    small = a_workload("other", queue="q2", gpus=1).on((a_node("n"), 1))
+    full = replace(snapshot, active=(small,), nodes=(a_node("n", used=7),))
+    assert [explanation.message for explanation in told(full)] == [
+        "needs quota for 2 whole h100; queue q2 has room for 1",
+        "needs 2 whole h100 on one node; the most free in one is 1 (aws eu-west)",
+    ]
 
 
 def test_words_for_what_was_asked() -> None:

@@ -9,13 +9,17 @@ import pytest
 
 from corral.api import Explanation
 from corral.policy import QuotaModel
+from domain import reasons
 from domain.decision import StartAfter, Wait
+from domain.facts import Facts
 from domain.pool.fleet import Node
 from domain.pool.versions import Crowd, Versions
 from domain.pool.workload import Waiting
+from domain.reasons import why_waits
 from domain.remembered.memory import Memory
 from domain.round import schedule
 from domain.snapshot import Snapshot
+from domain.worlds.world import World
 from tests.builders import NOON, a_cohort, a_node, a_preemption, a_queue, a_snapshot, a_workload, by_model, seconds
 
 FEW, MANY = 100, 3_000
@@ -85,6 +89,24 @@ def test_nobody_is_looked_at_for_improvement_beside_the_first_of_those_who_ask_f
 
     few, many = calls(FEW), calls(MANY)
     assert many < few + SEARCHES
+
+
+def test_why_work_waits_is_worked_out_once_for_all_who_lack_the_same_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def seen(workload: Waiting, world: World, later: World, facts: Facts) -> Explanation:
+        asked.append(workload.id)
+        return why_waits(workload, world, later, facts)
+
+    monkeypatch.setattr(reasons, "why_waits", seen)
+    pool = a_full_pool(QuotaModel.RANKED, FEW)
+    none_alike = tuple(
+        replace(each, spec=each.spec.model_copy(update={"groups": (each.spec.groups[0].model_copy(update={"memory_mib": n}),)}))
+        for n, each in enumerate(pool.waiting)
+    )
+    waits = [each for each in schedule(replace(pool, waiting=none_alike), NOON).decisions if isinstance(each, Wait)]
+    assert len(waits) == FEW
+    assert len(asked) == 3 * 2  # sizes and queues: each queue has as much as it owns
 
 
 def a_pool_full_of_small_work(model: QuotaModel, number: int) -> Snapshot:
