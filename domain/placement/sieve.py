@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import chain
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,13 +117,46 @@ def has_room(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> bool | None:
         return None
     if not parts:
         return _has_room_one_by_one(shape, nodes, level)
+    if level is not None and not parts[0].has_level(level):
+        return None
+    known = _memory_known(gang, parts)
+    if known.most_that_fits < shape.memory_mib < known.least_that_does_not:
+        known.note(shape.memory_mib, fits=_takes_all(shape, parts, level))
+    return shape.memory_mib <= known.most_that_fits
+
+
+def _takes_all(shape: Shape, parts: Sequence[Stock], level: str | None) -> bool:
+    """Whether these stocks, or one domain of a level that all their nodes have, take the fewest replicas of a group."""
     rooms = [capacities(shape, part) for part in parts]
     if level is None:
         return shape.minimum <= _total(rooms, shape.minimum)
-    if not parts[0].has_level(level):
-        return None
     domains = np.concatenate([part.domains(level) for part in parts])
     return shape.minimum <= int(np.bincount(domains, weights=np.concatenate(rooms)).max(initial=0))
+
+
+@dataclass(slots=True)
+class _MemoryKnown:
+    """For how much memory a replica gangs that differ in nothing else have room: who needs less has room as well."""
+
+    most_that_fits: float = -inf
+    least_that_does_not: float = inf
+
+    def note(self, memory_mib: int, *, fits: bool) -> None:
+        """Know it of one of them."""
+        if fits:
+            self.most_that_fits = memory_mib
+        else:
+            self.least_that_does_not = memory_mib
+
+
+def _memory_known(gang: Gang, parts: tuple[Stock, ...]) -> _MemoryKnown:
+    """What is known of gangs with a single group like this one on these stocks; remembered by the first of them."""
+    (shape,) = gang.shapes
+    key = "memory", outline(gang), shape.terms if shape.terms.is_choosy else None, parts[1:]
+    if (known := parts[0].remembered.get(key)) is None:
+        known = parts[0].remembered[key] = _MemoryKnown()
+    found: _MemoryKnown = known
+    return found
 
 
 def _are_alike(parts: Sequence[Stock]) -> bool:

@@ -122,3 +122,14 @@ def test_who_needs_other_cpu_and_memory_is_told_what_is_short_for_it(
         assert has_room(other, stock) == (lay_out(other, tuple(stock)) is not None)
         if not has_room(other, stock):
             assert why_no_room(other, stock) == why_no_room(other, tuple(stock))
+
+
+@settings(STABLE, max_examples=200)
+@given(fleets(), gangs(), st.lists(st.integers(0, 9), min_size=2, max_size=6))
+def test_who_needs_other_memory_alone_has_room_where_it_can_be_laid_out(
+    entries: list[NodeRoom], gang: Gang, others: list[int]
+) -> None:
+    stock = Stock.of(entries, Atlas(entry.node for entry in entries))
+    for memory in others:
+        other = replace(gang, shapes=tuple(replace(shape, memory_mib=memory) for shape in gang.shapes))
+        assert has_room(other, stock) == (lay_out(other, tuple(stock)) is not None)
