@@ -13,6 +13,7 @@ from tests.benchmarks.lives import RULES, Life, figures_of
 from tests.benchmarks.queueing import WAYS, Pool, Terms, jobs_of, measure
 from worker.demo.trace import Job
 
+TRACE = Path(__file__).parents[3] / "shared" / "data" / "philly.csv"
 BEGIN = datetime(2017, 10, 9, 7, tzinfo=UTC)
 POOL = 16
 
@@ -47,6 +48,21 @@ AS_THEY_ARE_SHORT = [[(0, 60)], [(60, 90)], [(2, 12)], [(17, 37)], [(12, 17)]]
 )
 def test_plain_rules_do_what_their_names_say(rule: str, expected: list[list[tuple[float, float]]]) -> None:
     assert runs(RULES[rule](JOBS, POOL)) == expected
+
+
+@pytest.mark.skipif(not TRACE.is_file(), reason=f"the published trace is not at {TRACE}")
+@pytest.mark.parametrize(
+    ("rule", "completion", "wide"),
+    [("strict FIFO", (47.0, 0.1), (48, 0.5)), ("backfill", (14.0, 0.8), (127, 4)), ("shortest first", (5.3, 0.1), (91, 10))],
+)
+def test_plain_rules_come_to_what_is_known_of_the_published_trace(
+    rule: str, completion: tuple[float, float], wide: tuple[float, float]
+) -> None:
+    """Two of them hang on who of those goes first that came in the same second."""
+    jobs = jobs_of(TRACE, datetime(2017, 10, 2, tzinfo=UTC), datetime(2017, 12, 17, tzinfo=UTC), None, 480)
+    found = figures_of(RULES[rule](jobs, 480), 480)
+    assert found["completion, mean"][0] == pytest.approx(completion[0], abs=completion[1])
+    assert found["wait of 16 and more, mean"][0] == pytest.approx(wide[0], abs=wide[1])
 
 
 @pytest.mark.parametrize(("way", "expected"), [("strict", IN_TURN), ("default", AS_THEY_FIT), ("slurm-like", AS_THEY_FIT)])
