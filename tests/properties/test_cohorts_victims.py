@@ -16,7 +16,7 @@ from corral.policy import Policy, QuotaModel
 from domain.decision import Start, StartAfter
 from domain.pool.workload import Active
 from domain.round import schedule
-from tests.builders import NOON, a_node, a_preemption, seconds
+from tests.builders import NOON, a_node, a_preemption, a_queue, seconds
 from tests.properties.situations import settled
 from tests.properties.test_victims import GPUS, LEAVES, Contest, Kind, Oracle, a_contest, path, size
 
@@ -55,7 +55,9 @@ def by_kueues_rules(contest: Contest, random: Random) -> Contest:
 
     queues = {name: spec.model_copy(update=a_queue_of(name)) for name, spec in contest.queues.items()}
     if random.random() < 0.5:
-        contest, queues["c"] = of_a_guest(contest), queues["c"].model_copy(update={"preemption": a_preemption(reclaim="any")})
+        contest, allowed = of_a_guest(contest), a_preemption(reclaim="any", borrow=random.choice((None, 0)))
+        poor = a_queue("c", random.randint(0, 2), parent="right")
+        queues["c"] = random.choice((queues["c"], poor)).model_copy(update={"preemption": allowed})
     rank = contest.policy.rank.model_copy(update={"quota_model": QuotaModel.COHORTS})
     policy = Policy(rank=rank, limits=contest.policy.limits)
     running = [replace(each, held_at=NOON - seconds(random.choice((100, 200, 300)))) for each in contest.running]
@@ -177,6 +179,14 @@ class Rules(Oracle):
             if victim.spec.queue != self.me.queue
         )
 
+    def in_turn(self) -> list[Active]:
+        """All who would leave one after the other, each while all between still borrows."""
+        line = list[Active]()
+        for active in sorted(filter(self.may_be_stopped, self.contest.running), key=self.order):
+            if active.spec.queue == self.me.queue or all(self.borrows(node, line) for node in self.right(active).chain):
+                line.append(active)
+        return line
+
     def may_be_borrowed_for(self, active: Active) -> bool:
         right = self.right(active)
         return right.is_older or right.even_borrowing
@@ -239,11 +249,9 @@ def assert_that_nobody_could_stay(victims: Sequence[Active], rules: Rules) -> No
 
 def assert_that_nobody_went_out_of_turn(victims: Sequence[Active], rules: Rules) -> None:
     """Nobody who comes before a victim, and may leave also when all before have left, would have done in its place."""
-    line = sorted(filter(rules.may_be_stopped, rules.contest.running), key=rules.order)
+    line = rules.in_turn()
     for at, before in enumerate(line):
-        if before in victims or not rules.is_in_order([*line[:at], before]):
-            continue
-        for victim in (each for each in line[at + 1 :] if each in victims):
+        for victim in (each for each in line[at + 1 :] if each in victims and before not in victims):
             instead = [*(each for each in victims if each is not victim), before]
             is_enough = rules.fits(instead) and rules.lives_on_its_own(instead) >= rules.lives_on_its_own(victims)
             needs_right = rules.others([before]) and not rules.may_be_borrowed_for(before)
