@@ -11,18 +11,21 @@ SLOWEST = 0.2
 """The least part of its own speed at which a scenario runs: on a machine that is busier still, a run would take too long."""
 
 
-def paced(scenario: Scenario, tables_seconds: float) -> Scenario:
-    """The scenario at its own speed, or slower where this machine took longer than meant to make the tables; a note says so.
+def paced(scenario: Scenario, tables_seconds: float, load: float) -> Scenario:
+    """The scenario at its own speed, or slower where this machine is slow or busy just now; a note says so.
 
-    That is work such as decides and writes down rounds, on a machine as busy as it is just now, but of one process. What
-    passes through several waits for a core in each: where the tables took 2.6 times as long, starts came 6 times as late.
+    The tables are made by work such as decides and writes down rounds, but of one process. What passes through several waits
+    for a core in each: where the tables took 2.6 times as long, starts came 6 times as late. `load` is how many processes want
+    each core: a run needs all cores for long, and gets its part of them, while the tables alone may be made at once.
     """
-    share = max(SLOWEST, (TABLES_SECONDS / max(tables_seconds, TABLES_SECONDS)) ** 2)
+    slow = (TABLES_SECONDS / max(tables_seconds, TABLES_SECONDS)) ** 2
+    share = max(SLOWEST, min(slow, 1 / max(load, 1.0)))
     if share == 1:
         return scenario
     speed = max(1, round(scenario.clock_speed * share))
     note = (
-        f"The pool's time runs {speed:g} times as fast as the wall's here, not {scenario.clock_speed:g} times: "
-        f"this machine took {tables_seconds:.1f} s to make the tables, for which {TABLES_SECONDS:g} s are meant."
+        f"The pool's time runs {speed:g} times as fast as the wall's here, not {scenario.clock_speed:g} times: this machine "
+        f"took {tables_seconds:.1f} s to make the tables ({TABLES_SECONDS:g} s are meant), "
+        f"and {load:.1f} processes wanted each core."
     )
     return replace(scenario, clock_speed=speed, notes=(*scenario.notes, note))

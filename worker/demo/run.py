@@ -1,6 +1,7 @@
 """One demonstration, from empty directory to report."""
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -100,7 +101,7 @@ class Demonstration:
 
     def _set_the_clock(self, tables_seconds: float) -> None:
         """Let the pool's time begin to run fast now, as fast as this machine allows."""
-        self.scenario = paced(self.scenario, tables_seconds)
+        self.scenario = paced(self.scenario, tables_seconds, os.getloadavg()[0] / (os.cpu_count() or 1))
         clock = {"clock_speed": self.scenario.clock_speed, "clock_origin": datetime.now(UTC)}
         self.settings = self.settings.model_copy(update=clock)
         self.shown.say(f"the pool's time runs {self.scenario.clock_speed:g} times as fast as the wall's")
