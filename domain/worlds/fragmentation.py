@@ -22,8 +22,8 @@ IMPOSSIBLE = np.iinfo(np.int64).max
 NO_DEVICE = -1
 """The device of a replica that takes whole ones (the first that are free), or none."""
 
-COUNTED_PERCENT = 10
-"""How far room counts in replicas, and not in idle thousandths that one replica could use."""
+MOST_COUNTED = 0.17
+"""How far room counts in replicas, and not in idle thousandths that one replica could use, where devices alone bound it."""
 
 _SCALE = 2**20
 """Parts of a thousandth in which losses are summed, so that they are whole and their sums the same in any order."""
@@ -233,9 +233,13 @@ class Demand:
         needs = Needs.of(mix.needs, skus)
         milli = needs.milli.astype(np.float64)
         frequency = np.array(mix.counts, np.float64) / max(1, sum(mix.counts))
-        weights = np.concatenate((frequency * (100 - COUNTED_PERCENT), frequency * COUNTED_PERCENT)) / 100
-        room = np.concatenate((each @ usable(needs, idle), (each @ capacities(needs, idle)) * milli))
-        weights = np.where(room > 0, weights, 0.0)
+        by_milli, by_replicas = each @ usable(needs, idle), (each @ capacities(needs, idle)) * milli
+        filled = by_replicas / np.maximum(by_milli, 1)
+        in_all = fsum(frequency * by_replicas) / max(fsum(frequency * by_milli), 1.0)
+        by_devices = in_all * filled
+        counted = MOST_COUNTED * by_devices * np.sqrt(by_devices)
+        room = np.concatenate((by_milli, by_replicas))
+        weights = np.where(room > 0, np.concatenate((frequency * (1 - counted), frequency * counted)), 0.0)
         scarce = 1 / np.sqrt(np.maximum(room, 1.0))
         scale = fsum(weights * room) / max(fsum(weights * room * scarce), 1e-9)
         prices = weights * scale * scarce * np.concatenate((np.ones_like(milli), milli))
@@ -260,14 +264,16 @@ class Losses:
 def losses(demand: Demand, wanted: Needs, rooms: Rooms) -> Losses:
     """How much fragmentation grows when one replica is put on a node, in levels, for every wanted need and node.
 
-    The value of a node is V(n) = sum over m of p_m s_m (0.9 U_m(n) + 0.1 C_m(n)). U_m are the idle thousandths on devices
-    that m could use (all idle ones less F_n(m), as in `fragmentation`), C_m the thousandths that as many replicas of m use
-    as the node has room for, cpu counted. s_m is 1 / sqrt(room for m on the idle fleet), scaled so that the idle fleet is
-    worth the same without it: half way between all room counting alike and all demand counting alike. What a replica costs
-    is the level of V(n) - V(n with it) less what it takes; less is better.
+    The value of a node is V(n) = sum over m of p_m s_m ((1 - k_m) U_m(n) + k_m C_m(n)). U_m are the idle thousandths on
+    devices that m could use (all idle ones less F_n(m), as in `fragmentation`), C_m the thousandths that as many replicas of
+    m use as the node has room for, cpu counted. s_m is 1 / sqrt(room for m on the idle fleet), scaled so that the idle fleet
+    is worth the same without it: half way between all room counting alike and all demand counting alike. k_m = 0.17
+    (f f_m)^1.5, where f_m is the part of the idle fleet's U_m that is C_m as well, and f that of all needs together. What a
+    replica costs is the level of V(n) - V(n with it) less what it takes; less is better.
 
-    Without s_m and C_m this is FGD (USENIX ATC 2023), which has the same levels. C_m keeps cpu beside idle devices; s_m keeps
-    the SKUs without which some of the demand cannot do; equal costs, decided by the order of nodes, keep whole nodes whole.
+    Without s_m and C_m this is FGD (USENIX ATC 2023), which has the same levels. C_m keeps cpu beside idle devices, as far as
+    there is enough cpu to keep; s_m keeps the SKUs without which some of the demand cannot do; equal costs, decided by the
+    order of nodes, keep whole nodes whole.
     A share goes to the device at the least cost, of equal ones to the fullest, and then to the first.
     """
     possible = fits(wanted, rooms)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from corral.api import WHOLE
 from domain.pool.fleet import Room
 from domain.worlds.fragmentation import (
-    COUNTED_PERCENT,
     IMPOSSIBLE,
     LEVELS,
+    MOST_COUNTED,
     NO_DEVICE,
     Demand,
     Mix,
@@ -74,13 +74,24 @@ def useful(need: Need, here: Here) -> tuple[int, int]:
     return sum(free for free in here[0].devices if free >= min(need.milli, WHOLE)), number * need.milli
 
 
+def filled(need: Need, idle: list[Here]) -> tuple[int, int]:
+    """What is useful on all nodes together."""
+    each = [useful(need, here) for here in idle]
+    return sum(milli for milli, _ in each), sum(milli for _, milli in each)
+
+
 def worth(mix: Mix, idle: list[Here], here: Here) -> float:
     """V(n), weights and scarcity included."""
     total, plain, scaled = 0.0, 0.0, 0.0
+    of_all = [
+        sum(count * filled(need, idle)[kind] for need, count in zip(mix.needs, mix.counts, strict=True)) for kind in (0, 1)
+    ]
     for need, count in zip(mix.needs, mix.counts, strict=True):
-        for kind, percent in enumerate((100 - COUNTED_PERCENT, COUNTED_PERCENT)):
-            weight = count * percent / (100 * sum(mix.counts))
-            if room := sum(useful(need, each)[kind] for each in idle):
+        by_milli, by_replicas = filled(need, idle)
+        counted = MOST_COUNTED * (by_replicas / by_milli * of_all[1] / of_all[0]) ** 1.5 if by_milli else 0.0
+        for kind, part in enumerate((1 - counted, counted)):
+            weight = count * part / sum(mix.counts)
+            if room := filled(need, idle)[kind]:
                 plain, scaled = plain + weight * room, scaled + weight * sqrt(room)
                 total += weight * useful(need, here)[kind] / sqrt(room)
     return total * plain / scaled if scaled else total
