@@ -118,13 +118,11 @@ async def call_off(world: World, order: RolloutOrder, change: OperationChange) -
 
 
 async def _ends_at_once(world: World, order: RolloutOrder, state: RolloutState, why: str, who: str = "") -> Row[Any]:
-    progress, kind = (
-        Progress(surroundings=Surroundings(policy="", queues={}, supply={}), why_not="; ".join(why.splitlines())),
-        order.change.kind,
-    )
-    note = world.note(state, why, who)
+    unseen = Surroundings(policy="", queues={}, supply={})
+    progress, note = Progress(surroundings=unseen, why_not="; ".join(why.splitlines())), world.note(state, why, who)
+    change = order.change
     return await orders.write(
-        world.connection, order, kind, order.change.subject, note, due_at=None, progress=progress, is_over=True
+        world.connection, order, change.kind, change.subject, note, due_at=None, progress=progress, is_over=True
     )
 
 
