@@ -31,6 +31,7 @@ def node_of(row: Row[Any], promised: Sequence[Room]) -> Node:
         # A promise overlaps with what its victims still use: below zero means that nothing is free.
         free=Room(tuple(max(0, milli) for milli in left.devices), max(0, left.cpu_milli), max(0, left.memory_mib)),
         health=health_of(row),
+        observed=observed_of(row),
         capacity_type=CapacityType(row.capacity_type),
         price=row.price,
         taints=tuple(row.taints),
@@ -44,8 +45,11 @@ def node_of(row: Row[Any], promised: Sequence[Room]) -> Node:
 
 def health_of(row: Row[Any]) -> Health:
     """A node's health: what was ordered counts before what was observed."""
-    if row.cordon is not None:
-        return Health(row.cordon)
+    return observed_of(row) if row.cordon is None else Health(row.cordon)
+
+
+def observed_of(row: Row[Any]) -> Health:
+    """What was observed of a node, whatever was ordered."""
     if row.reach in WITHOUT_LEASE:
         return Health.LOST
     return Health.READY if row.ready and row.suspect is None and row.reach is None else Health.SUSPECT

@@ -121,7 +121,7 @@ def _summed(changes: Iterable[QuotaChange]) -> tuple[QuotaChange, ...]:
 
 def _proven(offers: Iterable[Fix], question: Question) -> Iterator[Fix]:
     """Those that do start the workload, the cheapest first."""
-    return (fix for fix in sorted(offers, key=_cheapness) if question.starts_with(fix))
+    return (fix for fix in sorted(offers, key=_cost) if question.starts_with(fix))
 
 
 def for_tenant(fix: Fix) -> Fix:
@@ -129,8 +129,9 @@ def for_tenant(fix: Fix) -> Fix:
     return fix.model_copy(update={"victims": ()})
 
 
-def _cheapness(fix: Fix) -> tuple[float, str, str]:
-    return fix.cost, fix.kind, fix.message
+def _cost(fix: Fix) -> float:
+    """Of those that cost the same, as all do for work without accelerators, the one that was thought of first is first."""
+    return fix.cost
 
 
 FINDERS: tuple[Finder, ...] = (

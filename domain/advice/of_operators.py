@@ -167,7 +167,7 @@ def _is_stopped(queue: QueueSpec) -> bool:
 
 
 def nodes_back(question: Question) -> Iterator[Fix]:
-    """Put cordoned nodes that it takes back to work: as few as are enough."""
+    """Put cordoned nodes that it takes, and that are ready but for that, back to work: as few as are enough."""
     cordoned = _cordoned(question)
     offers = [_uncordon(question, cordoned[:number]) for number in range(1, len(cordoned) + 1)]
     if (fewest := first_that_helps(offers, question.may_start_with)) is not None:
@@ -181,7 +181,8 @@ def every_node_back(question: Question) -> Iterator[Fix]:
 
 
 def _cordoned(question: Question) -> list[str]:
-    return sorted({node.id for node in question.acceptable if node.health in SET_ASIDE})
+    found = (node for node in question.acceptable if node.health in SET_ASIDE and node.observed is Health.READY)
+    return sorted({node.id for node in found})
 
 
 def _uncordon(question: Question, nodes: Sequence[str]) -> Fix:

@@ -1,6 +1,6 @@
 """What the owner of a workload can change so that it starts."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from domain.advice.question import (
 )
 from domain.advice.whatif import expected_end
 from domain.explanation.wording import moment, so_many_replicas
+from domain.pool.bookings import engagement_of
 from domain.pool.fleet import NODE_LEVEL, Amount, Node
 from domain.pool.standing import TIERS
 from domain.pool.workload import Active
@@ -338,17 +339,26 @@ def precedence(question: Question) -> Iterator[Fix]:
 def patience(question: Question) -> Iterator[Fix]:
     """Wait until targets open, work is expected to end, a protection is over, a grant begins or a stop is allowed again.
 
-    That is the first time that helps.
+    That is the first time that helps. A reservation of its own helps only as long as its window is open, and is asked about
+    apart, where it opens before that.
 
     What a budget gives back helps from then on, whereas by the last of all moments a grant may have ended: where that one
     does not help, budgets are asked about alone.
     """
-    for found in (_moments(question), _moments_of_budgets(question)):
-        moments = sorted({moment for moment in found if moment > question.now})[:MOST_MOMENTS]
-        first = first_that_helps([_wait(question, moment) for moment in moments], question.may_start_with)
-        if first is not None:
-            yield first
-            return
+    first = first_that_helps(_waits(question, _moments(question)), question.may_start_with)
+    until = None if first is None else first.wait_seconds
+    windows = (wait for wait in _waits(question, _windows(question)) if until is None or (wait.wait_seconds or 0) < until)
+    first = next(filter(question.may_start_with, windows), first)
+    if first is None:
+        first = first_that_helps(_waits(question, _moments_of_budgets(question)), question.may_start_with)
+    if first is not None:
+        yield first
+
+
+def _waits(question: Question, found: Iterable[datetime]) -> list[Fix]:
+    """To wait until each of the next of these moments, the first to come first."""
+    moments = sorted({moment for moment in found if moment > question.now})[:MOST_MOMENTS]
+    return [_wait(question, moment) for moment in moments]
 
 
 def _wait(question: Question, until: datetime) -> Fix:
@@ -372,6 +382,14 @@ def _moments(question: Question) -> Iterator[datetime]:
     for active in question.snapshot.active:
         yield from _moments_of(active, question)
     yield from _moments_of_budgets(question)
+
+
+def _windows(question: Question) -> Iterator[datetime]:
+    """When reservations open that are for the workload."""
+    paths = question.facts.tree.paths
+    for booking in question.snapshot.bookings:
+        if not booking.is_open and engagement_of(booking).is_for(question.workload, paths):
+            yield booking.opens_at
 
 
 def _moments_of_budgets(question: Question) -> Iterator[datetime]:

@@ -118,8 +118,8 @@ class Question:
 
     @cached_property
     def milli(self) -> Amount:
-        """Thousandths of an accelerator that its smallest request needs; one at least, so that nothing is free of charge."""
-        return max(1, min(request.gang.minimum_milli for request in self.open_requests))
+        """Thousandths of an accelerator that its smallest request needs; none for work of cpu and memory alone."""
+        return min(request.gang.minimum_milli for request in self.open_requests)
 
     @property
     def hours(self) -> float:

@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from corral.api import BudgetUnit, Fix, QueueSpec, QuotaChange, QuotaSpec, StopPolicy, UserLimit, WorkloadTerms
-from domain.pool.fleet import Health, Node, Room
+from domain.calendar.reservations import settled
+from domain.pool.fleet import Node, Room
 from domain.pool.workload import Active, Waiting
 from domain.quota.budgets import spent_later
 from domain.snapshot import Snapshot
@@ -14,8 +15,8 @@ from domain.snapshot import Snapshot
 def applied(fix: Fix, workload_id: str, snapshot: Snapshot, now: datetime) -> tuple[Snapshot, datetime]:
     """The pool and the time after the fix has been carried out for the workload and its effects are observed.
 
-    After a wait, work that has notice has left, and so has work whose expected end has come; what runs has spent of budgets,
-    and what of them comes back in time has come back.
+    After a wait, work that has notice has left, and so has work whose expected end has come and whoever had to leave for a
+    reservation that is open by then; what runs has spent of budgets, and what of them comes back in time has come back.
     """
     changed = _change_spec(fix, workload_id, snapshot)
     for change in (_raise_quota, _raise_budgets, _raise_user_limits, _open_queues, _uncordon, _stop_others):
@@ -23,7 +24,8 @@ def applied(fix: Fix, workload_id: str, snapshot: Snapshot, now: datetime) -> tu
     if fix.wait_seconds is None:
         return changed, now
     then = now + timedelta(seconds=fix.wait_seconds)
-    return replace(without(changed, _ended_by(then, changed)), spent=_spent_by(then, changed, now)), then
+    later = without(changed, _ended_by(then, changed))
+    return replace(without(later, _opened_to(later, then)), spent=_spent_by(then, changed, now)), then
 
 
 def without(snapshot: Snapshot, leaving: Iterable[Active]) -> Snapshot:
@@ -175,7 +177,7 @@ def _open_queues(fix: Fix, snapshot: Snapshot) -> Snapshot:
 
 def _uncordon(fix: Fix, snapshot: Snapshot) -> Snapshot:
     back = set(fix.nodes)
-    nodes = tuple(replace(node, health=Health.READY) if node.id in back else node for node in snapshot.nodes)
+    nodes = tuple(replace(node, health=node.observed) if node.id in back else node for node in snapshot.nodes)
     return replace(snapshot, nodes=nodes)
 
 
@@ -188,3 +190,14 @@ def _ended_by(then: datetime, snapshot: Snapshot) -> list[Active]:
     return [
         active for active in snapshot.active if active.preempted or ((end := expected_end(active)) is not None and end <= then)
     ]
+
+
+def _opened_to(snapshot: Snapshot, then: datetime) -> list[Active]:
+    """Who had to leave for the reservations that are open by then, and was told in time."""
+    if not any(booking.nodes for booking in snapshot.bookings):
+        return []
+    opened = settled(snapshot, then)
+    told = {stop.attempt_id for stop in opened.stops}
+    kept = {node for booking in opened.snapshot.bookings if booking.is_open for node in booking.nodes}
+    leaving = (active for active in snapshot.active if active.attempt_id in told)
+    return [active for active in leaving if any(share.node_id in kept for share in active.placement.shares)]

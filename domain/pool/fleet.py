@@ -112,6 +112,8 @@ class Node:
     """When its block ends, and its provider takes it back; none where it has no end."""
     node_pool: str | None = None
     """The node pool that it was provisioned from; none where it was not."""
+    observed: Health = Health.READY
+    """What was observed of it; what was ordered of it is told before that by its health."""
     levels: tuple[str, ...] = field(init=False, compare=False, repr=False)
     """The names of its topology levels, widest first."""
     path: tuple[str, ...] = field(init=False, compare=False, repr=False)

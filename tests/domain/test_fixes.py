@@ -36,6 +36,7 @@ from tests.builders import (
     NOON,
     UNPROMISED,
     AWorkload,
+    a_booking,
     a_node,
     a_queue,
     a_quota,
@@ -104,6 +105,13 @@ def test_a_stopped_queue_is_to_be_opened() -> None:
 def test_as_few_nodes_as_are_needed_are_to_be_put_back() -> None:
     fleet = [a_node(f"n{i}", health=Health.CORDONED) for i in range(3)]
     assert fixes(fleet, a_workload(gpus=8))[FixKind.UNCORDON].nodes == ("n0",)
+
+
+@pytest.mark.parametrize("observed", [Health.SUSPECT, Health.LOST])
+def test_no_cordoned_node_is_to_be_put_back_that_would_not_be_ready_then(observed: Health) -> None:
+    gone = replace(a_node("gone", health=Health.CORDONED), observed=observed)
+    assert FixKind.UNCORDON not in fixes([gone], a_workload(gpus=8))
+    assert fixes([gone, a_node("n", health=Health.CORDONED)], a_workload(gpus=8))[FixKind.UNCORDON].nodes == ("n",)
 
 
 def test_of_the_work_in_the_way_only_what_is_needed_is_to_be_stopped() -> None:
@@ -278,6 +286,48 @@ def test_the_explanation_says_whether_nothing_helps_or_not_everything_was_tried(
     assert told is not None
     assert (told.fixes, told.fix_search) == ((), FixSearch.COMPLETE)
     assert search("next", snapshot, NOON, go_on=lambda: False).ended is FixSearch.CUT_SHORT
+
+
+def test_work_of_cpu_and_memory_alone_pays_nothing_and_less_is_asked_of_it_first() -> None:
+    """An hour of no accelerator costs nothing, not 0.0002 dollars."""
+    fleet = in_racks(4, cpu_milli=8_000)
+    busy = [a_workload(f"on-{node.id}", gpus=0, cpu_milli=8_000).on((node, 0)) for node in fleet[1:3]]
+    work = a_workload(gpus=0, cpu_milli=8_000, count=2, required="rack")
+    taken = [replace(node, free=replace(node.free, cpu_milli=0)) if node in fleet[1:3] else node for node in fleet]
+    snapshot = a_snapshot(taken, ROOMY, *busy, work)
+    found = cheapest_fixes(work.id, snapshot, NOON, most=10)
+    assert {fix.kind for fix in found} >= {FixKind.WIDEN_TOPOLOGY, FixKind.ASK_FOR_LESS}
+    assert {fix.cost for fix in found} == {0.0}
+    wider = [fix.message for fix in found if fix.kind is FixKind.WIDEN_TOPOLOGY]
+    assert wider[0] == "require it in one block instead of in one rack"
+
+
+# Reservations
+
+
+def reserved(*others: Active) -> Snapshot:
+    """A node that is kept for the queue of work that waits, from two hours on, for an hour."""
+    queues = [a_queue("research", 8), a_queue("other", 8)]
+    booking = replace(a_booking(opens_in=2 * HOUR, queues=("research",)), nodes=("n",))
+    return replace(a_snapshot([a_node("n")], queues, *others, a_workload("next", gpus=8)), bookings=(booking,))
+
+
+def on_loan(**fields: Any) -> Active:
+    return a_workload("guest", queue="other", gpus=8, **fields).on((a_node("n"), 8), started_at=NOON - seconds(60))
+
+
+def test_work_whose_own_reservation_will_open_is_told_to_wait_for_it() -> None:
+    (fix,) = of_kind(FixKind.WAIT, reserved(on_loan()))
+    assert (fix.wait_seconds, fix.message) == (2 * HOUR, "wait 2.0 h")
+
+
+def test_what_ends_before_the_reservation_opens_is_waited_for_instead() -> None:
+    (fix,) = of_kind(FixKind.WAIT, reserved(on_loan(expected_seconds=HOUR)))
+    assert fix.wait_seconds == HOUR - 60
+
+
+def test_a_reservation_on_which_work_stays_is_not_worth_a_wait() -> None:
+    assert of_kind(FixKind.WAIT, reserved(on_loan(preemptible=False))) == []
 
 
 # Budgets
