@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from activities.deciding import Decider
 from activities.ports import Store
-from corral.api import Explanation, Fix, Reason
-from domain.advice.fixes import cheapest_fixes, for_tenant
+from corral.api import Explanation, Reason
+from domain.advice.fixes import Found, for_tenant, search
 from domain.advice.question import GoOn
 from domain.decision import Decision, Plan, Quality, Wait
 from domain.isolation import with_turns_for
@@ -29,17 +29,17 @@ PAUSE_SECONDS = 5.0
 
 FRESH_FOR = timedelta(minutes=5)
 
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
 
-async def searched(search: Callable[[GoOn], Found]) -> Found:
+async def searched(ask: Callable[[GoOn], Answer]) -> Answer:
     """Search in a thread, for a limited time, and no longer than somebody waits for the answer: nobody can stop a thread."""
     until = time.monotonic() + SEARCH_SECONDS
     is_awaited = True
     try:
-        return await asyncio.to_thread(search, lambda: is_awaited and time.monotonic() < until)
+        return await asyncio.to_thread(ask, lambda: is_awaited and time.monotonic() < until)
     finally:
         is_awaited = False
 
@@ -53,7 +53,7 @@ class Advisor:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._decider = Decider()
-        self._found: dict[str, tuple[Reason, datetime, tuple[Fix, ...]]] = {}
+        self._found: dict[str, tuple[Reason, datetime, Found | None]] = {}
         self._waits: dict[str, Explanation] = {}
         self._due = 0.0
         self._is_small = True
@@ -96,12 +96,11 @@ class Advisor:
     async def _seek_for(self, workload: str, snapshot: Snapshot, now: datetime) -> None:
         """Whatever comes of it is remembered: a search that failed or took too long would do so again."""
         reason = self._waits[workload].reason
-        fixes: tuple[Fix, ...] = ()
+        found: Found | None = None
         try:
-            found = await searched(lambda go_on: cheapest_fixes(workload, snapshot, now, go_on=go_on))
-            fixes = tuple(map(for_tenant, found))
+            found = await searched(lambda go_on: search(workload, snapshot, now, go_on=go_on))
         finally:
-            self._found[workload] = (reason, now, fixes)
+            self._found[workload] = (reason, now, found)
 
     def _wants(self, workload: str, said: Explanation, now: datetime) -> bool:
         """Whether no fixes have been sought lately for the reason for which it waits; what is set aside has none."""
@@ -117,7 +116,8 @@ class Advisor:
     def _advised(self, decision: Decision) -> Decision:
         if not isinstance(decision, Wait) or (found := self._found.get(decision.workload_id)) is None:
             return decision
-        reason, _, fixes = found
-        if reason is not decision.explanation.reason:
+        reason, _, answer = found
+        if answer is None or reason is not decision.explanation.reason:
             return decision
-        return replace(decision, explanation=decision.explanation.model_copy(update={"fixes": fixes}))
+        advice = {"fixes": tuple(map(for_tenant, answer.fixes)), "fix_search": answer.ended}
+        return replace(decision, explanation=decision.explanation.model_copy(update=advice))

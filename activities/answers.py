@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from corral.api import Fix, Outcome, Reason, State, Target
+from corral.api import Fix, FixSearch, Outcome, Reason, State, Target
 from corral.reservation import ReservationState
 from domain.pool.lifecycle import Leave
 
@@ -34,6 +34,7 @@ class Standing:
     reason: Reason | None = None
     message: str = ""
     fixes: tuple[Fix, ...] = ()
+    fix_search: FixSearch | None = None
     outcome: Outcome | None = None
     exit_code: int | None = None
     runtime_left: float | None = None

@@ -452,7 +452,9 @@ class WorkloadLifecycle:
     def explanation(self) -> Explanation | None:
         """Why the workload waits or was refused, as last told."""
         now = self._standing
-        return Explanation(reason=now.reason, message=now.message, fixes=now.fixes) if now and now.reason else None
+        if now is None or now.reason is None:
+            return None
+        return Explanation(reason=now.reason, message=now.message, fixes=now.fixes, fix_search=now.fix_search)
 
     @workflow.query(name=wire.Query.HISTORY)
     def history(self) -> list[Moment]:

@@ -19,7 +19,7 @@ from activities.store.reservations import LATE_SECONDS, write_bookings, write_lo
 from activities.store.rows import FIRST_VERSION, AttemptRow, Journal, WorkloadRow, interval, place_of, waits_for_room
 from activities.store.snapshots import WorldRows
 from activities.store.steps import Steps
-from corral.api import Explanation, Outcome, Reason, State, WorkloadSpec
+from corral.api import Explanation, FixKind, FixSearch, Outcome, Reason, State, WorkloadSpec
 from domain.decision import Change, Decision, Keep, Plan, Refuse, Reshape, Start, StartAfter, Stop, Wait
 from domain.explanation.answers import is_same
 from domain.pool.fleet import Node, NodeShare, Placement
@@ -339,7 +339,7 @@ class PlanWriter:
         if before is None or before.reason is not explanation.reason:
             self.journal.note(workload, "explained", f"{explanation.reason}: {explanation.message}")
             self._tell(workload)
-        elif _has_other_fixes(before, explanation):
+        elif _has_other_advice(before, explanation):
             self._tell(workload)
 
     def _refuse(self, workload: str, explanation: Explanation, round_id: int) -> None:
@@ -471,12 +471,16 @@ def _root(queue: str, parents: Mapping[str, str | None]) -> str:
 
 
 def _same(said: Explanation, says: Explanation) -> bool:
-    return is_same(said, says) and not _has_other_fixes(said, says)
+    return is_same(said, says) and not _has_other_advice(said, says)
 
 
-def _has_other_fixes(said: Explanation, says: Explanation) -> bool:
+def _has_other_advice(said: Explanation, says: Explanation) -> bool:
     """Whether there is advice of another kind; numbers in it may change with every second, and rounds need not seek any."""
-    return bool(says.fixes) and [fix.kind for fix in said.fixes] != [fix.kind for fix in says.fixes]
+    return says.fix_search is not None and _advice(said) != _advice(says)
+
+
+def _advice(told: Explanation) -> tuple[FixSearch | None, list[FixKind]]:
+    return told.fix_search, [fix.kind for fix in told.fixes]
 
 
 def _attempt_values(attempt: AttemptRow) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from activities.store.bulk import among, as_document, insert_rows, update_rows
 from activities.store.policies import PolicyReader
 from activities.store.steps import Steps
 from corral.api import WHOLE, Explanation, Outcome, Reason, State, WorkloadSpec
-from domain.pool.lifecycle import Leave, checked, checked_step
+from domain.pool.lifecycle import WITH_AN_ATTEMPT, Leave, checked, checked_step
 from domain.quota.accounting import NOT_ENTITLED, IntervalKind, entitled_milli
 
 FIRST_VERSION = 1
@@ -61,6 +61,16 @@ class WorkloadRow:
         values = row._asdict()
         values["state"] = State(values["state"])
         return cls(**values)
+
+    @property
+    def ended_as(self) -> Outcome | None:
+        """How its last attempt ended; none while another one is open."""
+        return Outcome(self.outcome) if self.outcome and self.state not in WITH_AN_ATTEMPT else None
+
+    @property
+    def ended_with(self) -> int | None:
+        """The exit code of that attempt."""
+        return self.exit_code if self.state not in WITH_AN_ATTEMPT else None
 
     def parsed(self) -> WorkloadSpec:
         """The spec as a model, with the priority that counts now."""
@@ -136,8 +146,9 @@ def standing_of(workload: WorkloadRow, attempts: OpenAttempts, clock: Clock) -> 
         reason=explanation.reason if explanation else None,
         message=explanation.message if explanation else "",
         fixes=explanation.fixes if explanation else (),
-        outcome=Outcome(workload.outcome) if workload.outcome else None,
-        exit_code=workload.exit_code,
+        fix_search=explanation.fix_search if explanation else None,
+        outcome=workload.ended_as,
+        exit_code=workload.ended_with,
         runtime_left=_runtime_left(workload, attempt, clock),
         notice=attempt.notice if attempt and (attempt.leave or attempt.kept_at is None) else 0,
         leave=attempt.leave if attempt else None,

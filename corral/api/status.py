@@ -92,8 +92,11 @@ class WorkloadStatus(Model):
     following: Following | None = None
     """Of an endpoint, once demand has been told or asked for."""
     outcome: Outcome | None = None
+    """How the last attempt ended; none while another one has a place."""
     exit_code: int | None = None
+    """Of that attempt, where its provider told one."""
     preemptions: int = 0
+    """How often it had to leave for others."""
     tasks_done: int | None = None
     ended_at: datetime | None = None
 

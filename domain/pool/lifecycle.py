@@ -45,6 +45,8 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 WITHOUT_CAPACITY = frozenset({State.SUBMITTED, State.WAITING, State.SUSPENDED})
 BEFORE_BINDING = frozenset({State.RESERVING, State.RESERVED})
 AT_A_PROVIDER = frozenset({State.STARTING, State.RUNNING, State.RESIZING, State.STOPPING})
+WITH_AN_ATTEMPT = BEFORE_BINDING | AT_A_PROVIDER
+"""Exactly while an attempt is open."""
 ON_ITS_WAY_OUT = frozenset({State.RESIZING, State.STOPPING})
 """Exactly while an attempt is at one of the steps of `Leave`: as a whole, or with some of its replicas."""
 

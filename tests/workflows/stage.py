@@ -26,7 +26,7 @@ from activities.liveness import staying_alive
 from corral import wire
 from corral.api import Acknowledgement, Model, Outcome, Reason, State, WorkloadResult
 from corral.sealing import data_converter
-from domain.pool.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, Leave, objection
+from domain.pool.lifecycle import AT_A_PROVIDER, BEFORE_BINDING, WITH_AN_ATTEMPT, Leave, objection
 from tests.activities.store.pool import a_spec
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import running_temporal
@@ -100,7 +100,7 @@ class Record:
         """The workload changes; a new attempt begins with its hold."""
         before = self.now or Standing(self.id, 0, State.SUBMITTED, 0)
         new_attempt = state in BEFORE_BINDING and before.state not in BEFORE_BINDING
-        has_capacity = state in AT_A_PROVIDER | BEFORE_BINDING
+        has_capacity = state in WITH_AN_ATTEMPT
         values: dict[str, Any] = {
             "version": before.version + 1,
             "state": state,

@@ -13,7 +13,8 @@ from activities import advice
 from activities.advice import FRESH_FOR, Advisor
 from activities.inquiry import Inquiry
 from activities.rounds import Rounds
-from corral.api import Fix, FixKind
+from corral.api import FixKind, FixSearch
+from domain.advice.fixes import Found
 from domain.advice.question import GoOn
 from domain.snapshot import Snapshot
 from tests.activities.fakes import Crew
@@ -30,6 +31,23 @@ async def test_fixes_are_found_beside_the_rounds_and_told_once(pool: Pool) -> No
     await advisor.seek()
     _, notices = await pool.store.round([], advisor.decide, "planner")
     assert [(notice.standing.workload, bool(notice.standing.fixes)) for notice in notices] == [("second", True)]
+    assert await pool.store.round([], advisor.decide, "planner") == ({}, [])
+
+
+async def test_who_has_no_fix_is_told_whether_nothing_helps_or_not_everything_was_tried(
+    pool: Pool, searches: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await with_one_that_waits(pool)
+    monkeypatch.setattr(advice, "SEARCH_SECONDS", 0.0)
+    advisor = Advisor(pool.store)
+    await pool.store.round([], advisor.decide, "planner")
+    await advisor.seek()
+    assert searches == ["second"]
+    _, notices = await pool.store.round([], advisor.decide, "planner")
+    assert [(notice.standing.fixes, notice.standing.fix_search) for notice in notices] == [((), FixSearch.CUT_SHORT)]
+    assert (status := await pool.store.status("second"))
+    assert status.explanation
+    assert status.explanation.fix_search is FixSearch.CUT_SHORT
     assert await pool.store.round([], advisor.decide, "planner") == ({}, [])
 
 
@@ -87,13 +105,13 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     began: list[str] = []
     over = threading.Event()
 
-    def endless(workload: str, snapshot: Snapshot, now: datetime, *, go_on: GoOn) -> tuple[Fix, ...]:
+    def endless(workload: str, snapshot: Snapshot, now: datetime, *, go_on: GoOn) -> Found:
         began.append(workload)
         while go_on() and not over.wait(0.005):
             pass
-        return ()
+        return Found((), FixSearch.CUT_SHORT)
 
-    monkeypatch.setattr(advice, "cheapest_fixes", endless)
+    monkeypatch.setattr(advice, "search", endless)
     monkeypatch.setattr(advice, "PAUSE_SECONDS", 0.0)
     yield began
     over.set()
@@ -154,11 +172,11 @@ async def test_a_search_that_fails_is_not_repeated_and_stops_no_planner(pool: Po
     await with_one_that_waits(pool)
     failed: list[str] = []
 
-    def failing(workload: str, snapshot: Snapshot, now: datetime, *, go_on: GoOn) -> tuple[Fix, ...]:
+    def failing(workload: str, snapshot: Snapshot, now: datetime, *, go_on: GoOn) -> Found:
         failed.append(workload)
         raise IndexError("a defect")
 
-    monkeypatch.setattr(advice, "cheapest_fixes", failing)
+    monkeypatch.setattr(advice, "search", failing)
     advisor = Advisor(pool.store)
     await pool.store.round([], advisor.decide, "planner")
     await advisor.seek()

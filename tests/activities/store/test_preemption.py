@@ -166,6 +166,29 @@ async def test_a_victim_keeps_its_age_and_comes_back_with_a_higher_epoch(pool: P
     assert status.submitted_at == submitted
 
 
+async def test_how_an_attempt_ended_is_told_until_the_next_one_is_open(pool: Pool) -> None:
+    await a_victim_leaving(pool)
+    await pool.ends("victim", Phase.CANCELLED, exit_code=143)
+    assert await ended(pool) == (State.WAITING, Outcome.PREEMPTED, 143)
+    await pool.runs("urgent")
+    await pool.ends("urgent")
+    await pool.plan()
+    await pool.runs("victim")
+    assert await ended(pool) == (State.RUNNING, None, None)
+    await pool.adjusts("cancel", "victim")
+    assert await ended(pool) == (State.STOPPING, None, None)
+    await pool.ends("victim", Phase.CANCELLED)
+    assert await ended(pool) == (State.CANCELLED, Outcome.CANCELLED, None)
+
+
+async def ended(pool: Pool) -> tuple[State, Outcome | None, int | None]:
+    """As status and workflow are told alike."""
+    status, standing = await pool.store.status("victim"), await pool.standing("victim")
+    assert status is not None
+    assert (status.outcome, status.exit_code) == (standing.outcome, standing.exit_code)
+    return status.state, status.outcome, status.exit_code
+
+
 async def test_work_since_the_last_checkpoint_is_lost_by_a_preemption(pool: Pool) -> None:
     await a_victim_leaving(pool)
     saved = pool.clock.now()
