@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
@@ -244,6 +245,13 @@ class Fairness(Model):
         return self.entry_penalty_seconds if self.history_weight else 0
 
 
+class AttainedStep(Model):
+    """What has run for so long, in all attempts together, ranks within its tier as if its priority were so much lower."""
+
+    after_seconds: Annotated[Seconds, Field(ge=1)]
+    lowers_priority_by: Annotated[StrictInt, Field(ge=1, le=2_000)]
+
+
 class Rank(Model):
     """Stratum 3: whose turn it is, and who may be stopped for whom."""
 
@@ -259,6 +267,8 @@ class Rank(Model):
     fairness: Fairness = Fairness()
     ageing_seconds_per_priority: Annotated[Seconds, Field(ge=1)] | None = 86_400
     """Waiting that long counts as one more of priority when turns are taken; none: priority never ages."""
+    attained_service: Annotated[tuple[AttainedStep, ...], Field(max_length=16)] = ()
+    """By how much the priority falls of what has run for long, whatever is read of priorities; endpoints are spared."""
     restart_seconds: Seconds = 60
     """Until work that was stopped or moved is again where it was when it was last saved: part of the cost of a stop."""
     requeue_seconds: Seconds = 300
@@ -266,6 +276,15 @@ class Rank(Model):
     crash_loop_failures: Annotated[StrictInt, Field(ge=1, le=1_000)] = 3
     """Nothing is stopped for a workload whose last so many attempts all failed by themselves."""
     disruption: Disruption = Disruption()
+
+    @field_validator("attained_service")
+    @classmethod
+    def _one_after_the_other(cls, steps: tuple[AttainedStep, ...]) -> tuple[AttainedStep, ...]:
+        for before, after in pairwise(steps):
+            if after.after_seconds <= before.after_seconds:
+                said = f"after_seconds {after.after_seconds} follows {before.after_seconds}"
+                raise ValueError(f"{said}; expected each step to come later than the one before it")
+        return steps
 
     @field_validator("tiers")
     @classmethod

@@ -20,6 +20,7 @@ from domain.quota_models.cohorts import turns as cohorts
 from domain.quota_models.deserved import turns as deserved
 from domain.quota_models.turns import TakeTurns, Turns
 from domain.reasons import Reasons, why_awaits
+from domain.remembered.attained import counted
 from domain.remembered.lanes import Backlog
 from domain.remembered.memory import Memory
 from domain.snapshot import Snapshot
@@ -52,10 +53,11 @@ def schedule(
     With `once` the quota model takes a single pass, as one cycle of the scheduler it follows does; else it goes on until
     nothing moves, and what it leaves is improved on.
     """
-    take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
+    take_turns, memory = QUOTA_MODELS[snapshot.policy.rank.quota_model], memory or Memory()
+    snapshot = memory.attained.counted(snapshot, now)
     snapshot, keeps = reprieved(snapshot, now)  # 0. who leaves for nobody any more
     kept = settled(snapshot, now, frozenset(keep.attempt_id for keep in keeps))  # and what is kept, and who leaves for that
-    opening = Opening.of(kept.snapshot, now, memory or Memory(), lap)  # 1. facts, the world, and what can never run
+    opening = Opening.of(kept.snapshot, now, memory, lap)  # 1. facts, the world, and what can never run
     look_at = kept.look_again_at(opening.memory.census.longest_grace_seconds, now)
     opening = opening if once else opening.called_back(take_turns)  # 2. what was lent and is wanted
     snapshot, facts, world, waiting = opening.snapshot, opening.facts, opening.world, opening.waiting
@@ -99,7 +101,7 @@ def turns_alone(snapshot: Snapshot, now: datetime) -> Turns:
     Who is promised what was lent has moved first.
     """
     take_turns = QUOTA_MODELS[snapshot.policy.rank.quota_model]
-    opening = Opening.of(settled(snapshot, now).snapshot, now, Memory()).called_back(take_turns)
+    opening = Opening.of(settled(counted(snapshot, now), now).snapshot, now, Memory()).called_back(take_turns)
     turns = resized(take_turns(opening.waiting, opening.world, opening.facts, once=False), opening.facts)
     calls = tuple(call.start for call in opening.calls)
     reshapes, stops = (*opening.reshapes, *turns.reshapes), (*opening.stops, *turns.stops)

@@ -164,6 +164,7 @@ class AWorkload:
     spec: WorkloadSpec
     submitted_at: datetime = LONG_AGO
     tasks_done: int = 0
+    ran_seconds: int = 0
 
     @property
     def id(self) -> str:
@@ -174,7 +175,8 @@ class AWorkload:
         return f"{self.id}.1"
 
     def waiting(self) -> Waiting:
-        return Waiting(self.id, self.spec, self.submitted_at, tasks_done=self.tasks_done)
+        ran = self.ran_seconds
+        return Waiting(self.id, self.spec, self.submitted_at, tasks_done=self.tasks_done, ran_seconds=ran)
 
     def on(self, *placed: tuple[Node, int], **fields: Any) -> Active:
         """Running, with the first so many devices of each node; give the node as it is without the workload."""
@@ -193,6 +195,7 @@ class AWorkload:
                 submitted_at=self.submitted_at,
                 held_at=LONG_AGO,
                 started_at=LONG_AGO,
+                ran_seconds=self.ran_seconds,
             ),
             **fields,
         )
@@ -240,6 +243,7 @@ def a_workload(
     spread: Spread | None = None,
     submitted_at: datetime = LONG_AGO,
     tasks_done: int = 0,
+    ran_seconds: int = 0,
     **fields: Any,
 ) -> AWorkload:
     """A workload of `count` replicas with `gpus` accelerators each."""
@@ -262,7 +266,7 @@ def a_workload(
         topology=Topology(required=required, preferred=preferred, spread=spread),
         **fields,
     )
-    return AWorkload(spec, submitted_at, tasks_done)
+    return AWorkload(spec, submitted_at, tasks_done, ran_seconds)
 
 
 def a_snapshot(

@@ -188,7 +188,9 @@ class Demand:
     def _take(self, row: WorkloadRow, news: WorkloadNews, past: Past) -> None:
         terms, attempts = news.terms[row.id], news.attempts.get(row.id, ())
         waiting = row.state is State.WAITING
-        actives = [] if waiting else [active_of(row, terms, attempt, news.shares, news.remnants) for attempt in attempts]
+        runs_since = min([attempt.started_at for attempt in attempts if attempt.started_at], default=None)
+        about = news.shares, news.remnants, runs_since
+        actives = [] if waiting else [active_of(row, terms, attempt, *about) for attempt in attempts]
         stay = {active.attempt_id for active in actives}
         self._forget(row.id, but=stay, waits=waiting)
         self.rows[row.id] = row

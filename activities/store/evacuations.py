@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.ports import NotAllowed, NotFound
 from activities.store import fleet, orders, tables
+from activities.store.attained import Attaining
 from activities.store.attempts import withdraw
 from activities.store.rows import Journal
 from corral.api import (
@@ -109,12 +110,12 @@ async def _write(
     return await orders.write(connection, order, kind, subject, note, due_at=due_at, progress=progress, is_over=is_over)
 
 
-async def tell_next(connection: AsyncConnection, journal: Journal, order: EvacuationOrder) -> bool:
+async def tell_next(connection: AsyncConnection, journal: Journal, order: EvacuationOrder, attaining: Attaining) -> bool:
     """Tell as many workloads to leave as may be under way besides those that are; answers whether there were any."""
     row = await _locked(connection, order.id)
     if row.state != EvacuationState.MOVING:
         return False
-    told = who_leaves_next(await _residents(connection, order), order.at_once)
+    told = who_leaves_next(await _residents(connection, order, attaining), order.at_once)
     for workload in told:
         await withdraw(connection, journal, workload, Outcome.DRAINED, f"evacuation {order.id} of {order.kind} {order.place}")
     known = _progress(row)
@@ -127,7 +128,7 @@ async def note_progress(connection: AsyncConnection, journal: Journal, order: Ev
     row = await _locked(connection, order.id)
     if EvacuationState(row.state).is_over or row.state == EvacuationState.AWAITING:
         return _status(row)
-    left = await _residents(connection, order)
+    left = await _residents(connection, order, Attaining((), journal.now))
     found = {
         "nodes": len(await _inside(connection, order)),
         "left": len(left),
@@ -251,12 +252,13 @@ async def _uncordon(connection: AsyncConnection, id: str) -> None:
         await _cordon(connection, EvacuationOrder.model_validate(terms))
 
 
-async def _residents(connection: AsyncConnection, order: EvacuationOrder) -> list[Resident]:
+async def _residents(connection: AsyncConnection, order: EvacuationOrder, attaining: Attaining) -> list[Resident]:
     """The workloads with room in a place: claimed, promised, or of replicas that do not leave."""
     attempts, workloads, rooms = tables.attempts.c, tables.workloads.c, tables.rooms.c
     who = (workloads.id, workloads.tier, workloads.priority, workloads.state, attempts.bound_at, attempts.stop_at)
+    ran = workloads.runtime_used_seconds, workloads.spec["autoscale"].astext.is_not(None).label("serves"), attempts.started_at
     query = (
-        select(*who, func.bool_and(rooms.is_remnant).label("is_out"))
+        select(*who, *ran, func.bool_and(rooms.is_remnant).label("is_out"))
         .group_by(workloads.id, attempts.id)
         .select_from(tables.attempts)
         .join(tables.workloads, workloads.id == attempts.workload_id)
@@ -273,7 +275,7 @@ async def _residents(connection: AsyncConnection, order: EvacuationOrder) -> lis
         Resident(
             row.id,
             SlaTier(row.tier),
-            row.priority,
+            attaining.counts_as(row.priority, row.runtime_used_seconds, row.started_at, is_endpoint=row.serves),
             is_bound=row.bound_at is not None,
             # Who only changes its size has no notice to leave; of whom only remnants are there, nobody can be told again.
             is_leaving=row.is_out or (row.stop_at is not None and row.state != State.RESIZING),

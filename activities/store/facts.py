@@ -1,6 +1,7 @@
 """Rows of the record as the facts that the domain knows."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row
@@ -67,7 +68,8 @@ def share_of(row: Row[Any]) -> NodeShare:
 
 def waiting_of(row: WorkloadRow, spec: WorkloadTerms, *, is_new: bool = False) -> Waiting:
     """A workload in line."""
-    return Waiting(row.id, spec, row.submitted_at, row.epoch, row.tasks_done, since=row.since, is_new=is_new)
+    ran = row.runtime_used_seconds
+    return Waiting(row.id, spec, row.submitted_at, row.epoch, row.tasks_done, row.since, is_new=is_new, ran_seconds=ran)
 
 
 def active_of(
@@ -76,8 +78,12 @@ def active_of(
     attempt: AttemptRow,
     shares: Mapping[str, Sequence[NodeShare]],
     remnants: Mapping[str, frozenset[ReplicaKey]],
+    runs_since: datetime | None = None,
 ) -> Active:
-    """One open attempt of a workload. One that is to go on in another shape has two: one leaves, one has the room it needs."""
+    """One open attempt of a workload, of which one runs since then, if any does.
+
+    A workload that is to go on in another shape has two: one leaves, one has the room it needs.
+    """
     placement = Placement(
         attempt.provider,
         attempt.region,
@@ -101,4 +107,6 @@ def active_of(
         noticed_at=attempt.stop_at,
         hourly_cost=sum(attempt.cost_by_sku.values()),
         remnants=remnants.get(attempt.id, frozenset()),
+        ran_seconds=row.runtime_used_seconds,
+        follows_since=runs_since if attempt.follows else None,
     )

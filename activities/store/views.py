@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.store import tables
 from activities.store.accounts import AccountBook
+from activities.store.attained import Attaining
 from activities.store.endpoints import following_of
 from activities.store.facts import health_of, node_of
 from activities.store.remnants import by_node
@@ -22,6 +23,7 @@ from corral.api import (
     BudgetStatus,
     CapacityType,
     Explanation,
+    Fallen,
     FleetStatus,
     NodeStatus,
     QueueSpec,
@@ -46,13 +48,13 @@ from domain.quota.tree import NO_CLASSES, QuotaTree, SkuClasses
 DOLLAR = MILLION = 1_000_000
 
 
-async def status(connection: AsyncConnection, workload: str) -> WorkloadStatus | None:
+async def status(connection: AsyncConnection, workload: str, attaining: Attaining) -> WorkloadStatus | None:
     """One workload, or none."""
-    found = await _statuses(connection, select(tables.workloads).where(tables.workloads.c.id == workload))
+    found = await _statuses(connection, select(tables.workloads).where(tables.workloads.c.id == workload), attaining)
     return found[0] if found else None
 
 
-async def workloads(connection: AsyncConnection, which: WorkloadFilter) -> list[WorkloadStatus]:
+async def workloads(connection: AsyncConnection, which: WorkloadFilter, attaining: Attaining) -> list[WorkloadStatus]:
     """Workloads that match, newest first."""
     columns = tables.workloads.c
     query = select(tables.workloads).order_by(columns.submitted_at.desc(), columns.id).limit(which.limit)
@@ -61,16 +63,16 @@ async def workloads(connection: AsyncConnection, which: WorkloadFilter) -> list[
             query = query.where(column == value)
     if which.active_only:
         query = query.where(columns.ended_at.is_(None))
-    return await _statuses(connection, query)
+    return await _statuses(connection, query, attaining)
 
 
-async def _statuses(connection: AsyncConnection, query: Select[Any]) -> list[WorkloadStatus]:
+async def _statuses(connection: AsyncConnection, query: Select[Any], attaining: Attaining) -> list[WorkloadStatus]:
     rows = [WorkloadRow.of(row) for row in await connection.execute(query)]
     attempts = await _latest_attempts(connection, [row.id for row in rows])
     followers = (await open_attempts(connection, [row.id for row in rows if row.state in ON_ITS_WAY_OUT])).then
     nodes = await _nodes_of(connection, [attempt.id for attempt in (*attempts.values(), *followers.values())])
     remnants = await by_node(connection, [attempt.id for attempt in attempts.values()])
-    positions = await _positions(connection) if any(row.state is State.WAITING for row in rows) else {}
+    positions = await _positions(connection, attaining) if any(row.state is State.WAITING for row in rows) else {}
     return [
         _status_of(
             row,
@@ -78,12 +80,21 @@ async def _statuses(connection: AsyncConnection, query: Select[Any]) -> list[Wor
             next_where=_where(followers.get(row.id), nodes),
             remnants=remnants.get(attempts[row.id].id, {}) if row.id in attempts else {},
             position=positions.get(row.id),
+            fallen=_fallen(row, attempts.get(row.id), attaining),
         )
         for row in rows
     ]
 
 
 _NOWHERE = frozenset({State.WAITING, State.SUSPENDED, State.REFUSED})
+
+
+def _fallen(row: WorkloadRow, latest: AttemptRow | None, attaining: Attaining) -> Fallen | None:
+    if row.ended_at is not None:
+        return None
+    began = latest.started_at if latest and latest.ended_at is None else None
+    is_endpoint = row.spec.get("autoscale") is not None
+    return attaining.fallen(row.priority, row.runtime_used_seconds, began, is_endpoint=is_endpoint)
 
 
 async def _latest_attempts(connection: AsyncConnection, ids: list[str]) -> dict[str, AttemptRow]:
@@ -109,11 +120,11 @@ async def _nodes_of(connection: AsyncConnection, attempts: list[str]) -> dict[st
     return nodes
 
 
-async def _positions(connection: AsyncConnection) -> dict[str, int]:
-    columns = tables.workloads.c
+async def _positions(connection: AsyncConnection, attaining: Attaining) -> dict[str, int]:
+    columns, priority = tables.workloads.c, attaining.of_waiting
     rank = func.row_number().over(
         partition_by=columns.queue,
-        order_by=(func.array_position(list(SlaTier), columns.tier), columns.priority.desc(), columns.submitted_at, columns.id),
+        order_by=(func.array_position(list(SlaTier), columns.tier), priority.desc(), columns.submitted_at, columns.id),
     )
     query = select(columns.id, rank.label("position")).where(columns.ended_at.is_(None), columns.state == State.WAITING)
     return {row.id: row.position for row in await connection.execute(query)}
@@ -134,7 +145,13 @@ def _where(attempt: AttemptRow | None, nodes: dict[str, dict[str, int]]) -> Wher
 
 
 def _status_of(
-    row: WorkloadRow, *, where: Where | None, next_where: Where | None, remnants: Mapping[str, int], position: int | None
+    row: WorkloadRow,
+    *,
+    where: Where | None,
+    next_where: Where | None,
+    remnants: Mapping[str, int],
+    position: int | None,
+    fallen: Fallen | None,
 ) -> WorkloadStatus:
     explanation = Explanation.model_validate(row.explanation) if row.explanation else None
     return WorkloadStatus(
@@ -142,6 +159,7 @@ def _status_of(
         queue=row.queue,
         tier=SlaTier(row.tier),
         priority=row.priority,
+        fallen=fallen,
         state=row.state,
         epoch=row.epoch,
         submitted_at=row.submitted_at,

@@ -65,6 +65,7 @@ from corral.api.queue import (
 from corral.api.record import OrderRecord, RoundStatus
 from corral.api.status import (
     TERMINAL,
+    Fallen,
     Moment,
     Outcome,
     State,
@@ -125,6 +126,7 @@ __all__ = [
     "Evidence",
     "Explanation",
     "ExtendRuntime",
+    "Fallen",
     "Fix",
     "FixKind",
     "FixSearch",

@@ -72,6 +72,17 @@ class Where(Model):
     nodes: Mapping[str, int]
 
 
+class Fallen(Model):
+    """What a priority counts as, once the work has run for a step of the policy's `attained_service` or longer.
+
+    `since` is when it had run for that long, unless that was in an attempt that is over.
+    """
+
+    counts_as: int
+    after_seconds: int
+    since: datetime | None = None
+
+
 class WorkloadStatus(Model):
     """What is so. `epoch` counts attempts and only rises; `since` is when the state was entered."""
 
@@ -79,6 +90,9 @@ class WorkloadStatus(Model):
     queue: str
     tier: SlaTier
     priority: int
+    """As it was set."""
+    fallen: Fallen | None = None
+    """What it counts as, where it has fallen."""
     state: State
     epoch: int
     submitted_at: datetime

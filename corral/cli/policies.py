@@ -11,7 +11,7 @@ from corral.cli.problems import InvalidInput
 from corral.cli.trees import Position
 from corral.policy import DocumentKind, LintFinding, Policy
 
-PRESETS = ("default", "kueue-like", "kai-like", "slurm-like")
+PRESETS = ("default", "kueue-like", "kai-like", "slurm-like", "tiresias-like")
 """The names by which the documents in `corral/presets` are chosen."""
 
 

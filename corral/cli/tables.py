@@ -39,6 +39,8 @@ from corral.reservation import Purpose, ReservationAnswer, ReservationStatus
 from corral.rollout import Effect, WhatIf
 from corral.schedule import MandateStatus, ScheduleStatus
 
+HOUR = 3_600
+
 ID = Column("ID")
 STATE = Column("STATE")
 SKU = Column("SKU")
@@ -65,7 +67,18 @@ def _workload(status: WorkloadStatus) -> tuple[object, ...]:
     place = f"{where.provider}/{where.region} {_accelerators(where)}" if where else None
     told = status.explanation
     why = told.reason if told and told.reason is not Reason.FAILED else status.outcome
-    return (status.id, status.queue, status.tier, status.priority, status.state, status.since, place, why)
+    return (status.id, status.queue, status.tier, _priority_in_short(status), status.state, status.since, place, why)
+
+
+def _priority_in_short(status: WorkloadStatus) -> str:
+    return f"{status.priority} ({status.fallen.counts_as})" if status.fallen else f"{status.priority}"
+
+
+def _priority(status: WorkloadStatus) -> str:
+    if (fallen := status.fallen) is None:
+        return f"{status.priority}"
+    since = f" since {text_of(fallen.since)}" if fallen.since else ""
+    return f"{status.priority}, counts as {fallen.counts_as}{since}: it has run for {fallen.after_seconds / HOUR:.3g} h"
 
 
 def status(status: WorkloadStatus) -> Page:
@@ -74,7 +87,7 @@ def status(status: WorkloadStatus) -> Page:
         "Workload": status.id,
         "Queue": status.queue,
         "Tier": status.tier,
-        "Priority": status.priority,
+        "Priority": _priority(status),
         "State": status.state,
         "Since": status.since,
         "Submitted": status.submitted_at,
@@ -131,6 +144,8 @@ def _facts_of_reason(explanation: Explanation | None) -> dict[str, object]:
 def explanation(status: WorkloadStatus) -> Page:
     """Why a workload waits, was refused or has failed, with the evidence."""
     facts: dict[str, object] = {"Workload": status.id, "State": status.state}
+    if status.fallen:
+        facts["Priority"] = _priority(status)
     told = status.explanation
     if told is None:
         nothing = {"Message": "neither waits nor was refused, and has not failed"}

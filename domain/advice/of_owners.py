@@ -21,12 +21,11 @@ from domain.advice.whatif import expected_end
 from domain.explanation.wording import moment, so_many_replicas
 from domain.pool.bookings import engagement_of
 from domain.pool.fleet import NODE_LEVEL, Amount, Node
-from domain.pool.standing import TIERS
+from domain.pool.standing import HIGHEST_PRIORITY, TIERS
 from domain.pool.workload import Active
 from domain.worlds.request import Request, requests
 
 DAY = 24 * HOUR
-HIGHEST_PRIORITY = 1_000
 MOST_MOMENTS = 64
 """So many moments are reckoned with when it is asked how long to wait, the next ones."""
 
@@ -318,16 +317,15 @@ def less_protection(question: Question) -> Iterator[Fix]:
 
 def precedence(question: Question) -> Iterator[Fix]:
     """Go before everybody else who waits, by priority in the same tier, or by a higher tier."""
-    mine = question.workload.spec
-    others = [
-        other.spec.priority
-        for other in question.snapshot.waiting
-        if other.id != question.workload.id and other.spec.tier is mine.tier
-    ]
-    cost = question.dollars(PERMISSION * question.price)
-    if others and mine.priority <= max(others) < HIGHEST_PRIORITY:
-        message = f"raise its priority to {max(others) + 1}, above all who wait in its tier"
-        yield Fix(kind=FixKind.GO_FIRST, message=message, cost=cost, priority=max(others) + 1)
+    line = question.counted.waiting
+    own = next(each for each in line if each.id == question.workload.id)
+    mine, cost = own.spec, question.dollars(PERMISSION * question.price)
+    others = [other.spec.priority for other in line if other is not own and other.spec.tier is mine.tier]
+    above = max(others, default=HIGHEST_PRIORITY) + 1
+    if mine.priority < above and (needed := above + own.fallen) <= HIGHEST_PRIORITY:
+        counts = f" (after all that it has run, that counts as {above})" if own.fallen else ""
+        message = f"raise its priority to {needed}{counts}, above all who wait in its tier"
+        yield Fix(kind=FixKind.GO_FIRST, message=message, cost=cost, priority=needed)
     for steps, tier in enumerate(reversed(TIERS[: TIERS.index(mine.tier)]), start=1):
         cost = question.dollars(PERMISSION * question.price * (1 + steps))
         yield Fix(kind=FixKind.GO_FIRST, message=f"submit it as {tier}", cost=cost, tier=tier)
@@ -403,6 +401,9 @@ def _moments_of(active: Active, question: Question) -> Iterator[datetime]:
         yield end
     if active.preempted:
         yield question.now + timedelta(seconds=max(1, active.spec.checkpoint.grace_seconds))
+    for step in question.facts.policy.rank.attained_service:
+        if (falls_at := active.has_run_for(step.after_seconds)) is not None:
+            yield falls_at
     if active.started_at is not None:
         queue = question.facts.queues.get(active.spec.queue)
         tier = question.facts.policy.rank.tiers[active.spec.tier].minimum_runtime_seconds

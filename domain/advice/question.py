@@ -15,6 +15,7 @@ from domain.pool.fleet import Amount, Node
 from domain.pool.stock import NodeRoom
 from domain.pool.workload import Waiting, length_of
 from domain.quota.budgets import Balance
+from domain.remembered.attained import counted
 from domain.round import who_starts
 from domain.snapshot import Snapshot
 from domain.worlds.request import Request, requests
@@ -103,7 +104,12 @@ class Question:
     @cached_property
     def facts(self) -> Facts:
         """What the pool is."""
-        return Facts.of(self.snapshot, self.now)
+        return Facts.of(self.counted, self.now)
+
+    @cached_property
+    def counted(self) -> Snapshot:
+        """The pool in which everybody has the priority that counts, and not the one that was set."""
+        return counted(self.snapshot, self.now)
 
     @cached_property
     def open_requests(self) -> list[Request]:

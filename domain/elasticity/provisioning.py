@@ -16,6 +16,7 @@ from domain.pool.nodepools import MILLION, Course, NodePool, affordable, followe
 from domain.pool.standing import standing
 from domain.pool.workload import Waiting, next_attempt
 from domain.quota_models.turns import Turns
+from domain.remembered.attained import counted
 from domain.round import turns_alone
 from domain.snapshot import Snapshot
 
@@ -163,7 +164,7 @@ def _settled(snapshot: Snapshot, closed: Collection[str], now: datetime) -> Snap
     More is taken pool by pool. First comes what serves the highest of those who wait, and among that, what costs least for
     each accelerator that gets work.
     """
-    snapshot, means = decided_fast(snapshot), Means.left(snapshot.nodes, snapshot.policy.growth)
+    snapshot, means = counted(decided_fast(snapshot), now), Means.left(snapshot.nodes, snapshot.policy.growth)
     here = replace(snapshot, nodes=tuple(map(_arrived, snapshot.nodes)))
     if not (here.waiting or _hungry(here)):
         return here

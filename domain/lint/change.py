@@ -12,6 +12,7 @@ from domain.lint.rules import lint
 from domain.placement.feasibility import sift
 from domain.pool.nodepools import still_planned
 from domain.pool.workload import Waiting
+from domain.remembered.attained import counted
 from domain.round import refuse
 from domain.snapshot import Snapshot
 from domain.worlds.request import requests
@@ -52,7 +53,7 @@ def unknown_region(snapshot: Snapshot, policy: Policy) -> Iterator[LintFinding]:
 def strands_waiting_work(snapshot: Snapshot, policy: Policy, now: datetime) -> Iterator[LintFinding]:
     """Work waits that could never run any more: the next round would refuse it for good."""
     then = replace(snapshot, policy=policy, nodes=still_planned(snapshot.nodes, snapshot.node_pools, policy.growth))
-    facts_before, facts_after = Facts.of(snapshot, now), Facts.of(then, now)
+    facts_before, facts_after = Facts.of(counted(snapshot, now), now), Facts.of(counted(then, now), now)
     before, _ = refuse(snapshot.waiting, facts_before)
     after, _ = refuse(snapshot.waiting, facts_after)
     known = {refusal.workload_id for refusal in before}

@@ -12,6 +12,7 @@ from domain.operations.approval import why_not
 from domain.pool.fleet import Health, Node, Placement
 from domain.pool.standing import standing
 from domain.pool.workload import Active
+from domain.remembered.attained import counted
 from domain.snapshot import Snapshot
 
 
@@ -63,6 +64,7 @@ def foreseen(order: EvacuationOrder, snapshot: Snapshot, now: datetime) -> Evacu
     inside = {node.id for node in snapshot.nodes if place_of(node, order.kind) == order.place}
     if not inside:
         return None
+    snapshot = counted(snapshot, now)
     leaving = {active.id: active for active in snapshot.active if _has_room_on(active, inside)}
     decisions = {each.workload_id: each for each in _decided(snapshot, inside, leaving.keys(), now)}
     ranked = sorted(leaving.values(), key=lambda each: (standing(each.spec.tier, each.spec.priority), each.id))

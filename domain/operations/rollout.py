@@ -17,6 +17,7 @@ from domain.operations.approval import why_rollout
 from domain.pool.fleet import Health
 from domain.pool.workload import Active, Waiting
 from domain.quota.tree import check_tree, merged
+from domain.remembered.attained import counted
 from domain.snapshot import Snapshot
 from domain.worlds.world import World
 
@@ -104,7 +105,7 @@ def named(names: Sequence[str]) -> str:
 
 def _effects(before: Snapshot, after: Snapshot, now: datetime) -> Iterator[Effect]:
     plan_before, plan_after = schedule_around(before, now)[0], schedule_around(after, now)[0]
-    facts_before, facts_after = Facts.of(before, now), Facts.of(after, now)
+    facts_before, facts_after = Facts.of(counted(before, now), now), Facts.of(counted(after, now), now)
     yield from _refused(plan_before, plan_after, after)
     yield from _who_leaves(plan_before, plan_after, after)
     yield from _protection(facts_before, facts_after)

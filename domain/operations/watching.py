@@ -9,6 +9,7 @@ from corral.rollout import Conditions, Readings, RolloutState
 from domain.facts import Facts
 from domain.operations.approval import why_not
 from domain.pool.workload import Active, Waiting
+from domain.remembered.attained import counted
 from domain.snapshot import Snapshot
 
 HOUR = timedelta(hours=1)
@@ -92,7 +93,7 @@ def readings(
     `refused` are as many workloads, by queue and some time at which the same roll-outs were in force; `undecided` by queue.
     """
     line = (*snapshot.waiting, *snapshot.bystanders)
-    protection, from_then = Facts.of(snapshot, now).protection, max(own.since, now - HOUR)
+    protection, from_then = Facts.of(counted(snapshot, now), now).protection, max(own.since, now - HOUR)
     demand: dict[str, Waiting | Active] = {each.id: each for each in line} | {each.id: each for each in snapshot.active}
 
     def is_its(queue: str, at: datetime = now) -> bool:

@@ -24,6 +24,7 @@ class Waiting:
     `submitted_at` decides age: it is kept over preemptions, so that nobody loses their place by being preempted. `since` is
     when it came (back) into line. `is_new` says that no round has considered it yet, `failed_in_a_row` how many of its last
     attempts failed by themselves, and `relieved_by` which workloads have been stopped for it, in whatever attempt.
+    `ran_seconds` is for how long it has run in all attempts, and `fallen` by how much its priority has been lowered for that.
     """
 
     id: str
@@ -35,6 +36,8 @@ class Waiting:
     is_new: bool = False
     failed_in_a_row: int = 0
     relieved_by: frozenset[str] = frozenset()
+    ran_seconds: int = 0
+    fallen: int = 0
     form: object = field(default=None, init=False, compare=False, repr=False)
     """What it asks for (`domain.worlds.request.form`), once somebody has looked."""
 
@@ -62,6 +65,8 @@ class Active:
     `started_at` is when it was observed running, else none; `checkpoint_at` when it last saved its work, if known.
     `preempted` says that it has had notice to leave or move, `preemptions` how often its workload had in 24 hours. One that
     could still be told to stay has a `beneficiary`, the attempt for whose sake it is to leave, and was told so at `noticed_at`.
+    `ran_seconds` is for how long its workload ran in attempts that are over; where another one is open that has started, whose
+    place it is to take, that was at `follows_since`. `fallen` is by how much the priority has been lowered for all of that.
     """
 
     id: str
@@ -82,6 +87,13 @@ class Active:
     """Nanodollars an hour (thousandths of accelerators times the prices of their nodes)."""
     remnants: frozenset[tuple[str, int]] = frozenset()
     """Replicas, by group and index, that it has no more and that do not leave: nobody else is called as they are."""
+    ran_seconds: int = 0
+    follows_since: datetime | None = None
+    fallen: int = 0
+
+    def has_run_for(self, seconds: int) -> datetime | None:
+        """From when on its workload has run for so long, as it runs now; none where it does not run and has not."""
+        return has_run_for(seconds, self.ran_seconds, self.started_at or self.follows_since)
 
     def seconds_left(self, now: datetime) -> int | None:
         """For how long it will still run at most, as far as it says; work beyond that is as good as over."""
@@ -97,7 +109,8 @@ class Active:
 
     def back_in_line(self) -> Waiting:
         """The workload as it waits where it has lost its place."""
-        return Waiting(self.id, self.spec, self.submitted_at, self.epoch)
+        ran, fallen = self.ran_seconds, self.fallen
+        return Waiting(self.id, self.spec, self.submitted_at, self.epoch, ran_seconds=ran, fallen=fallen)
 
     def stopping(self) -> "Active":
         """The same with notice to leave."""
@@ -107,6 +120,13 @@ class Active:
         """The same with its notice taken back."""
         state = State.RUNNING if self.started_at else State.STARTING
         return replace(self, preempted=False, state=state, beneficiary=None, noticed_at=None)
+
+
+def has_run_for(seconds: int, ran_seconds: int, began: datetime | None) -> datetime | None:
+    """From when on work has run for so long that ran for `ran_seconds` and runs again since it `began`, if it does."""
+    if ran_seconds >= seconds:
+        return ALWAYS
+    return began + timedelta(seconds=seconds - ran_seconds) if began else None
 
 
 def next_attempt(workload: Waiting, state: State, placement: Placement, prices: Mapping[str, int], now: datetime) -> Active:
@@ -125,6 +145,8 @@ def next_attempt(workload: Waiting, state: State, placement: Placement, prices: 
         submitted_at=workload.submitted_at,
         held_at=now,
         hourly_cost=sum(share.room.milli * prices.get(share.node_id, 0) for share in placement.shares),
+        ran_seconds=workload.ran_seconds,
+        fallen=workload.fallen,
     )
 
 

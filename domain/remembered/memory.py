@@ -12,6 +12,7 @@ from domain.pool.bookings import Engagement, Paths
 from domain.pool.roll import Turnover
 from domain.pool.workload import Active, Waiting
 from domain.quota.tree import QuotaTree
+from domain.remembered.attained import Attained
 from domain.remembered.beginning import Beginning
 from domain.remembered.census import Census
 from domain.remembered.entitlement import Coverage, Entitlement
@@ -35,7 +36,7 @@ class Memory:
 
     def forget(self) -> None:
         """Begin anew; whatever ends a round in the middle may have left half of it behind."""
-        self.census, self._entitlement, self.muster = Census(), Entitlement(), Muster()
+        self.attained, self.census, self._entitlement, self.muster = Attained(), Census(), Entitlement(), Muster()
         self.kinds, self.turn_kinds, self.lanes = Kinds(), Kinds(), Lanes()
         """What is asked for, the same with the right to have others stopped, and who waits by that."""
         self.closures = Closures()

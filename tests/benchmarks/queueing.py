@@ -28,6 +28,7 @@ from random import Random
 from corral.api import Explanation, Ordering, QueueSpec, QuotaSpec, ReplicaGroup, SlaTier, State, WorkloadTerms
 from corral.cli.policies import read_policy
 from corral.cli.problems import InvalidInput
+from corral.policy import AttainedStep
 from domain import solver
 from domain.decision import Plan, Refuse, Start, StartAfter, Wait
 from domain.pool.fleet import Node, Placement
@@ -53,9 +54,6 @@ STEP = 100
 SHORT_HOURS = (1, 10)
 """Where classes by expected duration end."""
 
-USED_HOURS = (4, 24)
-"""After how much time that it has run a job is lowered by a class."""
-
 ERROR = 3.0
 """Expected durations are wrong by up to that factor either way, all parts of it being as likely on a logarithmic scale."""
 
@@ -64,15 +62,15 @@ ERROR = 3.0
 class Way:
     """A way to run the pool: a preset, and what its users and operators do.
 
-    `priority` is that of a job that is expected to take so many seconds, at first; it falls by `STEP` whenever it has run for
-    so many more of `falls_after`, as somebody sees to who changes priorities of work that runs.
+    `priority` is that of a job that is expected to take so many seconds. With `attained` these are the policy's steps, by which
+    it falls with what a job has run.
     """
 
     preset: str = "default"
     ordering: Ordering = Ordering.BEST_EFFORT_FIFO
     by_cluster: bool = False
     priority: Callable[[Job, float], int] = lambda _job, _expected: 0
-    falls_after: tuple[float, ...] = ()
+    attained: tuple[AttainedStep, ...] = ()
 
 
 def _by_length(_job: Job, expected: float) -> int:
@@ -83,7 +81,9 @@ def _wide_or_by_length(job: Job, expected: float) -> int:
     return STEP if job.accelerators >= WIDE else _by_length(job, expected)
 
 
-_USED = tuple(float(hours * HOUR) for hours in USED_HOURS)
+def _steps(*hours: int) -> tuple[AttainedStep, ...]:
+    return tuple(AttainedStep(after_seconds=each * HOUR, lowers_priority_by=STEP) for each in hours)
+
 
 WAYS: Mapping[str, Way] = {
     "default": Way(),
@@ -92,13 +92,15 @@ WAYS: Mapping[str, Way] = {
     "wide-first": Way(priority=lambda job, _: STEP * (job.accelerators >= WIDE)),
     "expected": Way(priority=_by_length),
     "expected-wide-first": Way(priority=_wide_or_by_length),
-    "used": Way(falls_after=_USED),
+    "attained": Way("tiresias-like"),
+    "attained-twice": Way(attained=_steps(4, 24)),
     "slurm-like": Way("slurm-like"),
     "kueue-like": Way("kueue-like"),
     "kai-like": Way("kai-like"),
 }
 """`clusters`: each cluster of the trace is a queue that owns a part by its work and lends it. `expected`: priority falls with
-the expected duration. `used`: it falls with the time that a job has run, and nobody expects anything. The others say it."""
+the expected duration. `attained`: the policy lowers it once a job has run for 24 hours, or for 4 and for 24, and nobody
+expects anything. The others say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class _Progress:
 
     job: Job
     id: str
-    first_priority: int
+    priority: int
     left: float
     ran: float = 0.0
     runs: list[tuple[float, float]] = field(default_factory=list)
@@ -147,13 +149,15 @@ class Pool:
         heapq.heapify(self._coming)
         self._asked: dict[tuple[str, int, int], WorkloadTerms] = {}
         self._due: list[tuple[datetime, str]] = []
-        """When a running attempt ends, or its priority falls; of one that has left nothing is due."""
+        """When a running attempt ends; of one that has left nothing is due."""
         self._active: dict[str, Active] = {}
         """By attempt id."""
-        self._ends: dict[str, datetime] = {}
         self._nodes = {node.id: node for node in _nodes(terms.accelerators)}
         queues = _queues(way, jobs, terms.accelerators)
         policy = read_policy(way.preset).content
+        if way.attained:
+            rank = policy.rank.model_copy(update={"attained_service": way.attained})
+            policy = policy.model_copy(update={"rank": rank})
         self._snapshot = Snapshot(tuple(self._nodes.values()), queues, Crowd(Versions[Waiting]()), policy=policy)
         self._moves = 0
 
@@ -202,7 +206,7 @@ class Pool:
     # What happens by itself
 
     def _happens(self, now: datetime) -> None:
-        """Whoever has come by now waits, who has ended is gone, and who has run for long enough is lowered."""
+        """Whoever has come by now waits, and who has ended is gone."""
         come: dict[str, Waiting | None] = {}
         while self._coming and self._coming[0][0] <= now:
             at, id = heapq.heappop(self._coming)
@@ -210,14 +214,9 @@ class Pool:
         ended: dict[str, None] = {}
         while self._due and self._due[0][0] <= now:
             at, attempt_id = heapq.heappop(self._due)
-            if (active := self._active.get(attempt_id)) is None:
-                continue
-            if at == self._ends[attempt_id]:
+            if (active := self._active.get(attempt_id)) is not None:
                 self._leaves(active, at)
                 ended[active.id] = None
-            else:
-                self._active[attempt_id] = replace(active, spec=self._terms_of(self._jobs[active.id], _since(active, at)))
-                self._expect(active, at)
         self._forget_stops(now)
         waiting = {id: replace(each, is_new=False) for id, each in self._waiting.items() if each.is_new} | come
         self._snapshot = replace(
@@ -237,11 +236,10 @@ class Pool:
     def _stops_of_late(self, id: str, now: datetime) -> int:
         return sum(now - at < DAY for at in self._jobs[id].stopped_at)
 
-    def _terms_of(self, each: _Progress, more: float = 0.0) -> WorkloadTerms:
-        """What a job asks for when it has run for so many seconds more; the same object for all who ask for the same."""
-        lower = bisect_right(self._way.falls_after, each.ran + more)
+    def _terms_of(self, each: _Progress) -> WorkloadTerms:
+        """What a job asks for; the same object for all who ask for the same."""
         queue = queue_of(each.job.cluster) if self._way.by_cluster else COHORT
-        asked = queue, each.job.accelerators, each.first_priority - STEP * lower
+        asked = queue, each.job.accelerators, each.priority
         if asked not in self._asked:
             single = ReplicaGroup(count=each.job.accelerators)
             group = gang(each.job.accelerators) if self._terms.whole_nodes else single
@@ -258,16 +256,14 @@ class Pool:
             active = self._active[attempt_id]
             self._is_stopped(active, now)
             each = self._jobs[active.id]
-            waits[active.id] = replace(
-                active.back_in_line(), spec=self._terms_of(each), since=now, relieved_by=each.relieved_by
-            )
+            waits[active.id] = replace(self._back_in_line(active), since=now, relieved_by=each.relieved_by)
             if beneficiary:
                 self._jobs[beneficiary].relieved_by |= {active.id}
         moving = [(self._active[reshape.attempt_id], reshape.placement) for reshape in plan.reshapes]
         for active, _ in moving:
             self._is_stopped(active, now, moves=True)
         for active, placement in moving:
-            self._starts(replace(active.back_in_line(), spec=self._terms_of(self._jobs[active.id])), placement, now)
+            self._starts(self._back_in_line(active), placement, now)
         for decision in plan.decisions:
             match decision:
                 case Start() | StartAfter():
@@ -287,20 +283,15 @@ class Pool:
             over_quota=self._snapshot.over_quota.with_(over),
         )
 
+    def _back_in_line(self, active: Active) -> Waiting:
+        return replace(active.back_in_line(), ran_seconds=int(self._jobs[active.id].ran))
+
     def _starts(self, workload: Waiting, placement: Placement, now: datetime) -> None:
         active = next_attempt(workload, State.RUNNING, placement, {}, now)
         active = replace(active, started_at=now, preemptions=self._stops_of_late(workload.id, now))
         self._active[active.attempt_id] = active
-        self._ends[active.attempt_id] = now + timedelta(seconds=self._jobs[workload.id].left)
         self._take(active, sign=1)
-        self._expect(active, now)
-
-    def _expect(self, active: Active, at: datetime) -> None:
-        """Have it looked at when its priority falls next or it ends."""
-        ran, end = self._jobs[active.id].ran, self._ends[active.attempt_id]
-        further = (after - ran for after in self._way.falls_after if after - ran > _since(active, at))
-        began = active.started_at or at
-        heapq.heappush(self._due, (min([end, *(began + timedelta(seconds=each) for each in further)]), active.attempt_id))
+        heapq.heappush(self._due, (now + timedelta(seconds=self._jobs[workload.id].left), active.attempt_id))
 
     def _is_stopped(self, active: Active, now: datetime, *, moves: bool = False) -> None:
         self._leaves(active, now)
@@ -318,7 +309,7 @@ class Pool:
         begin = (active.started_at - self._begin).total_seconds()
         each.runs.append((begin, begin + ran))
         each.ran, each.left = each.ran + ran, max(0.0, each.left - ran)
-        del self._active[active.attempt_id], self._ends[active.attempt_id]
+        del self._active[active.attempt_id]
         self._take(active, sign=-1)
 
     def _take(self, active: Active, sign: int) -> None:

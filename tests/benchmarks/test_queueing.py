@@ -72,12 +72,17 @@ def test_rounds_decide_like_the_rule_that_they_are_set_to(way: str, expected: li
 
 def test_whoever_has_run_for_long_gives_way_and_has_lost_nothing_but_the_restart() -> None:
     long, short = a_job(0, 600, 16), a_job(60, 30, 8)
-    assert runs(replay("used", long, short, restart=120)) == [[(0, 240), (270, 632)], [(240, 270)]]
+    assert runs(replay("attained-twice", long, short, restart=120)) == [[(0, 240), (270, 632)], [(240, 270)]]
+
+
+def test_by_one_step_it_gives_way_after_a_day() -> None:
+    first, second = a_job(0, 1_800, 16), a_job(60, 1_500, 16)
+    assert runs(replay("attained", first, second)) == [[(0, 1_440), (2_940, 3_300)], [(1_440, 2_940)]]
 
 
 def test_nobody_gives_way_again_to_who_has_run_as_long() -> None:
     first, second = a_job(0, 600, 16), a_job(60, 600, 16)
-    assert runs(replay("used", first, second)) == [[(0, 240), (840, 1_200)], [(240, 840)]]
+    assert runs(replay("attained-twice", first, second)) == [[(0, 240), (840, 1_200)], [(240, 840)]]
 
 
 def test_whoever_is_expected_to_be_short_does_not_wait_for_the_long() -> None:

@@ -15,6 +15,7 @@ from corral.api import (
     Dataset,
     Demand,
     EvacuationOrder,
+    Fallen,
     FixSearch,
     Following,
     LostCluster,
@@ -296,6 +297,15 @@ def test_status_is_a_card_of_what_is_known() -> None:
     assert "cloud/north/c1" in running
     assert "node-1 (1)" in running
     assert "Does not leave" not in running
+
+
+@pytest.mark.parametrize(("since", "said"), [(NOON, "5, counts as -95 since 2026-01-31T12:00:00Z"), (None, "5, counts as -95")])
+def test_what_a_priority_counts_as_that_has_fallen_is_said_beside_it(since: datetime | None, said: str) -> None:
+    fallen = Fallen(counts_as=-95, after_seconds=86_400, since=since)
+    low = A_WAITING_WORKLOAD.model_copy(update={"fallen": fallen})
+    for command in ("status", "explain"):
+        assert f"{said}: it has run for 24 h" in " ".join(run(FakeCorral(low), command, "w").stdout.split())
+    assert "5 (-95)" in run(FakeCorral(low), "list").stdout
 
 
 def test_status_says_which_nodes_an_endpoints_replicas_do_not_leave() -> None:

@@ -62,6 +62,17 @@ def test_slurm_preempts_a_lower_qos_after_its_exempt_time(ran_seconds: int, is_p
     assert bool(plan.preempts) is is_preempted
 
 
+@pytest.mark.parametrize(("hours", "is_preempted"), [(23, False), (24, True)])
+@pytest.mark.parametrize("tier", list(SlaTier))
+def test_under_tiresias_who_has_run_for_a_day_gives_way_to_the_same_tier(tier: SlaTier, hours: int, is_preempted: bool) -> None:
+    long = a_workload("long", gpus=8, tier=tier).on((NODE, 8), started_at=NOON - timedelta(hours=hours))
+    new = a_workload("w", gpus=8, tier=tier)
+
+    plan = schedule(a_snapshot([NODE], [a_queue("research", 8)], long, new, policy=the_policy("tiresias-like")), NOON)
+
+    assert bool(plan.preempts) is is_preempted
+
+
 @pytest.mark.parametrize(("preset", "node"), [("default", "cheap"), ("slurm-like", "tight")])
 def test_slurm_fills_nodes_where_corral_looks_for_the_price(preset: str, node: str) -> None:
     cheap = a_node("cheap", gpus=8, region="east", price=1_000_000)

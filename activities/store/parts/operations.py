@@ -49,7 +49,7 @@ class Operations(Transactions):
     @telling
     async def tell_who_leaves_next(self, connection: AsyncConnection, journal: Journal, order: EvacuationOrder) -> None:
         """Tell as many workloads to leave as may be under way besides those that are."""
-        if await evacuations.tell_next(connection, journal, order):
+        if await evacuations.tell_next(connection, journal, order, await self._attaining(connection)):
             await self._note_change(connection)
 
     @writing

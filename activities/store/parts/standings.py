@@ -10,15 +10,24 @@ from activities.ports import NotFound
 from activities.store import adjustments, endpoints, tables, views
 from activities.store.parts.transactions import Transactions, reading
 from activities.store.rows import Journal, WorkloadRow, open_attempts, standing_of
+from corral.api import WorkloadFilter, WorkloadStatus
 
 
 class Standings(Transactions):
     """Tells of workloads, and changes what people want of them."""
 
-    status = reading(views.status)
-    workloads = reading(views.workloads)
     events = reading(views.events)
     endpoints_to_ask = reading(endpoints.to_ask)
+
+    async def status(self, workload: str) -> WorkloadStatus | None:
+        """One workload, or none."""
+        async with self._engine.connect() as connection:
+            return await views.status(connection, workload, await self._attaining(connection))
+
+    async def workloads(self, which: WorkloadFilter) -> list[WorkloadStatus]:
+        """Workloads that match, newest first."""
+        async with self._engine.connect() as connection:
+            return await views.workloads(connection, which, await self._attaining(connection))
 
     async def standing(self, workload: str) -> Standing | None:
         """How a workload stands now, or none when there is none of that id."""

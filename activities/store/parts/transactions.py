@@ -15,6 +15,7 @@ from activities.answers import Notice
 from activities.ports import Clock
 from activities.store import fleet
 from activities.store.accounts import note_capacity
+from activities.store.attained import Attaining
 from activities.store.policies import PolicyReader
 from activities.store.rows import Journal
 from activities.store.snapshots import SnapshotReader, read_pool
@@ -70,6 +71,10 @@ class Transactions:
     async def _read(self, step: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
         async with self._engine.connect() as connection:
             return await step(connection)
+
+    async def _attaining(self, connection: AsyncConnection) -> Attaining:
+        policy = await self._policies.in_force(connection)
+        return Attaining(policy.rank.attained_service, self._clock.now())
 
     async def _write(self, work: Callable[[AsyncConnection, Journal], Awaitable[Result]]) -> tuple[Result, list[Notice]]:
         """Do something in one transaction; answers with what workflows are to be told of it as well."""
