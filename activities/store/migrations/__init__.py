@@ -6,16 +6,16 @@ Revisions are numbers of four digits, so that a later one is greater.
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from activities.store import tables
+
+if TYPE_CHECKING:  # else a worker, which changes no tables, would load all that can
+    from alembic.config import Config
 
 LOCK = 7_267_735
 """The advisory lock under which one process at a time migrates."""
@@ -27,8 +27,10 @@ class Unusable(Exception):
     """The record is of a version that this code cannot use; the message says which, and what to do."""
 
 
-def configuration(connection: Connection | None = None) -> Config:
+def configuration(connection: Connection | None = None) -> "Config":
     """Alembic's settings, for a connection if there is one."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
@@ -38,14 +40,14 @@ def configuration(connection: Connection | None = None) -> Config:
 @cache
 def newest() -> str:
     """The version of the record that this code is of."""
-    head = ScriptDirectory.from_config(configuration()).get_current_head()
-    assert head is not None, "there are migrations"
-    return head
+    return max(script.name.partition("_")[0] for script in (Path(__file__).parent / "versions").glob("[0-9]*.py"))
 
 
 @cache
 def oldest_worker() -> str:
     """The oldest version whose workers can use the record as this code leaves it."""
+    from alembic.script import ScriptDirectory
+
     revisions = ScriptDirectory.from_config(configuration()).walk_revisions()
     return max(str(getattr(each.module, "oldest_worker", BASE)) for each in revisions)
 
@@ -56,6 +58,8 @@ async def upgrade(url: str) -> None:
     Raises:
         Unusable: it is of a newer version than this code.
     """
+    from alembic import command
+
     engine = create_async_engine(url)
     try:
         async with engine.begin() as connection:
@@ -96,4 +100,7 @@ async def require_usable(connection: AsyncConnection) -> None:
 
 
 async def _version(connection: AsyncConnection) -> str | None:
-    return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    if await connection.scalar(text("SELECT to_regclass('alembic_version')::text")) is None:
+        return None
+    found = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return None if found is None else str(found)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -32,6 +33,10 @@ IN_THE_RECORD: tuple[type[StrEnum], ...] = (
 def test_no_word_comes_into_the_record_without_a_version_that_says_who_can_read_it(kind: type[StrEnum]) -> None:
     assert WORDS[kind.__name__] == sorted(kind), "older workers cannot read it: docs/changing-workflows.md says what to do"
     assert oldest_worker() >= WORDS["since"], "the version that comes with the newest words has to say so"
+
+
+def test_the_newest_version_is_the_one_that_migrations_lead_to() -> None:
+    assert newest() == ScriptDirectory.from_config(migrations.configuration()).get_current_head()
 
 
 def test_the_oldest_worker_that_can_is_no_newer_than_the_code() -> None:
