@@ -6,10 +6,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-import typer
-
-from corral.cli.commands import app
-from corral.cli.exits import ExitCode
+from corral.loading import loading
 
 
 def main() -> NoReturn:
@@ -27,6 +24,11 @@ def main() -> NoReturn:
 
 def _run() -> int:
     """Run the command, and tell its exit code."""
+    with loading():  # here, so that whoever takes one module of this package, as workers do, does not load every command
+        import typer
+
+        from corral.cli.commands import app
+        from corral.cli.exits import ExitCode
     try:
         app(prog_name="corral")
     except SystemExit as end:

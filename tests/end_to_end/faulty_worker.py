@@ -13,13 +13,13 @@ import sys
 from collections.abc import Collection, Sequence
 from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import uvloop
+from corral.loading import loading
 
-from tests.end_to_end.crash_points import POINTS, Point, grouped
-from tests.end_to_end.pools import LivePool, eventually
-from worker import wiring
-from worker.settings import Settings, load_settings
+if TYPE_CHECKING:  # what tests are made with, a worker need not load: it is started after each death
+    from tests.end_to_end.crash_points import Point
+    from tests.end_to_end.pools import LivePool
 
 TOGETHER = "+"
 
@@ -40,13 +40,17 @@ def require_known(groups: Collection[str]) -> None:
     Raises:
         LookupError: names it, and those that there are.
     """
+    from tests.end_to_end.crash_points import POINTS
+
     known = {point.step for point in POINTS}
     if unknown := {step for group in groups for step in group.split(TOGETHER)} - known:
         raise LookupError(f"no worker can die after {', '.join(sorted(unknown))}; the steps are {', '.join(sorted(known))}")
 
 
-async def died_after(pool: LivePool, step: str) -> None:
+async def died_after(pool: "LivePool", step: str) -> None:
     """Until the worker has died after a step; patience begins anew with each step at which it has come by then."""
+    from tests.end_to_end.pools import eventually
+
     directory = pool.settings.state_dir
     while not has_died_after(directory, step):
         before = _come_by(directory)
@@ -110,14 +114,16 @@ class Fate:
         await asyncio.get_running_loop().create_future()  # whoever waits for the answer must not have it
 
 
-def kill_after(points: Sequence[Point], fate: Fate) -> None:
+def kill_after(points: Sequence["Point"], fate: Fate) -> None:
     """Let the methods of these points be followed by death."""
+    from tests.end_to_end.crash_points import grouped
+
     for classes, method, same in grouped(points):
         for owner in classes:
             _follow(owner, method, same, fate)
 
 
-def _follow(owner: type, name: str, points: Sequence[Point], fate: Fate) -> None:
+def _follow(owner: type, name: str, points: Sequence["Point"], fate: Fate) -> None:
     call = getattr(owner, name)
 
     @wraps(call)
@@ -131,13 +137,24 @@ def _follow(owner: type, name: str, points: Sequence[Point], fate: Fate) -> None
     setattr(owner, name, followed)
 
 
-async def main(settings: Settings, groups: Collection[str]) -> None:
+def main(groups: Collection[str]) -> None:
     """Work until one of the steps, or until somebody ends it."""
+    with loading():
+        import uvloop
+
+        from tests.end_to_end.crash_points import POINTS
+        from worker.settings import load_settings
+        from worker.wiring import serve
+
+    async def until_death() -> None:
+        await serve(settings, asyncio.Event())
+
+    settings = load_settings()
     require_known(groups)
     kill_after(POINTS, Fate(settings.state_dir, groups))
-    await wiring.serve(settings, asyncio.Event())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(until_death())
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(load_settings(), sys.argv[1:]))
+    main(sys.argv[1:])
