@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from corral.api import Demand, DemandSource
 
@@ -47,3 +48,25 @@ class Meter(Protocol):
         Raises:
             NoDemand: there is no answer, or it is no demand.
         """
+
+
+PORTS = {"http": 80, "https": 443}
+
+
+def not_allowed(place: str) -> NoDemand:
+    """Why a host is not asked, given with its port."""
+    told = f"workers of this pool do not ask {place}; an operator allows it by CORRAL_DEMAND_HOSTS={place}"
+    return NoDemand(told, Miss.NOT_ALLOWED)
+
+
+class NobodyToAsk:
+    """The meter of a pool whose operators allow no host to be asked."""
+
+    async def ask(self, source: DemandSource) -> Demand:
+        """Say which setting would allow it.
+
+        Raises:
+            NoDemand: always.
+        """
+        url = urlsplit(source.url)
+        raise not_allowed(f"{url.hostname}:{url.port or PORTS[url.scheme]}")

@@ -9,15 +9,13 @@ from typing import Annotated, Literal, Self
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
-from activities.metering import Miss, NoDemand
+from activities.metering import PORTS, Miss, NoDemand, not_allowed
 from corral.api import Demand, DemandSource
 
 MOST_BYTES = 64 * 1024
 """Of an answer: one number takes a few hundred."""
 SHOWN = 200
 """Characters of what Prometheus says of a query that it refuses."""
-
-PORTS = {"http": 80, "https": 443}
 
 Sample = tuple[float, str]
 """A time, and a number as text."""
@@ -100,8 +98,7 @@ class Prometheus:
         for name in (place, url.host) if port == PORTS[url.scheme] else (place,):
             if (token := self._tokens.get(name)) is not None:
                 return token
-        told = f"workers of this pool do not ask {place}; an operator allows it by CORRAL_DEMAND_HOSTS={place}"
-        raise NoDemand(told, Miss.NOT_ALLOWED)
+        raise not_allowed(place)
 
     async def _get(self, url: httpx.URL, query: str, token: str) -> tuple[int, bytes]:
         answer, headers = b"", {"Authorization": f"Bearer {token}"} if token else {}

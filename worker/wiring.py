@@ -27,10 +27,10 @@ from activities.inventory import Inventory
 from activities.leasing import Leasing
 from activities.liveness import BEATS
 from activities.mandating import Mandating
+from activities.metering import Meter, NobodyToAsk
 from activities.observing import Observer
 from activities.placement import Placement
 from activities.ports import Clock, Provider
-from activities.prometheus import Prometheus
 from activities.pulling import Pulling
 from activities.reserving import Reserving
 from activities.rolling_out import RollingOut
@@ -52,7 +52,7 @@ from worker.reaching import TellUnfit, reaching_the_record
 from worker.record_time import RecordTime, kept
 from worker.settings import Settings
 from worker.temporal_server import connect, for_workflows
-from worker.versions import deployment_of
+from worker.versions import deployment_of, digest_of_code
 from workflows.contracts import Signal
 from workflows.evacuation import Evacuation, PinnedEvacuation
 from workflows.growth import FleetGrowth
@@ -220,9 +220,16 @@ async def assembled(settings: Settings, client: Client, traces: Traces) -> Async
 
 
 @asynccontextmanager
-async def prometheus(settings: Settings) -> AsyncIterator[Prometheus]:
+async def prometheus(settings: Settings) -> AsyncIterator[Meter]:
     """What asks for demand as the settings say, until the context is left."""
-    async with Prometheus.opened(settings.tokens_by_host(), within_seconds=settings.demand_seconds) as meter:
+    tokens = settings.tokens_by_host()
+    if not tokens:
+        yield NobodyToAsk()
+        return
+    # Here, for few pools use it, and it comes with an HTTP client and what that needs to trust a server.
+    from activities.prometheus import Prometheus
+
+    async with Prometheus.opened(tokens, within_seconds=settings.demand_seconds) as meter:
         yield meter
 
 
@@ -285,6 +292,8 @@ def _guards(settings: Settings, parts: Parts) -> list[Interceptor]:
 
 
 def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Sequence[Interceptor]) -> list[Worker]:
+    deployment = deployment_of(settings)
+    digest = digest_of_code() if deployment is None else None
     pool = Worker(
         for_workflows(client),
         task_queue=wire.pool_task_queue(settings.pool),
@@ -300,7 +309,8 @@ def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Seq
         graceful_shutdown_timeout=GRACE,
         max_heartbeat_throttle_interval=EVERY_BEAT,
         interceptors=interceptors,
-        deployment_config=deployment_of(settings),
+        deployment_config=deployment,
+        build_id=digest,
     )
     return [
         pool,
@@ -313,7 +323,8 @@ def _workers(settings: Settings, client: Client, parts: Parts, interceptors: Seq
                 graceful_shutdown_timeout=GRACE,
                 max_heartbeat_throttle_interval=EVERY_BEAT,
                 interceptors=interceptors,
-                deployment_config=deployment_of(settings),
+                deployment_config=deployment,
+                build_id=digest,
             )
             for provider in parts.providers
         ),

@@ -11,6 +11,8 @@ from activities.metering import Miss, NoDemand
 from activities.prometheus import MOST_BYTES, Prometheus
 from corral.api import DemandSource
 from tests.activities.prometheus_server import Server, serving
+from worker.settings import Settings
+from worker.wiring import prometheus
 
 QUERY = 'sum(requests{app="chat & co"}) + 1'
 LONG_SECONDS = 60.0
@@ -157,6 +159,19 @@ async def test_a_host_that_is_not_allowed_is_not_asked_and_whoever_reads_it_know
     ):
         await meter.ask(DemandSource(url=server.url, query=QUERY))
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("http://prometheus", "prometheus:80"),
+        ("https://prometheus/below", "prometheus:443"),
+        ("http://prometheus:9090", "prometheus:9090"),
+    ],
+)
+async def test_where_no_host_is_allowed_whoever_reads_it_knows_the_setting(url: str, place: str) -> None:
+    async with prometheus(Settings()) as meter, refused(f"CORRAL_DEMAND_HOSTS={place}$", Miss.NOT_ALLOWED):
+        await meter.ask(DemandSource(url=url, query=QUERY))
 
 
 @pytest.mark.parametrize(
