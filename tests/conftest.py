@@ -1,11 +1,13 @@
 """Servers that tests share, each of which starts when the first test asks for it; and the order of files."""
 
+import gc
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from corral.loading import loading
 from tests.servers import PostgresServer, running_postgres, running_temporal
 
 WAITING = ("end_to_end", "chaos", "benchmarks", "partition", "workflows", "worker", "providers")
@@ -14,6 +16,19 @@ COMPUTING_FIRST = ("properties", "store")
 """Of the other folders, those with the longest files."""
 BY_THEN = 0.75
 """The part of the run in which the last file is begun that waits: what is left is short, and nobody waits for it."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Load all tests."""
+    with loading():
+        return (yield)
+
+
+def pytest_collection_finish() -> None:
+    """Let nobody look through all tests whenever garbage is collected in one of them."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
