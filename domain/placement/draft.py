@@ -141,14 +141,6 @@ def assign(room: Room, shape: Shape, indices: range, device: int | None = None) 
     return left, replicas
 
 
-def assign_share(room: Room, shape: Shape, device: int) -> tuple[Room, list[Replica]]:
-    """Give the only replica of a group its share of one device; the same."""
-    free = list(room.devices)
-    free[device] -= shape.milli
-    left = Room(tuple(free), room.cpu_milli - shape.cpu_milli, room.memory_mib - shape.memory_mib, room.replicas - 1)
-    return left, [Replica(shape.name, 0, (device,))]
-
-
 def _devices(free: Sequence[Amount], shape: Shape) -> tuple[int, ...]:
     """Indices of the first wholly free devices, or of the fullest device with enough left for a share."""
     if shape.devices:

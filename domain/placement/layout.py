@@ -9,15 +9,15 @@ from corral.policy import TopologyProfile
 from domain.decision import Rejection
 from domain.placement import sieve
 from domain.placement.balance import balanced
-from domain.placement.draft import Draft, accepted, assign, assign_share
+from domain.placement.draft import Draft, accepted, assign
 from domain.placement.outline import anywhere, devices_alone
-from domain.placement.sieve import least_loss, looks_ahead, narrowed, surely_too_small, with_room
+from domain.placement.sieve import narrowed, surely_too_small, with_room
+from domain.placement.spot import is_alone, spot_for
 from domain.placement.thorough import tried
 from domain.placement.topology import Ask, Part, Tree, ask_for, best_fit, levels_of, spread_of, tree_of
 from domain.pool.fleet import NODE_LEVEL, UNLIMITED_REPLICAS, Amount, NodeShare, Placement
 from domain.pool.stock import NodeRoom, Stock, parts_of
 from domain.quota.usage import Usage
-from domain.worlds.fragmentation import NOTHING_LOST
 from domain.worlds.request import NO_TOPOLOGY, Gang, Request, Shape, Unit, asks_for_something, told_in_replicas
 from domain.worlds.world import Nodes, Supply
 
@@ -197,8 +197,8 @@ def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile
 def _laid_out(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Layout | None:
     if surely_too_small(gang, nodes):
         return None
-    if looks_ahead(gang, parts := parts_of(nodes), profile):
-        return _where_it_costs_least(gang, parts)
+    if (parts := parts_of(nodes)) and is_alone(gang, profile):
+        return _on_one_node(gang.shapes[0], parts)
     if (few := narrowed(gang, nodes, profile)) is None:
         return None
     units = gang.units(each_alone=profile.ranks_unconstrained)
@@ -209,16 +209,14 @@ def _laid_out(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Layout | No
     return _Site.of(few, profile).lay_out(gang)
 
 
-def _where_it_costs_least(gang: Gang, parts: Sequence[Stock]) -> Layout | None:
-    """A single replica where the known demand loses least by it, of the cheapest nodes that have room."""
-    (shape,) = gang.shapes
-    found = min((best for best in (least_loss(shape, part) for part in parts) if best is not None), default=None)
-    if found is None:
+def _on_one_node(shape: Shape, parts: Sequence[Stock]) -> Layout | None:
+    """The only replica of a group where it goes, if any node has room."""
+    if (spot := spot_for(shape, parts)) is None:
         return None
-    entry, device = found.entry, found.device
-    left, replicas = assign(entry.room, shape, range(1)) if device is None else assign_share(entry.room, shape, device)
+    entry = spot.entry
+    left, replicas = assign(entry.room, shape, range(1), spot.device)
     share = NodeShare(entry.node.id, entry.room - left, tuple(replicas))
-    return Layout((share,), True, (NodeRoom.of(entry.node, left),), found.loss - NOTHING_LOST)
+    return Layout((share,), True, (NodeRoom.of(entry.node, left),), spot.loss)
 
 
 def _goes_anywhere(unit: Unit, profile: TopologyProfile) -> bool:

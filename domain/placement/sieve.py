@@ -5,7 +5,7 @@ Where it cannot be sure of that, it leaves out no more than nodes without room f
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain
 from math import inf
@@ -19,9 +19,7 @@ from domain.placement.draft import capacity, fullest_fit
 from domain.placement.outline import Outline, outline
 from domain.placement.topology import Ask, ask_for
 from domain.pool.fleet import NODE_LEVEL, Amount
-from domain.pool.stock import Compute, ComputeAll, NodeRoom, Numbers, Places, Stock, in_order, parts_of
-from domain.worlds.fragmentation import IMPOSSIBLE
-from domain.worlds.outlook import Size, outlook_of
+from domain.pool.stock import Compute, ComputeAll, NodeRoom, Numbers, Stock, in_order, parts_of
 from domain.worlds.request import Gang, Shape, Unit, asks_for_something
 from domain.worlds.world import Nodes
 
@@ -54,7 +52,7 @@ def with_room(shapes: Sequence[Shape], nodes: Nodes) -> Nodes:
     parts = parts_of(nodes)
     if len(shapes) > 1 or len(nodes) < WORTH_SIFTING or not (parts and _are_alike(parts)):
         return nodes
-    kept = (part.entries(np.flatnonzero(capacities(shapes[0], part)).tolist()) for part in parts)
+    kept = (part.entries(np.flatnonzero(takes_one(shapes[0], part)).tolist()) for part in parts)
     return in_order(chain.from_iterable(kept))
 
 
@@ -201,71 +199,6 @@ def _total(rooms: Iterable[Numbers], most: int) -> int:
     return sum(int(np.minimum(each, most).sum()) for each in rooms)
 
 
-# Where one replica costs the known demand least
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Spot:
-    """A node for a single replica: what an accelerator of it costs, what the demand loses by it, and whether all of it is free.
-
-    `device` is the one of which it gets a share, if it takes no whole ones.
-    """
-
-    price: int
-    loss: int
-    is_idle: bool
-    node_id: str
-    entry: NodeRoom = field(compare=False)
-    device: int | None = field(compare=False)
-
-
-def looks_ahead(gang: Gang, parts: Sequence[Stock], profile: TopologyProfile) -> bool:
-    """Whether the gang is a single replica that goes anywhere, on nodes of which it is known what they are worth to others."""
-    if not parts or profile.ranks_unconstrained or len(gang.shapes) > 1 or asks_for_something(gang.topology):
-        return False
-    (shape,) = gang.shapes
-    is_one = shape.minimum == shape.count == 1 and gang.fewest <= 1 and shape.terms.topology is None
-    return is_one and all((known := outlook_of(part)) is not None and known.knows(size_of(shape)) for part in parts)
-
-
-def size_of(shape: Shape) -> Size:
-    """What one replica of a group takes."""
-    return shape.milli, shape.cpu_milli, shape.memory_mib
-
-
-def least_loss(shape: Shape, stock: Stock) -> Spot | None:
-    """The node of a stock on which the known demand loses least by a replica of the group, if any has room.
-
-    Cheap nodes come first; of equal ones those of which something is used, and then those first by id.
-    """
-    outlook, size = outlook_of(stock), size_of(shape)
-    if outlook is None:
-        return None
-    losses = outlook.losses(size, stock)
-    possible = losses < IMPOSSIBLE
-    if stock.limits_replicas:
-        possible &= stock.replicas > 0
-    if shape.terms.is_choosy:
-        possible &= _accepts(shape, stock)
-    roomy = np.flatnonzero(possible)
-    if not len(roomy):
-        return None
-    for values in (stock.price, losses, stock.idle):
-        if len(roomy) > 1:
-            those = values[roomy]
-            roomy = roomy[those == those.min()]
-    place = int(roomy[0])
-    (entry,) = stock.entries((place,))
-    device = outlook.device(size, entry) if 0 < shape.milli < WHOLE else None
-    return Spot(entry.node.price, int(losses[place]), bool(stock.idle[place]), entry.node.id, entry, device)
-
-
-def _accepts(shape: Shape, stock: Stock) -> Mask:
-    """The nodes that a choosy group may use, by place."""
-    key, terms = ("accepts", shape.terms.skus, shape.terms.nodes, shape.terms.tolerations), shape.terms
-    return stock.column(key, lambda entry: int(terms.accept(entry.node))) > 0
-
-
 # How many replicas fit on each node
 
 
@@ -274,7 +207,21 @@ def capacities(shape: Shape, stock: Stock) -> Numbers:
     numbers = _by_devices_and_cpu(shape.milli, shape.cpu_milli, stock)
     if shape.memory_mib:
         numbers = np.minimum(numbers, np.maximum(stock.memory_mib // shape.memory_mib, 0))
-    return np.where(_accepts(shape, stock), numbers, 0) if shape.terms.is_choosy else numbers
+    return np.where(accepts(shape, stock), numbers, 0) if shape.terms.is_choosy else numbers
+
+
+def takes_one(shape: Shape, stock: Stock) -> Mask:
+    """Whether each node has room for a replica of a group, by place."""
+    takes: Mask = _by_devices_and_cpu(shape.milli, shape.cpu_milli, stock) > 0
+    if shape.memory_mib:
+        takes &= stock.memory_mib >= shape.memory_mib
+    return takes & accepts(shape, stock) if shape.terms.is_choosy else takes
+
+
+def accepts(shape: Shape, stock: Stock) -> Mask:
+    """The nodes that a choosy group may use, by place."""
+    key, terms = ("accepts", shape.terms.skus, shape.terms.nodes, shape.terms.tolerations), shape.terms
+    return stock.column(key, lambda entry: int(terms.accept(entry.node))) > 0
 
 
 def _by_devices_and_cpu(milli: Amount, cpu_milli: int, stock: Stock) -> Numbers:
@@ -327,8 +274,7 @@ Key = Callable[[Stock], Numbers]
 
 ORDER: tuple[Key, ...] = (
     lambda stock: stock.price,
-    lambda stock: stock.whole,
-    lambda stock: stock.milli,
+    lambda stock: stock.free,
     lambda stock: stock.cpu_milli,
     lambda stock: stock.memory_mib,
 )
@@ -352,26 +298,37 @@ def _first_in_order(shapes: Sequence[Shape], parts: Sequence[Stock], rooms: dict
 
 
 def _first_of(shape: Shape, stock: Stock, numbers: Numbers, most: int) -> Iterable[NodeRoom]:
-    """The first nodes of one stock that a group would take; for shares, of equal prices those with broken devices that fit."""
-    roomy = np.flatnonzero(numbers)
-    if not 0 < shape.milli < WHOLE:
-        return stock.entries(_first(stock, roomy, ORDER, most))
-    fits = stock.column(("fit", shape.milli), partial(_fullest_fit, shape.milli))
-    return stock.entries(_first(stock, roomy, (lambda stock: stock.price, lambda _: fits, *ORDER), most))
+    """The first nodes of one stock that a group would take."""
+    return stock.entries(first(stock, numbers > 0, order_for(shape), most))
+
+
+def order_for(shape: Shape) -> tuple[Key, ...]:
+    """What nodes are in order by for a group; for shares, of equal prices those with broken devices that fit come first."""
+    return _order_of_shares(shape.milli) if 0 < shape.milli < WHOLE else ORDER
+
+
+@lru_cache(maxsize=WHOLE)
+def _order_of_shares(milli: Amount) -> tuple[Key, ...]:
+    key, compute = ("fit", milli), partial(_fullest_fit, milli)
+    return ORDER[0], lambda stock: stock.column(key, compute), *ORDER[1:]
 
 
 def _fullest_fit(milli: int, entry: NodeRoom) -> int:
     return fullest_fit(entry, milli)
 
 
-def _first(stock: Stock, places: Places, keys: Iterable[Key], most: int) -> list[int]:
+def first(stock: Stock, among: Mask, keys: Iterable[Key], most: int = 1) -> list[int]:
     """The first `most` of these places by the keys in turn, in no particular order."""
     found: list[int] = []
+    (places,) = among.nonzero()
     for key in keys:
         if len(places) <= most:
             break
         values = key(stock)[places]
-        last = values.min() if most == 1 else np.partition(values, most - 1)[most - 1]
+        if most == 1:
+            places = places[values == values.min()]
+            continue
+        last = np.partition(values, most - 1)[most - 1]
         before = places[values < last]
         found += before.tolist()
         most -= len(before)

@@ -274,6 +274,11 @@ SIDE_BY_SIDE = 2
 """So many versions are remembered to follow one: a step of a round makes one without what leaves, one with what is promised."""
 
 
+def _free(entry: NodeRoom) -> int:
+    """Wholly free devices and free thousandths as one number: nobody counts as many thousandths as one device is worth here."""
+    return (entry.whole << 32) + entry.milli
+
+
 def _domain(node: Node, level: str) -> tuple[str, ...]:
     return node.path if level == NODE_LEVEL else node.path[: node.levels.index(level) + 1]
 
@@ -443,6 +448,11 @@ class Stock(Sequence[NodeRoom]):
     def whole_in_all(self) -> int:
         """Wholly free devices on all nodes."""
         return self.total("whole", attrgetter("whole"))
+
+    @property
+    def free(self) -> Numbers:
+        """What every node has free in the order of its wholly free devices and then of its thousandths, by place."""
+        return self.column("free", _free)
 
     @property
     def milli(self) -> Numbers:
