@@ -124,12 +124,12 @@ def capacity(room: Room, shape: Shape, most: int) -> int:
 
 def assign(room: Room, shape: Shape, indices: range, device: int | None = None) -> tuple[Room, list[Replica]]:
     """Give each replica its devices on one node, or its share of one; gives the room that is left. The replicas must fit."""
-    free = list(room.devices)
+    free, milli = list(room.devices), min(shape.milli, WHOLE)
     replicas = []
     for index in indices:
         devices = _devices(free, shape) if device is None else (device,)
         for each in devices:
-            free[each] -= min(shape.milli, WHOLE)
+            free[each] -= milli
         replicas.append(Replica(shape.name, index, devices))
     number = len(indices)
     left = Room(

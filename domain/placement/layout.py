@@ -195,10 +195,10 @@ def lay_out(gang: Gang, nodes: Nodes, profile: TopologyProfile = TopologyProfile
 
 
 def _laid_out(gang: Gang, nodes: Nodes, profile: TopologyProfile) -> Layout | None:
-    if surely_too_small(gang, nodes):
-        return None
     if (parts := parts_of(nodes)) and is_alone(gang, profile):
         return _on_one_node(gang.shapes[0], parts)
+    if surely_too_small(gang, nodes):
+        return None
     if (few := narrowed(gang, nodes, profile)) is None:
         return None
     units = gang.units(each_alone=profile.ranks_unconstrained)

@@ -40,8 +40,8 @@ def waste(candidate: Candidate, world: World) -> Score:
     left = candidate.layout.left
     if candidate.layout.loss is not None:
         return 0
-    total = sum(entry.node.total.milli for entry in left)
-    return millionths(world.policy.goals.waste) * sum(entry.room.milli for entry in left) // total if total else 0
+    total = sum([entry.node.total.milli for entry in left])
+    return millionths(world.policy.goals.waste) * sum([entry.milli for entry in left]) // total if total else 0
 
 
 def fragmentation(candidate: Candidate, world: World) -> Score:

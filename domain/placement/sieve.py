@@ -273,12 +273,11 @@ def _shares(milli: Amount, stock: Stock) -> Numbers:
 Key = Callable[[Stock], Numbers]
 
 ORDER: tuple[Key, ...] = (
-    lambda stock: stock.price,
     lambda stock: stock.free,
     lambda stock: stock.cpu_milli,
     lambda stock: stock.memory_mib,
 )
-"""What nodes are in order by; among equals by their ids, which is by place."""
+"""What nodes of one price are in order by; among equals by their ids, which is by place."""
 
 
 def _first_in_order(shapes: Sequence[Shape], parts: Sequence[Stock], rooms: dict[Shape, list[Numbers]]) -> Nodes:
@@ -303,25 +302,29 @@ def _first_of(shape: Shape, stock: Stock, numbers: Numbers, most: int) -> Iterab
 
 
 def order_for(shape: Shape) -> tuple[Key, ...]:
-    """What nodes are in order by for a group; for shares, of equal prices those with broken devices that fit come first."""
+    """What nodes of one price are in order by for a group; for shares, those with broken devices that fit come first."""
     return _order_of_shares(shape.milli) if 0 < shape.milli < WHOLE else ORDER
 
 
 @lru_cache(maxsize=WHOLE)
 def _order_of_shares(milli: Amount) -> tuple[Key, ...]:
     key, compute = ("fit", milli), partial(_fullest_fit, milli)
-    return ORDER[0], lambda stock: stock.column(key, compute), *ORDER[1:]
+    return lambda stock: stock.column(key, compute), *ORDER
+
+
+def _price(stock: Stock) -> Numbers:
+    return stock.price
 
 
 def _fullest_fit(milli: int, entry: NodeRoom) -> int:
     return fullest_fit(entry, milli)
 
 
-def first(stock: Stock, among: Mask, keys: Iterable[Key], most: int = 1) -> list[int]:
-    """The first `most` of these places by the keys in turn, in no particular order."""
+def first(stock: Stock, among: Mask, keys: Sequence[Key], most: int = 1) -> list[int]:
+    """The first `most` of these places by price and then by the keys in turn, in no particular order."""
     found: list[int] = []
     (places,) = among.nonzero()
-    for key in keys:
+    for key in keys if stock.has_one_price else (_price, *keys):
         if len(places) <= most:
             break
         values = key(stock)[places]

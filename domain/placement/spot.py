@@ -64,7 +64,7 @@ def _of_least_loss(shape: Shape, stock: Stock, outlook: Outlook) -> Spot | None:
         possible &= stock.replicas > 0
     if shape.terms.is_choosy:
         possible &= accepts(shape, stock)
-    keys: tuple[Key, ...] = (lambda stock: stock.price, lambda _: losses, lambda stock: stock.idle)
+    keys: tuple[Key, ...] = (lambda _: losses, lambda stock: stock.idle)
     for place in first(stock, possible, keys):
         (entry,) = stock.entries((place,))
         loss, is_idle = int(losses[place]), bool(stock.idle[place])

@@ -181,6 +181,7 @@ class _Ground:
         self.devices = sum(len(node.total.devices) for node in nodes)
         self.prices = np.array([node.price for node in nodes], np.int64)
         self.cheapest = min((node.price for node in nodes), default=0)
+        self.has_one_price = all(node.price == self.cheapest for node in nodes)
         self.limits_replicas = any(node.maximum_replicas is not None for node in nodes)
         self._domains: dict[str, Places] = {}
 
@@ -493,6 +494,11 @@ class Stock(Sequence[NodeRoom]):
     def cheapest(self) -> int:
         """The lowest price of any node."""
         return self._shelf.ground.cheapest
+
+    @property
+    def has_one_price(self) -> bool:
+        """Whether all nodes cost the same."""
+        return self._shelf.ground.has_one_price
 
     def domains(self, level: str) -> Places:
         """The number of each node's domain, by place, in the atlas of the fleet."""

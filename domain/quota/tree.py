@@ -127,6 +127,10 @@ class QuotaTree:
     common: bool = False
     _rows: dict[tuple[str, str], Sequence[str]] = field(default_factory=dict, init=False, compare=False, repr=False)
     """Answers of `rows`, remembered."""
+    _caps: dict[tuple[str, str], Sequence[tuple[str, str, Amount]]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """Answers of `caps`, likewise."""
 
     @classmethod
     def at(
@@ -219,6 +223,14 @@ class QuotaTree:
         if (known := self._rows.get((queue, sku))) is None:
             its = (name for name in self.names(sku) if (queue, name) in self.standings)
             known = self._rows[queue, sku] = tuple([name for name in its if self.standings[queue, name].has_row])
+        return known
+
+    def caps(self, queue: str, sku: str) -> Sequence[tuple[str, str, Amount]]:
+        """Every cap from the queue to its root, under every name that bounds the SKU: the node, the name and the cap."""
+        if (known := self._caps.get((queue, sku))) is None:
+            above = [(node, name) for name in self.names(sku) for node in self.paths[queue] if (node, name) in self.standings]
+            caps = [(node, name, self.standings[node, name].quota.cap) for node, name in above]
+            known = self._caps[queue, sku] = tuple([(node, name, cap) for node, name, cap in caps if cap is not None])
         return known
 
     def has_quota(self, queue: str, sku: str) -> bool:

@@ -111,10 +111,9 @@ class Usage:
         Where it takes no more than its own victims leave, nobody else's leaving matters.
         """
         return not before.lingering or all(
-            use <= before.use(node, name).total or use + before.lingering.get((node, name), 0) <= standing.quota.cap
+            use <= before.use(node, name).total or use + before.lingering.get((node, name), 0) <= cap
             for charge in charges
-            for node, name, standing in self._standings_above(charge.queue, charge.sku)
-            if standing.quota.cap is not None
+            for node, name, cap in self.tree.caps(charge.queue, charge.sku)
             for use in (self.use(node, name).total,)
         )
 
@@ -277,9 +276,8 @@ class Usage:
     def _below_caps(self, queue: str, sku: str) -> list[tuple[Amount, str]]:
         """What every cap from the queue to its root leaves, and whose cap that is."""
         return [
-            (standing.quota.cap - self.use(node, name).total - self.lingering.get((node, name), 0), _called(node, name, sku))
-            for node, name, standing in self._standings_above(queue, sku)
-            if standing.quota.cap is not None
+            (cap - self.use(node, name).total - self.lingering.get((node, name), 0), _called(node, name, sku))
+            for node, name, cap in self.tree.caps(queue, sku)
         ]
 
     def _within_owned(self, queue: str, sku: str) -> Amount:

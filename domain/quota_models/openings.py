@@ -11,7 +11,7 @@ from domain.placement.feasibility import PASSING_FILTERS, Filter, offers, sift
 from domain.placement.layout import Candidate, best_within, fits_on, quota_for
 from domain.placement.outline import Outline, outline
 from domain.placement.scoring import choice, options, variants
-from domain.placement.sieve import are_too_small, surely_too_small
+from domain.placement.sieve import are_too_small
 from domain.pool.fleet import Amount
 from domain.pool.workload import Waiting, open_from
 from domain.worlds.request import Request, form, ranked, requests
@@ -126,8 +126,11 @@ def _places(request: Request, world: World) -> Iterator[Candidate]:
     """The placements of a request that compete, on every supply for which it has quota."""
     profile, usage = world.policy.goals.topology, world.usage
     known: dict[str, dict[str, Amount] | None] = {}
+    least: Outline | None = None
     for offer in offers(request, sift(request, world)):
-        if surely_too_small(offer.request.gang, world.nodes(offer.classes)):
+        if least is None or offer.request is not request:
+            least = outline(offer.request.gang)
+        if are_too_small(least, tuple([world.classes[traits] for traits in offer.classes])):
             continue
         sku = offer.supply.sku
         if sku not in known or offer.request is not request:

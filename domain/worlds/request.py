@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from corral.api import WHOLE, Model, ReplicaGroup, Selection, Target, Topology, WorkloadTerms
 from domain.pool.claimant import OfTerms
@@ -345,7 +345,7 @@ class Wish(NamedTuple):
 class _Asked:
     """What terms ask for, but for how many of an array's tasks: equal to every other that is the same."""
 
-    __slots__ = ("_hash", "_key")
+    __slots__ = ("__weakref__", "_hash", "_key")
 
     def __init__(self, terms: WorkloadTerms) -> None:
         self._key = (
@@ -367,7 +367,7 @@ class _Asked:
 
 def _values(model: Model) -> tuple[Hashable, ...]:
     """The fields of a model as something to look up by."""
-    return tuple([_hashable(value) for value in model.__dict__.values()])
+    return tuple([value if value.__class__ in PLAIN else _hashable(value) for value in model.__dict__.values()])
 
 
 PLAIN = frozenset({int, str, float, bool, type(None)})
@@ -375,12 +375,10 @@ PLAIN = frozenset({int, str, float, bool, type(None)})
 
 
 def _hashable(value: object) -> Hashable:
-    if value.__class__ in PLAIN:
-        return value
-    if isinstance(value, Model):
-        return _values(value)
     if isinstance(value, tuple):
         return tuple([_values(each) for each in value]) if value and isinstance(value[0], Model) else value
+    if isinstance(value, Model):
+        return _values(value)
     return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
 
 
@@ -393,7 +391,17 @@ class Form:
     """After how many seconds each of them may be granted; empty where all may at once."""
 
 
-_asked = OfTerms(_Asked)
+known_asked: WeakKeyDictionary[_Asked, ref[_Asked]] = WeakKeyDictionary()
+"""What anybody asks for, each once."""
+
+
+def _the_same(terms: WorkloadTerms) -> _Asked:
+    """What terms ask for: one object for all that ask for the same, so that it is kept once."""
+    asked = _Asked(terms)
+    return known_asked.setdefault(asked, ref(asked))() or asked
+
+
+_asked = OfTerms(_the_same)
 _forms: WeakValueDictionary[tuple[_Asked, int | None], Form] = WeakValueDictionary()
 """By what is asked for and the tasks that are left of an array, for as long as anybody asks for it."""
 

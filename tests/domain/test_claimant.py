@@ -6,7 +6,7 @@ from weakref import ref
 from corral.api import ReplicaGroup, Target, WorkloadTerms
 from domain.pool.claimant import OfTerms
 from domain.pool.workload import Waiting
-from domain.worlds.request import form
+from domain.worlds.request import form, known_asked
 from tests.builders import NOON
 
 
@@ -58,3 +58,15 @@ def test_those_who_ask_for_the_same_in_other_terms_have_one_form() -> None:
     begun, shorter = Waiting("c", array, NOON, tasks_done=2), Waiting("d", some_terms(tasks=3), NOON)
     assert form(begun) is form(shorter)
     assert form(begun) is not form(Waiting("e", array, NOON))
+
+
+def test_what_is_asked_for_is_kept_once_and_for_as_long_as_anybody_asks_for_it() -> None:
+    gc.collect()
+    before = len(known_asked)
+    waiting = [Waiting(f"w{number}", some_terms(minimum_replicas=1, priority=number), NOON) for number in range(5)]
+    forms = [form(each) for each in waiting]
+    assert len(known_asked) == before + 1
+    waiting.clear()
+    forms.clear()
+    gc.collect()
+    assert len(known_asked) == before
