@@ -27,7 +27,10 @@ Place = Annotated[ShortName, StringConstraints(pattern=r"^[^/\x00]+(/[^/\x00]+){
 
 
 class NodeStatus(Model):
-    """One machine as last observed; accelerators in devices."""
+    """One machine as last observed: its accelerators, of which so many are `used`; `reason` says why it is not `ready`.
+
+    Its `price` is in dollars per accelerator and hour.
+    """
 
     id: str
     provider: str

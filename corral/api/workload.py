@@ -156,7 +156,9 @@ class Selection(StrEnum):
     """Which of several targets that fit is taken."""
 
     ORDERED = "ordered"
+    """The first of them."""
     PRICED = "priced"
+    """The one that costs least, soft goals included."""
 
 
 class Checkpoint(Model):
@@ -203,7 +205,9 @@ class WorkloadTerms(Model):
     user: Identifier | None = None
     """Who submitted it, for limits per user inside a queue."""
     expected_seconds: Seconds | None = None
+    """How long it is likely to run; used for plans and costs, and never to stop it."""
     maximum_runtime_seconds: Annotated[Seconds, Field(ge=1)] | None = None
+    """After so long, over all of its attempts, it is stopped, and has failed."""
     datasets: Annotated[tuple[Identifier, ...], Field(max_length=32)] = ()
     """What it reads, by the names in the pool's catalogue of data: being near to it saves egress and time."""
     earliest_start: AwareDatetime | None = None

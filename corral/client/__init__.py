@@ -25,5 +25,7 @@ __all__ = [
 class Corral(Workloads, Changes, Pool, Reservations, Operations, Schedules):
     """A connection to one pool, subject by subject.
 
-    Every method raises `Unreachable` when there is no answer within 30 seconds.
+    What goes wrong is a `CorralError`, whose message says what was wrong and what to do. Every method raises `Unreachable` when
+    there is no answer within 30 seconds (`wait`: when Temporal does not answer), and `Forbidden` where the pool wants to know
+    who asks and they may not do this. A model of `corral.api` that makes no sense raises pydantic's `ValidationError` at once.
     """

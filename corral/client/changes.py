@@ -27,10 +27,17 @@ from corral.client.errors import ANSWER_WITHIN, has_ended, plain_errors
 
 
 class Changes(Connection):
-    """Asks for changes of work. `key` makes repeating a call safe."""
+    """Asks for changes of work; the answer is the state after the change, and in words what was done.
+
+    A change is done once for a `key`: whoever gives one of their own may repeat a call whose answer was lost. Without one each
+    call is a change of its own.
+
+    Every change raises `NotFound` where there is no such workload or it has ended, and `Conflict` where its state does not
+    allow the change (docs/adjusting.md); what is told without waiting for an answer raises `NotFound` alone.
+    """
 
     async def cancel(self, workload: str, reason: str = "", *, key: str | None = None) -> Acknowledgement:
-        """End a workload. `key` makes repeating the call safe, here and in the other changes."""
+        """End a workload, whatever it is doing; with notice where it runs. The reason is kept in its history."""
         return await self._change(workload, wire.Update.CANCEL, Cancel(reason=reason), key)
 
     async def hold(self, workload: str, reason: str = "", *, key: str | None = None) -> Acknowledgement:
@@ -57,7 +64,7 @@ class Changes(Connection):
         return await self._change(workload, wire.Update.CHECKPOINTED, Checkpointed(), key)
 
     async def reprioritize(self, workload: str, priority: int, *, key: str | None = None) -> Acknowledgement:
-        """Change a workload's order inside its tier and queue."""
+        """Change a workload's order inside its tier and queue: from -1000 to 1000, the highest first."""
         return await self._change(workload, wire.Update.REPRIORITIZE, Reprioritize(priority=priority), key)
 
     async def retarget(self, workload: str, retarget: Retarget, *, key: str | None = None) -> Acknowledgement:

@@ -44,7 +44,7 @@ DROPPED_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A workload that Corral has taken on; `created` is false when the same spec had been submitted before."""
+    """A workload that was handed over; `created` is false when the same spec had been submitted before."""
 
     id: str
     created: bool
@@ -80,10 +80,7 @@ async def again_while_dropped(ask: Callable[[], Awaitable[Answer]]) -> Answer:
 
 
 class Connection:
-    """A connection to one pool.
-
-    Every method raises `Unreachable` when there is no answer within 30 seconds.
-    """
+    """A connection to one pool: where it is, and how it is asked."""
 
     def __init__(self, temporal: Client, pool: str = wire.DEFAULT_POOL) -> None:
         """Use a Temporal client that has the data converter of `corral.sealing`."""

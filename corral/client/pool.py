@@ -110,8 +110,7 @@ class Pool(Connection):
         """Cordon, drain or uncordon nodes of a provider; answers with the nodes.
 
         Raises:
-            NotFound: there is no such provider.
-            Invalid: a node that the provider does not have; nothing was changed.
+            NotFound: there is no such provider, or a node or place that it does not have; nothing was changed.
         """
         return await self._change_kept(
             self._reconciler(provider), wire.CORDON, order, key or str(uuid.uuid4()), list[NodeStatus]

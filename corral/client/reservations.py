@@ -61,13 +61,21 @@ class Reservations(Connection):
         return found
 
     async def extend_reservation(self, reservation: str, seconds: int, *, key: str | None = None) -> ReservationAnswer:
-        """Let the present or next window end so many seconds later; `key` makes repeating the call safe."""
+        """Let the present or next window end so many seconds later; `key` makes repeating the call safe.
+
+        Raises:
+            NotFound: there is no such reservation that is not over.
+        """
         update = wire.ReservationUpdate.EXTEND
         change = Extend(seconds=seconds)
         return await self._change_kept(self._kept(reservation), update, change, request_id(update, key), ReservationAnswer)
 
     async def cancel_reservation(self, reservation: str, reason: str = "", *, key: str | None = None) -> ReservationAnswer:
-        """Keep nothing for a reservation any more; work that uses what was kept runs on."""
+        """Keep nothing for a reservation any more; work that uses what was kept runs on.
+
+        Raises:
+            NotFound: there is no such reservation that is not over.
+        """
         update = wire.ReservationUpdate.CANCEL
         change = Cancel(reason=reason)
         return await self._change_kept(self._kept(reservation), update, change, request_id(update, key), ReservationAnswer)

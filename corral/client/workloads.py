@@ -26,6 +26,9 @@ class Workloads(Connection):
     async def submit(self, spec: WorkloadSpec) -> Submission:
         """Hand over a workload. The same id with the same spec is the same workload, however often it is submitted.
 
+        It answers as soon as the workload is safe, before it is admitted: whether it waits or was refused `status` tells, and
+        `explain` says why.
+
         Raises:
             Conflict: the id belongs to a workload with another spec.
         """
@@ -94,11 +97,15 @@ class Workloads(Connection):
             return await self.status(workload)
 
     async def workloads(self, which: WorkloadFilter | None = None) -> list[WorkloadStatus]:
-        """List workloads, newest first."""
+        """List workloads, newest first: 100 of them, unless the filter has another limit."""
         return await self._ask(wire.Inquiry.WORKLOADS, which or WorkloadFilter(), list[WorkloadStatus])
 
     async def events(self, workload: str, after: int = 0) -> list[WorkloadEvent]:
-        """List what happened to a workload, oldest first, beginning after the event with that id."""
+        """List what happened to a workload, oldest first, beginning after the event with that id; 10,000 at most.
+
+        Raises:
+            NotFound: there is no such workload.
+        """
         return await self._ask(wire.Inquiry.EVENTS, [workload, after], list[WorkloadEvent])
 
     async def history(self, workload: str) -> list[Moment]:
@@ -122,7 +129,7 @@ class Workloads(Connection):
             return wakes
 
     async def wait(self, workload: str) -> WorkloadResult:
-        """Wait until a workload has ended, however long that takes.
+        """Wait until a workload has ended, however long that takes; answers with how, be it success or not.
 
         Raises:
             NotFound: there is no such workload.
