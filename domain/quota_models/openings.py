@@ -1,8 +1,9 @@
 """Openings: whether a workload may be considered now, what it may ask for, and the best place for that."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from corral.api import Explanation, StopPolicy
 from domain.explanation.answers import empty_fleet, queue_stopped, too_early, waiting_for_relaxation
@@ -15,22 +16,33 @@ from domain.placement.sieve import are_too_small
 from domain.pool.fleet import Amount
 from domain.pool.workload import Waiting, open_from
 from domain.worlds.request import Request, form, ranked, requests
-from domain.worlds.world import Traits, World
+from domain.worlds.world import Supply, Traits, World
 
 
 def why_not_yet(workload: Waiting, facts: Facts) -> Explanation | None:
     """What keeps the workload from being considered at all, before any capacity is looked at."""
     spec, now = workload.spec, facts.now
-    if not facts.idle.rooms:
-        return empty_fleet(now)
-    for queue in facts.tree.paths[spec.queue]:
-        if (stop := facts.queues[queue].stop) is not StopPolicy.OPEN:
-            return queue_stopped(queue, stop, now)
+    if (shut := facts.remembered.get(key := ("shut", spec.queue), facts)) is facts:
+        shut = facts.remembered[key] = _why_shut(spec.queue, facts)
+    if shut is not None:
+        answer: Explanation = shut
+        return answer
     if spec.earliest_start is not None and now < spec.earliest_start:
         return too_early(spec.earliest_start, now)
-    opens_at = open_from(workload.submitted_at, min(form(workload).delays, default=0))
-    if now < opens_at:
-        return waiting_for_relaxation(opens_at, (), now)
+    if delays := form(workload).delays:
+        opens_at = open_from(workload.submitted_at, min(delays))
+        if now < opens_at:
+            return waiting_for_relaxation(opens_at, (), now)
+    return None
+
+
+def _why_shut(queue: str, facts: Facts) -> Explanation | None:
+    """What keeps everybody in a queue from being considered."""
+    if not facts.idle.rooms:
+        return empty_fleet(facts.now)
+    for name in facts.tree.paths[queue]:
+        if (stop := facts.queues[name].stop) is not StopPolicy.OPEN:
+            return queue_stopped(name, stop, facts.now)
     return None
 
 
@@ -38,17 +50,29 @@ def why_not_yet(workload: Waiting, facts: Facts) -> Explanation | None:
 class Needs:
     """What some requests cannot do without, and the nodes among which: one object for all that need the same of the same."""
 
-    lots: Sequence[tuple[Outline, Collection[Sequence[Traits]]]]
+    lots: Sequence[tuple[Outline, Mapping[Supply, Sequence[Traits]]]]
 
     def have_room(self, world: World) -> bool:
         """Whether any of the nodes are not surely too small; where they are, it is remembered until there is more room."""
         if world.room.refuses(self):
             return False
         for least, among in self.lots:
-            for classes in among:
+            for classes in among.values():
                 if not are_too_small(least, tuple([world.classes[traits] for traits in classes])):
                     return True
         world.room.refuse(self)
+        return False
+
+    def have_quota(self, ranks: "Ranks", world: World) -> bool:
+        """Whether any of the requests with these needs has quota for them where nodes are not surely too small."""
+        usage = world.usage
+        for request, (least, among) in zip(chain.from_iterable(ranks), self.lots, strict=True):
+            allowed: dict[str, bool] = {}
+            for supply, classes in among.items():
+                if supply.sku not in allowed:
+                    allowed[supply.sku] = usage.allowed(request.spec, supply.sku) >= request.gang.minimum_milli
+                if allowed[supply.sku] and not are_too_small(least, tuple([world.classes[traits] for traits in classes])):
+                    return True
         return False
 
 
@@ -62,11 +86,11 @@ class Ranks(tuple[Sequence[Request], ...]):
         return Ranks([request.at_minimum() for request in rank] for rank in self)
 
     def may_have_room(self, world: World) -> bool:
-        """Whether it is left open that any of the requests has room; nothing is known where groups name SKUs of their own."""
+        """Whether it is left open that any of the requests has room and quota; it is where groups name SKUs of their own."""
         if self._needs is None or self._needs[0] is not world.remembered:
             self._needs = world.remembered, self._needs_in(world)
         needs = self._needs[1]
-        return needs is None or needs.have_room(world)
+        return needs is None or (needs.have_room(world) and needs.have_quota(self, world))
 
     def _needs_in(self, world: World) -> Needs | None:
         every = [request for rank in self for request in rank]
@@ -75,7 +99,7 @@ class Ranks(tuple[Sequence[Request], ...]):
         accepted = [sift(request, world).classes for request in every]
         key = "needs", *((outline(request.gang), id(classes)) for request, classes in zip(every, accepted, strict=True))
         if (known := world.remembered.get(key)) is None:
-            lots = [(outline(request.gang), classes.values()) for request, classes in zip(every, accepted, strict=True)]
+            lots = [(outline(request.gang), classes) for request, classes in zip(every, accepted, strict=True)]
             known = world.remembered[key] = Needs(lots)  # the views see to it that nothing else gets these ids
         needs: Needs = known
         return needs

@@ -7,7 +7,7 @@ from heapq import heapify, heappop, heappush, heapreplace, merge
 from operator import is_
 from typing import NamedTuple
 
-from corral.api import Ordering
+from corral.api import Ordering, SlaTier
 from domain.facts import Facts
 from domain.pool.fleet import Amount
 from domain.pool.standing import TIERS
@@ -29,85 +29,90 @@ Place = tuple[int, int, datetime, str]
 class Line:
     """Everybody who waits, always led by whose turn it is in the world as it has become; it lives inside one pass.
 
-    Workloads of one kind stand in one lane, the oldest in front, and only the first of a lane is ranked. A start makes a
-    queue's rank worse and never better, so that only whoever leads needs to be looked at again.
+    Workloads of one kind stand in one lane, the oldest in front, and only the first of a lane is ranked. Lanes of one queue
+    and tier stand at one desk, where ranks differ in nothing that usage changes but in who is within nominal, so that only
+    desks are ranked again. A start makes a queue's rank worse and never better, so that only the desk that leads needs to be
+    looked at.
     """
 
     def __init__(self, waiting: Collection[Waiting], usage: Usage, facts: Facts) -> None:
         self._facts, self._seen = facts, _Seen(facts)
-        self._strict: dict[str, _Lane] = {}
-        self._led: dict[str, _Lane] = {}
+        self._strict: dict[str, _Desk] = {}
+        self._led: dict[str, tuple[_Lane, _Desk]] = {}
         self._backlog = facts.backlog(waiting)
-        self._heap = [(self._rank(lane, usage), lane) for lane in self._lanes()]
+        self._heap = [(leads[0], desk) for desk in self._desks() if (leads := self._leader(desk, usage)) is not None]
         heapify(self._heap)
 
     def next(self, usage: Usage) -> Waiting | None:
         """Whose turn it is now, or none when nobody is left. Of a strict queue the next one only follows after `step`."""
         while self._heap:
-            rank, lane = self._heap[0]
-            if lane.first is None:
+            rank, desk = self._heap[0]
+            if (leads := self._leader(desk, usage)) is None:
                 heappop(self._heap)
-            elif (now := self._rank(lane, usage)) > rank:
-                heapreplace(self._heap, (now, lane))
+            elif leads[0] > rank:
+                heapreplace(self._heap, (leads[0], desk))
             else:
-                if lane.is_strict:
+                if desk.is_strict:
                     heappop(self._heap)
+                lane = leads[1]
                 workload = lane.step()  # whoever follows in the lane ranks no better, and is ranked when that would lead
-                self._led[workload.id] = lane
+                self._led[workload.id] = lane, desk
                 return workload
         return None
 
     def step(self, queue: str, usage: Usage) -> None:
         """Let the next of a strict queue come forward."""
-        lane = self._strict.get(queue)
-        if lane is not None and lane.first is not None:
-            heappush(self._heap, (self._rank(lane, usage), lane))
+        desk = self._strict.get(queue)
+        if desk is not None and (leads := self._leader(desk, usage)) is not None:
+            heappush(self._heap, (leads[0], desk))
 
     def pass_over(self, workload: Waiting) -> None:
         """Let nobody have a turn who is like one that had its own. In a strict queue nobody is passed over."""
-        lane = self._led[workload.id]
-        if not lane.is_strict:
+        lane, desk = self._led[workload.id]
+        if not desk.is_strict:
             lane.end()
 
     def is_strict(self, workload: Waiting) -> bool:
         """Whether its queue starts its work strictly in turn."""
-        return self._led[workload.id].is_strict
+        return self._led[workload.id][1].is_strict
 
     def again(self, gave_back: Iterable[str], usage: Usage) -> None:
         """Rank those anew whose rank may be better now: these queues gave quota back, or may have."""
         eased = self._seen.near(gave_back)
-        left = ((rank, lane) for rank, lane in self._heap if lane.first is not None)
-        self._heap = [(self._rank(lane, usage) if lane.queue in eased else rank, lane) for rank, lane in left]
+        heap = list[tuple[Rank, _Desk]]()
+        for rank, desk in self._heap:
+            if desk.queue not in eased:
+                heap.append((rank, desk))
+            elif (leads := self._leader(desk, usage)) is not None:
+                heap.append((leads[0], desk))
+        self._heap = heap
         heapify(self._heap)
 
     def left(self) -> list[Waiting]:
         """The first of every kind of those who had no turn, queue by queue in their order: all are in strict ones."""
-        return [first for lane in self._strict.values() for first in lane.first_of_kinds(self._led)]
+        return [first for desk in self._strict.values() for lane in desk.lanes for first in lane.first_of_kinds(self._led)]
 
-    def _lanes(self) -> Iterable["_Lane"]:
+    def _leader(self, desk: "_Desk", usage: Usage) -> "tuple[Rank, _Lane] | None":
+        """The best rank at a desk, and whose it is."""
+        return desk.leader(self._seen.standing(desk.queue, usage), usage)
+
+    def _desks(self) -> Iterable["_Desk"]:
+        """Lanes by queue and tier; a strict queue is one lane, of all tiers."""
+        facts, backlog = self._facts, self._backlog
         strict: dict[str, list[Lane]] = {}
-        backlog = self._backlog
-        for lane in sorted(backlog.lanes, key=lambda lane: age(backlog.first(lane))):
-            queue = lane.members[0].spec.queue
-            if _is_strict(queue, self._facts):
-                strict.setdefault(queue, []).append(lane)
+        others: dict[tuple[str, SlaTier], list[_Lane]] = {}
+        for lane in backlog.lanes:
+            spec = lane.members[0].spec
+            if _is_strict(spec.queue, facts):
+                strict.setdefault(spec.queue, []).append(lane)
             else:
-                yield _Lane(queue, [lane], backlog, self._facts)
-        for queue, lanes in strict.items():
-            self._strict[queue] = _Lane(queue, lanes, backlog, self._facts, is_strict=True)
+                others.setdefault((spec.queue, spec.tier), []).append(_Lane([lane], backlog, facts))
+        for (queue, _), lanes in others.items():
+            yield _Desk(queue, lanes, facts)
+        for queue in sorted(strict, key=lambda queue: min(age(backlog.first(lane)) for lane in strict[queue])):
+            lane_of_all = _Lane(strict[queue], backlog, facts, is_strict=True)
+            self._strict[queue] = _Desk(queue, [lane_of_all], facts, is_strict=True)
             yield self._strict[queue]
-
-    def _rank(self, lane: "_Lane", usage: Usage) -> Rank:
-        """The rank of a lane's first workload, remembered while neither that nor what its queue uses changes."""
-        standing, first = self._seen.standing(lane.queue, usage), lane.head
-        if lane.ranked is None or lane.ranked[0] is not first or lane.ranked[1] is not standing:
-            lane.ranked = first, standing, self._ranked(lane, standing, usage)
-        return lane.ranked[2]
-
-    def _ranked(self, lane: "_Lane", standing: "_Standing", usage: Usage) -> Rank:
-        tier, priority, submitted_at, id = lane.place
-        is_within = lane.queue not in self._facts.tree.overspent and standing.is_within(lane.wishes(self._facts), usage)
-        return tier, not is_within, standing.share(usage, is_within=is_within), priority, submitted_at, id
 
 
 @dataclass(slots=True, eq=False)
@@ -193,21 +198,81 @@ class _Wish(NamedTuple):
     milli: Amount
 
 
+class _Desk:
+    """Lanes of one queue and one tier, those first whose first workload is within what the queue owns; of a strict queue one.
+
+    Among those who are, and among those who are not, none ranks otherwise than by its place, whatever the queue uses.
+    """
+
+    def __init__(self, queue: str, lanes: list["_Lane"], facts: Facts, *, is_strict: bool = False) -> None:
+        self.queue, self.lanes, self.is_strict = queue, lanes, is_strict
+        self._may_be_within = queue not in facts.tree.overspent
+        self._asked: dict[tuple[_Wish, ...], list[_Lane]] = {}
+        """Lanes by what they ask for."""
+        self._standing: _Standing | None = None
+        """How the queue stood when they were parted."""
+        self._are_within: list[bool] | None = None
+        """The same by what is asked for."""
+        self._within: list[tuple[Place, _Lane]] = []
+        self._beyond: list[tuple[Place, _Lane]] = []
+
+    def leader(self, standing: "_Standing", usage: Usage) -> "tuple[Rank, _Lane] | None":
+        """The best rank where the queue stands so, and the lane whose first workload has it; none where nobody is left."""
+        if standing is not self._standing or self.is_strict:
+            self._part(standing, usage)
+        is_within = (lane := _first_of(self._within)) is not None
+        if lane is None and (lane := _first_of(self._beyond)) is None:
+            return None
+        tier, priority, submitted_at, id = lane.place
+        return (tier, not is_within, standing.share(usage, is_within=is_within), priority, submitted_at, id), lane
+
+    def _part(self, standing: "_Standing", usage: Usage) -> None:
+        if not self._asked or self.is_strict:
+            self._asked = {}
+            for lane in self.lanes:
+                if lane.first is not None:
+                    self._asked.setdefault(lane.wishes, []).append(lane)
+        are_within = [self._may_be_within and standing.is_within(wishes, usage) for wishes in self._asked]
+        if are_within != self._are_within or self.is_strict:
+            self._within, self._beyond = [], []
+            for is_within, lanes in zip(are_within, self._asked.values(), strict=True):
+                (self._within if is_within else self._beyond).extend(
+                    (lane.place, lane) for lane in lanes if lane.first is not None
+                )
+            heapify(self._within)
+            heapify(self._beyond)
+        self._standing, self._are_within = standing, are_within
+
+    def __lt__(self, other: "_Desk") -> bool:
+        """Ranks are never equal, for they end with an id."""
+        return self.queue < other.queue
+
+
+def _first_of(heap: list[tuple[Place, "_Lane"]]) -> "_Lane | None":
+    """The lane whose first has the best place, where lanes have stepped or come to their end since they were put in."""
+    while heap:
+        place, lane = heap[0]
+        if lane.first is None:
+            heappop(heap)
+        elif lane.place is not place:
+            heapreplace(heap, (lane.place, lane))
+        else:
+            return lane
+    return None
+
+
 class _Lane:
     """Workloads that have their turns one after the other; of a strict queue all that wait in it, whatever they ask for.
 
     Of a kind all have one tier and one priority, so that they go by age, whatever waiting adds to that.
     """
 
-    def __init__(self, queue: str, lanes: list[Lane], backlog: Backlog, facts: Facts, *, is_strict: bool = False) -> None:
-        self.queue, self.is_strict = queue, is_strict
+    def __init__(self, lanes: list[Lane], backlog: Backlog, facts: Facts, *, is_strict: bool = False) -> None:
         self._lanes, self._backlog, self._facts = lanes, backlog, facts
         every = map(backlog.of, lanes)
         self._line = merge(*every, key=self._key) if is_strict else backlog.of(lanes[0])
         self.first: Waiting | None = next(self._line, None)
-        self.ranked: tuple[Waiting, _Standing, Rank] | None = None
         self._placed: tuple[Waiting, Place] | None = None
-        self._asked: tuple[Waiting, list[_Wish]] | None = None
 
     @property
     def head(self) -> Waiting:
@@ -217,7 +282,7 @@ class _Lane:
 
     @property
     def place(self) -> Place:
-        """The place of the first, whatever its queue uses."""
+        """The place of the first, whatever its queue uses: the same object while it is the first."""
         if self._placed is None or self._placed[0] is not self.first:
             self._placed = self.head, self._key(self.head)
         return self._placed[1]
@@ -236,17 +301,20 @@ class _Lane:
         every = ((workload for workload in self._backlog.of(lane) if workload.id not in but) for lane in self._lanes)
         return sorted((first for each in every if (first := next(each, None)) is not None), key=self._key)
 
-    def wishes(self, facts: Facts) -> list[_Wish]:
+    @property
+    def wishes(self) -> tuple["_Wish", ...]:
         """What its first workload may have by now; of a kind all ask for the same, and it opens to them at once."""
-        first = self.head
-        if self._asked is None or (self.is_strict and self._asked[0] is not first):
-            came = first.submitted_at
-            opened = [wish for wish in form(first).wishes if open_from(came, wish.target.after_seconds) <= facts.now]
-            self._asked = first, [_Wish(each.target.skus or facts.tree.skus, each.gang.minimum_milli) for each in opened]
-        return self._asked[1]
+        asked, came, skus, now = form(self.head), self.head.submitted_at, self._facts.tree.skus, self._facts.now
+        return tuple(
+            [
+                _Wish(wish.target.skus or skus, wish.least)
+                for wish in asked.wishes
+                if not asked.delays or open_from(came, wish.target.after_seconds) <= now
+            ]
+        )
 
     def __lt__(self, other: "_Lane") -> bool:
-        """Ranks are never equal, for they end with an id."""
+        """Places are never equal, for they end with an id."""
         return self.head.id < other.head.id
 
     def _key(self, workload: Waiting) -> Place:

@@ -25,6 +25,7 @@ from tests.builders import (
     started,
     why,
 )
+from tests.domain.test_many_wait import calls_of
 
 
 def order(*workloads: AWorkload, fleet: list[Node] | None = None) -> list[str]:
@@ -180,3 +181,22 @@ def test_a_stopped_queue_starts_nothing_and_neither_does_anything_below_it() -> 
     ]
     plan = schedule(a_snapshot(nodes(1), cohort, a_workload()), NOON)
     assert why(plan).message == "queue cohort is stopped (hold); nothing new starts below it until it is open"
+
+
+# How much is asked
+
+
+def calls_to_rank_again(kinds: int) -> int:
+    """Calls of functions to rank anew a queue that still borrows, where so many things are asked for that differ in memory."""
+    cohort = a_cohort(a_queue("one", 4), a_queue("two", 4))
+    everybody = [a_workload(f"w{n:04}", queue=("one", "two")[n % 2], memory_mib=1 + n) for n in range(kinds)]
+    facts = Facts.of(snapshot := a_snapshot(nodes(2), cohort, *everybody), NOON)
+    usage = World.of(snapshot, facts.tree).usage.plus("one", "h100", 8_000, preemptible=True)
+    line = Line(snapshot.waiting, usage, facts)
+    line.next(usage)
+    eased = usage.plus("one", "h100", -2_000, preemptible=True)
+    return calls_of(lambda: line.again({"one"}, eased))
+
+
+def test_ranking_anew_takes_as_many_calls_however_many_different_things_are_asked_for() -> None:
+    assert calls_to_rank_again(40) == calls_to_rank_again(400)
