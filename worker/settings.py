@@ -25,20 +25,21 @@ from temporalio.service import TLSConfig
 
 from corral import wire
 from corral.api import Identifier
+from corral.cli.options import OF_CLIENTS, PREFIX
+from corral.cli.problems import nearest
 from corral.sealing import keys_of
 from corral.tls import checked_authority, checked_key, tls_of
 from domain.pool.leases import LeaseTerms
 from worker.clock import EPOCH, PoolClock, this_machines_wall
 
-PREFIX = "CORRAL_"
 LOOPBACK = "127.0.0.1"
 DATABASE = "corral"
 """Name of the embedded database, and of the role that owns it."""
 FASTEST_CLOCK = 100_000
 """Times the wall's speed."""
 
-NOT_OURS = frozenset({"CORRAL_CASES"})
-"""Variables with our prefix that tests read and a worker passes over."""
+NOT_OURS = OF_CLIENTS | {"CORRAL_CASES"}
+"""Variables with our prefix that clients or tests read and a worker passes over."""
 
 
 class SettingsError(Exception):
@@ -356,7 +357,9 @@ def _strangers(environment: Mapping[str, str]) -> Iterable[str]:
 
 
 def _unknown(name: str) -> str:
-    return f"{name} is not a setting of Corral; `python -m worker settings` lists them all"
+    near = nearest(name.removeprefix(PREFIX), [field.upper() for field in Settings.model_fields])
+    meant = f"did you mean {' or '.join(map(variable, near))}? " if near else ""
+    return f"{name} is not a setting of Corral; {meant}`python -m worker settings` lists them all"
 
 
 def _refusal(error: ErrorDetails) -> str:

@@ -11,7 +11,9 @@ from corral.api import Catalogue, QueueTree
 from corral.cli.documents import read_documents
 from corral.client import Corral
 from worker.embedded import embedded_servers, worker_child
-from worker.fleet_file import EXAMPLES
+from worker.fleet_file import EXAMPLES, read_fleet
+from worker.policy_lint import first_policy
+from worker.principals import PrincipalsFile
 from worker.settings import LOOPBACK, Settings
 from worker.temporal_server import connect
 from worker.versions import promote
@@ -25,9 +27,11 @@ async def up(settings: Settings, console: Console) -> None:
     """Serve until Ctrl-C, SIGTERM or SIGHUP.
 
     Raises:
+        corral.cli.problems.InvalidInput: a file that the settings name cannot be used; nothing was started.
         CannotStart: the directory or a port is taken, or a server cannot be kept alive.
     """
     chosen = settings.embedded()
+    check_files(chosen)
     logs = chosen.state_dir.absolute() / "log"
     console.print(f"Starting PostgreSQL, Temporal and a worker; their logs are in {logs}.", soft_wrap=True)
     async with embedded_servers(chosen) as supervisor:
@@ -40,6 +44,18 @@ async def up(settings: Settings, console: Console) -> None:
         console.print(greeting(chosen), soft_wrap=True)
         await supervisor.serve()
         console.print(f"Stopping; what there is stays in {chosen.state_dir.absolute()}.", soft_wrap=True)
+
+
+def check_files(settings: Settings) -> None:
+    """Read what the worker reads once the servers are there, so that nobody waits for them only to hear of a misspelt file.
+
+    Raises:
+        corral.cli.problems.InvalidInput: names the file, line, field, value and what was expected.
+    """
+    read_fleet(settings.fleet_file)
+    first_policy(settings)
+    if settings.principals_file is not None:
+        PrincipalsFile(settings.principals_file)
 
 
 async def make_examples(settings: Settings, say: Callable[[str], None]) -> None:

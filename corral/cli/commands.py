@@ -1,6 +1,7 @@
 """The commands: each reads its arguments, makes one call, and prints the answer."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
@@ -39,6 +40,7 @@ from corral.cli.options import (
     TlsServerName,
     Watch,
     WorkloadId,
+    misspelt,
 )
 from corral.cli.problems import checked, checked_id
 from corral.cli.render import Form, View, show
@@ -76,6 +78,8 @@ def corral(
     output: Output = None,
 ) -> None:
     """Take the options that all commands share."""
+    for line in misspelt(os.environ, context):
+        typer.echo(line, err=True)
     identity = Identity(authority, certificate, key, server_name)
     connection = Connection(address, namespace, pool, api_key, tls, identity, payload_keys, principal, signing_key)
     session = context.obj or Session(connection.open)

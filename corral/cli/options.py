@@ -1,11 +1,22 @@
 """The options that several commands share."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from corral.cli.problems import nearest
 from corral.cli.render import Form
+
+PREFIX = "CORRAL_"
+"""What the names of all variables begin with that Corral reads from the environment."""
+
+OF_CLIENTS = frozenset({"CORRAL_PRINCIPAL", "CORRAL_SIGNING_KEY"})
+"""Those that no worker reads."""
+
+ALIKE = 0.9
+"""How much an unknown variable must have in common with an option's, so as not to be one that only workers read."""
 
 WorkloadId = Annotated[str, typer.Argument(metavar="ID", help="The workload's id.", show_default=False)]
 Output = Annotated[Form | None, typer.Option("--output", "-o", help="How to write the answer: table, if nothing is said.")]
@@ -40,3 +51,12 @@ PayloadKeys = Annotated[
     str | None,
     typer.Option("--payload-keys", envvar="CORRAL_PAYLOAD_KEYS", help="The keys of sealed payloads, as id:base64,..."),
 ]
+
+
+def misspelt(environment: Iterable[str], context: typer.Context) -> Iterator[str]:
+    """What to say of variables that no option of the command reads, and that are named like those that one does."""
+    given = (option.envvar for option in context.command.params)
+    known = sorted(name for name in given if isinstance(name, str))
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known and (near := nearest(name, known, ALIKE)):
+            yield f"{name} is not read; did you mean {' or '.join(near)}?"

@@ -148,11 +148,18 @@ def _in_its_unit(path: Path, value: object) -> str:
     return f"; it is in {unit}: write {int(written[1]) * size}"
 
 
-def _unknown_field(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Sequence[str], alike: float = 0.6) -> list[str]:
+    """Which of the known names may be meant: those that say the same in more words, else the one that is like it, if any.
+
+    `alike` is how much the two must have in common, from 0 to 1.
+    """
     words = set(name.split("_"))
     longer = [each for each in known if words < set(each.split("_"))][:3]
-    near = longer or difflib.get_close_matches(name[:LONGEST_VALUE], known, n=1)
-    if near:
+    return longer or difflib.get_close_matches(name[:LONGEST_VALUE], known, n=1, cutoff=alike)
+
+
+def _unknown_field(name: str, known: Sequence[str]) -> str:
+    if near := nearest(name, known):
         return f"no such field; did you mean {' or '.join(f'`{each}`' for each in near)}?"
     return f"no such field; the fields are {', '.join(known)}"
 

@@ -584,3 +584,14 @@ def test_the_trail_of_an_operation_is_shown_line_by_line() -> None:
     assert "region cloud/north" in shown
     assert "too hot" in shown
     assert "\x1b" not in shown
+
+
+def test_a_misspelt_variable_is_told_beside_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CORRAL_ADDRESS", "CORRAL_PRINCIPLE", "CORRAL_STATE_DIR"):
+        monkeypatch.setenv(name, "x")
+    result = run(FakeCorral(), "list")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "CORRAL_ADDRESS is not read; did you mean CORRAL_TEMPORAL_ADDRESS?",
+        "CORRAL_PRINCIPLE is not read; did you mean CORRAL_PRINCIPAL?",
+    ]

@@ -16,6 +16,7 @@ from pydantic import SecretStr, ValidationError
 
 from corral import wire
 from corral.api import State
+from corral.cli.options import PREFIX
 from corral.client import Conflict, Corral, CorralError, Unreachable
 from corral.tls import tls_of
 from tests.certificates import Authority, Pair
@@ -24,7 +25,7 @@ from tests.end_to_end.loads import a_workload, behaving
 from tests.end_to_end.pools import QUEUES, LivePool, eventually, running_pool
 from tests.http2 import Requests
 from tests.servers import PostgresServer
-from worker.settings import LOOPBACK, PREFIX, Settings
+from worker.settings import LOOPBACK, Settings
 
 KEYS = "this:" + base64.b64encode(os.urandom(32)).decode()
 SERVER = "temporal.test"

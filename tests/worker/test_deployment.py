@@ -12,8 +12,9 @@ from compose_spec import PyCompose
 from ruamel.yaml import YAML
 
 from corral import wire
+from corral.cli.options import PREFIX
 from worker.fleet_file import DEFAULT_FLEET
-from worker.settings import PREFIX, load_settings
+from worker.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().splitlines()

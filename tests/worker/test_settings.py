@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 from temporalio.service import TLSConfig
+from typer import Context
+from typer.main import get_command
 from typer.testing import CliRunner
 
+from corral.cli.commands import app as cli
+from corral.cli.options import OF_CLIENTS, PREFIX, misspelt
 from corral.sealing import Seal
 from tests.certificates import Authority
 from worker import temporal_server
 from worker.__main__ import app
-from worker.settings import PREFIX, Settings, SettingsError, describe, load_settings
+from worker.settings import Settings, SettingsError, describe, load_settings
 
 KEYS = "a:" + base64.b64encode(bytes(32)).decode()
 
@@ -204,3 +208,23 @@ def test_leases_last_as_long_on_the_wall_however_fast_the_pool_runs(monkeypatch:
         timedelta(minutes=40),
         timedelta(minutes=30),
     )
+
+
+@pytest.mark.parametrize(("name", "meant"), [("TIK_SECONDS", "did you mean CORRAL_TICK_SECONDS? "), ("COLOUR_OF_LOGS", "")])
+def test_an_unknown_setting_is_refused_with_the_one_that_may_be_meant(
+    name: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = refusal(monkeypatch, **{name: "1"})
+    assert said == f"CORRAL_{name} is not a setting of Corral; {meant}`python -m worker settings` lists them all"
+
+
+def test_what_the_command_line_alone_reads_is_no_unknown_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = [option.envvar for option in get_command(cli).params if isinstance(option.envvar, str)]
+    assert set(read) - {each.variable for each in describe()} == OF_CLIENTS
+    for name in OF_CLIENTS:
+        monkeypatch.setenv(name, "ada")
+    assert load_settings()
+
+
+def test_the_command_line_takes_no_setting_of_workers_for_a_misspelt_one() -> None:
+    assert list(misspelt([each.variable for each in describe()], Context(get_command(cli)))) == []
