@@ -120,8 +120,9 @@ def _summed(changes: Iterable[QuotaChange]) -> tuple[QuotaChange, ...]:
 
 
 def _proven(offers: Iterable[Fix], question: Question) -> Iterator[Fix]:
-    """Those that do start the workload, the cheapest first."""
-    return (fix for fix in sorted(offers, key=_cost) if question.starts_with(fix))
+    """Those that do start the workload, the cheapest first; what several of its targets come to alike is one."""
+    unlike = {fix.model_dump_json(): fix for fix in offers}
+    return (fix for fix in sorted(unlike.values(), key=_cost) if question.starts_with(fix))
 
 
 def for_tenant(fix: Fix) -> Fix:

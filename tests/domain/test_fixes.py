@@ -90,6 +90,15 @@ def test_quota_is_raised_by_what_is_missing_and_no_more() -> None:
     assert [(change.queue, change.nominal, change.cap) for change in found[FixKind.RAISE_QUOTA].quotas] == [("research", 3, 0)]
 
 
+def test_what_several_targets_come_to_alike_is_offered_once() -> None:
+    targets = [Target(skus=("h100",)), Target(skus=("h100",), regions=("eu-west",), count=1)]
+    snapshot = a_snapshot(
+        [a_node("n")], [a_queue("research", 5, borrowing_limit=0), a_queue("other", 8)], a_workload(gpus=8, targets=targets)
+    )
+    raised = [fix for fix in cheapest_fixes("w", snapshot, NOON, most=10) if fix.kind is FixKind.RAISE_QUOTA]
+    assert [fix.message for fix in raised] == ["raise the nominal by 3 h100 in queue research"]
+
+
 def test_a_wait_ends_with_the_work_that_is_in_the_way() -> None:
     node = a_node("n")
     running = a_workload("long", gpus=8, expected_seconds=4_000).on((node, 8), started_at=NOON - seconds(1_000))
