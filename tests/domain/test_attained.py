@@ -9,10 +9,12 @@ from pydantic import ValidationError
 
 from corral.api import Autoscale, EvacuationOrder, FixKind, PlaceKind, ReplicaGroup, SlaTier
 from corral.policy import AttainedStep, Policy, QuotaModel, Rank
+from corral.rollout import Change, EffectKind
 from domain.advice.fixes import cheapest_fixes
 from domain.advice.whatif import applied
 from domain.decision import Plan
 from domain.operations.evacuation import foreseen
+from domain.operations.rollout import what_if
 from domain.pool.standing import LOWEST_PRIORITY
 from domain.pool.versions import Crowd, Versions
 from domain.pool.workload import Active, Waiting
@@ -168,6 +170,13 @@ def test_who_leaves_a_place_is_listed_as_it_ranks() -> None:
     found = foreseen(order, a_pool(fresh, fallen), NOON)
     assert found is not None
     assert [move.workload for move in found.moves] == ["b", "a"]
+
+
+def test_a_what_if_of_a_policy_says_who_would_give_way_under_it() -> None:
+    pool = a_pool(a_runner(ran=DAY), a_workload("w", **BASIC), policy=Policy())
+    for policy, leaves in ((a_policy(A_DAY_BY_100), ["runner"]), (Policy(name="other"), [])):
+        effects = what_if(Change(policy=policy), pool, NOON).effects
+        assert [each.workload for each in effects if each.kind is EffectKind.LEAVES] == leaves
 
 
 def test_nobody_else_becomes_another_object_when_one_falls() -> None:

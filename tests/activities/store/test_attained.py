@@ -1,5 +1,6 @@
 """What work has run for, as rounds read it from the record, and what people are told of it."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from corral.api import EvacuationOrder, Fallen, PlaceKind, State, WorkloadFilter
 from corral.policy import AttainedStep
 from domain.remembered.attained import counted
 from tests.activities.store.pool import PROVIDER, Pool, a_spec, a_view
+from tests.activities.store.test_reshapes import train_shrinks
 from tests.builders import NOON, UNPROMISED
 
 HOUR = 3_600
@@ -86,6 +88,20 @@ async def test_all_attempts_count_and_people_are_told_since_when(falling: Pool) 
     assert (counts.spec.priority, counts.fallen) == (-110, 110)
     (listed,) = await falling.store.workloads(WorkloadFilter(active_only=True))
     assert listed.fallen == Fallen(counts_as=-110, after_seconds=2 * HOUR, since=falling.clock.now())
+
+
+async def test_both_attempts_of_work_that_goes_on_in_another_shape_have_run_for_as_long(pool: Pool) -> None:
+    await train_shrinks(pool)  # after 100 seconds
+    pool.clock.move(HOUR - 100)
+    snapshot = await pool.snapshot()
+    rank = snapshot.policy.rank.model_copy(update={"attained_service": STEPS})
+    with_steps = replace(snapshot, policy=snapshot.policy.model_copy(update={"rank": rank}))
+    counts = {each.attempt_id: each.fallen for each in counted(with_steps, pool.clock.now()).active}
+    assert counts == {"train.1": 10, "train.2": 10, "owner.1": 0}
+    await pool.ends("train", Phase.CANCELLED)
+    await pool.runs("train")
+    counts = {each.attempt_id: each.ran_seconds for each in (await pool.snapshot()).active}
+    assert counts == {"train.2": HOUR, "owner.1": 0}
 
 
 async def test_a_place_is_left_first_by_who_has_fallen(falling: Pool) -> None:
