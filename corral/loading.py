@@ -9,7 +9,7 @@ from contextlib import contextmanager
 def loading() -> Iterator[None]:
     """Collect no garbage while modules are loaded.
 
-    Of what they make nearly all stays, and the interpreter would look through it again and again: a fifth of the time.
+    Of what they make nearly all stays, and the interpreter would look through it again and again: some tenth of the time.
     """
     collected = gc.isenabled()
     gc.disable()
