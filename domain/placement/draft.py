@@ -114,7 +114,7 @@ def capacity(room: Room, shape: Shape, most: int) -> int:
     if shape.milli >= WHOLE:
         number = min(number, room.whole_devices // shape.devices)
     elif shape.milli:
-        number = min(number, sum([free // shape.milli for free in room.devices]))
+        number = min(number, room.shares(shape.milli))
     if shape.cpu_milli:
         number = min(number, room.cpu_milli // shape.cpu_milli)
     if shape.memory_mib:

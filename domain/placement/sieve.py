@@ -241,7 +241,7 @@ def _capacity_of(shape: Shape, entry: NodeRoom) -> int:
     if milli >= WHOLE:
         number = min(number, entry.whole // shape.devices)
     elif milli:
-        number = min(number, sum([free // milli for free in entry.room.devices]))
+        number = min(number, entry.room.shares(milli))
     if shape.cpu_milli:
         number = min(number, entry.room.cpu_milli // shape.cpu_milli)
     return max(number, 0)

@@ -81,6 +81,10 @@ class Room:
         """Thousandths over all devices."""
         return sum(self.devices)
 
+    def shares(self, milli: Amount) -> int:
+        """How many shares of this size fit, each on one device; one of which more is set aside than is free takes none."""
+        return sum([free // milli for free in self.devices if free >= milli])
+
 
 @dataclass(frozen=True, slots=True)
 class Node:

@@ -50,8 +50,10 @@ class NodeRoom:
     @classmethod
     def of(cls, node: Node, room: Room) -> "NodeRoom":
         """The node with this much room."""
-        whole, milli = room.whole_devices, room.milli
-        broken = () if milli == whole * WHOLE else tuple(sorted(free for free in room.devices if 0 < free < WHOLE))
+        whole = room.whole_devices
+        is_broken = whole + room.devices.count(0) < len(room.devices)
+        broken = tuple(sorted(free for free in room.devices if 0 < free < WHOLE)) if is_broken else ()
+        milli = whole * WHOLE + sum(broken)
         return cls(node, room, whole, broken, milli, (node.price, whole, milli, room.cpu_milli, room.memory_mib, node.id))
 
 

@@ -17,7 +17,7 @@ from domain.worlds.request import NO_TERMS, Gang, Shape, Terms
 from tests.builders import a_node
 from tests.properties.situations import STABLE
 
-devices = st.lists(st.sampled_from((0, 250, 500, 1000, 1000)), min_size=4, max_size=4).map(tuple)
+devices = st.lists(st.sampled_from((-500, 0, 250, 500, 1000, 1000)), min_size=4, max_size=4).map(tuple)
 
 
 WISHES = (
