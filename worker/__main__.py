@@ -230,10 +230,8 @@ def show_settings() -> None:
 
     from worker.settings import describe
 
-    console, table = (
-        Console(highlight=False),
-        Table(Column("variable", no_wrap=True), Column("default", overflow="fold"), "meaning", box=None, pad_edge=False),
-    )
+    console = Console(highlight=False)
+    table = Table(Column("variable", no_wrap=True), Column("default", overflow="fold"), "meaning", box=None, pad_edge=False)
     for row in describe():
         table.add_row(row.variable, row.default, row.meaning)
     if not console.is_terminal:
