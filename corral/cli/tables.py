@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from corral.api import (
+    HOUR_SECONDS,
     Acknowledgement,
     BudgetStatus,
     ClusterStatus,
@@ -38,8 +39,6 @@ from corral.policy import PolicyRecord
 from corral.reservation import Purpose, ReservationAnswer, ReservationStatus
 from corral.rollout import Effect, WhatIf
 from corral.schedule import MandateStatus, ScheduleStatus
-
-HOUR = 3_600
 
 ID = Column("ID")
 STATE = Column("STATE")
@@ -78,7 +77,7 @@ def _priority(status: WorkloadStatus) -> str:
     if (fallen := status.fallen) is None:
         return f"{status.priority}"
     since = f" since {text_of(fallen.since)}" if fallen.since else ""
-    return f"{status.priority}, counts as {fallen.counts_as}{since}: it has run for {fallen.after_seconds / HOUR:.3g} h"
+    return f"{status.priority}, counts as {fallen.counts_as}{since}: it has run for {fallen.after_seconds / HOUR_SECONDS:.3g} h"
 
 
 def status(status: WorkloadStatus) -> Page:

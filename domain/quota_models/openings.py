@@ -22,11 +22,11 @@ from domain.worlds.world import Supply, Traits, World
 def why_not_yet(workload: Waiting, facts: Facts) -> Explanation | None:
     """What keeps the workload from being considered at all, before any capacity is looked at."""
     spec, now = workload.spec, facts.now
-    if (shut := facts.remembered.get(key := ("shut", spec.queue), facts)) is facts:
-        shut = facts.remembered[key] = _why_shut(spec.queue, facts)
+    if (key := ("shut", spec.queue)) not in facts.remembered:
+        facts.remembered[key] = _why_shut(spec.queue, facts)
+    shut: Explanation | None = facts.remembered[key]
     if shut is not None:
-        answer: Explanation = shut
-        return answer
+        return shut
     if spec.earliest_start is not None and now < spec.earliest_start:
         return too_early(spec.earliest_start, now)
     if delays := form(workload).delays:
